@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+// The short list of operations that a device offers. backend/cpu is the specification; backend/cuda
+// is checked against it operation by operation. Nothing here knows of blocks, ranks or files.
+//
+// Memory belongs to the backend: a Buffer is device memory, and only upload/download cross over.
+// Activations are fp32 on the CPU and bf16 on CUDA (activation_dtype); partials are fp32
+// everywhere.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "base/dtype.h"
+#include "model/config.h"
+#include "model/weights.h"
+
+namespace starattn {
+
+// Device memory, freed with its last owner. Move-only.
+class Buffer {
+ public:
+  using Free = void (*)(void* data, void* context);
+  Buffer() = default;
+  Buffer(void* data, std::size_t n_bytes, Free free, void* context = nullptr)
+      : data_(data), n_bytes_(n_bytes), free_(free), context_(context) {}
+  ~Buffer() { reset(); }
+  Buffer(Buffer&& other) noexcept { swap(other); }
+  Buffer& operator=(Buffer&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+
+  std::byte* data() const { return static_cast<std::byte*>(data_); }
+  std::size_t n_bytes() const { return n_bytes_; }
+
+ private:
+  void reset() noexcept {
+    if (data_) free_(data_, context_);
+    data_ = nullptr;
+  }
+  void swap(Buffer& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(n_bytes_, other.n_bytes_);
+    std::swap(free_, other.free_);
+    std::swap(context_, other.context_);
+  }
+
+  void* data_ = nullptr;
+  std::size_t n_bytes_ = 0;
+  Free free_ = nullptr;
+  void* context_ = nullptr;
+};
+
+// Rows of activations on the device: [n_rows, width], contiguous, activation_dtype().
+struct Rows {
+  std::byte* data = nullptr;
+  std::int64_t n_rows = 0;
+  std::int64_t width = 0;
+};
+
+// Keys and values of consecutive tokens in one layer, on the device, in the KV dtype.
+struct KvSegment {
+  const std::byte* k = nullptr;  // [n_tokens, n_kv_heads, head_dim], RoPE applied
+  const std::byte* v = nullptr;  // [n_tokens, n_kv_heads, head_dim]
+  std::int64_t n_tokens = 0;
+  // Causal, bottom-right: of n query rows, row i sees the first n_tokens - n + 1 + i tokens.
+  bool causal = false;
+};
+
+// Unfinished attention of some rows over some keys (the merge: FlashAttention, arXiv 2205.14135):
+// m = max_j s_j, l = sum_j exp(s_j - m), o = sum_j exp(s_j - m) v_j. The empty one is (0, -inf, 0).
+// s is the scaled score q.k / sqrt(head_dim), natural logarithm base. All fp32, on the device.
+struct Partial {
+  float* o = nullptr;  // [n_rows, n_heads, head_dim], unnormalised
+  float* m = nullptr;  // [n_rows, n_heads]
+  float* l = nullptr;  // [n_rows, n_heads]
+  std::int64_t n_rows = 0;
+};
+
+struct AttentionShape {
+  std::int64_t n_heads = 0;
+  std::int64_t n_kv_heads = 0;
+  std::int64_t head_dim = 0;
+};
+
+// How the rows of a product may be handled.
+enum class Product {
+  chunk,  // phase 1: the caller always passes the same rows together; fastest (OpenBLAS, cuBLASLt)
+  thin,   // phase 2: each row's bits are independent of the number of rows and of its place
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual std::string describe() const = 0;  // "cpu, 4 threads, AVX-512", for the banner
+  virtual Dtype activation_dtype() const = 0;
+  virtual Dtype kv_dtype() const = 0;
+
+  // Throws Error(unfit): asked for, free, what would fit.
+  virtual Buffer allocate(std::size_t n_bytes) = 0;
+  virtual void upload(std::span<const std::byte> host, std::byte* device) = 0;
+  virtual void download(const std::byte* device, std::span<std::byte> host) = 0;
+  virtual void synchronize() = 0;  // all earlier operations have finished
+
+  // --- the decoder layer, in the order of use -------------------------------------------------
+  // x[i] = table[tokens[i]]; table [vocab, hidden]. Tokens are checked by the caller.
+  virtual void embed(std::span<const Token> tokens, const WeightView& table, Rows x) = 0;
+  // y = x / sqrt(mean(x^2) + eps) * weight, over width = weight.n_cols. For q/k norms pass the rows
+  // as [n_rows * n_heads, head_dim]. y may be x.
+  virtual void rms_norm(Rows x, const WeightView& weight, double eps, Rows y) = 0;
+  // y = x W^T + bias; W [n_out, n_in], bias [1, n_out] or absent.
+  virtual void linear(Rows x, const WeightView& w, const WeightView& bias, Rows y,
+                      Product product) = 0;
+  // Rotates pairs (i, i + head_dim/2) of every head (Hugging Face's half-split order), in place.
+  // x [n_rows, n_heads * head_dim]; cos, sin on the host: [n_rows, head_dim / 2] fp32.
+  virtual void rope(Rows x, std::int64_t head_dim, std::span<const float> cos,
+                    std::span<const float> sin) = 0;
+  // Rows of k or v into the KV cache at `destination`, converted to the KV dtype.
+  virtual void store_kv(Rows x, std::byte* destination) = 0;
+  // partial <- partial merged with attention of q over the segments, in the order given; a row's
+  // result depends on its own q and the segments alone, never on the other rows.
+  // q [n_rows, n_heads * head_dim]; heads are grouped: kv head = head / (n_heads / n_kv_heads).
+  virtual void attend(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
+                      Partial partial) = 0;
+  virtual void clear(Partial partial, const AttentionShape& shape) = 0;  // to the empty partial
+  virtual void merge(Partial into, Partial from, const AttentionShape& shape) = 0;  // into (+) from
+  virtual void finish(Partial partial, const AttentionShape& shape, Rows out) = 0;  // o / l
+  virtual void add(Rows x, Rows y) = 0;                                             // x += y
+  virtual void swiglu(Rows gate, Rows up, Rows y) = 0;  // y = silu(gate) * up
+};
+
+// n_threads: worker threads of this rank, the calling one included.
+std::unique_ptr<Backend> make_cpu_backend(int n_threads);
+
+}  // namespace starattn

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "base/error.h"
+
+namespace starattn {
+namespace {
+
+FileDescriptor open_to_read(const std::string& path) {
+  FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file.valid()) fail(Exit::no_input, "cannot open {}: {}", path, std::strerror(errno));
+  struct stat info {};
+  if (::fstat(file.get(), &info) != 0)
+    fail(Exit::io, "cannot stat {}: {}", path, std::strerror(errno));
+  if (!S_ISREG(info.st_mode)) fail(Exit::no_input, "{} is not a regular file", path);
+  return file;
+}
+
+std::size_t size_of_file(const FileDescriptor& file) {
+  struct stat info {};
+  STARATTN_CHECK(::fstat(file.get(), &info) == 0);
+  return static_cast<std::size_t>(info.st_size);
+}
+
+}  // namespace
+
+FileDescriptor::~FileDescriptor() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+FileDescriptor& FileDescriptor::operator=(FileDescriptor&& other) noexcept {
+  std::swap(fd_, other.fd_);
+  return *this;
+}
+
+std::string read_file(const std::string& path, std::size_t max_bytes) {
+  const FileDescriptor file = open_to_read(path);
+  const std::size_t size = size_of_file(file);
+  if (size > max_bytes) {
+    fail(Exit::bad_data, "{}: {} bytes, at most {} are read", path, size, max_bytes);
+  }
+  std::string bytes(size, '\0');
+  std::size_t done = 0;
+  while (done < size) {
+    const ssize_t n = ::read(file.get(), bytes.data() + done, size - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail(Exit::io, "reading {} failed at byte {}: {}", path, done, std::strerror(errno));
+    if (n == 0) fail(Exit::io, "{} shrank while it was read: {} of {} bytes", path, done, size);
+    done += static_cast<std::size_t>(n);
+  }
+  return bytes;
+}
+
+void write_all(int fd, std::string_view bytes, const std::string& path) {
+  std::size_t done = 0;
+  while (done < bytes.size()) {
+    const ssize_t n = ::write(fd, bytes.data() + done, bytes.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0)
+      fail(Exit::io, "writing {} failed after {} bytes: {}", path, done, std::strerror(errno));
+    done += static_cast<std::size_t>(n);
+  }
+}
+
+void write_file_durably(const std::string& path, std::string_view bytes) {
+  const std::string temporary = fmt::format("{}.tmp.{}", path, ::getpid());
+  try {
+    FileDescriptor file(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+    if (!file.valid()) {
+      fail(Exit::cannot_create, "cannot create {}: {}", temporary, std::strerror(errno));
+    }
+    write_all(file.get(), bytes, temporary);
+    if (::fsync(file.get()) != 0)
+      fail(Exit::io, "fsync of {} failed: {}", temporary, std::strerror(errno));
+    if (::rename(temporary.c_str(), path.c_str()) != 0) {
+      fail(Exit::io, "cannot rename {} to {}: {}", temporary, path, std::strerror(errno));
+    }
+  } catch (...) {
+    ::unlink(temporary.c_str());
+    throw;
+  }
+  fsync_directory(parent_directory(path));
+}
+
+void fsync_directory(const std::string& directory) {
+  const FileDescriptor file(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!file.valid() || ::fsync(file.get()) != 0) {
+    fail(Exit::io, "fsync of directory {} failed: {}", directory, std::strerror(errno));
+  }
+}
+
+std::string parent_directory(const std::string& path) {
+  const std::size_t slash = path.find_last_of('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+MappedFile::MappedFile(const std::string& path) : path_(path) {
+  const FileDescriptor file = open_to_read(path);
+  size_ = size_of_file(file);
+  if (size_ == 0) return;
+  void* address = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, file.get(), 0);
+  if (address == MAP_FAILED) fail(Exit::io, "cannot map {}: {}", path, std::strerror(errno));
+  data_ = static_cast<const std::byte*>(address);
+}
+
+MappedFile::~MappedFile() {
+  if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+}  // namespace starattn

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// Files without surprises: whole reads with a size limit, read-only mappings, durable writes.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace starattn {
+
+// The whole file. Throws no_input when it cannot be opened, bad_data over max_bytes, io on a failed
+// read.
+std::string read_file(const std::string& path, std::size_t max_bytes);
+
+// Write to "<path>.tmp.<pid>", fsync, rename over path, fsync the directory: after a crash the path
+// holds the old bytes or the new ones. Throws cannot_create or io.
+void write_file_durably(const std::string& path, std::string_view bytes);
+
+void fsync_directory(const std::string& directory);  // throws io
+std::string parent_directory(const std::string& path);
+
+// A read-only, shared mapping of a whole file: ranks of one node share its pages.
+class MappedFile {
+ public:
+  explicit MappedFile(const std::string& path);  // throws no_input, io
+  ~MappedFile();
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+
+  std::span<const std::byte> bytes() const { return {data_, size_}; }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+  const std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+// An open file descriptor, closed at the end.
+class FileDescriptor {
+ public:
+  FileDescriptor() = default;
+  explicit FileDescriptor(int fd) : fd_(fd) {}
+  ~FileDescriptor();
+  FileDescriptor(FileDescriptor&& other) noexcept : fd_(other.fd_) { other.fd_ = -1; }
+  FileDescriptor& operator=(FileDescriptor&& other) noexcept;
+  int get() const { return fd_; }
+  bool valid() const { return fd_ >= 0; }
+
+ private:
+  int fd_ = -1;
+};
+
+// All of it or an exception (io); `path` is for the message.
+void write_all(int fd, std::string_view bytes, const std::string& path);
+
+}  // namespace starattn

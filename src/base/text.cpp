@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/text.h"
+
+#include <charconv>
+
+#include "base/error.h"
+
+namespace starattn {
+
+std::int64_t parse_tokens(std::string_view text, std::string_view option) {
+  std::int64_t unit = 1;
+  std::string_view digits = text;
+  if (!digits.empty()) {
+    const char last = digits.back();
+    if (last == 'k' || last == 'K') unit = std::int64_t{1} << 10;
+    if (last == 'm' || last == 'M') unit = std::int64_t{1} << 20;
+    if (unit != 1) digits.remove_suffix(1);
+  }
+  std::int64_t value = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+  if (digits.empty() || error != std::errc() || end != digits.data() + digits.size() || value < 0 ||
+      value > (std::int64_t{1} << 40) / unit) {
+    fail(Exit::usage, "{}: expected a number of tokens such as 4096, 32k or 1m, got '{}'", option,
+         text);
+  }
+  return value * unit;
+}
+
+std::string with_commas(std::int64_t number) {
+  std::string digits = std::to_string(number < 0 ? -number : number);
+  for (int at = static_cast<int>(digits.size()) - 3; at > 0; at -= 3) digits.insert(at, ",");
+  return number < 0 ? "-" + digits : digits;
+}
+
+std::string human_bytes(std::uint64_t bytes) {
+  static constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+  double value = static_cast<double>(bytes);
+  int unit = 0;
+  while (value >= 1024 && unit < 5) {
+    value /= 1024;
+    ++unit;
+  }
+  return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.2f} {}", value, kUnits[unit]);
+}
+
+std::string human_seconds(double seconds) {
+  if (seconds < 1) return fmt::format("{:.0f} ms", seconds * 1e3);
+  if (seconds < 100) return fmt::format("{:.1f} s", seconds);
+  const auto whole = static_cast<std::int64_t>(seconds + 0.5);
+  if (whole < 3600) return fmt::format("{} min {:02} s", whole / 60, whole % 60);
+  return fmt::format("{} h {:02} min", whole / 3600, whole / 60 % 60);
+}
+
+bool is_utf8(std::string_view text, std::size_t* bad_offset) {
+  const auto* s = reinterpret_cast<const unsigned char*>(text.data());
+  const std::size_t n = text.size();
+  for (std::size_t i = 0; i < n;) {
+    const unsigned c = s[i];
+    std::size_t length = 1;
+    unsigned low = 0x80;
+    unsigned high = 0xbf;
+    if (c >= 0x80) {
+      if (c >= 0xc2 && c <= 0xdf) {
+        length = 2;
+      } else if (c >= 0xe0 && c <= 0xef) {
+        length = 3;
+        if (c == 0xe0) low = 0xa0;
+        if (c == 0xed) high = 0x9f;
+      } else if (c >= 0xf0 && c <= 0xf4) {
+        length = 4;
+        if (c == 0xf0) low = 0x90;
+        if (c == 0xf4) high = 0x8f;
+      } else {
+        length = 0;
+      }
+    }
+    bool good = length != 0 && i + length <= n;
+    for (std::size_t k = 1; good && k < length; ++k) {
+      good = s[i + k] >= low && s[i + k] <= high;
+      low = 0x80;
+      high = 0xbf;
+    }
+    if (!good) {
+      if (bad_offset) *bad_offset = i;
+      return false;
+    }
+    i += length;
+  }
+  return true;
+}
+
+}  // namespace starattn

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// What config.json says about a model, checked and in our own words. Families: Llama 2/3/3.1/3.2,
+// Qwen2/2.5, Qwen3, Mistral (without a sliding window in use). Anything else is refused by its
+// name.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/dtype.h"
+
+namespace starattn {
+
+using Token = std::int32_t;
+
+enum class Family { llama, qwen2, qwen3, mistral };
+enum class RopeKind { standard, linear, llama3, yarn };
+
+struct RopeConfig {
+  RopeKind kind = RopeKind::standard;
+  double theta = 10000.0;
+  double factor = 1.0;                  // linear, llama3, yarn
+  double low_freq_factor = 1.0;         // llama3
+  double high_freq_factor = 4.0;        // llama3
+  std::int64_t original_positions = 0;  // llama3, yarn: original_max_position_embeddings
+  double beta_fast = 32.0;              // yarn
+  double beta_slow = 1.0;               // yarn
+  double attention_factor = 0.0;        // yarn: scale of cos and sin; 0 = from factor and mscale
+  double mscale = 0.0;                  // yarn
+  double mscale_all_dim = 0.0;          // yarn
+  bool truncate = true;                 // yarn
+};
+
+struct ModelConfig {
+  Family family = Family::llama;
+  std::string architecture;  // "LlamaForCausalLM"
+  std::int64_t vocab_size = 0;
+  std::int64_t hidden_size = 0;
+  std::int64_t intermediate_size = 0;
+  std::int64_t n_layers = 0;
+  std::int64_t n_heads = 0;
+  std::int64_t n_kv_heads = 0;
+  std::int64_t head_dim = 0;
+  std::int64_t max_positions = 0;
+  double rms_norm_eps = 1e-5;
+  bool tied_embeddings = false;
+  bool qkv_bias = false;  // q, k, v projections have biases (Qwen2; Llama attention_bias)
+  bool o_bias = false;    // output projection has a bias (Llama attention_bias)
+  bool mlp_bias = false;  // gate, up, down have biases (Llama mlp_bias)
+  bool qk_norm = false;   // RMS norm on each head of q and k (Qwen3)
+  RopeConfig rope;
+  Dtype dtype = Dtype::bf16;      // as the file says; the weights' own dtypes rule
+  std::vector<Token> eos_tokens;  // may be empty here; generation_config.json adds to it
+  Token bos_token = -1;           // -1: none
+
+  std::int64_t q_width() const { return n_heads * head_dim; }
+  std::int64_t kv_width() const { return n_kv_heads * head_dim; }
+  // K and V of one token in every layer, in bytes.
+  std::uint64_t kv_bytes_per_token(Dtype dtype_of_kv) const {
+    return 2ULL * static_cast<std::uint64_t>(n_layers * kv_width()) * size_of(dtype_of_kv);
+  }
+};
+
+// Reads <folder>/config.json and, where present, generation_config.json (its eos_token_id).
+// Throws Error(no_input | bad_data) naming file and key.
+ModelConfig read_model_config(const std::string& folder);
+
+}  // namespace starattn

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rotary position embedding (RoFormer, arXiv 2104.09864) in the variants whose frequencies do not
+// depend on the sequence length: standard, linear, llama3, yarn (arXiv 2309.00071).
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "model/config.h"
+
+namespace starattn {
+
+class Rope {
+ public:
+  Rope(const RopeConfig& config, std::int64_t head_dim);
+
+  // cos and sin of every rotated pair for positions first, first + 1, ...; angles in fp64, so they
+  // are right at ten million. cos, sin: [n_positions, head_dim / 2] fp32, scaled by
+  // attention_scaling().
+  void table(std::int64_t first_position, std::int64_t n_positions, std::span<float> cos,
+             std::span<float> sin) const;
+
+  std::span<const double> frequencies() const { return frequencies_; }  // [head_dim / 2]
+  double attention_scaling() const { return attention_scaling_; }       // 1 but for yarn
+
+ private:
+  std::vector<double> frequencies_;
+  double attention_scaling_ = 1.0;
+};
+
+}  // namespace starattn

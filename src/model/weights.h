@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// A model's weights as read-only views into memory-mapped safetensors: nothing is copied, so the
+// ranks of a node share one copy in the page cache.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/dtype.h"
+#include "base/file.h"
+#include "model/config.h"
+
+namespace starattn {
+
+// A matrix [n_rows, n_cols] (or a vector: n_rows = 1), row-major, in the dtype it has on disk.
+// The address may be unaligned. data is null where the model has no such tensor (an absent bias).
+struct WeightView {
+  const std::byte* data = nullptr;
+  Dtype dtype = Dtype::bf16;
+  std::int64_t n_rows = 0;
+  std::int64_t n_cols = 0;
+
+  explicit operator bool() const { return data != nullptr; }
+  std::uint64_t n_bytes() const {
+    return static_cast<std::uint64_t>(n_rows) * static_cast<std::uint64_t>(n_cols) * size_of(dtype);
+  }
+};
+
+// One decoder layer. A projection is [n_out, n_in]: y = x W^T + bias.
+struct LayerWeights {
+  WeightView input_norm;                     // [1, hidden]
+  WeightView q_proj, k_proj, v_proj;         // [q_width | kv_width, hidden]
+  WeightView q_bias, k_bias, v_bias;         // [1, q_width | kv_width] or absent
+  WeightView q_norm, k_norm;                 // [1, head_dim] or absent (Qwen3)
+  WeightView o_proj, o_bias;                 // [hidden, q_width], [1, hidden] or absent
+  WeightView post_attention_norm;            // [1, hidden]
+  WeightView gate_proj, up_proj, down_proj;  // [intermediate, hidden] x 2, [hidden, intermediate]
+  WeightView gate_bias, up_bias, down_bias;  // or absent
+};
+
+class ModelWeights {
+ public:
+  // Maps the folder's safetensors (model.safetensors, or the shards of
+  // model.safetensors.index.json) and finds every tensor that the config asks for, with its shape
+  // checked. Throws Error(no_input | bad_data) naming file and tensor.
+  static ModelWeights open(const std::string& folder, const ModelConfig& config);
+
+  // The same shapes filled with seeded normal numbers (for benchmarks; no file needed).
+  static ModelWeights random(const ModelConfig& config, Dtype dtype, std::uint64_t seed);
+
+  WeightView embedding;  // [vocab, hidden]
+  std::vector<LayerWeights> layers;
+  WeightView final_norm;  // [1, hidden]
+  WeightView lm_head;     // [vocab, hidden]; the embedding where tied
+
+  std::uint64_t total_bytes() const { return total_bytes_; }  // tied tensors counted once
+
+ private:
+  std::vector<MappedFile> files_;
+  std::shared_ptr<std::vector<std::byte>> owned_;  // random() only
+  std::uint64_t total_bytes_ = 0;
+};
+
+}  // namespace starattn
