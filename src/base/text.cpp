@@ -27,9 +27,13 @@ std::int64_t parse_tokens(std::string_view text, std::string_view option) {
 }
 
 std::string with_commas(std::int64_t number) {
-  std::string digits = std::to_string(number < 0 ? -number : number);
-  for (int at = static_cast<int>(digits.size()) - 3; at > 0; at -= 3) digits.insert(at, ",");
-  return number < 0 ? "-" + digits : digits;
+  const std::string digits = std::to_string(number < 0 ? -number : number);
+  std::string text = number < 0 ? "-" : "";
+  for (std::size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && (digits.size() - i) % 3 == 0) text += ',';
+    text += digits[i];
+  }
+  return text;
 }
 
 std::string human_bytes(std::uint64_t bytes) {

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/decoder.h"
+
+#include "base/error.h"
+
+namespace starattn {
+
+Decoder::Decoder(const ModelConfig& config, const ModelWeights& weights, Backend& backend,
+                 std::int64_t max_rows)
+    : config_(&config),
+      weights_(&weights),
+      backend_(&backend),
+      rope_(config.rope, config.head_dim),
+      max_rows_(max_rows),
+      normed_(backend, max_rows, config.hidden_size),
+      output_(backend, max_rows, config.hidden_size),
+      gate_(backend, max_rows, config.intermediate_size),
+      up_(backend, max_rows, config.intermediate_size) {}
+
+RopeTable Decoder::rope_table(std::int64_t first_position, std::int64_t n_rows) const {
+  const auto size = static_cast<std::size_t>(n_rows * config_->head_dim / 2);
+  RopeTable table{std::vector<float>(size), std::vector<float>(size)};
+  rope_.table(first_position, n_rows, table.cos, table.sin);
+  return table;
+}
+
+RopeTable Decoder::rope_table(std::span<const std::int64_t> positions) const {
+  const auto half = static_cast<std::size_t>(config_->head_dim / 2);
+  RopeTable table{std::vector<float>(positions.size() * half),
+                  std::vector<float>(positions.size() * half)};
+  for (std::size_t i = 0; i < positions.size(); ++i) {
+    rope_.table(positions[i], 1, std::span(table.cos).subspan(i * half, half),
+                std::span(table.sin).subspan(i * half, half));
+  }
+  return table;
+}
+
+void Decoder::embed(std::span<const Token> tokens, Rows x) {
+  STARATTN_CHECK(static_cast<std::int64_t>(tokens.size()) == x.n_rows);
+  backend_->embed(tokens, weights_->embedding, x);
+}
+
+void Decoder::project_kv(std::int64_t layer, Rows x, const float* cos, const float* sin, Rows k,
+                         Rows v, Product product) {
+  const LayerWeights& w = weights_->layers[static_cast<std::size_t>(layer)];
+  const Rows normed = normed_.rows(x.n_rows);
+  normalise_input(w, x, normed);
+  project_key(w, normed, cos, sin, k, product);
+  backend_->linear(normed, w.v_proj, w.v_bias, v, product);
+}
+
+void Decoder::project_qkv(std::int64_t layer, Rows x, const float* cos, const float* sin, Rows q,
+                          Rows k, Rows v, Product product) {
+  const LayerWeights& w = weights_->layers[static_cast<std::size_t>(layer)];
+  const Rows normed = normed_.rows(x.n_rows);
+  normalise_input(w, x, normed);
+  backend_->linear(normed, w.q_proj, w.q_bias, q, product);
+  normalise_heads(q, w.q_norm);
+  rotate(q, cos, sin);
+  project_key(w, normed, cos, sin, k, product);
+  backend_->linear(normed, w.v_proj, w.v_bias, v, product);
+}
+
+void Decoder::add_attention_output(std::int64_t layer, Rows attended, Rows x, Product product) {
+  const LayerWeights& w = weights_->layers[static_cast<std::size_t>(layer)];
+  const Rows output = output_.rows(x.n_rows);
+  backend_->linear(attended, w.o_proj, w.o_bias, output, product);
+  backend_->add(x, output);
+}
+
+void Decoder::add_feed_forward(std::int64_t layer, Rows x, Product product) {
+  const LayerWeights& w = weights_->layers[static_cast<std::size_t>(layer)];
+  const Rows normed = normed_.rows(x.n_rows);
+  const Rows gate = gate_.rows(x.n_rows);
+  const Rows up = up_.rows(x.n_rows);
+  const Rows output = output_.rows(x.n_rows);
+  backend_->rms_norm(x, w.post_attention_norm, config_->rms_norm_eps, normed);
+  backend_->linear(normed, w.gate_proj, w.gate_bias, gate, product);
+  backend_->linear(normed, w.up_proj, w.up_bias, up, product);
+  backend_->swiglu(gate, up, gate);
+  backend_->linear(gate, w.down_proj, w.down_bias, output, product);
+  backend_->add(x, output);
+}
+
+void Decoder::logits(Rows x, Rows logits) {
+  const Rows normed = normed_.rows(x.n_rows);
+  backend_->rms_norm(x, weights_->final_norm, config_->rms_norm_eps, normed);
+  backend_->linear(normed, weights_->lm_head, WeightView{}, logits, Product::thin);
+}
+
+void Decoder::normalise_input(const LayerWeights& layer, Rows x, Rows normed) {
+  STARATTN_CHECK(x.n_rows <= max_rows_);
+  backend_->rms_norm(x, layer.input_norm, config_->rms_norm_eps, normed);
+}
+
+void Decoder::project_key(const LayerWeights& layer, Rows normed, const float* cos,
+                          const float* sin, Rows k, Product product) {
+  backend_->linear(normed, layer.k_proj, layer.k_bias, k, product);
+  normalise_heads(k, layer.k_norm);
+  rotate(k, cos, sin);
+}
+
+void Decoder::rotate(Rows x, const float* cos, const float* sin) {
+  const auto size = static_cast<std::size_t>(x.n_rows * config_->head_dim / 2);
+  backend_->rope(x, config_->head_dim, {cos, size}, {sin, size});
+}
+
+void Decoder::normalise_heads(Rows x, const WeightView& weight) {
+  if (!weight) return;
+  const Rows heads{x.data, x.n_rows * x.width / config_->head_dim, config_->head_dim};
+  backend_->rms_norm(heads, weight, config_->rms_norm_eps, heads);
+}
+
+}  // namespace starattn

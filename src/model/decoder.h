@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+// The transformer between its attention calls: embedding, the two halves of a decoder layer, the LM
+// head. What the rows attend to is the caller's business (star/encode, star/answer).
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "backend/backend.h"
+#include "model/config.h"
+#include "model/rope.h"
+#include "model/weights.h"
+
+namespace starattn {
+
+// cos and sin of some rows' positions, on the host: [n_rows, head_dim / 2] each.
+struct RopeTable {
+  std::vector<float> cos;
+  std::vector<float> sin;
+};
+
+// Rows with device memory of their own.
+class RowBuffer {
+ public:
+  RowBuffer() = default;
+  RowBuffer(Backend& backend, std::int64_t max_rows, std::int64_t width)
+      : width_(width),
+        row_bytes_(static_cast<std::size_t>(width) * size_of(backend.activation_dtype())),
+        memory_(backend.allocate(static_cast<std::size_t>(max_rows) * row_bytes_)) {}
+
+  Rows rows(std::int64_t n_rows) const { return rows(0, n_rows); }
+  Rows rows(std::int64_t first_row, std::int64_t n_rows) const {
+    return {memory_.data() + static_cast<std::size_t>(first_row) * row_bytes_, n_rows, width_};
+  }
+
+ private:
+  std::int64_t width_ = 0;
+  std::size_t row_bytes_ = 0;
+  Buffer memory_;
+};
+
+// A Partial with device memory of its own: o | m | l in one piece, so that it travels as one.
+class PartialBuffer {
+ public:
+  PartialBuffer() = default;
+  PartialBuffer(Backend& backend, std::int64_t n_rows, const AttentionShape& shape)
+      : n_rows_(n_rows),
+        n_heads_(shape.n_heads),
+        head_dim_(shape.head_dim),
+        memory_(backend.allocate(n_bytes(n_rows, shape))) {}
+
+  static std::size_t n_bytes(std::int64_t n_rows, const AttentionShape& shape) {
+    return static_cast<std::size_t>(n_rows * shape.n_heads * (shape.head_dim + 2)) * sizeof(float);
+  }
+  Partial partial() const { return view(n_rows_); }
+  Partial view(std::int64_t n_rows) const {
+    return over(memory_.data(), n_rows, n_heads_, head_dim_);
+  }
+  static Partial over(std::byte* data, std::int64_t n_rows, std::int64_t n_heads,
+                      std::int64_t head_dim) {
+    auto* o = reinterpret_cast<float*>(data);
+    float* m = o + n_rows * n_heads * head_dim;
+    return {o, m, m + n_rows * n_heads, n_rows};
+  }
+  std::byte* data() const { return memory_.data(); }
+
+ private:
+  std::int64_t n_rows_ = 0;
+  std::int64_t n_heads_ = 0;
+  std::int64_t head_dim_ = 0;
+  Buffer memory_;
+};
+
+class Decoder {
+ public:
+  // Up to max_rows rows at a time. All arguments must outlive the decoder.
+  Decoder(const ModelConfig& config, const ModelWeights& weights, Backend& backend,
+          std::int64_t max_rows);
+
+  const ModelConfig& config() const { return *config_; }
+  Backend& backend() const { return *backend_; }
+  std::int64_t max_rows() const { return max_rows_; }
+  AttentionShape attention_shape() const {
+    return {config_->n_heads, config_->n_kv_heads, config_->head_dim};
+  }
+  RopeTable rope_table(std::int64_t first_position, std::int64_t n_rows) const;
+  RopeTable rope_table(std::span<const std::int64_t> positions) const;
+
+  // x [n_rows, hidden] is the residual stream.
+  void embed(std::span<const Token> tokens, Rows x);
+  // k, v [n_rows, kv_width] of the rows, RoPE applied to k.
+  void project_kv(std::int64_t layer, Rows x, const float* cos, const float* sin, Rows k, Rows v,
+                  Product product);
+  // The same and q [n_rows, q_width], RoPE applied.
+  void project_qkv(std::int64_t layer, Rows x, const float* cos, const float* sin, Rows q, Rows k,
+                   Rows v, Product product);
+  void add_attention_output(std::int64_t layer, Rows attended, Rows x, Product product);
+  void add_feed_forward(std::int64_t layer, Rows x, Product product);
+  // logits [n_rows, vocab]
+  void logits(Rows x, Rows logits);
+
+ private:
+  void normalise_input(const LayerWeights& layer, Rows x, Rows normed);
+  void project_key(const LayerWeights& layer, Rows normed, const float* cos, const float* sin,
+                   Rows k, Product product);
+  void rotate(Rows x, const float* cos, const float* sin);
+  void normalise_heads(Rows x, const WeightView& weight);
+
+  const ModelConfig* config_;
+  const ModelWeights* weights_;
+  Backend* backend_;
+  Rope rope_;
+  std::int64_t max_rows_;
+  RowBuffer normed_;  // [max_rows, hidden]
+  RowBuffer output_;  // [max_rows, hidden]
+  RowBuffer gate_;    // [max_rows, intermediate]
+  RowBuffer up_;      // [max_rows, intermediate]
+};
+
+}  // namespace starattn

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// Keys and values that phase 1 leaves behind: each context token's, in each layer, exactly once.
+#pragma once
+
+#include <cstdint>
+#include <map>
+
+#include "backend/backend.h"
+#include "base/error.h"
+#include "star/plan.h"
+
+namespace starattn {
+
+// K and V of consecutive tokens in several layers: [n_layers][k, v][n_tokens, n_kv_heads,
+// head_dim].
+class KvCache {
+ public:
+  KvCache() = default;
+  KvCache(Backend& backend, std::int64_t n_layers, std::int64_t n_tokens, std::int64_t kv_width)
+      : n_layers_(n_layers),
+        n_tokens_(n_tokens),
+        row_bytes_(static_cast<std::size_t>(kv_width) * size_of(backend.kv_dtype())),
+        memory_(backend.allocate(static_cast<std::size_t>(n_layers) * 2 * part_bytes())) {}
+
+  std::byte* k(std::int64_t layer) const { return part(layer, 0); }
+  std::byte* v(std::int64_t layer) const { return part(layer, 1); }
+  std::size_t row_bytes() const { return row_bytes_; }
+  std::size_t part_bytes() const { return static_cast<std::size_t>(n_tokens_) * row_bytes_; }
+  std::int64_t n_tokens() const { return n_tokens_; }
+  std::int64_t n_layers() const { return n_layers_; }
+
+  // The first n tokens of one layer.
+  KvSegment segment(std::int64_t layer, std::int64_t n_tokens, bool causal = false) const {
+    return {k(layer), v(layer), n_tokens, causal};
+  }
+
+ private:
+  std::byte* part(std::int64_t layer, int which) const {
+    STARATTN_CHECK(layer >= 0 && layer < n_layers_);
+    return memory_.data() + (static_cast<std::size_t>(layer) * 2 + which) * part_bytes();
+  }
+
+  std::int64_t n_layers_ = 0;
+  std::int64_t n_tokens_ = 0;
+  std::size_t row_bytes_ = 0;
+  Buffer memory_;
+};
+
+// This rank's share of an encoded document.
+struct DocumentKv {
+  BlockPlan plan;
+  std::map<BlockId, KvCache> blocks;  // own blocks only, ascending
+};
+
+}  // namespace starattn

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "star/plan.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/text.h"
+
+namespace starattn {
+namespace {
+
+std::int64_t divide_up(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+
+}  // namespace
+
+std::int64_t auto_block_size(std::int64_t n_context) {
+  constexpr std::int64_t kGrain = 64;
+  const std::int64_t quarter = divide_up(divide_up(n_context, 4), kGrain) * kGrain;
+  return std::clamp<std::int64_t>(quarter, 512, 32768);
+}
+
+BlockPlan BlockPlan::make(const PlanRequest& request, std::int64_t n_context, int n_ranks) {
+  STARATTN_CHECK(n_ranks > 0);
+  if (n_context <= 0) fail(Exit::bad_data, "the context is empty: there is nothing to ask about");
+  if (request.block_size && *request.block_size <= 0) {
+    fail(Exit::usage, "--block-size: expected at least 1 token, got {}", *request.block_size);
+  }
+
+  BlockPlan plan;
+  plan.n_context_ = n_context;
+  plan.n_ranks_ = n_ranks;
+  switch (request.attention) {
+    case Attention::star:
+      plan.block_size_ = request.block_size.value_or(auto_block_size(n_context));
+      break;
+    case Attention::ring:
+      plan.block_size_ =
+          request.block_size.value_or(divide_up(n_context, 2 * std::int64_t{n_ranks}));
+      break;
+    case Attention::dense:
+      plan.block_size_ = n_context;
+      break;
+  }
+  const bool is_star = request.attention == Attention::star;
+  plan.n_blocks_ = divide_up(n_context, plan.block_size_);
+  plan.anchor_size_ = is_star ? request.anchor_size.value_or(plan.block_size_) : plan.block_size_;
+  plan.reach_ = is_star ? request.reach.value_or(0) : kReachAll;
+  plan.reach_ = std::min(plan.reach_, plan.n_blocks_ - 1);
+  plan.placement_ = request.placement.value_or(
+      request.attention == Attention::ring ? Placement::zigzag : Placement::contiguous);
+
+  if (plan.anchor_size_ < 0 || plan.anchor_size_ > plan.block_size_) {
+    fail(Exit::usage,
+         "--anchor-size: expected 0 to the block size ({} tokens), got {}. The anchor is the first "
+         "part of "
+         "block 0; raise --block-size or lower --anchor-size",
+         with_commas(plan.block_size_), with_commas(plan.anchor_size_));
+  }
+  if (plan.reach_ < 0) fail(Exit::usage, "--reach: expected 0 or more blocks, got {}", plan.reach_);
+  return plan;
+}
+
+TokenRange BlockPlan::block(BlockId i) const {
+  STARATTN_CHECK(i >= 0 && i < n_blocks_);
+  const std::int64_t first = i * block_size_;
+  return {first, std::min(block_size_, n_context_ - first)};
+}
+
+BlockId BlockPlan::first_reached(BlockId i) const {
+  return std::max<BlockId>(0, i - reach_);
+}
+
+TokenRange BlockPlan::anchor_of(BlockId i) const {
+  if (i == 0 || first_reached(i) == 0) return {0, 0};
+  return {0, anchor_size_};
+}
+
+Rank BlockPlan::owner(BlockId i) const {
+  STARATTN_CHECK(i >= 0 && i < n_blocks_);
+  if (placement_ == Placement::zigzag) {
+    const std::int64_t k = i % (2 * std::int64_t{n_ranks_});
+    return static_cast<Rank>(k < n_ranks_ ? k : 2 * std::int64_t{n_ranks_} - 1 - k);
+  }
+  // The first n_blocks % n_ranks ranks own one block more: among them block 0's owner, whose first
+  // block is the cheapest.
+  const std::int64_t base = n_blocks_ / n_ranks_;
+  const std::int64_t longer = n_blocks_ % n_ranks_;
+  const std::int64_t in_longer = longer * (base + 1);
+  if (i < in_longer) return static_cast<Rank>(i / (base + 1));
+  return static_cast<Rank>(longer + (i - in_longer) / base);
+}
+
+std::vector<BlockId> BlockPlan::blocks_of(Rank rank) const {
+  std::vector<BlockId> blocks;
+  for (BlockId i = 0; i < n_blocks_; ++i) {
+    if (owner(i) == rank) blocks.push_back(i);
+  }
+  return blocks;
+}
+
+std::string BlockPlan::canonical_text() const {
+  return fmt::format("block_size={} anchor_size={} reach={}", block_size_, anchor_size_, reach_);
+}
+
+double BlockPlan::n_attention_pairs() const {
+  double pairs = 0;
+  for (BlockId i = 0; i < n_blocks_; ++i) {
+    const auto rows = static_cast<double>(block(i).n_tokens);
+    auto before = static_cast<double>(anchor_of(i).n_tokens);
+    for (BlockId j = first_reached(i); j < i; ++j) before += static_cast<double>(block(j).n_tokens);
+    pairs += rows * before + rows * (rows + 1) / 2;
+  }
+  return pairs;
+}
+
+}  // namespace starattn

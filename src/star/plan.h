@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a document is cut into context blocks, which blocks each block attends to, and which rank
+// owns which block. A pure function of token count and settings; the arithmetic part (block,
+// anchor, reach) never depends on the number of ranks, except ring's default block size.
+//
+// Index spaces, by suffix, in all of star/: _doc token in document, _blk token in block, _row row
+// in a batch of rows. Counts are n_*, sizes *_bytes.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace starattn {
+
+using BlockId = std::int64_t;
+using Rank = int;
+
+enum class Attention { star, ring, dense };
+enum class Placement { contiguous, zigzag };
+enum class AnchorMode { broadcast, recompute };
+
+constexpr std::int64_t kReachAll = INT64_MAX;
+
+// What the user asked for; absent means the mode's own default.
+struct PlanRequest {
+  Attention attention = Attention::star;
+  std::optional<std::int64_t> block_size;   // tokens, > 0; absent = auto
+  std::optional<std::int64_t> anchor_size;  // tokens, 0 .. block size; absent = block size
+  std::optional<std::int64_t> reach;        // blocks, kReachAll = all
+  std::optional<Placement> placement;
+};
+
+// Tokens [first_doc, first_doc + n_tokens) of the document.
+struct TokenRange {
+  std::int64_t first_doc = 0;
+  std::int64_t n_tokens = 0;
+};
+
+class BlockPlan {
+ public:
+  // Throws Error(usage) for block size 0 and anchor > block, Error(bad_data) for an empty context.
+  static BlockPlan make(const PlanRequest& request, std::int64_t n_context, int n_ranks);
+
+  std::int64_t n_context() const { return n_context_; }
+  std::int64_t block_size() const { return block_size_; }
+  std::int64_t anchor_size() const { return anchor_size_; }
+  std::int64_t reach() const { return reach_; }  // n_blocks - 1 at most: "all"
+  std::int64_t n_blocks() const { return n_blocks_; }
+  Placement placement() const { return placement_; }
+  int n_ranks() const { return n_ranks_; }
+
+  TokenRange block(BlockId i) const;
+  // The anchor tokens that block i attends to beside its reach: [0, a) of block 0, or nothing where
+  // the reach already covers block 0, so that no token counts twice.
+  TokenRange anchor_of(BlockId i) const;
+  BlockId first_reached(BlockId i) const;  // block i attends to blocks first_reached(i) .. i - 1
+
+  Rank owner(BlockId i) const;
+  std::vector<BlockId> blocks_of(Rank rank) const;  // ascending
+  bool has_blocks(Rank rank) const { return !blocks_of(rank).empty(); }
+
+  // What a checkpoint must agree on: everything that changes K and V, nothing of ranks or
+  // placement.
+  std::string canonical_text() const;  // "block_size=4096 anchor_size=4096 reach=0"
+
+  // Query-key pairs that phase 1 visits in one layer and head.
+  double n_attention_pairs() const;
+
+ private:
+  std::int64_t n_context_ = 0;
+  std::int64_t block_size_ = 0;
+  std::int64_t anchor_size_ = 0;
+  std::int64_t reach_ = 0;
+  std::int64_t n_blocks_ = 0;
+  Placement placement_ = Placement::contiguous;
+  int n_ranks_ = 1;
+};
+
+// The paper's rule: n/4 tokens a block, 32k for documents over 128k; never under 512.
+std::int64_t auto_block_size(std::int64_t n_context);
+
+}  // namespace starattn
