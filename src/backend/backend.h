@@ -99,12 +99,19 @@ class Backend {
 
   virtual std::string describe() const = 0;  // "cpu, 4 threads, AVX-512", for the banner
   virtual Dtype activation_dtype() const = 0;
+  // Rows that phase 1 sends through a layer together: a constant of the backend, so that the plan
+  // alone decides the shape, and with it the bits, of every product.
+  virtual std::int64_t chunk_rows() const { return 512; }
   virtual Dtype kv_dtype() const = 0;
 
   // Throws Error(unfit): asked for, free, what would fit.
   virtual Buffer allocate(std::size_t n_bytes) = 0;
   virtual void upload(std::span<const std::byte> host, std::byte* device) = 0;
   virtual void download(const std::byte* device, std::span<std::byte> host) = 0;
+  // x as fp32 on the host. [n_rows, width]
+  virtual void download_rows(Rows x, std::span<float> host) {
+    download(x.data, std::as_writable_bytes(host));  // right where activations are fp32
+  }
   virtual void synchronize() = 0;  // all earlier operations have finished
 
   // --- the decoder layer, in the order of use -------------------------------------------------

@@ -72,6 +72,13 @@ class PartialBuffer {
   Buffer memory_;
 };
 
+// Rows [first_row, first_row + n_rows) of a partial.
+inline Partial slice(Partial partial, std::int64_t first_row, std::int64_t n_rows,
+                     const AttentionShape& shape) {
+  return {partial.o + first_row * shape.n_heads * shape.head_dim,
+          partial.m + first_row * shape.n_heads, partial.l + first_row * shape.n_heads, n_rows};
+}
+
 class Decoder {
  public:
   // Up to max_rows rows at a time. All arguments must outlive the decoder.

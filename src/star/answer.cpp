@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "star/answer.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/clock.h"
+#include "obs/range.h"
+
+namespace starattn {
+
+// A query in work, on the rank that owns it.
+struct Answerer::Query {
+  std::size_t index = 0;
+  const QueryJob* job = nullptr;
+  std::vector<Token> pending;  // tokens that have not been through the network yet
+  std::int64_t n_done = 0;     // tokens that have, their K and V in `own`
+  KvCache own;                 // the query's own tokens
+  bool finished = false;
+  QueryResult result;
+};
+
+// Consecutive rows of one query in one step.
+struct Answerer::Piece {
+  std::size_t query = 0;  // in the rank's list of queries
+  std::int64_t first_row = 0;
+  std::int64_t n_rows = 0;
+  bool is_last =
+      false;  // the query's pending tokens end here: its last row predicts the next token
+};
+
+Answerer::Answerer(Decoder& decoder, const Communicator& group, const DocumentKv& kv,
+                   AnswerOptions options)
+    : decoder_(&decoder),
+      backend_(&decoder.backend()),
+      group_(&group),
+      kv_(&kv),
+      options_(std::move(options)),
+      shape_(decoder.attention_shape()),
+      rows_per_rank_(options_.spread_queries ? std::max<std::int64_t>(1, kMaxRows / group.size())
+                                             : kMaxRows),
+      n_rows_(static_cast<std::size_t>(group.size()), 0),
+      x_(*backend_, rows_per_rank_, decoder.config().hidden_size),
+      q_(*backend_, rows_per_rank_, decoder.config().q_width()),
+      k_(*backend_, rows_per_rank_, decoder.config().kv_width()),
+      v_(*backend_, rows_per_rank_, decoder.config().kv_width()),
+      attended_(*backend_, rows_per_rank_, decoder.config().q_width()),
+      all_q_(*backend_, std::max<std::int64_t>(kMaxRows, group.size()), decoder.config().q_width()),
+      logits_(*backend_, 1, decoder.config().vocab_size),
+      context_partial_(*backend_, rows_per_rank_, shape_) {
+  STARATTN_CHECK(decoder.max_rows() >= rows_per_rank_);
+  for (Rank rank = 0; rank < group.size(); ++rank) {
+    subtrees_by_rank_.push_back(subtrees_of(kv.plan.blocks_of(rank), kv.plan.n_blocks()));
+  }
+}
+
+Rank Answerer::owner_of(std::size_t query) const {
+  return options_.spread_queries
+             ? static_cast<Rank>(query % static_cast<std::size_t>(group_->size()))
+             : 0;
+}
+
+std::vector<QueryResult> Answerer::answer(std::span<const QueryJob> jobs) {
+  const obs::Range range("phase 2");
+  const Stopwatch clock;
+  std::vector<Query> queries;
+  for (std::size_t i = 0; i < jobs.size(); ++i) {
+    if (jobs[i].tokens.empty()) fail(Exit::bad_data, "query {} is empty", i);
+    if (owner_of(i) != group_->rank()) continue;
+    const auto capacity = static_cast<std::int64_t>(jobs[i].tokens.size()) + jobs[i].max_new_tokens;
+    queries.push_back(
+        {i,
+         &jobs[i],
+         jobs[i].tokens,
+         0,
+         KvCache(*backend_, decoder_->config().n_layers, capacity, decoder_->config().kv_width()),
+         false,
+         {}});
+  }
+  for (;;) {
+    const std::vector<Piece> pieces = next_pieces(queries);
+    const std::int64_t mine =
+        std::accumulate(pieces.begin(), pieces.end(), std::int64_t{0},
+                        [](std::int64_t sum, const Piece& piece) { return sum + piece.n_rows; });
+    n_rows_ = group_->allgather(mine);
+    if (std::all_of(n_rows_.begin(), n_rows_.end(), [](std::int64_t n) { return n == 0; })) break;
+    forward(queries, pieces);
+    for (const Piece& piece : pieces) {
+      if (!piece.is_last) continue;
+      take_next_token(queries[piece.query], logits_of_row(piece.first_row + piece.n_rows - 1),
+                      clock.seconds());
+    }
+    options_.poll();
+  }
+  std::vector<QueryResult> results(jobs.size());
+  for (Query& query : queries) results[query.index] = std::move(query.result);
+  return results;
+}
+
+std::vector<float> Answerer::logits_of(const std::vector<Token>& query_tokens,
+                                       std::int64_t n_last) {
+  const QueryJob job{query_tokens, 0, 0};
+  std::vector<Query> queries;
+  const auto n_tokens = static_cast<std::int64_t>(query_tokens.size());
+  if (group_->is_root()) {
+    queries.push_back(
+        {0,
+         &job,
+         job.tokens,
+         0,
+         KvCache(*backend_, decoder_->config().n_layers, n_tokens, decoder_->config().kv_width()),
+         false,
+         {}});
+  }
+  std::vector<float> logits;
+  for (std::int64_t done = 0; done < n_tokens;) {
+    const std::vector<Piece> pieces = next_pieces(queries);
+    n_rows_ = group_->allgather(pieces.empty() ? std::int64_t{0} : pieces.front().n_rows);
+    forward(queries, pieces);
+    for (std::int64_t row = 0; !pieces.empty() && row < n_rows_[0]; ++row) {
+      if (done + row < n_tokens - n_last) continue;
+      const std::vector<float> one = logits_of_row(row);
+      logits.insert(logits.end(), one.begin(), one.end());
+    }
+    done += n_rows_[0];
+  }
+  return logits;
+}
+
+std::vector<Answerer::Piece> Answerer::next_pieces(std::vector<Query>& queries) {
+  std::vector<Piece> pieces;
+  std::int64_t n_rows = 0;
+  for (std::size_t i = 0; i < queries.size() && n_rows < rows_per_rank_; ++i) {
+    if (queries[i].finished || queries[i].pending.empty()) continue;
+    const auto n_pending = static_cast<std::int64_t>(queries[i].pending.size());
+    const std::int64_t n = std::min(n_pending, rows_per_rank_ - n_rows);
+    pieces.push_back({i, n_rows, n, n == n_pending});
+    n_rows += n;
+  }
+  return pieces;
+}
+
+void Answerer::forward(std::vector<Query>& queries, std::span<const Piece> pieces) {
+  const std::int64_t n = n_rows_[static_cast<std::size_t>(group_->rank())];
+  const Rows x = x_.rows(n);
+  const Rows q = q_.rows(n);
+  const Rows k = k_.rows(n);
+  const Rows v = v_.rows(n);
+  RopeTable rope;
+  if (n > 0) {
+    std::vector<Token> tokens;
+    std::vector<std::int64_t> positions;
+    for (const Piece& piece : pieces) {
+      const Query& query = queries[piece.query];
+      tokens.insert(tokens.end(), query.pending.begin(), query.pending.begin() + piece.n_rows);
+      for (std::int64_t t = 0; t < piece.n_rows; ++t) {
+        positions.push_back(kv_->plan.n_context() + query.n_done + t);
+      }
+    }
+    rope = decoder_->rope_table(positions);
+    decoder_->embed(tokens, x);
+  }
+  for (std::int64_t layer = 0; layer < decoder_->config().n_layers; ++layer) {
+    if (n > 0)
+      decoder_->project_qkv(layer, x, rope.cos.data(), rope.sin.data(), q, k, v, Product::thin);
+    attend_to_context(layer, q);
+    if (n == 0) continue;
+    for (const Piece& piece : pieces) {  // the query's own tokens come last
+      Query& query = queries[piece.query];
+      const std::size_t offset = static_cast<std::size_t>(query.n_done) * query.own.row_bytes();
+      backend_->store_kv(k_.rows(piece.first_row, piece.n_rows), query.own.k(layer) + offset);
+      backend_->store_kv(v_.rows(piece.first_row, piece.n_rows), query.own.v(layer) + offset);
+      const KvSegment own = query.own.segment(layer, query.n_done + piece.n_rows, /*causal=*/true);
+      backend_->attend(q_.rows(piece.first_row, piece.n_rows), {&own, 1}, shape_,
+                       slice(context_partial_.view(n), piece.first_row, piece.n_rows, shape_));
+    }
+    backend_->finish(context_partial_.view(n), shape_, attended_.rows(n));
+    decoder_->add_attention_output(layer, attended_.rows(n), x, Product::thin);
+    decoder_->add_feed_forward(layer, x, Product::thin);
+  }
+  for (const Piece& piece : pieces) {
+    Query& query = queries[piece.query];
+    query.pending.erase(query.pending.begin(), query.pending.begin() + piece.n_rows);
+    query.n_done += piece.n_rows;
+  }
+}
+
+std::vector<float> Answerer::logits_of_row(std::int64_t row) {
+  decoder_->logits(x_.rows(row, 1), logits_.rows(1));
+  std::vector<float> logits(static_cast<std::size_t>(decoder_->config().vocab_size));
+  backend_->download_rows(logits_.rows(1), logits);
+  return logits;
+}
+
+void Answerer::take_next_token(Query& query, std::span<const float> logits, double seconds) {
+  QueryResult& result = query.result;
+  if (result.tokens.empty() && options_.n_logprobs > 0) {
+    result.logprobs = top_logits(logits, options_.n_logprobs);
+  }
+  if (query.job->max_new_tokens > 0) {
+    const Token next =
+        sample(logits, options_.sampling, query.job->sampling_key, result.tokens.size());
+    result.tokens.push_back(next);
+    query.pending.push_back(next);
+    const bool is_eos = std::find(options_.eos_tokens.begin(), options_.eos_tokens.end(), next) !=
+                        options_.eos_tokens.end();
+    if (is_eos || (options_.stops_by_text && options_.stops_by_text(query.index, result.tokens))) {
+      result.reason = FinishReason::stop;
+      query.finished = true;
+    }
+  }
+  if (static_cast<std::int64_t>(result.tokens.size()) >= query.job->max_new_tokens)
+    query.finished = true;
+  if (!query.finished) return;
+  result.seconds = seconds;
+  query.own = {};
+  if (options_.finished) options_.finished(query.index, result);
+}
+
+}  // namespace starattn

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// Phase 2, query encoding and generation (Star Attention, arXiv 2411.17116, section 2.2). The query
+// rank runs the network on the rows of all its queries together. In each layer it hands its Q to
+// everyone; every block's owner returns unfinished attention (o, m, l) over that block; the query
+// rank merges these along the canonical tree, then each query's own earlier tokens, and finishes.
+//
+// A query's result does not depend on its batch mates: every operation here treats rows one by one.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "model/decoder.h"
+#include "mpi/communicator.h"
+#include "star/kv.h"
+#include "star/merge_tree.h"
+#include "star/sampling.h"
+
+namespace starattn {
+
+struct QueryJob {
+  std::vector<Token> tokens;  // the query, at positions n_context ..
+  std::int64_t max_new_tokens = 128;
+  std::uint64_t sampling_key = 0;
+};
+
+enum class FinishReason { stop, length };
+
+struct QueryResult {
+  std::vector<Token> tokens;  // new tokens; ends with the EOS when that is why it stopped
+  FinishReason reason = FinishReason::length;
+  std::vector<std::pair<Token, float>> logprobs;  // the first new token's top logits
+  double seconds = 0;                             // from the start of phase 2 to its last token
+};
+
+struct AnswerOptions {
+  std::vector<Token> eos_tokens;
+  Sampling sampling;
+  std::int64_t n_logprobs = 0;
+  bool spread_queries = false;  // query j belongs to rank j % size instead of rank 0
+  bool tree_merge = false;      // partials travel along the tree instead of one gather
+  // True when the text of a query's new tokens contains a stop string. Called on the query's rank.
+  std::function<bool(std::size_t query, std::span<const Token> tokens)> stops_by_text;
+  // Called on the query's rank as soon as it is answered.
+  std::function<void(std::size_t query, const QueryResult&)> finished;
+  std::function<void()> poll = [] {};
+};
+
+class Answerer {
+ public:
+  // Rows of one step over all query ranks: bounds the memory of partials in flight.
+  static constexpr std::int64_t kMaxRows = 128;
+
+  // The decoder must take kMaxRows rows. kv: this rank's share. Arguments must outlive the
+  // answerer.
+  Answerer(Decoder& decoder, const Communicator& group, const DocumentKv& kv,
+           AnswerOptions options);
+
+  // Collective; jobs are the same on every rank. Results are complete on the rank that owns the
+  // query (rank 0, or all of them spread), empty elsewhere. Throws Error(bad_data) for an empty
+  // query.
+  std::vector<QueryResult> answer(std::span<const QueryJob> jobs);
+
+  // Logits of the last n_last rows of one query, on rank 0: [n_last, vocab]. Collective.
+  std::vector<float> logits_of(const std::vector<Token>& query, std::int64_t n_last);
+
+ private:
+  struct Query;
+  struct Piece;
+
+  Rank owner_of(std::size_t query) const;
+  std::vector<Piece> next_pieces(std::vector<Query>& queries);
+  // One pass of the pieces' rows through the network; x_ holds the residual stream afterwards.
+  void forward(std::vector<Query>& queries, std::span<const Piece> pieces);
+  // Attention of this rank's rows over the whole context, merged, into context_partial_.
+  void attend_to_context(std::int64_t layer, Rows q);
+  void gather_and_merge(std::vector<std::pair<MergeNode, PartialBuffer>> mine);
+  void merge_along_tree(std::vector<std::pair<MergeNode, PartialBuffer>> mine);
+  void take_next_token(Query& query, std::span<const float> logits, double seconds);
+  std::vector<float> logits_of_row(std::int64_t row);
+
+  Decoder* decoder_;
+  Backend* backend_;
+  const Communicator* group_;
+  const DocumentKv* kv_;
+  AnswerOptions options_;
+  AttentionShape shape_;
+  std::int64_t rows_per_rank_;
+  std::vector<std::int64_t> n_rows_;  // of this step, by rank
+  std::vector<MergeNode> subtrees_;   // this rank's
+  std::vector<std::vector<MergeNode>> subtrees_by_rank_;
+  RowBuffer x_, q_, k_, v_, attended_, all_q_, logits_;
+  PartialBuffer context_partial_;  // [rows_per_rank, n_heads, head_dim]
+};
+
+}  // namespace starattn

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+// Phase 2's exchange: Q to everyone, partial attention per block, partials back, the canonical
+// merge.
+#include <algorithm>
+#include <numeric>
+
+#include "obs/range.h"
+#include "star/answer.h"
+
+namespace starattn {
+namespace {
+
+constexpr int kSubtreeTag = 111;
+
+using SubtreePartials = std::vector<std::pair<MergeNode, PartialBuffer>>;
+
+std::int64_t sum(std::span<const std::int64_t> numbers) {
+  return std::accumulate(numbers.begin(), numbers.end(), std::int64_t{0});
+}
+
+// Each rank's rows, n_rows[rank] of them, to everybody, in rank order.
+void share_rows(const Communicator& group, Backend& backend, Rows mine,
+                std::span<const std::int64_t> n_rows, Rows all) {
+  const std::size_t row_bytes =
+      static_cast<std::size_t>(all.width) * size_of(backend.activation_dtype());
+  std::vector<std::size_t> counts;
+  for (const std::int64_t n : n_rows) counts.push_back(static_cast<std::size_t>(n) * row_bytes);
+  std::vector<std::byte> send(static_cast<std::size_t>(mine.n_rows) * row_bytes);
+  std::vector<std::byte> receive(static_cast<std::size_t>(all.n_rows) * row_bytes);
+  backend.download(mine.data, send);
+  if (counts[0] == receive.size()) {  // all of them are rank 0's
+    if (group.is_root()) receive = std::move(send);
+    group.bcast(receive, 0);
+  } else {
+    group.allgatherv(send, counts, receive);
+  }
+  backend.upload(receive, all.data);
+}
+
+// Rows of a partial as they travel: o | m | l.
+void append_rows(Backend& backend, Partial rows, const AttentionShape& shape,
+                 std::vector<std::byte>& message) {
+  const auto append = [&](const float* data, std::int64_t n) {
+    const std::size_t at = message.size();
+    message.resize(at + static_cast<std::size_t>(n) * sizeof(float));
+    backend.download(reinterpret_cast<const std::byte*>(data), std::span(message).subspan(at));
+  };
+  append(rows.o, rows.n_rows * shape.n_heads * shape.head_dim);
+  append(rows.m, rows.n_rows * shape.n_heads);
+  append(rows.l, rows.n_rows * shape.n_heads);
+}
+
+}  // namespace
+
+void Answerer::attend_to_context(std::int64_t layer, Rows q) {
+  const std::int64_t n_all = sum(n_rows_);
+  const Rows all_q = all_q_.rows(n_all);
+  {
+    const obs::Range range("share queries");
+    share_rows(*group_, *backend_, q, n_rows_, all_q);
+  }
+  SubtreePartials mine;
+  {
+    const obs::Range range("partial attention");
+    const std::vector<BlockId> blocks = kv_->plan.blocks_of(group_->rank());
+    mine = merge_subtrees<PartialBuffer>(
+        blocks,
+        [&](BlockId i) {
+          PartialBuffer buffer(*backend_, n_all, shape_);
+          const KvCache& cache = kv_->blocks.at(i);
+          const KvSegment segment = cache.segment(layer, cache.n_tokens());
+          backend_->clear(buffer.partial(), shape_);
+          backend_->attend(all_q, {&segment, 1}, shape_, buffer.partial());
+          return buffer;
+        },
+        [&](PartialBuffer& a, PartialBuffer& b) {
+          backend_->merge(a.partial(), b.partial(), shape_);
+        });
+  }
+  const obs::Range range("gather and merge");
+  if (options_.tree_merge) {
+    merge_along_tree(std::move(mine));
+  } else {
+    gather_and_merge(std::move(mine));
+  }
+}
+
+void Answerer::gather_and_merge(SubtreePartials mine) {
+  const auto merge = [&](PartialBuffer& a, PartialBuffer& b) {
+    backend_->merge(a.partial(), b.partial(), shape_);
+  };
+  std::int64_t first_row = 0;
+  for (Rank query_rank = 0; query_rank < group_->size(); ++query_rank) {
+    const std::int64_t n = n_rows_[static_cast<std::size_t>(query_rank)];
+    if (n == 0) continue;
+    std::vector<std::byte> message;
+    for (const auto& [node, buffer] : mine) {
+      append_rows(*backend_, slice(buffer.partial(), first_row, n, shape_), shape_, message);
+    }
+    const std::size_t node_bytes = PartialBuffer::n_bytes(n, shape_);
+    std::vector<std::size_t> counts;
+    for (const auto& nodes : subtrees_by_rank_) counts.push_back(nodes.size() * node_bytes);
+    const bool is_mine = query_rank == group_->rank();
+    std::vector<std::byte> received(
+        is_mine ? std::accumulate(counts.begin(), counts.end(), std::size_t{0}) : 0);
+    group_->gatherv(message, counts, received, query_rank);
+    obs::count_bytes("gather and merge", message.size());
+    first_row += n;
+    if (!is_mine) continue;
+
+    SubtreePartials all;
+    std::size_t at = 0;
+    for (const auto& nodes : subtrees_by_rank_) {
+      for (const MergeNode& node : nodes) {
+        PartialBuffer buffer(*backend_, n, shape_);
+        backend_->upload(std::span(received).subspan(at, node_bytes), buffer.data());
+        all.emplace_back(node, std::move(buffer));
+        at += node_bytes;
+      }
+    }
+    std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) {
+      return a.first.first_block() < b.first.first_block();
+    });
+    merge_to_root<PartialBuffer>(all, kv_->plan.n_blocks(), merge);
+    context_partial_ = std::move(all.front().second);
+  }
+}
+
+// The same tree with the same bits, for many ranks: a node is merged where its first block lives,
+// and the root's owner hands each query rank its rows. Nobody receives more than log2(blocks)
+// messages a node, where a gather would bring all of them to one rank.
+void Answerer::merge_along_tree(SubtreePartials mine) {
+  const std::int64_t n_blocks = kv_->plan.n_blocks();
+  const std::int64_t n_all = sum(n_rows_);
+  const std::size_t node_bytes = PartialBuffer::n_bytes(n_all, shape_);
+  const auto holder = [&](MergeNode node) { return kv_->plan.owner(node.first_block()); };
+  const auto is_whole = [&](MergeNode node) {  // one rank made this subtree by itself
+    const auto& nodes = subtrees_by_rank_[static_cast<std::size_t>(holder(node))];
+    return std::find(nodes.begin(), nodes.end(), node) != nodes.end();
+  };
+  const auto position = [&](MergeNode node) {
+    return std::find_if(mine.begin(), mine.end(),
+                        [&](const auto& entry) { return entry.first == node; });
+  };
+  const std::function<void(MergeNode)> reduce = [&](MergeNode node) {
+    if (is_whole(node)) return;
+    reduce(node.left());
+    const bool has_right = node.right().first_block() < n_blocks;
+    if (has_right) reduce(node.right());
+    const Rank here = holder(node);
+    const Rank there = has_right ? holder(node.right()) : here;
+    if (has_right && there == group_->rank() && there != here) {
+      std::vector<std::byte> message;
+      append_rows(*backend_, position(node.right())->second.partial(), shape_, message);
+      group_->send(message, here, kSubtreeTag);
+    }
+    if (here != group_->rank()) return;
+    if (has_right && there != here) {
+      std::vector<std::byte> message(node_bytes);
+      group_->recv(message, there, kSubtreeTag);
+      PartialBuffer right(*backend_, n_all, shape_);
+      backend_->upload(message, right.data());
+      backend_->merge(position(node.left())->second.partial(), right.partial(), shape_);
+    } else if (has_right) {
+      backend_->merge(position(node.left())->second.partial(),
+                      position(node.right())->second.partial(), shape_);
+    }
+    position(node.left())->first = node;
+  };
+  reduce(root_of(n_blocks));
+
+  const Rank top = holder(root_of(n_blocks));
+  std::int64_t first_row = 0;
+  for (Rank query_rank = 0; query_rank < group_->size(); ++query_rank) {
+    const std::int64_t n = n_rows_[static_cast<std::size_t>(query_rank)];
+    if (n == 0) continue;
+    std::vector<std::byte> message;
+    if (group_->rank() == top) {
+      append_rows(*backend_,
+                  slice(position(root_of(n_blocks))->second.partial(), first_row, n, shape_),
+                  shape_, message);
+      if (query_rank != top) group_->send(message, query_rank, kSubtreeTag);
+    } else if (group_->rank() == query_rank) {
+      message.resize(PartialBuffer::n_bytes(n, shape_));
+      group_->recv(message, top, kSubtreeTag);
+    }
+    first_row += n;
+    if (group_->rank() != query_rank) continue;
+    context_partial_ = PartialBuffer(*backend_, n, shape_);
+    backend_->upload(message, context_partial_.data());
+  }
+}
+
+}  // namespace starattn

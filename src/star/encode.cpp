@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "star/encode.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "obs/range.h"
+
+namespace starattn {
+namespace {
+
+// Which ranks take part in the anchor's broadcast: block 0's owner and all who encode a block with
+// an anchor in front.
+std::vector<bool> anchor_ranks(const BlockPlan& plan, const std::vector<bool>& computing) {
+  std::vector<bool> ranks(static_cast<std::size_t>(plan.n_ranks()), false);
+  for (BlockId i = 1; i < plan.n_blocks(); ++i) {
+    if (computing[static_cast<std::size_t>(i)] && plan.anchor_of(i).n_tokens > 0) {
+      ranks[static_cast<std::size_t>(plan.owner(i))] = true;
+    }
+  }
+  ranks[static_cast<std::size_t>(plan.owner(0))] = true;
+  return ranks;
+}
+
+}  // namespace
+
+Encoder::Encoder(Decoder& decoder, const Communicator& group, EncodeHooks hooks)
+    : decoder_(&decoder),
+      backend_(&decoder.backend()),
+      group_(&group),
+      hooks_(std::move(hooks)),
+      chunk_rows_(backend_->chunk_rows()),
+      q_(*backend_, chunk_rows_, decoder.config().q_width()),
+      k_(*backend_, chunk_rows_, decoder.config().kv_width()),
+      v_(*backend_, chunk_rows_, decoder.config().kv_width()),
+      attended_(*backend_, chunk_rows_, decoder.config().q_width()),
+      partial_(*backend_, chunk_rows_, decoder.attention_shape()) {
+  STARATTN_CHECK(decoder.max_rows() >= chunk_rows_);
+}
+
+DocumentKv Encoder::encode(const BlockPlan& plan, std::span<const Token> context,
+                           AnchorMode anchor_mode, std::map<BlockId, KvCache> loaded) {
+  const obs::Range range("phase 1");
+  STARATTN_CHECK(plan.n_ranks() == group_->size());
+  STARATTN_CHECK(plan.n_context() == static_cast<std::int64_t>(context.size()));
+  DocumentKv kv{plan, std::move(loaded)};
+
+  // Everybody learns which blocks are still to be computed.
+  std::vector<bool> computing(static_cast<std::size_t>(plan.n_blocks()), true);
+  for (BlockId i = 0; i < plan.n_blocks(); ++i) {
+    const bool mine = plan.owner(i) == group_->rank();
+    const bool missing =
+        group_->bcast_value<char>(mine && !kv.blocks.contains(i), plan.owner(i)) != 0;
+    computing[static_cast<std::size_t>(i)] = missing;
+    if (mine && missing) {
+      kv.blocks.emplace(i, new_cache(decoder_->config().n_layers, plan.block(i).n_tokens));
+    }
+  }
+  if (plan.reach() == 0) {
+    encode_star(kv, context, anchor_mode, computing);
+  } else {
+    encode_reach(kv, context, computing);
+  }
+  return kv;
+}
+
+void Encoder::encode_star(DocumentKv& kv, std::span<const Token> context, AnchorMode anchor_mode,
+                          const std::vector<bool>& computing) {
+  const BlockPlan& plan = kv.plan;
+  const std::int64_t n_layers = decoder_->config().n_layers;
+  const Rank root = plan.owner(0);
+  const std::vector<bool> members = anchor_ranks(plan, computing);
+  const bool is_member = members[static_cast<std::size_t>(group_->rank())];
+  const auto n_members = std::count(members.begin(), members.end(), true);
+
+  const bool broadcasting =
+      anchor_mode == AnchorMode::broadcast && plan.anchor_size() > 0 && n_members > 1;
+  const Communicator ranks = group_->split(broadcasting && is_member ? 0 : -1);
+  std::optional<AnchorBroadcast> broadcast;
+  if (broadcasting && is_member) {
+    const auto root_among_members =
+        static_cast<Rank>(std::count(members.begin(), members.begin() + root, true));
+    broadcast.emplace(ranks, root_among_members, *backend_, n_layers, plan.anchor_size(),
+                      decoder_->config().kv_width());
+  }
+  const EncodeHooks outer = hooks_;
+  hooks_.poll = [&] {
+    if (broadcast) broadcast->poll();
+    outer.poll();
+  };
+
+  const bool is_root = group_->rank() == root;
+  if (broadcast && is_root && !computing[0]) {
+    for (std::int64_t layer = 0; layer < n_layers; ++layer) broadcast->send(layer, kv.blocks.at(0));
+  }
+  for (auto& [i, cache] : kv.blocks) {
+    if (!computing[static_cast<std::size_t>(i)]) continue;
+    const TokenRange block = plan.block(i);
+    const std::int64_t n_anchor = plan.anchor_of(i).n_tokens;
+    KvCache again;  // the anchor, encoded again for this block alone
+    if (n_anchor > 0 && anchor_mode == AnchorMode::recompute) {
+      const obs::Range range("encode anchor again");
+      again = new_cache(n_layers - 1, n_anchor);
+      encode_rows(context.first(static_cast<std::size_t>(n_anchor)), 0, {}, again, {});
+    }
+    const auto anchor = [&, n_anchor](std::int64_t layer) -> KvSegment {
+      if (n_anchor == 0) return {};
+      if (anchor_mode == AnchorMode::recompute) return again.segment(layer, n_anchor);
+      return is_root ? kv.blocks.at(0).segment(layer, n_anchor) : broadcast->wait(layer);
+    };
+    const auto layer_done = [&, block_id = i, &block_cache = cache](std::int64_t layer) {
+      if (block_id == 0 && broadcast) broadcast->send(layer, block_cache);
+    };
+    encode_rows(context.subspan(static_cast<std::size_t>(block.first_doc),
+                                static_cast<std::size_t>(block.n_tokens)),
+                block.first_doc, anchor, cache, layer_done);
+    hooks_.block_done(i, cache);
+  }
+  if (broadcast) broadcast->finish();
+  hooks_ = outer;
+}
+
+void Encoder::encode_rows(std::span<const Token> tokens, std::int64_t first_doc,
+                          const std::function<KvSegment(std::int64_t layer)>& anchor, KvCache& out,
+                          const std::function<void(std::int64_t layer)>& layer_done) {
+  const auto n_rows = static_cast<std::int64_t>(tokens.size());
+  const std::int64_t last_layer = decoder_->config().n_layers - 1;
+  const std::int64_t half = decoder_->config().head_dim / 2;
+  const RopeTable rope = decoder_->rope_table(first_doc, n_rows);
+  const RowBuffer x(*backend_, n_rows, decoder_->config().hidden_size);
+  decoder_->embed(tokens, x.rows(n_rows));
+
+  for (std::int64_t layer = 0; layer < out.n_layers(); ++layer) {
+    const obs::Range range("layer");
+    // Phase 1 ends with the last layer's keys and values: no row attends there.
+    const bool keys_and_values_only = layer == last_layer;
+    const KvSegment before = anchor && !keys_and_values_only ? anchor(layer) : KvSegment{};
+    for (std::int64_t first_blk = 0; first_blk < n_rows; first_blk += chunk_rows_) {
+      const std::int64_t n = std::min(chunk_rows_, n_rows - first_blk);
+      const Rows rows = x.rows(first_blk, n);
+      const Rows q = q_.rows(n);
+      const Rows k = k_.rows(n);
+      const Rows v = v_.rows(n);
+      const float* cos = rope.cos.data() + first_blk * half;
+      const float* sin = rope.sin.data() + first_blk * half;
+      if (keys_and_values_only) {
+        decoder_->project_kv(layer, rows, cos, sin, k, v, Product::chunk);
+        store(k, v, out, layer, first_blk);
+      } else {
+        decoder_->project_qkv(layer, rows, cos, sin, q, k, v, Product::chunk);
+        store(k, v, out, layer, first_blk);
+        const KvSegment segments[] = {before, out.segment(layer, first_blk + n, /*causal=*/true)};
+        const Partial partial = partial_.view(n);
+        backend_->clear(partial, decoder_->attention_shape());
+        {
+          const obs::Range attention("attention");
+          backend_->attend(q, std::span(segments).subspan(before.n_tokens == 0 ? 1 : 0),
+                           decoder_->attention_shape(), partial);
+        }
+        backend_->finish(partial, decoder_->attention_shape(), attended_.rows(n));
+        decoder_->add_attention_output(layer, attended_.rows(n), rows, Product::chunk);
+        decoder_->add_feed_forward(layer, rows, Product::chunk);
+      }
+      hooks_.poll();
+    }
+    if (layer_done) layer_done(layer);
+  }
+}
+
+void Encoder::store(Rows k, Rows v, KvCache& cache, std::int64_t layer, std::int64_t first_blk) {
+  const std::size_t offset = static_cast<std::size_t>(first_blk) * cache.row_bytes();
+  backend_->store_kv(k, cache.k(layer) + offset);
+  backend_->store_kv(v, cache.v(layer) + offset);
+}
+
+KvCache Encoder::new_cache(std::int64_t n_layers, std::int64_t n_tokens) const {
+  return {*backend_, n_layers, n_tokens, decoder_->config().kv_width()};
+}
+
+}  // namespace starattn

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// Phase 1, context encoding (Star Attention, arXiv 2411.17116, section 2.1): every context token's
+// K and V, each held once, by the owner of its block. Block 0 is encoded causally; block i attends
+// to the anchor, to the `reach` blocks before it, and causally to itself, at the tokens' own
+// positions.
+//
+// The anchor is computed once: attention is causal and the anchor comes first, so its K and V are
+// the first entries of block 0's own. AnchorMode::recompute is the published way, the anchor
+// encoded again in front of every block.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <span>
+
+#include "model/decoder.h"
+#include "mpi/communicator.h"
+#include "star/anchor_broadcast.h"
+#include "star/kv.h"
+#include "star/plan.h"
+
+namespace starattn {
+
+struct EncodeHooks {
+  std::function<void()> poll = [] {};  // called every chunk of rows
+  std::function<void(BlockId, const KvCache&)> block_done = [](BlockId, const KvCache&) {};
+};
+
+class Encoder {
+ public:
+  // All ranks of `group` encode together. Arguments must outlive the encoder.
+  Encoder(Decoder& decoder, const Communicator& group, EncodeHooks hooks);
+
+  // context: the whole document's tokens, on every rank. loaded: own blocks that a checkpoint
+  // already held; they are kept as they are. Collective over the group.
+  DocumentKv encode(const BlockPlan& plan, std::span<const Token> context, AnchorMode anchor_mode,
+                    std::map<BlockId, KvCache> loaded = {});
+
+ private:
+  struct Chunk;  // rows that go through a layer together: a fixed piece of one block
+
+  // reach = 0: block by block, so that a finished block can be saved.
+  void encode_star(DocumentKv& kv, std::span<const Token> context, AnchorMode anchor_mode,
+                   const std::vector<bool>& computing);
+  // reach > 0: a rank's blocks advance together, layer by layer.
+  void encode_reach(DocumentKv& kv, std::span<const Token> context,
+                    const std::vector<bool>& computing);
+
+  // Encodes `tokens` at first_doc.. causally after anchor(layer), into the layers that `out` has.
+  void encode_rows(std::span<const Token> tokens, std::int64_t first_doc,
+                   const std::function<KvSegment(std::int64_t layer)>& anchor, KvCache& out,
+                   const std::function<void(std::int64_t layer)>& layer_done);
+  void store(Rows k, Rows v, KvCache& cache, std::int64_t layer, std::int64_t first_blk);
+  KvCache new_cache(std::int64_t n_layers, std::int64_t n_tokens) const;
+
+  Decoder* decoder_;
+  Backend* backend_;
+  const Communicator* group_;
+  EncodeHooks hooks_;
+  std::int64_t chunk_rows_;
+  RowBuffer q_, k_, v_, attended_;  // [chunk_rows, ...]
+  PartialBuffer partial_;           // [chunk_rows, n_heads, head_dim]
+};
+
+}  // namespace starattn

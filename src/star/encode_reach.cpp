@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// Phase 1 with reach > 0, up to exact ring attention (reach = all). In each layer a rank first
+// makes the keys and values of all its blocks, sends them to whoever needs them, and then takes
+// every block of the document in order, its own and others', adding its share to all rows that see
+// it.
+#include <algorithm>
+
+#include "obs/range.h"
+#include "star/encode.h"
+#include "star/segment_exchange.h"
+
+namespace starattn {
+
+// A chunk keeps its unfinished attention while the segments come by.
+struct Encoder::Chunk {
+  BlockId block = 0;
+  std::int64_t first_blk = 0;  // first row, within the block
+  std::int64_t first_row = 0;  // first row, within this rank's rows
+  std::int64_t n_rows = 0;
+  PartialBuffer partial;
+};
+
+void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
+                           const std::vector<bool>& computing) {
+  const BlockPlan& plan = kv.plan;
+  const ModelConfig& config = decoder_->config();
+  const AttentionShape shape = decoder_->attention_shape();
+  const std::int64_t half = config.head_dim / 2;
+  const auto is_computed = [&](BlockId i) { return computing[static_cast<std::size_t>(i)]; };
+
+  SegmentExchange exchange(*group_, plan, *backend_, config.kv_width());
+  exchange.set_computing(computing);
+  const auto poll = [&] {
+    exchange.poll();
+    hooks_.poll();
+  };
+
+  std::vector<Chunk> chunks;
+  std::int64_t n_rows = 0;
+  for (const auto& [i, cache] : kv.blocks) {
+    for (std::int64_t first = 0; is_computed(i) && first < cache.n_tokens(); first += chunk_rows_) {
+      const std::int64_t n = std::min(chunk_rows_, cache.n_tokens() - first);
+      chunks.push_back({i, first, n_rows, n, PartialBuffer(*backend_, n, shape)});
+      n_rows += n;
+    }
+  }
+  const RowBuffer x(*backend_, n_rows, config.hidden_size);
+  const RowBuffer q(*backend_, n_rows, config.q_width());
+  std::vector<RopeTable> rope;
+  for (const Chunk& chunk : chunks) {
+    const std::int64_t first_doc = plan.block(chunk.block).first_doc + chunk.first_blk;
+    rope.push_back(decoder_->rope_table(first_doc, chunk.n_rows));
+    decoder_->embed(context.subspan(static_cast<std::size_t>(first_doc),
+                                    static_cast<std::size_t>(chunk.n_rows)),
+                    x.rows(chunk.first_row, chunk.n_rows));
+  }
+
+  const auto project_block = [&](BlockId i, KvCache& cache, std::int64_t layer,
+                                 bool keys_and_values_only) {
+    for (std::size_t c = 0; c < chunks.size(); ++c) {
+      const Chunk& chunk = chunks[c];
+      if (chunk.block != i) continue;
+      const Rows rows = x.rows(chunk.first_row, chunk.n_rows);
+      const Rows k = k_.rows(chunk.n_rows);
+      const Rows v = v_.rows(chunk.n_rows);
+      if (keys_and_values_only) {
+        decoder_->project_kv(layer, rows, rope[c].cos.data(), rope[c].sin.data(), k, v,
+                             Product::chunk);
+      } else {
+        decoder_->project_qkv(layer, rows, rope[c].cos.data(), rope[c].sin.data(),
+                              q.rows(chunk.first_row, chunk.n_rows), k, v, Product::chunk);
+      }
+      store(k, v, cache, layer, chunk.first_blk);
+      poll();
+    }
+  };
+  // Adds block j, or its first tokens as the anchor, to every chunk that sees it.
+  const auto attend_to = [&](BlockId j, const KvSegment& segment) {
+    const obs::Range range("attention");
+    for (const Chunk& chunk : chunks) {
+      KvSegment seen = segment;
+      if (chunk.block < j) continue;
+      if (chunk.block == j) {
+        seen.n_tokens = chunk.first_blk + chunk.n_rows;
+        seen.causal = true;
+      } else if (plan.first_reached(chunk.block) > j) {
+        seen.n_tokens = j == 0 ? plan.anchor_of(chunk.block).n_tokens : 0;
+      }
+      if (seen.n_tokens == 0) continue;
+      backend_->attend(q.rows(chunk.first_row, chunk.n_rows), {&seen, 1}, shape,
+                       chunk.partial.partial());
+      poll();
+    }
+  };
+
+  for (std::int64_t layer = 0; layer < config.n_layers; ++layer) {
+    const obs::Range range("layer");
+    const bool keys_and_values_only = layer + 1 == config.n_layers;
+    if (!keys_and_values_only) exchange.start_layer();
+    for (auto& [i, cache] : kv.blocks) {
+      if (is_computed(i)) project_block(i, cache, layer, keys_and_values_only);
+      if (!keys_and_values_only) exchange.send(i, layer, cache);
+    }
+    if (keys_and_values_only) break;
+
+    for (const Chunk& chunk : chunks) backend_->clear(chunk.partial.partial(), shape);
+    for (BlockId j = 0; j < plan.n_blocks(); ++j) {
+      const auto own = kv.blocks.find(j);
+      if (own != kv.blocks.end()) {
+        attend_to(j, own->second.segment(layer, own->second.n_tokens()));
+      } else if (exchange.n_needed(group_->rank(), j) > 0) {
+        attend_to(j, exchange.receive(j));
+      }
+    }
+    for (const Chunk& chunk : chunks) {
+      const Rows attended = attended_.rows(chunk.n_rows);
+      const Rows rows = x.rows(chunk.first_row, chunk.n_rows);
+      backend_->finish(chunk.partial.partial(), shape, attended);
+      decoder_->add_attention_output(layer, attended, rows, Product::chunk);
+      decoder_->add_feed_forward(layer, rows, Product::chunk);
+      poll();
+    }
+  }
+  exchange.finish();
+  for (const auto& [i, cache] : kv.blocks) {
+    if (is_computed(i)) hooks_.block_done(i, cache);
+  }
+}
+
+}  // namespace starattn

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "star/segment_exchange.h"
+
+#include <algorithm>
+
+#include "obs/range.h"
+
+namespace starattn {
+namespace {
+
+// Messages between two ranks keep their order, so one tag for keys and one for values is enough.
+constexpr int kKeyTag = 101;
+constexpr int kValueTag = 102;
+
+}  // namespace
+
+SegmentExchange::SegmentExchange(const Communicator& group, const BlockPlan& plan, Backend& backend,
+                                 std::int64_t kv_width)
+    : group_(&group),
+      plan_(&plan),
+      row_bytes_(static_cast<std::size_t>(kv_width) * size_of(backend.kv_dtype())),
+      computing_(static_cast<std::size_t>(plan.n_blocks()), true) {
+  if (group.size() == 1) return;
+  const std::size_t block_bytes =
+      static_cast<std::size_t>(std::min(plan.block_size(), plan.n_context())) * row_bytes_;
+  for (std::size_t i = 0; i < kInFlight; ++i) {
+    Slot& slot = slots_.emplace_back();
+    slot.k = backend.allocate(block_bytes);
+    slot.v = backend.allocate(block_bytes);
+  }
+}
+
+std::int64_t SegmentExchange::n_needed(Rank rank, BlockId j) const {
+  std::int64_t n_tokens = 0;
+  for (BlockId i = j + 1; i < plan_->n_blocks(); ++i) {
+    if (plan_->owner(i) != rank || !computing_[static_cast<std::size_t>(i)]) continue;
+    if (plan_->first_reached(i) <= j) return plan_->block(j).n_tokens;
+    if (j == 0) n_tokens = std::max(n_tokens, plan_->anchor_of(i).n_tokens);
+  }
+  return n_tokens;
+}
+
+void SegmentExchange::send(BlockId j, std::int64_t layer, const KvCache& cache) {
+  for (Rank to = 0; to < group_->size(); ++to) {
+    const std::int64_t n_tokens = to == group_->rank() ? 0 : n_needed(to, j);
+    if (n_tokens == 0) continue;
+    const std::size_t n_bytes = static_cast<std::size_t>(n_tokens) * row_bytes_;
+    Requests& requests = sends_.emplace_back();
+    group_->isend({cache.k(layer), n_bytes}, to, kKeyTag, requests);
+    group_->isend({cache.v(layer), n_bytes}, to, kValueTag, requests);
+    obs::count_bytes("segment exchange", 2 * n_bytes);
+  }
+}
+
+void SegmentExchange::start_layer() {
+  STARATTN_CHECK(n_taken_ == to_receive_.size());
+  to_receive_.clear();
+  for (BlockId j = 0; j < plan_->n_blocks(); ++j) {
+    if (plan_->owner(j) != group_->rank() && n_needed(group_->rank(), j) > 0)
+      to_receive_.push_back(j);
+  }
+  n_posted_ = n_taken_ = 0;
+  while (n_posted_ < std::min(kInFlight, to_receive_.size())) post_next();
+}
+
+void SegmentExchange::post_next() {
+  const BlockId j = to_receive_[n_posted_];
+  Slot& slot = slots_[n_posted_ % kInFlight];
+  slot.block = j;
+  slot.n_tokens = n_needed(group_->rank(), j);
+  const std::size_t n_bytes = static_cast<std::size_t>(slot.n_tokens) * row_bytes_;
+  group_->irecv({slot.k.data(), n_bytes}, plan_->owner(j), kKeyTag, slot.requests);
+  group_->irecv({slot.v.data(), n_bytes}, plan_->owner(j), kValueTag, slot.requests);
+  ++n_posted_;
+}
+
+KvSegment SegmentExchange::receive(BlockId j) {
+  // The segment handed out before this one is no longer in use: its slot takes the next block.
+  if (n_taken_ > 0 && n_posted_ < to_receive_.size() && n_posted_ < n_taken_ + kInFlight)
+    post_next();
+  Slot& slot = slots_[n_taken_ % kInFlight];
+  STARATTN_CHECK(n_taken_ < to_receive_.size() && slot.block == j);
+  {
+    const obs::Range range("wait for segments");
+    slot.requests.wait();
+  }
+  ++n_taken_;
+  return {slot.k.data(), slot.v.data(), slot.n_tokens, false};
+}
+
+void SegmentExchange::poll() {
+  for (Slot& slot : slots_) slot.requests.test();
+  while (!sends_.empty() && sends_.front().test()) sends_.pop_front();
+}
+
+void SegmentExchange::finish() {
+  const obs::Range range("wait for segments");
+  for (Requests& requests : sends_) requests.wait();
+  sends_.clear();
+}
+
+}  // namespace starattn
