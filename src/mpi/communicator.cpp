@@ -228,7 +228,7 @@ void collectively(const Communicator& comm, const std::function<void()>& work) {
   const auto first = std::find_if(exits.begin(), exits.end(), [](int code) { return code != 0; });
   if (first == exits.end()) return;
   const Rank speaker = static_cast<Rank>(first - exits.begin());
-  throw Error(static_cast<Exit>(*first), comm.bcast_text(mine ? mine->what() : "", speaker));
+  throw AgreedError(static_cast<Exit>(*first), comm.bcast_text(mine ? mine->what() : "", speaker));
 }
 
 }  // namespace starattn

@@ -97,8 +97,14 @@ class Communicator {
   int size_ = 1;
 };
 
-// Runs `work` on every rank; when it throws an Error on any of them, every rank throws the error of
-// the lowest such rank. So a bad file on one rank is one message and a clean exit of all.
+// An error that every rank of the communicator throws at the same place: they can all leave cleanly.
+class AgreedError : public Error {
+ public:
+  using Error::Error;
+};
+
+// Runs `work` on every rank; when it throws an Error on any of them, every rank throws the error of the
+// lowest such rank as an AgreedError. So a bad file on one rank is one message and a clean exit of all.
 void collectively(const Communicator& comm, const std::function<void()>& work);
 
 }  // namespace starattn

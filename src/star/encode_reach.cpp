@@ -25,7 +25,6 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
   const BlockPlan& plan = kv.plan;
   const ModelConfig& config = decoder_->config();
   const AttentionShape shape = decoder_->attention_shape();
-  const std::int64_t half = config.head_dim / 2;
   const auto is_computed = [&](BlockId i) { return computing[static_cast<std::size_t>(i)]; };
 
   SegmentExchange exchange(*group_, plan, *backend_, config.kv_width());

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every option of every command, declared once: parsing, help and the checks that need no file.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/log.h"
+#include "model/tokenizer.h"
+#include "star/plan.h"
+
+namespace starattn {
+
+struct Options {
+  // what to work on
+  std::string model;
+  std::string input;
+  std::string output;
+  std::string checkpoint_dir;
+  // the method
+  std::string block_size = "auto";
+  std::string anchor_size = "block";
+  std::string reach = "0";
+  std::string attention = "star";
+  std::string placement = "auto";
+  std::string anchor = "broadcast";
+  // answers
+  std::int64_t max_new_tokens = 128;
+  std::vector<std::string> stop;
+  double temperature = 0;
+  double top_p = 1;
+  std::uint64_t seed = 0;
+  std::int64_t logprobs = 0;
+  std::string chat = "auto";
+  std::string special_tokens = "auto";
+  std::string output_format = "starattn";
+  bool overwrite = false;
+  bool strict = false;
+  bool allow_long = false;
+  // the machine
+  std::string device = "auto";
+  std::string dtype = "auto";
+  int threads = 0;
+  int ranks_per_document = 0;
+  std::string query_ranks = "1";
+  std::string merge = "gather";
+  std::string shard;
+  // what it says
+  std::string log_format = "text";
+  std::string trace;
+  bool dry_run = false;
+
+  log::Format format() const {
+    return log_format == "json" ? log::Format::json : log::Format::text;
+  }
+  AnchorMode anchor_mode() const {
+    return anchor == "recompute" ? AnchorMode::recompute : AnchorMode::broadcast;
+  }
+  // Throws Error(usage) naming the option.
+  PlanRequest plan_request() const;
+  void shard_numbers(std::int64_t& index, std::int64_t& count) const;  // "2/8"; 0/1 when absent
+  std::optional<SpecialTokens> special() const;
+};
+
+void add_model_options(CLI::App& app, Options& options);
+void add_method_options(CLI::App& app, Options& options);
+void add_answer_options(CLI::App& app, Options& options);
+void add_machine_options(CLI::App& app, Options& options);
+void add_log_options(CLI::App& app, Options& options);
+
+}  // namespace starattn

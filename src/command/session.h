@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// Everything a computing command stands on: the ranks in their groups, the model, the tokenizer,
+// the backend, the decoder; and the banner that says so before anything is loaded.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "backend/backend.h"
+#include "command/options.h"
+#include "model/chat.h"
+#include "model/config.h"
+#include "model/decoder.h"
+#include "model/tokenizer.h"
+#include "model/weights.h"
+#include "mpi/communicator.h"
+
+namespace starattn {
+
+// The ranks of the job, and the group that works on one document.
+struct Ranks {
+  Communicator world;
+  Communicator group;
+  int group_index = 0;
+  int n_groups = 1;
+  int n_threads = 1;  // of this rank
+
+  bool is_first() const { return world.rank() == 0; }
+};
+
+// Collective. Throws AgreedError for a launcher that started single ranks, or too many ranks a
+// group.
+Ranks arrange_ranks(const Options& options);
+
+struct Session {
+  ModelConfig config;
+  ModelWeights weights;
+  std::unique_ptr<Tokenizer> tokenizer;
+  ChatStyle chat = ChatStyle::none;
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Decoder> decoder;
+  std::vector<Token> eos_tokens;
+};
+
+// Collective: opens the model on every rank. The result refers to itself, hence the unique_ptr.
+std::unique_ptr<Session> open_session(const Options& options, const Ranks& ranks);
+
+// The start banner, from rank 0: version, MPI, ranks with hosts and threads, model, settings.
+void print_banner(const Options& options, const Ranks& ranks, const Session& session);
+
+// The final table, from rank 0: seconds by phase (min, mean, max over ranks, slowest rank), bytes
+// moved, peak memory. Collective.
+void print_phase_table(const Ranks& ranks, double total_seconds);
+
+// Writes every rank's ranges to options.trace. Collective.
+void write_trace(const Options& options, const Ranks& ranks);
+
+// Cores this process may run on.
+int n_usable_cores();
+
+}  // namespace starattn

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a plan costs, as arithmetic: floating-point operations of phase 1 and bytes of memory on the
+// fullest rank. docs/metrics.md defines the terms.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/dtype.h"
+#include "model/config.h"
+#include "star/plan.h"
+
+namespace starattn {
+
+struct Phase1Flops {
+  double linear = 0;     // 2 per weight and token; the last layer makes keys and values only
+  double attention = 0;  // 4 head_dim per head and visible query-key pair; none in the last layer
+  double total() const { return linear + attention; }
+};
+
+// Of the whole document, all ranks together.
+Phase1Flops phase1_flops(const ModelConfig& config, const BlockPlan& plan, AnchorMode anchor_mode);
+
+struct MemoryNeed {
+  std::uint64_t weights = 0;    // one copy a node: read-only mapping shared by its ranks
+  std::uint64_t own_kv = 0;     // this rank's blocks
+  std::uint64_t anchor = 0;     // the anchor's K and V, except on block 0's owner
+  std::uint64_t workspace = 0;  // residual stream of the rows in work, chunks, partials
+  std::uint64_t total() const { return weights + own_kv + anchor + workspace; }
+  std::string arithmetic() const;  // "weights 19.5 MiB + own KV 6.0 MiB + ... = 90.1 MiB"
+};
+
+// Of the rank that needs most.
+MemoryNeed memory_need(const ModelConfig& config, const BlockPlan& plan, AnchorMode anchor_mode,
+                       std::uint64_t weight_bytes, Dtype kv_dtype, Dtype activation_dtype,
+                       std::int64_t chunk_rows);
+
+}  // namespace starattn
