@@ -133,7 +133,7 @@ class Backend {
   // result depends on its own q and the segments alone, never on the other rows.
   // q [n_rows, n_heads * head_dim]; heads are grouped: kv head = head / (n_heads / n_kv_heads).
   virtual void attend(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
-                      Partial partial) = 0;
+                      Product product, Partial partial) = 0;
   virtual void clear(Partial partial, const AttentionShape& shape) = 0;  // to the empty partial
   virtual void merge(Partial into, Partial from, const AttentionShape& shape) = 0;  // into (+) from
   virtual void finish(Partial partial, const AttentionShape& shape, Rows out) = 0;  // o / l

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "base/dtype.h"
 #include "base/file.h"
 #include "model/config.h"
+#include "model/safetensors.h"
 
 namespace starattn {
 
@@ -55,11 +57,13 @@ class ModelWeights {
   WeightView final_norm;  // [1, hidden]
   WeightView lm_head;     // [vocab, hidden]; the embedding where tied
 
+  // The mapped files, by name; none for random weights.
+  std::vector<const MappedFile*> files() const;
   std::uint64_t total_bytes() const { return total_bytes_; }  // tied tensors counted once
 
  private:
-  std::vector<MappedFile> files_;
-  std::shared_ptr<std::vector<std::byte>> owned_;  // random() only
+  std::shared_ptr<std::map<std::string, SafetensorsFile>> files_;
+  std::shared_ptr<std::vector<std::vector<std::byte>>> owned_;  // random() only
   std::uint64_t total_bytes_ = 0;
 };
 

@@ -171,7 +171,7 @@ void Answerer::forward(std::vector<Query>& queries, std::span<const Piece> piece
       backend_->store_kv(k_.rows(piece.first_row, piece.n_rows), query.own.k(layer) + offset);
       backend_->store_kv(v_.rows(piece.first_row, piece.n_rows), query.own.v(layer) + offset);
       const KvSegment own = query.own.segment(layer, query.n_done + piece.n_rows, /*causal=*/true);
-      backend_->attend(q_.rows(piece.first_row, piece.n_rows), {&own, 1}, shape_,
+      backend_->attend(q_.rows(piece.first_row, piece.n_rows), {&own, 1}, shape_, Product::thin,
                        slice(context_partial_.view(n), piece.first_row, piece.n_rows, shape_));
     }
     backend_->finish(context_partial_.view(n), shape_, attended_.rows(n));

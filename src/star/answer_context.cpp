@@ -70,7 +70,7 @@ void Answerer::attend_to_context(std::int64_t layer, Rows q) {
           const KvCache& cache = kv_->blocks.at(i);
           const KvSegment segment = cache.segment(layer, cache.n_tokens());
           backend_->clear(buffer.partial(), shape_);
-          backend_->attend(all_q, {&segment, 1}, shape_, buffer.partial());
+          backend_->attend(all_q, {&segment, 1}, shape_, Product::thin, buffer.partial());
           return buffer;
         },
         [&](PartialBuffer& a, PartialBuffer& b) {

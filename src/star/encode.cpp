@@ -155,7 +155,7 @@ void Encoder::encode_rows(std::span<const Token> tokens, std::int64_t first_doc,
         {
           const obs::Range attention("attention");
           backend_->attend(q, std::span(segments).subspan(before.n_tokens == 0 ? 1 : 0),
-                           decoder_->attention_shape(), partial);
+                           decoder_->attention_shape(), Product::chunk, partial);
         }
         backend_->finish(partial, decoder_->attention_shape(), attended_.rows(n));
         decoder_->add_attention_output(layer, attended_.rows(n), rows, Product::chunk);

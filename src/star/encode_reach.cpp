@@ -86,7 +86,7 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
         seen.n_tokens = j == 0 ? plan.anchor_of(chunk.block).n_tokens : 0;
       }
       if (seen.n_tokens == 0) continue;
-      backend_->attend(q.rows(chunk.first_row, chunk.n_rows), {&seen, 1}, shape,
+      backend_->attend(q.rows(chunk.first_row, chunk.n_rows), {&seen, 1}, shape, Product::chunk,
                        chunk.partial.partial());
       poll();
     }

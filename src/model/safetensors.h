@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// One safetensors file: an 8-byte header length, a JSON header, the tensors' bytes. The header is
+// believed only after it has been checked against the file.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/dtype.h"
+#include "base/file.h"
+
+namespace starattn {
+
+struct TensorView {
+  std::string dtype_name;  // as in the file: "BF16"
+  std::vector<std::int64_t> shape;
+  const std::byte* data = nullptr;  // may be unaligned
+  std::uint64_t n_bytes = 0;
+};
+
+class SafetensorsFile {
+ public:
+  // Throws Error(no_input | bad_data) naming file, tensor, expected and got.
+  explicit SafetensorsFile(const std::string& path);
+
+  const TensorView* find(const std::string& name) const;  // null when there is none
+  const std::string& path() const { return file_.path(); }
+  const MappedFile& file() const { return file_; }
+
+ private:
+  MappedFile file_;
+  std::map<std::string, TensorView> tensors_;
+};
+
+}  // namespace starattn

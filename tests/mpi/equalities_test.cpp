@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: Apache-2.0
+// The equalities of the method, on however many ranks mpirun started: the same bits on any number
+// of ranks and with any placement, exact modes equal to dense, one query alone equal to the same in
+// a batch.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "../star/tiny_model.h"
+#include "mpi/communicator.h"
+#include "star/encode.h"
+
+namespace starattn {
+namespace {
+
+using testing::random_tokens;
+using testing::TinyModel;
+
+struct Setting {
+  std::int64_t n_context = 700;
+  std::int64_t block = 200;
+  std::int64_t anchor = 200;
+  std::int64_t reach = 0;
+  Attention attention = Attention::star;
+  Placement placement = Placement::contiguous;
+  AnchorMode anchor_mode = AnchorMode::broadcast;
+  bool spread = false;
+  bool tree = false;
+};
+
+struct Outcome {
+  std::vector<float> logits;                // of the last 3 rows of a query, on rank 0
+  std::vector<std::vector<Token>> answers;  // of all queries, on every rank
+};
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+double relative_difference(const std::vector<float>& a, const std::vector<float>& b) {
+  EXPECT_EQ(a.size(), b.size());
+  double worst = 0;
+  double scale = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    worst = std::max(worst, std::abs(static_cast<double>(a[i]) - b[i]));
+    scale = std::max(scale, std::abs(static_cast<double>(b[i])));
+    EXPECT_FALSE(std::isnan(a[i]));
+  }
+  return worst / scale;
+}
+
+std::vector<QueryJob> jobs(std::size_t n) {
+  std::vector<QueryJob> all;
+  for (std::size_t i = 0; i < n; ++i) {
+    // Ragged; the third is longer than a step's rows and than a block.
+    const std::int64_t length = i == 2 ? 230 : 3 + 7 * static_cast<std::int64_t>(i);
+    all.push_back({random_tokens(length, 100 + i), 4 + static_cast<std::int64_t>(i), i});
+  }
+  return all;
+}
+
+Outcome run(const Communicator& group, const Setting& setting, int n_threads = 1,
+            std::size_t n_queries = 4) {
+  TinyModel model(n_threads);
+  PlanRequest request;
+  request.attention = setting.attention;
+  if (setting.attention == Attention::star) {
+    request.block_size = setting.block;
+    request.anchor_size = setting.anchor;
+    request.reach = setting.reach;
+  } else if (setting.attention == Attention::ring) {
+    request.block_size = setting.block;
+  }
+  request.placement = setting.placement;
+  const BlockPlan plan = BlockPlan::make(request, setting.n_context, group.size());
+  const std::vector<Token> context = random_tokens(setting.n_context, 1);
+  Encoder encoder(model.decoder, group, {});
+  const DocumentKv kv = encoder.encode(plan, context, setting.anchor_mode);
+
+  AnswerOptions options;
+  options.spread_queries = setting.spread;
+  options.tree_merge = setting.tree;
+  Answerer answerer(model.decoder, group, kv, options);
+  Outcome outcome;
+  outcome.logits = answerer.logits_of(random_tokens(9, 50), 3);
+  const std::vector<QueryJob> all = jobs(n_queries);
+  const std::vector<QueryResult> results = answerer.answer(all);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const Rank owner =
+        setting.spread ? static_cast<Rank>(i % static_cast<std::size_t>(group.size())) : 0;
+    std::string bytes(reinterpret_cast<const char*>(results[i].tokens.data()),
+                      results[i].tokens.size() * sizeof(Token));
+    bytes = group.bcast_text(bytes, owner);
+    std::vector<Token> tokens(bytes.size() / sizeof(Token));
+    std::memcpy(tokens.data(), bytes.data(), bytes.size());
+    outcome.answers.push_back(tokens);
+  }
+  return outcome;
+}
+
+// The same setting on this one rank alone.
+Outcome run_alone(const Communicator& world, const Setting& setting) {
+  const Communicator self = world.split(world.rank());
+  return run(self, setting);
+}
+
+class Equalities : public ::testing::Test {
+ protected:
+  Communicator world_ = Communicator::world();
+
+  void expect_same_bits_as_alone(const Setting& setting) {
+    const Outcome together = run(world_, setting);
+    const Outcome alone = run_alone(world_, setting);
+    if (world_.is_root()) EXPECT_TRUE(same_bits(together.logits, alone.logits));
+    EXPECT_EQ(together.answers, alone.answers);
+  }
+  void expect_close_to_dense(const Setting& setting) {
+    Setting dense = setting;
+    dense.attention = Attention::dense;
+    const Outcome together = run(world_, setting);
+    const Outcome exact = run_alone(world_, dense);
+    if (world_.is_root()) EXPECT_LT(relative_difference(together.logits, exact.logits), 2e-5);
+  }
+};
+
+TEST_F(Equalities, StarHasTheSameBitsOnAnyRanks) {
+  expect_same_bits_as_alone({});
+}
+
+TEST_F(Equalities, ZigzagHasTheSameBits) {
+  Setting setting;
+  setting.block = 60;
+  setting.anchor = 60;
+  const Outcome contiguous = run(world_, setting);
+  setting.placement = Placement::zigzag;
+  const Outcome zigzag = run(world_, setting);
+  if (world_.is_root()) EXPECT_TRUE(same_bits(contiguous.logits, zigzag.logits));
+  EXPECT_EQ(contiguous.answers, zigzag.answers);
+}
+
+TEST_F(Equalities, ReachHasTheSameBitsOnAnyRanks) {
+  for (const std::int64_t reach : {1, 2}) {
+    for (const Placement placement : {Placement::contiguous, Placement::zigzag}) {
+      Setting setting;
+      setting.block = 90;
+      setting.anchor = 40;
+      setting.reach = reach;
+      setting.placement = placement;
+      expect_same_bits_as_alone(setting);
+    }
+  }
+}
+
+TEST_F(Equalities, RaggedCasesWork) {
+  for (const std::int64_t n : {1, 2, 199, 200, 201}) {
+    for (const std::int64_t anchor : {0, 1, 150, 200}) {
+      Setting setting;
+      setting.n_context = n;
+      setting.anchor = anchor;
+      expect_same_bits_as_alone(setting);
+    }
+  }
+}
+
+TEST_F(Equalities, ManySmallBlocks) {
+  Setting setting;
+  setting.block = 16;
+  setting.anchor = 16;
+  setting.n_context = 333;
+  expect_same_bits_as_alone(setting);
+}
+
+TEST_F(Equalities, OneBlockIsDense) {
+  Setting setting;
+  setting.block = 1000;
+  setting.anchor = 1000;
+  expect_close_to_dense(setting);
+}
+
+TEST_F(Equalities, ReachAllIsDense) {
+  Setting setting;
+  setting.block = 70;
+  setting.anchor = 30;
+  setting.reach = kReachAll;
+  expect_close_to_dense(setting);
+}
+
+TEST_F(Equalities, RingIsDenseOnAnyRanks) {
+  Setting setting;
+  setting.attention = Attention::ring;
+  setting.placement = Placement::zigzag;
+  setting.block = 64;
+  expect_close_to_dense(setting);
+  expect_same_bits_as_alone(setting);
+}
+
+TEST_F(Equalities, StarIsNotDense) {  // the tests above could not tell otherwise
+  Setting setting;
+  setting.block = 70;
+  setting.anchor = 30;
+  Setting dense = setting;
+  dense.attention = Attention::dense;
+  const Outcome star = run(world_, setting);
+  const Outcome exact = run_alone(world_, dense);
+  if (world_.is_root()) EXPECT_GT(relative_difference(star.logits, exact.logits), 1e-3);
+}
+
+TEST_F(Equalities, AnchorBroadcastEqualsRecompute) {
+  for (const std::int64_t anchor : {50, 200}) {
+    Setting setting;
+    setting.anchor = anchor;
+    const Outcome broadcast = run(world_, setting);
+    setting.anchor_mode = AnchorMode::recompute;
+    const Outcome recompute = run(world_, setting);
+    if (world_.is_root()) EXPECT_LT(relative_difference(broadcast.logits, recompute.logits), 2e-5);
+  }
+}
+
+TEST_F(Equalities, QueriesSpreadOverRanksKeepTheirBits) {
+  Setting setting;
+  const Outcome one = run(world_, setting);
+  setting.spread = true;
+  const Outcome spread = run(world_, setting);
+  EXPECT_EQ(one.answers, spread.answers);
+  if (world_.is_root()) EXPECT_TRUE(same_bits(one.logits, spread.logits));
+}
+
+TEST_F(Equalities, TreeMergeKeepsTheBits) {
+  for (const bool spread : {false, true}) {
+    for (const Placement placement : {Placement::contiguous, Placement::zigzag}) {
+      Setting setting;
+      setting.block = 50;
+      setting.anchor = 50;
+      setting.spread = spread;
+      setting.placement = placement;
+      const Outcome gather = run(world_, setting);
+      setting.tree = true;
+      const Outcome tree = run(world_, setting);
+      EXPECT_EQ(gather.answers, tree.answers);
+      if (world_.is_root()) EXPECT_TRUE(same_bits(gather.logits, tree.logits));
+    }
+  }
+}
+
+TEST_F(Equalities, AQueryDoesNotSeeItsBatchMates) {
+  const Outcome batch = run(world_, {}, 1, 4);
+  const Outcome first = run(world_, {}, 1, 1);
+  EXPECT_EQ(batch.answers[0], first.answers[0]);
+}
+
+TEST_F(Equalities, ThreadsDoNotMatter) {
+  const Outcome one = run(world_, {}, 1);
+  const Outcome three = run(world_, {}, 3);
+  if (world_.is_root()) EXPECT_TRUE(same_bits(one.logits, three.logits));
+  EXPECT_EQ(one.answers, three.answers);
+}
+
+TEST_F(Equalities, LoadedBlocksAreKeptAndGiveTheSameBits) {
+  Setting setting;
+  TinyModel model;
+  PlanRequest request;
+  request.block_size = 90;
+  for (const std::int64_t reach : {0, 1}) {
+    request.reach = reach;
+    const BlockPlan plan = BlockPlan::make(request, setting.n_context, world_.size());
+    const std::vector<Token> context = random_tokens(setting.n_context, 1);
+    Encoder encoder(model.decoder, world_, {});
+    const DocumentKv fresh = encoder.encode(plan, context, AnchorMode::broadcast);
+    std::map<BlockId, KvCache> loaded;  // every other block, and block 0 among them
+    for (const auto& [i, cache] : fresh.blocks) {
+      if (i % 2 != 0) continue;
+      KvCache copy(*model.backend, cache.n_layers(), cache.n_tokens(), model.config.kv_width());
+      for (std::int64_t layer = 0; layer < cache.n_layers(); ++layer) {
+        std::memcpy(copy.k(layer), cache.k(layer), cache.part_bytes());
+        std::memcpy(copy.v(layer), cache.v(layer), cache.part_bytes());
+      }
+      loaded.emplace(i, std::move(copy));
+    }
+    const DocumentKv resumed =
+        encoder.encode(plan, context, AnchorMode::broadcast, std::move(loaded));
+    ASSERT_EQ(resumed.blocks.size(), fresh.blocks.size());
+    for (const auto& [i, cache] : fresh.blocks) {
+      for (std::int64_t layer = 0; layer < cache.n_layers(); ++layer) {
+        EXPECT_EQ(0,
+                  std::memcmp(resumed.blocks.at(i).k(layer), cache.k(layer), cache.part_bytes()));
+        EXPECT_EQ(0,
+                  std::memcmp(resumed.blocks.at(i).v(layer), cache.v(layer), cache.part_bytes()));
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace starattn

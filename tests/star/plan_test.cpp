@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "star/plan.h"
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+
+namespace starattn {
+namespace {
+
+BlockPlan plan_of(std::int64_t n, std::int64_t block, std::int64_t anchor, std::int64_t reach,
+                  int n_ranks, Placement placement = Placement::contiguous) {
+  PlanRequest request;
+  request.block_size = block;
+  request.anchor_size = anchor;
+  request.reach = reach;
+  request.placement = placement;
+  return BlockPlan::make(request, n, n_ranks);
+}
+
+TEST(Plan, CutsTheDocumentIntoBlocksWithAShortLastOne) {
+  const BlockPlan plan = plan_of(10, 4, 4, 0, 2);
+  ASSERT_EQ(plan.n_blocks(), 3);
+  EXPECT_EQ(plan.block(2).first_doc, 8);
+  EXPECT_EQ(plan.block(2).n_tokens, 2);
+  EXPECT_EQ(plan.anchor_of(0).n_tokens, 0);
+  EXPECT_EQ(plan.anchor_of(2).n_tokens, 4);
+}
+
+TEST(Plan, ReachThatCoversBlockZeroLeavesNoAnchor) {
+  const BlockPlan plan = plan_of(50, 10, 6, 2, 1);
+  EXPECT_EQ(plan.first_reached(2), 0);
+  EXPECT_EQ(plan.anchor_of(2).n_tokens, 0);
+  EXPECT_EQ(plan.first_reached(3), 1);
+  EXPECT_EQ(plan.anchor_of(3).n_tokens, 6);
+}
+
+TEST(Plan, ContiguousPlacementGivesEveryBlockOneOwnerAndSharesEvenly) {
+  for (int n_ranks = 1; n_ranks <= 7; ++n_ranks) {
+    for (std::int64_t n_blocks = 1; n_blocks <= 20; ++n_blocks) {
+      const BlockPlan plan = plan_of(n_blocks * 3, 3, 3, 0, n_ranks);
+      std::size_t n_owned = 0;
+      for (Rank rank = 0; rank < n_ranks; ++rank) {
+        const auto blocks = plan.blocks_of(rank);
+        n_owned += blocks.size();
+        EXPECT_GE(blocks.size(), static_cast<std::size_t>(n_blocks / n_ranks));
+        EXPECT_LE(blocks.size(), static_cast<std::size_t>(n_blocks / n_ranks + 1));
+      }
+      EXPECT_EQ(n_owned, static_cast<std::size_t>(n_blocks));
+      EXPECT_EQ(plan.owner(0), 0);
+    }
+  }
+}
+
+TEST(Plan, ZigzagBalancesCausalWork) {
+  const BlockPlan plan = plan_of(80, 10, 10, kReachAll, 4, Placement::zigzag);
+  const Rank expected[] = {0, 1, 2, 3, 3, 2, 1, 0};
+  for (BlockId i = 0; i < 8; ++i) EXPECT_EQ(plan.owner(i), expected[i]);
+}
+
+TEST(Plan, ModesHaveTheirDefaults) {
+  PlanRequest ring;
+  ring.attention = Attention::ring;
+  const BlockPlan ring_plan = BlockPlan::make(ring, 1001, 4);
+  EXPECT_EQ(ring_plan.block_size(), 126);
+  EXPECT_EQ(ring_plan.reach(), ring_plan.n_blocks() - 1);
+  EXPECT_EQ(ring_plan.placement(), Placement::zigzag);
+
+  PlanRequest dense;
+  dense.attention = Attention::dense;
+  EXPECT_EQ(BlockPlan::make(dense, 1001, 4).n_blocks(), 1);
+
+  const BlockPlan star = BlockPlan::make({}, 131072, 4);
+  EXPECT_EQ(star.block_size(), 32768);
+  EXPECT_EQ(star.anchor_size(), 32768);
+  EXPECT_EQ(star.reach(), 0);
+  EXPECT_EQ(auto_block_size(1'000'000), 32768);
+  EXPECT_EQ(auto_block_size(100), 512);
+}
+
+TEST(Plan, RefusesWhatCannotBe) {
+  EXPECT_THROW(plan_of(10, 0, 0, 0, 1), Error);
+  EXPECT_THROW(plan_of(10, 4, 5, 0, 1), Error);
+  EXPECT_THROW(plan_of(0, 4, 4, 0, 1), Error);
+}
+
+TEST(Plan, CountsAttentionPairs) {
+  // Two blocks of 4: 10 causal pairs each, 16 pairs of block 1 with the anchor.
+  EXPECT_DOUBLE_EQ(plan_of(8, 4, 4, 0, 1).n_attention_pairs(), 36);
+  EXPECT_DOUBLE_EQ(plan_of(8, 8, 8, 0, 1).n_attention_pairs(), 36);
+  EXPECT_DOUBLE_EQ(plan_of(8, 4, 0, 0, 1).n_attention_pairs(), 20);
+}
+
+TEST(Plan, CanonicalTextKnowsNothingOfRanks) {
+  EXPECT_EQ(plan_of(10, 4, 2, 1, 1).canonical_text(),
+            plan_of(10, 4, 2, 1, 3, Placement::zigzag).canonical_text());
+}
+
+}  // namespace
+}  // namespace starattn

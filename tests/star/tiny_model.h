@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// A tiny random Llama-shaped model and a document, for tests of the two phases.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "backend/backend.h"
+#include "model/decoder.h"
+#include "star/answer.h"
+
+namespace starattn::testing {
+
+inline ModelConfig tiny_config() {
+  ModelConfig config;
+  config.architecture = "LlamaForCausalLM";
+  config.vocab_size = 96;
+  config.hidden_size = 48;
+  config.intermediate_size = 80;
+  config.n_layers = 3;
+  config.n_heads = 6;
+  config.n_kv_heads = 2;
+  config.head_dim = 16;
+  config.max_positions = 1 << 20;
+  return config;
+}
+
+struct TinyModel {
+  explicit TinyModel(int n_threads = 1, Dtype dtype = Dtype::bf16)
+      : config(tiny_config()),
+        weights(ModelWeights::random(config, dtype, 7)),
+        backend(make_cpu_backend(n_threads)),
+        decoder(config, weights, *backend, std::max(backend->chunk_rows(), Answerer::kMaxRows)) {}
+
+  ModelConfig config;
+  ModelWeights weights;
+  std::unique_ptr<Backend> backend;
+  Decoder decoder;
+};
+
+inline std::vector<Token> random_tokens(std::int64_t n, std::uint64_t seed) {
+  std::vector<Token> tokens;
+  for (std::int64_t i = 0; i < n; ++i) {
+    seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
+    tokens.push_back(static_cast<Token>((seed >> 33) % 96));
+  }
+  return tokens;
+}
+
+}  // namespace starattn::testing
