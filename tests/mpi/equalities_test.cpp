@@ -112,7 +112,9 @@ class Equalities : public ::testing::Test {
   void expect_same_bits_as_alone(const Setting& setting) {
     const Outcome together = run(world_, setting);
     const Outcome alone = run_alone(world_, setting);
-    if (world_.is_root()) EXPECT_TRUE(same_bits(together.logits, alone.logits));
+    if (world_.is_root()) {
+      EXPECT_TRUE(same_bits(together.logits, alone.logits));
+    }
     EXPECT_EQ(together.answers, alone.answers);
   }
   void expect_close_to_dense(const Setting& setting) {
@@ -120,7 +122,9 @@ class Equalities : public ::testing::Test {
     dense.attention = Attention::dense;
     const Outcome together = run(world_, setting);
     const Outcome exact = run_alone(world_, dense);
-    if (world_.is_root()) EXPECT_LT(relative_difference(together.logits, exact.logits), 2e-5);
+    if (world_.is_root()) {
+      EXPECT_LT(relative_difference(together.logits, exact.logits), 2e-5);
+    }
   }
 };
 
@@ -135,7 +139,9 @@ TEST_F(Equalities, ZigzagHasTheSameBits) {
   const Outcome contiguous = run(world_, setting);
   setting.placement = Placement::zigzag;
   const Outcome zigzag = run(world_, setting);
-  if (world_.is_root()) EXPECT_TRUE(same_bits(contiguous.logits, zigzag.logits));
+  if (world_.is_root()) {
+    EXPECT_TRUE(same_bits(contiguous.logits, zigzag.logits));
+  }
   EXPECT_EQ(contiguous.answers, zigzag.answers);
 }
 
@@ -203,7 +209,9 @@ TEST_F(Equalities, StarIsNotDense) {  // the tests above could not tell otherwis
   dense.attention = Attention::dense;
   const Outcome star = run(world_, setting);
   const Outcome exact = run_alone(world_, dense);
-  if (world_.is_root()) EXPECT_GT(relative_difference(star.logits, exact.logits), 1e-3);
+  if (world_.is_root()) {
+    EXPECT_GT(relative_difference(star.logits, exact.logits), 1e-3);
+  }
 }
 
 TEST_F(Equalities, AnchorBroadcastEqualsRecompute) {
@@ -213,7 +221,9 @@ TEST_F(Equalities, AnchorBroadcastEqualsRecompute) {
     const Outcome broadcast = run(world_, setting);
     setting.anchor_mode = AnchorMode::recompute;
     const Outcome recompute = run(world_, setting);
-    if (world_.is_root()) EXPECT_LT(relative_difference(broadcast.logits, recompute.logits), 2e-5);
+    if (world_.is_root()) {
+      EXPECT_LT(relative_difference(broadcast.logits, recompute.logits), 2e-5);
+    }
   }
 }
 
@@ -223,7 +233,9 @@ TEST_F(Equalities, QueriesSpreadOverRanksKeepTheirBits) {
   setting.spread = true;
   const Outcome spread = run(world_, setting);
   EXPECT_EQ(one.answers, spread.answers);
-  if (world_.is_root()) EXPECT_TRUE(same_bits(one.logits, spread.logits));
+  if (world_.is_root()) {
+    EXPECT_TRUE(same_bits(one.logits, spread.logits));
+  }
 }
 
 TEST_F(Equalities, TreeMergeKeepsTheBits) {
@@ -238,7 +250,9 @@ TEST_F(Equalities, TreeMergeKeepsTheBits) {
       setting.tree = true;
       const Outcome tree = run(world_, setting);
       EXPECT_EQ(gather.answers, tree.answers);
-      if (world_.is_root()) EXPECT_TRUE(same_bits(gather.logits, tree.logits));
+      if (world_.is_root()) {
+        EXPECT_TRUE(same_bits(gather.logits, tree.logits));
+      }
     }
   }
 }
@@ -252,7 +266,9 @@ TEST_F(Equalities, AQueryDoesNotSeeItsBatchMates) {
 TEST_F(Equalities, ThreadsDoNotMatter) {
   const Outcome one = run(world_, {}, 1);
   const Outcome three = run(world_, {}, 3);
-  if (world_.is_root()) EXPECT_TRUE(same_bits(one.logits, three.logits));
+  if (world_.is_root()) {
+    EXPECT_TRUE(same_bits(one.logits, three.logits));
+  }
   EXPECT_EQ(one.answers, three.answers);
 }
 
