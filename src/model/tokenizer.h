@@ -41,6 +41,9 @@ class Tokenizer {
 
   // The tokens that the post-processor (or add_bos_token) puts in front of a single sequence.
   virtual const std::vector<Token>& prefix() const = 0;
+
+  // SentencePiece-style: the first space of a whole text was not in the original.
+  virtual bool strips_first_space() const { return false; }
 };
 
 // Text as it grows, token by token; holds back bytes of a character that is not complete yet.
@@ -52,9 +55,14 @@ class StreamDecoder {
   std::string finish();  // what is left; an incomplete character becomes U+FFFD
 
  private:
+  std::string take(bool is_end);
+
   const Tokenizer* tokenizer_;
-  std::vector<Token> tokens_;
-  std::string pending_;
+  bool at_start_ = true;
+  std::string pending_;  // bytes of a character that is not complete yet
 };
+
+// Invalid UTF-8 becomes U+FFFD, one for each maximal broken part.
+std::string to_valid_utf8(std::string_view bytes);
 
 }  // namespace starattn

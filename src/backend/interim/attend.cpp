@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backend/interim/attend.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "base/error.h"
+
+namespace starattn::cpu {
+namespace {
+
+constexpr std::int64_t kKeyTile = 128;      // keys whose scores are in cache together
+constexpr std::int64_t kSplitKeys = 2048;   // keys of one split: a multiple of the tile
+constexpr std::int64_t kChunkPacked = 256;  // rows times heads of a group that go together, phase 1
+constexpr std::int64_t kThinPacked = 64;    // the same, phase 2
+constexpr float kNothing = -std::numeric_limits<float>::infinity();
+
+// Some rows, all heads of one GQA group: packed row r is row r / group of the tile, head r % group.
+struct RowTile {
+  std::int64_t kv_head = 0;
+  std::int64_t first_row = 0;
+  std::int64_t n_rows = 0;
+};
+
+struct Call {
+  const Kernels& kernels;
+  const float* q;
+  std::int64_t n_rows;
+  AttentionShape shape;
+  Product product;
+  std::int64_t group() const { return shape.n_heads / shape.n_kv_heads; }
+};
+
+// One thread's memory: attention of up to `capacity` packed rows over one split.
+struct Workspace {
+  Workspace(std::int64_t capacity, std::int64_t d)
+      : q(size(capacity, d)),
+        scores(size(capacity, kKeyTile)),
+        o(size(capacity, d)),
+        m(size(capacity, 1)),
+        l(size(capacity, 1)),
+        keys(size(d, kKeyTile)) {}
+  static std::size_t size(std::int64_t a, std::int64_t b) {
+    return static_cast<std::size_t>(a * b);
+  }
+
+  std::vector<float> q;       // [packed, d]
+  std::vector<float> scores;  // [packed, kKeyTile], then probabilities
+  std::vector<float> o;       // [packed, d]
+  std::vector<float> m, l;    // [packed]
+  std::vector<float> keys;    // [d, kKeyTile], transposed
+};
+
+void pack_queries(const Call& call, const RowTile& tile, Workspace& work) {
+  const std::int64_t d = call.shape.head_dim;
+  const std::int64_t width = call.group() * d;
+  for (std::int64_t row = 0; row < tile.n_rows; ++row) {
+    const float* from =
+        call.q + (tile.first_row + row) * call.shape.n_heads * d + tile.kv_head * width;
+    std::memcpy(work.q.data() + row * width, from, static_cast<std::size_t>(width) * sizeof(float));
+  }
+}
+
+// keys [n, d] with row stride `stride` -> [d, kKeyTile], zero beyond n.
+void transpose_keys(const float* keys, std::int64_t stride, std::int64_t n, std::int64_t d,
+                    float* to) {
+  constexpr std::int64_t kBlock = 16;
+  for (std::int64_t first = 0; first < kKeyTile; first += kBlock) {
+    for (std::int64_t c = 0; c < d; ++c) {
+      float* out = to + c * kKeyTile + first;
+      for (std::int64_t j = 0; j < kBlock; ++j)
+        out[j] = first + j < n ? keys[(first + j) * stride + c] : 0.0F;
+    }
+  }
+}
+
+// Tokens of the segment that a row of the call sees.
+std::int64_t n_visible(const Call& call, const KvSegment& segment, std::int64_t row) {
+  return segment.causal ? segment.n_tokens - call.n_rows + 1 + row : segment.n_tokens;
+}
+
+// Attention of the packed queries over keys [first, first + n) of a segment, added to work.o, m, l.
+void attend_key_tile(const Call& call, const RowTile& tile, const KvSegment& segment,
+                     std::int64_t first, std::int64_t n, Workspace& work) {
+  const std::int64_t d = call.shape.head_dim;
+  const std::int64_t stride = call.shape.n_kv_heads * d;
+  const std::int64_t packed = tile.n_rows * call.group();
+  const auto* k = reinterpret_cast<const float*>(segment.k) + first * stride + tile.kv_head * d;
+  const auto* v = reinterpret_cast<const float*>(segment.v) + first * stride + tile.kv_head * d;
+  const std::int64_t n_padded = (n + 15) / 16 * 16;
+  const float scale = 1.0F / std::sqrt(static_cast<float>(d));
+
+  if (call.product == Product::chunk) {
+    transpose_keys(k, stride, n, d, work.keys.data());
+    call.kernels.multiply(work.q.data(), d, work.keys.data(), kKeyTile, work.scores.data(),
+                          kKeyTile, packed, n_padded, d, false);
+  } else {
+    call.kernels.dot_rows(work.q.data(), d, packed, reinterpret_cast<const std::byte*>(k), stride,
+                          Dtype::f32, n, d, work.scores.data(), kKeyTile);
+  }
+  for (std::int64_t r = 0; r < packed; ++r) {
+    float* scores = work.scores.data() + r * kKeyTile;
+    const auto at = static_cast<std::size_t>(r);
+    const std::int64_t visible = std::clamp<std::int64_t>(
+        n_visible(call, segment, tile.first_row + r / call.group()) - first, 0, n);
+    if (visible == 0) {
+      std::fill_n(scores, n, 0.0F);
+      continue;
+    }
+    const float top = std::max(work.m[at], scale * call.kernels.maximum(scores, visible));
+    const float shrink = work.m[at] == kNothing ? 0.0F : std::exp(work.m[at] - top);
+    work.l[at] =
+        work.l[at] * shrink + call.kernels.exponentials(scores, n_padded, visible, scale, top);
+    work.m[at] = top;
+    if (shrink != 1.0F) {
+      float* o = work.o.data() + r * d;
+      for (std::int64_t c = 0; c < d; ++c) o[c] *= shrink;
+    }
+  }
+  call.kernels.multiply(work.scores.data(), kKeyTile, v, stride, work.o.data(), d, packed, d, n,
+                        true);
+}
+
+// Attention of the packed queries over one split: a fresh (o, m, l) in the workspace.
+void attend_split(const Call& call, const RowTile& tile, const KvSegment& segment,
+                  std::int64_t first, Workspace& work) {
+  const std::int64_t packed = tile.n_rows * call.group();
+  std::fill_n(work.o.begin(), packed * call.shape.head_dim, 0.0F);
+  std::fill_n(work.m.begin(), packed, kNothing);
+  std::fill_n(work.l.begin(), packed, 0.0F);
+  const std::int64_t last_visible = n_visible(call, segment, tile.first_row + tile.n_rows - 1);
+  const std::int64_t end = std::min(first + kSplitKeys, std::min(segment.n_tokens, last_visible));
+  for (std::int64_t key = first; key < end; key += kKeyTile) {
+    attend_key_tile(call, tile, segment, key, std::min(kKeyTile, end - key), work);
+  }
+}
+
+void merge_tile(const Call& call, const RowTile& tile, const float* o, const float* m,
+                const float* l, const Partial& partial) {
+  const std::int64_t d = call.shape.head_dim;
+  for (std::int64_t r = 0; r < tile.n_rows * call.group(); ++r) {
+    const std::int64_t head = tile.kv_head * call.group() + r % call.group();
+    const std::int64_t at = (tile.first_row + r / call.group()) * call.shape.n_heads + head;
+    merge_row(partial.o + at * d, partial.m[at], partial.l[at], o + r * d, m[r], l[r], d);
+  }
+}
+
+std::vector<RowTile> row_tiles(const Call& call) {
+  const std::int64_t packed = call.product == Product::chunk ? kChunkPacked : kThinPacked;
+  const std::int64_t rows = std::max<std::int64_t>(1, packed / call.group());
+  std::vector<RowTile> tiles;
+  // Late rows see most in causal attention: they start first.
+  for (std::int64_t first = (call.n_rows - 1) / rows * rows; first >= 0; first -= rows) {
+    for (std::int64_t head = 0; head < call.shape.n_kv_heads; ++head) {
+      tiles.push_back({head, first, std::min(rows, call.n_rows - first)});
+    }
+  }
+  return tiles;
+}
+
+// Splits of one segment side by side, each into memory of its own, merged in order afterwards.
+void attend_split_parallel(ThreadPool& pool, std::vector<Workspace>& work, const Call& call,
+                           const std::vector<RowTile>& tiles, const KvSegment& segment,
+                           const Partial& partial) {
+  const std::int64_t d = call.shape.head_dim;
+  const std::int64_t n_splits = (segment.n_tokens + kSplitKeys - 1) / kSplitKeys;
+  const std::int64_t slot = kThinPacked * (d + 2);
+  const auto n_tiles = static_cast<std::int64_t>(tiles.size());
+  std::vector<float> slots(static_cast<std::size_t>(n_tiles * n_splits * slot));
+  const auto slot_of = [&](std::int64_t tile, std::int64_t split) {
+    return slots.data() + (tile * n_splits + split) * slot;
+  };
+  pool.parallel_for(n_tiles * n_splits, [&](std::int64_t task, int thread) {
+    const RowTile& tile = tiles[static_cast<std::size_t>(task / n_splits)];
+    Workspace& mine = work[static_cast<std::size_t>(thread)];
+    const std::int64_t packed = tile.n_rows * call.group();
+    pack_queries(call, tile, mine);
+    attend_split(call, tile, segment, task % n_splits * kSplitKeys, mine);
+    float* to = slot_of(task / n_splits, task % n_splits);
+    std::copy_n(mine.o.data(), packed * d, to);
+    std::copy_n(mine.m.data(), packed, to + kThinPacked * d);
+    std::copy_n(mine.l.data(), packed, to + kThinPacked * (d + 1));
+  });
+  pool.parallel_for(n_tiles, [&](std::int64_t t, int) {
+    for (std::int64_t split = 0; split < n_splits; ++split) {
+      const float* from = slot_of(t, split);
+      merge_tile(call, tiles[static_cast<std::size_t>(t)], from, from + kThinPacked * d,
+                 from + kThinPacked * (d + 1), partial);
+    }
+  });
+}
+
+}  // namespace
+
+void merge_row(float* o, float& m, float& l, const float* from_o, float from_m, float from_l,
+               std::int64_t head_dim) {
+  if (from_m == kNothing) return;
+  const float top = std::max(m, from_m);
+  const float mine = m == kNothing ? 0.0F : std::exp(m - top);
+  const float theirs = std::exp(from_m - top);
+  for (std::int64_t c = 0; c < head_dim; ++c) o[c] = o[c] * mine + from_o[c] * theirs;
+  l = l * mine + from_l * theirs;
+  m = top;
+}
+
+void attend(ThreadPool& pool, const Kernels& kernels, Rows q, std::span<const KvSegment> segments,
+            const AttentionShape& shape, Product product, Partial partial) {
+  if (q.n_rows == 0) return;
+  STARATTN_CHECK(shape.n_heads % shape.n_kv_heads == 0 && partial.n_rows == q.n_rows);
+  if (shape.head_dim % 16 != 0) {
+    fail(Exit::unfit, "head_dim {}: the CPU backend needs a multiple of 16", shape.head_dim);
+  }
+  for (const KvSegment& segment : segments) {
+    STARATTN_CHECK(!segment.causal || segment.n_tokens >= q.n_rows);
+  }
+  const Call call{kernels, reinterpret_cast<const float*>(q.data), q.n_rows, shape, product};
+  const std::int64_t packed =
+      std::max(product == Product::chunk ? kChunkPacked : kThinPacked, call.group());
+  const std::vector<RowTile> tiles = row_tiles(call);
+  std::vector<Workspace> work;
+  for (int i = 0; i < pool.n_threads(); ++i) work.emplace_back(packed, shape.head_dim);
+
+  const bool few = static_cast<std::int64_t>(tiles.size()) < 4 * std::int64_t{pool.n_threads()};
+  if (product == Product::thin && few && call.group() <= kThinPacked && pool.n_threads() > 1) {
+    for (const KvSegment& segment : segments) {
+      attend_split_parallel(pool, work, call, tiles, segment, partial);
+    }
+    return;
+  }
+  pool.parallel_for(static_cast<std::int64_t>(tiles.size()), [&](std::int64_t task, int thread) {
+    const RowTile& tile = tiles[static_cast<std::size_t>(task)];
+    Workspace& mine = work[static_cast<std::size_t>(thread)];
+    pack_queries(call, tile, mine);
+    for (const KvSegment& segment : segments) {
+      for (std::int64_t first = 0; first < segment.n_tokens; first += kSplitKeys) {
+        attend_split(call, tile, segment, first, mine);
+        merge_tile(call, tile, mine.o.data(), mine.m.data(), mine.l.data(), partial);
+      }
+    }
+  });
+}
+
+}  // namespace starattn::cpu

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention on the CPU: online softmax over tiles of keys (FlashAttention, arXiv 2205.14135), the
+// heads of a GQA group packed together against the keys they share. No score leaves the cache.
+//
+// Keys are cut into splits at fixed places of their segment; a split starts an attention of its
+// own, which is then merged, in order. So few rows can still be spread over many threads, and the
+// bits of a row do not depend on whether they were.
+#pragma once
+
+#include "backend/backend.h"
+#include "backend/interim/kernels.h"
+#include "backend/interim/thread_pool.h"
+
+namespace starattn::cpu {
+
+// As Backend::attend. Rows q and KV are fp32.
+void attend(ThreadPool& pool, const Kernels& kernels, Rows q, std::span<const KvSegment> segments,
+            const AttentionShape& shape, Product product, Partial partial);
+
+// into <- into (+) from for one row and head: o [head_dim].
+void merge_row(float* o, float& m, float& l, const float* from_o, float from_m, float from_l,
+               std::int64_t head_dim);
+
+}  // namespace starattn::cpu

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+// The CPU backend, the specification of every operation: fp32 throughout, weights as they are on
+// disk.
+#include <cblas.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "backend/backend.h"
+#include "backend/interim/attend.h"
+#include "backend/interim/kernels.h"
+#include "backend/interim/linear.h"
+#include "backend/interim/thread_pool.h"
+#include "base/error.h"
+#include "base/text.h"
+
+namespace starattn {
+namespace {
+
+constexpr std::int64_t kRowsPerTask = 16;
+
+float* floats(Rows x) {
+  return reinterpret_cast<float*>(x.data);
+}
+
+class CpuBackend : public Backend {
+ public:
+  explicit CpuBackend(int n_threads)
+      : pool_(std::max(1, n_threads)), kernels_(cpu::best_kernels()) {
+    openblas_set_num_threads(1);  // its own threads would make bits depend on their number
+  }
+
+  std::string describe() const override {
+    return fmt::format("CPU, {} thread(s), {}", pool_.n_threads(), kernels_.name);
+  }
+  Dtype activation_dtype() const override { return Dtype::f32; }
+  Dtype kv_dtype() const override { return Dtype::f32; }
+
+  Buffer allocate(std::size_t n_bytes) override {
+    constexpr std::size_t kAlignment = 64;
+    const std::size_t rounded =
+        (std::max<std::size_t>(n_bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
+    void* data = std::aligned_alloc(kAlignment, rounded);
+    if (!data) {
+      const auto free = static_cast<std::uint64_t>(::sysconf(_SC_AVPHYS_PAGES)) *
+                        static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+      fail(Exit::unfit,
+           "out of memory: {} asked for, {} free. Use more ranks or a smaller --block-size",
+           human_bytes(rounded), human_bytes(free));
+    }
+    return {data, n_bytes, [](void* memory, void*) { std::free(memory); }};
+  }
+  void upload(std::span<const std::byte> host, std::byte* device) override {
+    if (!host.empty()) std::memcpy(device, host.data(), host.size());
+  }
+  void download(const std::byte* device, std::span<std::byte> host) override {
+    if (!host.empty()) std::memcpy(host.data(), device, host.size());
+  }
+  void synchronize() override {}
+
+  void embed(std::span<const Token> tokens, const WeightView& table, Rows x) override {
+    for_rows(x.n_rows, [&](std::int64_t row) {
+      const auto token = static_cast<std::size_t>(tokens[static_cast<std::size_t>(row)]);
+      const std::byte* from =
+          table.data + token * static_cast<std::size_t>(table.n_cols) * size_of(table.dtype);
+      kernels_.widen(from, table.dtype, x.width, floats(x) + row * x.width);
+    });
+  }
+
+  void rms_norm(Rows x, const WeightView& weight, double eps, Rows y) override {
+    STARATTN_CHECK(weight.n_cols == x.width && y.width == x.width && y.n_rows == x.n_rows);
+    std::vector<float> scale(static_cast<std::size_t>(x.width));
+    kernels_.widen(weight.data, weight.dtype, x.width, scale.data());
+    for_rows(x.n_rows, [&](std::int64_t row) {
+      const float* in = floats(x) + row * x.width;
+      float* out = floats(y) + row * x.width;
+      const float factor =
+          1.0F / std::sqrt(sum_of_squares(in, x.width) / static_cast<float>(x.width) +
+                           static_cast<float>(eps));
+      for (std::int64_t i = 0; i < x.width; ++i)
+        out[i] = scale[static_cast<std::size_t>(i)] * (in[i] * factor);
+    });
+  }
+
+  void linear(Rows x, const WeightView& w, const WeightView& bias, Rows y,
+              Product product) override {
+    if (product == Product::chunk) {
+      cpu::linear_chunk(pool_, kernels_, x, w, bias, y);
+    } else {
+      cpu::linear_thin(pool_, kernels_, x, w, bias, y);
+    }
+  }
+
+  void rope(Rows x, std::int64_t head_dim, std::span<const float> cos,
+            std::span<const float> sin) override {
+    const std::int64_t half = head_dim / 2;
+    STARATTN_CHECK(x.width % head_dim == 0 &&
+                   static_cast<std::int64_t>(cos.size()) >= x.n_rows * half &&
+                   sin.size() == cos.size());
+    for_rows(x.n_rows, [&](std::int64_t row) {
+      const float* c = cos.data() + row * half;
+      const float* s = sin.data() + row * half;
+      for (float* head = floats(x) + row * x.width; head < floats(x) + (row + 1) * x.width;
+           head += head_dim) {
+        for (std::int64_t i = 0; i < half; ++i) {
+          const float a = head[i];
+          const float b = head[i + half];
+          head[i] = a * c[i] - b * s[i];
+          head[i + half] = b * c[i] + a * s[i];
+        }
+      }
+    });
+  }
+
+  void store_kv(Rows x, std::byte* destination) override {
+    std::memcpy(destination, x.data, static_cast<std::size_t>(x.n_rows * x.width) * sizeof(float));
+  }
+
+  void attend(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
+              Product product, Partial partial) override {
+    cpu::attend(pool_, kernels_, q, segments, shape, product, partial);
+  }
+
+  void clear(Partial partial, const AttentionShape& shape) override {
+    const std::int64_t n = partial.n_rows * shape.n_heads;
+    std::fill_n(partial.o, n * shape.head_dim, 0.0F);
+    std::fill_n(partial.m, n, -std::numeric_limits<float>::infinity());
+    std::fill_n(partial.l, n, 0.0F);
+  }
+
+  void merge(Partial into, Partial from, const AttentionShape& shape) override {
+    STARATTN_CHECK(into.n_rows == from.n_rows);
+    const std::int64_t d = shape.head_dim;
+    for (std::int64_t i = 0; i < into.n_rows * shape.n_heads; ++i) {
+      cpu::merge_row(into.o + i * d, into.m[i], into.l[i], from.o + i * d, from.m[i], from.l[i], d);
+    }
+  }
+
+  void finish(Partial partial, const AttentionShape& shape, Rows out) override {
+    const std::int64_t d = shape.head_dim;
+    STARATTN_CHECK(out.width == shape.n_heads * d && out.n_rows == partial.n_rows);
+    for_rows(partial.n_rows * shape.n_heads, [&](std::int64_t i) {
+      const float l = partial.l[i];
+      for (std::int64_t c = 0; c < d; ++c)
+        floats(out)[i * d + c] = l == 0.0F ? 0.0F : partial.o[i * d + c] / l;
+    });
+  }
+
+  void add(Rows x, Rows y) override {
+    for_rows(x.n_rows, [&](std::int64_t row) {
+      float* out = floats(x) + row * x.width;
+      const float* in = floats(y) + row * x.width;
+      for (std::int64_t i = 0; i < x.width; ++i) out[i] += in[i];
+    });
+  }
+
+  void swiglu(Rows gate, Rows up, Rows y) override {
+    for_rows(gate.n_rows, [&](std::int64_t row) {
+      const std::int64_t at = row * gate.width;
+      kernels_.swiglu(floats(gate) + at, floats(up) + at, gate.width, floats(y) + at);
+    });
+  }
+
+ private:
+  template <typename Work>
+  void for_rows(std::int64_t n_rows, const Work& work) {
+    pool_.parallel_for((n_rows + kRowsPerTask - 1) / kRowsPerTask, [&](std::int64_t task, int) {
+      const std::int64_t end = std::min(n_rows, (task + 1) * kRowsPerTask);
+      for (std::int64_t row = task * kRowsPerTask; row < end; ++row) work(row);
+    });
+  }
+
+  // Sixteen running sums, added up in order: the same on every instruction set.
+  static float sum_of_squares(const float* x, std::int64_t n) {
+    constexpr std::int64_t kSums = 16;
+    float sums[kSums] = {};
+    std::int64_t i = 0;
+    for (; i + kSums <= n; i += kSums) {
+      for (std::int64_t j = 0; j < kSums; ++j) sums[j] += x[i + j] * x[i + j];
+    }
+    float total = 0;
+    for (const float sum : sums) total += sum;
+    for (; i < n; ++i) total += x[i] * x[i];
+    return total;
+  }
+
+  ThreadPool pool_;
+  const cpu::Kernels& kernels_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_cpu_backend(int n_threads) {
+  return std::make_unique<CpuBackend>(n_threads);
+}
+
+}  // namespace starattn

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backend/interim/kernels.h"
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#define STARATTN_LANES 4
+#define STARATTN_ROWS 4
+#define STARATTN_VECTORS 2
+
+namespace starattn::cpu {
+namespace {
+#include "backend/interim/kernels.inl"
+}  // namespace
+
+const Kernels& portable_kernels() {
+  static constexpr Kernels kKernels{"portable", multiply, dot_rows, exponentials,
+                                    maximum,    widen,    swiglu};
+  return kKernels;
+}
+
+}  // namespace starattn::cpu

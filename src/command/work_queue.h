@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// One queue of documents for all groups. Rank 0 reads the input and owns the output; the first rank
+// of each group asks it for a document and sends finished lines back. Rank 0 computes too: it
+// serves the others whenever it polls.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "mpi/communicator.h"
+
+namespace starattn {
+
+struct Job {
+  std::int64_t seq = 0;            // document number in input order
+  std::int64_t line = 0;           // line number in the input file
+  std::string text;                // the line itself
+  std::vector<std::int64_t> todo;  // indices of the queries that are not answered yet
+};
+
+// What rank 0 has behind the queue.
+struct JobSource {
+  std::function<std::optional<Job>()> next;
+  std::function<void(std::int64_t seq, std::int64_t query, const std::string& line)> answered;
+  std::function<void(std::int64_t seq, const std::string& error)> failed;
+};
+
+class WorkQueue {
+ public:
+  // source: on rank 0 of world, empty elsewhere. is_leader: this rank is the first of its group.
+  WorkQueue(const Communicator& world, bool is_leader, int n_groups, JobSource source);
+
+  std::optional<Job> next();  // on leaders; none when the input is used up
+  void answered(std::int64_t seq, std::int64_t query, const std::string& line);
+  void failed(std::int64_t seq, const std::string& error);
+  void poll();    // rank 0 serves whoever waits; nothing elsewhere
+  void finish();  // rank 0 serves until every leader has had its "none left"
+
+ private:
+  bool serves() const { return world_->rank() == 0; }
+  void serve(const Communicator::Message& message);
+  void report(const std::string& text);
+
+  const Communicator* world_;
+  bool is_leader_;
+  int n_waiting_;  // leaders other than rank 0 that have not been told "none left"
+  JobSource source_;
+};
+
+}  // namespace starattn
