@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "batch/answer_writer.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <thread>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "batch/line_reader.h"
+
+namespace starattn {
+namespace {
+
+constexpr int kLockSeconds = 10;
+
+FileDescriptor open_to_write(const std::string& path) {
+  FileDescriptor file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+  if (!file.valid()) fail(Exit::cannot_create, "cannot create {}: {}", path, std::strerror(errno));
+  return file;
+}
+
+void sync(const FileDescriptor& file, const std::string& path) {
+  // A failed fsync may have dropped the data: trying again would only hide that.
+  if (::fdatasync(file.get()) != 0)
+    fail(Exit::io, "fdatasync of {} failed: {}", path, std::strerror(errno));
+}
+
+void append(const FileDescriptor& file, const std::string& line, const std::string& path) {
+  write_all(file.get(), line + "\n", path);
+  sync(file, path);
+}
+
+// Cuts the file behind its first n bytes and goes on writing there.
+void cut(const FileDescriptor& file, std::uint64_t n_bytes, const std::string& path) {
+  if (::ftruncate(file.get(), static_cast<off_t>(n_bytes)) != 0 ||
+      ::lseek(file.get(), static_cast<off_t>(n_bytes), SEEK_SET) < 0) {
+    fail(Exit::io, "cannot cut {} to {} bytes: {}", path, n_bytes, std::strerror(errno));
+  }
+  sync(file, path);
+}
+
+bool exists(const std::string& path) {
+  return ::access(path.c_str(), F_OK) == 0;
+}
+
+std::uint64_t file_bytes(const std::string& path) {
+  struct stat info {};
+  return ::stat(path.c_str(), &info) == 0 ? static_cast<std::uint64_t>(info.st_size) : 0;
+}
+
+struct Recovered {
+  std::string id;
+  std::string query_id;
+  bool is_error = false;
+};
+
+// False when the line is not one of ours: torn, or not written by us.
+bool read_line(const std::string& text, Recovered& line) {
+  try {
+    const Json json = parse_json(text, "output line", {std::size_t{1} << 30, 16});
+    if (!json.is_object() || !json.contains("id") || !json["id"].is_string()) return false;
+    line.id = json["id"].get<std::string>();
+    line.is_error = json.contains("error");
+    if (line.is_error) return true;
+    if (!json.contains("query_id") || !json["query_id"].is_string()) return false;
+    line.query_id = json["query_id"].get<std::string>();
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+}  // namespace
+
+AnswerWriter::AnswerWriter(const std::string& path, const Json& settings, bool overwrite)
+    : path_(path) {
+  lock();
+  check_settings(settings, overwrite);
+  output_ = open_to_write(path_);
+  journal_ = open_to_write(path_ + ".journal");
+  fsync_directory(parent_directory(path_));
+  recover();
+}
+
+void AnswerWriter::lock() {
+  const std::string path = path_ + ".lock";
+  lock_ = open_to_write(path);
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(kLockSeconds);
+  while (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK && errno != EINTR) {
+      fail(Exit::cannot_create, "cannot lock {}: {}", path, std::strerror(errno));
+    }
+    if (std::chrono::steady_clock::now() > give_up) {
+      fail(Exit::cannot_create, "{} is being written by another run (lock {} held for {} s)", path_,
+           path, kLockSeconds);
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+}
+
+void AnswerWriter::check_settings(const Json& settings, bool overwrite) {
+  const std::string path = path_ + ".settings.json";
+  const bool has_answers = file_bytes(path_) > 0 || file_bytes(path_ + ".journal") > 0;
+  if (has_answers && !overwrite) {
+    if (!exists(path)) {
+      fail(Exit::usage,
+           "{} exists and was not written by starattn ({} is missing). Choose another --output, or "
+           "pass "
+           "--overwrite to replace it",
+           path_, path);
+    }
+    const Json old = read_json_file(path);
+    for (const auto& [key, value] : settings.items()) {
+      if (!old.contains(key) || old[key] != value) {
+        fail(
+            Exit::usage,
+            "{} was made with {} = {}, now it is {}. Use the same settings to continue it, another "
+            "--output, or --overwrite to replace it",
+            path_, key, old.contains(key) ? to_line(old[key]) : "unset", to_line(value));
+      }
+    }
+    return;
+  }
+  if (has_answers) {
+    for (const std::string& file : {path_, path_ + ".journal"}) {
+      if (::unlink(file.c_str()) != 0 && errno != ENOENT) {
+        fail(Exit::cannot_create, "cannot replace {}: {}", file, std::strerror(errno));
+      }
+    }
+  }
+  write_file_durably(path, settings.dump(2) + "\n");
+}
+
+// The longest prefix of good answer lines stays. Behind a bad or error line, good lines go back to
+// the journal (synced before the output is cut), so that input order holds again when they return.
+void AnswerWriter::recover() {
+  const std::uint64_t journal_end = recover_journal();
+  cut(journal_, journal_end, path_ + ".journal");
+  journal_bytes_ = journal_end;
+  std::vector<std::string> displaced;
+  const std::uint64_t output_end = recover_output(displaced);
+  for (const std::string& line : displaced) {
+    Recovered recovered;
+    STARATTN_CHECK(read_line(line, recovered));
+    append_journal(key_of(recovered.id, recovered.query_id), line);
+  }
+  cut(output_, output_end, path_);
+}
+
+std::uint64_t AnswerWriter::recover_output(std::vector<std::string>& displaced) {
+  std::uint64_t good_end = 0;
+  bool in_prefix = true;
+  const std::string all = read_file(path_, std::size_t{1} << 40);
+  for (std::size_t at = 0; at < all.size();) {
+    const std::size_t end = all.find('\n', at);
+    if (end == std::string::npos) break;  // torn
+    const std::string text = all.substr(at, end - at);
+    at = end + 1;
+    Recovered line;
+    const bool good = read_line(text, line) && !line.is_error;
+    in_prefix = in_prefix && good;
+    if (in_prefix) {
+      good_end = at;
+      in_output_.insert(key_of(line.id, line.query_id));
+    } else if (good && !in_output_.contains(key_of(line.id, line.query_id))) {
+      displaced.push_back(text);
+    }
+  }
+  return good_end;
+}
+
+std::uint64_t AnswerWriter::recover_journal() {
+  std::uint64_t end = 0;
+  const std::string all = read_file(path_ + ".journal", std::size_t{1} << 40);
+  for (std::size_t at = 0; at < all.size();) {
+    const std::size_t stop = all.find('\n', at);
+    if (stop == std::string::npos) break;
+    Recovered line;
+    if (!read_line(all.substr(at, stop - at), line)) break;
+    in_journal_[key_of(line.id, line.query_id)] = {at, stop - at};
+    end = at = stop + 1;
+  }
+  return end;
+}
+
+AnswerWriter::Hash128 AnswerWriter::key_of(const std::string& id, const std::string& query_id) {
+  const std::string text = fmt::format("{}:{}{}", id.size(), id, query_id);
+  const XXH128_hash_t hash = XXH3_128bits(text.data(), text.size());
+  return {hash.low64, hash.high64};
+}
+
+bool AnswerWriter::is_answered(const std::string& id, const std::string& query_id) const {
+  const Hash128 key = key_of(id, query_id);
+  return in_output_.contains(key) || in_journal_.contains(key);
+}
+
+bool AnswerWriter::is_repeated(const std::string& id, const std::string& query_id) {
+  return !seen_.insert(key_of(id, query_id)).second;
+}
+
+void AnswerWriter::expect(const std::string& id, const std::string& query_id) {
+  const Hash128 key = key_of(id, query_id);
+  const bool skip = in_output_.contains(key);
+  pending_.push_back({key, id, "", skip || in_journal_.contains(key), skip});
+  flush();
+}
+
+void AnswerWriter::expect_error(const std::string& line) {
+  ++n_errors_;
+  pending_.push_back({{}, "", line, true, false});
+  flush();
+}
+
+void AnswerWriter::put(const std::string& id, const std::string& query_id,
+                       const std::string& line) {
+  const Hash128 key = key_of(id, query_id);
+  if (!pending_.empty() && pending_.front().key == key) {
+    pending_.front().line = line;
+  } else {
+    append_journal(key, line);
+  }
+  for (Pending& pending : pending_) {
+    if (pending.key == key) pending.ready = true;
+  }
+  flush();
+}
+
+void AnswerWriter::put_error(const std::string& id, const std::string& line) {
+  ++n_errors_;
+  bool is_first = true;
+  for (Pending& pending : pending_) {
+    if (pending.document != id || pending.ready) continue;
+    pending.ready = true;
+    pending.skip = !is_first;
+    if (is_first) pending.line = line;
+    is_first = false;
+  }
+  flush();
+}
+
+void AnswerWriter::append_journal(const Hash128& key, const std::string& line) {
+  append(journal_, line, path_ + ".journal");
+  in_journal_[key] = {journal_bytes_, line.size()};
+  journal_bytes_ += line.size() + 1;
+}
+
+void AnswerWriter::flush() {
+  while (!pending_.empty() && pending_.front().ready) {
+    Pending& next = pending_.front();
+    const auto waiting = in_journal_.find(next.key);
+    if (!next.skip) {
+      if (next.line.empty()) {
+        STARATTN_CHECK(waiting != in_journal_.end());
+        next.line.resize(waiting->second.n_bytes);
+        const ssize_t n = ::pread(journal_.get(), next.line.data(), next.line.size(),
+                                  static_cast<off_t>(waiting->second.offset));
+        if (n != static_cast<ssize_t>(next.line.size())) {
+          fail(Exit::io, "reading {}.journal failed at byte {}", path_, waiting->second.offset);
+        }
+      }
+      append(output_, next.line, path_);
+    }
+    if (waiting != in_journal_.end()) in_journal_.erase(waiting);
+    pending_.pop_front();
+  }
+}
+
+void AnswerWriter::finish() {
+  if (!in_journal_.empty()) {
+    log::warn("{} answer(s) in {}.journal belong to no line of this input: kept there",
+              in_journal_.size(), path_);
+    return;
+  }
+  ::unlink((path_ + ".journal").c_str());
+}
+
+}  // namespace starattn
