@@ -1,2 +1,89 @@
 // SPDX-License-Identifier: Apache-2.0
-int main() { return 0; }
+// starattn: parse the command line, start MPI where the command needs it, run, and say once what
+// failed.
+#include <cstdlib>
+#include <iostream>
+#include <vector>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "command/commands.h"
+#include "mpi/communicator.h"
+#include "mpi/runtime.h"
+#include "version.h"
+
+namespace starattn {
+namespace {
+
+// The rank a launcher gave this process, before MPI runs: only rank 0 prints help and usage errors.
+int rank_by_launcher() {
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID"}) {
+    if (const char* text = std::getenv(name)) return std::atoi(text);
+  }
+  return 0;
+}
+
+int report(const Error& error) {
+  log::error("{}", error.what());
+  return static_cast<int>(error.exit());
+}
+
+int run_without_mpi(const Command& command) {
+  try {
+    log::setup(command.log_format(), false);
+    return static_cast<int>(command.run());
+  } catch (const Error& error) {
+    return report(error);
+  } catch (const std::exception& error) {
+    return report(Error(Exit::bug, std::string("unexpected: ") + error.what()));
+  }
+}
+
+// An agreed error leaves through MPI_Finalize; one rank's own error takes the whole job down.
+int run_on_all_ranks(const Command& command, int argc, char** argv) {
+  const MpiRuntime mpi(&argc, &argv);
+  int rank = 0;
+  try {
+    catch_stop_signals();
+    const Communicator world = Communicator::world();
+    rank = world.rank();
+    log::setup(command.log_format(), rank != 0, rank == 0 ? "" : fmt::format("rank {}", rank));
+    return static_cast<int>(command.run());
+  } catch (const AgreedError& error) {
+    return rank == 0 ? report(error) : static_cast<int>(error.exit());
+  } catch (const Error& error) {
+    MpiRuntime::abort(report(error));
+  } catch (const std::exception& error) {
+    MpiRuntime::abort(report(Error(Exit::bug, std::string("unexpected: ") + error.what())));
+  }
+}
+
+int run(int argc, char** argv) {
+  CLI::App parser(
+      "starattn answers questions over very long documents by Star Attention, under mpirun or "
+      "srun.");
+  parser.set_version_flag("--version", "starattn " STARATTN_VERSION);
+  parser.require_subcommand(1);
+  parser.fallthrough();
+  const std::vector<Command> commands = {add_run(parser), add_encode(parser), add_answer(parser)};
+  try {
+    parser.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    if (rank_by_launcher() != 0)
+      return error.get_exit_code() == 0 ? 0 : static_cast<int>(Exit::usage);
+    const int code = parser.exit(error, std::cout, std::cerr);
+    return code == 0 ? 0 : static_cast<int>(Exit::usage);
+  }
+  for (const Command& command : commands) {
+    if (!command.app->parsed()) continue;
+    return command.needs_mpi ? run_on_all_ranks(command, argc, argv) : run_without_mpi(command);
+  }
+  return static_cast<int>(Exit::usage);
+}
+
+}  // namespace
+}  // namespace starattn
+
+int main(int argc, char** argv) {
+  return starattn::run(argc, argv);
+}

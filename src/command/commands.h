@@ -1,28 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-// The subcommands: each adds itself to the parser and returns what runs it.
+// The subcommands: each adds itself to the parser and says how it is run.
 #pragma once
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <memory>
 
 #include "base/error.h"
+#include "base/log.h"
 
 namespace starattn {
 
-// How a command is run: without MPI (login node), or on all ranks of the job.
 struct Command {
   CLI::App* app = nullptr;
   std::function<Exit()> run;
-  bool needs_mpi = false;
+  std::function<log::Format()> log_format;
+  bool needs_mpi = false;  // all ranks of the job run it; else it works on a login node
 };
 
 Command add_run(CLI::App& parser);
 Command add_encode(CLI::App& parser);
 Command add_answer(CLI::App& parser);
-Command add_plan(CLI::App& parser);
-Command add_inspect(CLI::App& parser);
-Command add_doctor(CLI::App& parser);
-Command add_checkpoints(CLI::App& parser);
-Command add_generate(CLI::App& parser);
 
 }  // namespace starattn

@@ -2,8 +2,11 @@
 #include "command/session.h"
 
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <fstream>
+#include <thread>
 
 #include "base/error.h"
 #include "base/text.h"
@@ -39,6 +42,15 @@ int n_usable_cores() {
   CPU_ZERO(&cores);
   if (::sched_getaffinity(0, sizeof(cores), &cores) != 0) return 1;
   return std::max(1, CPU_COUNT(&cores));
+}
+
+std::uint64_t memory_of_node() {
+  const auto physical = static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
+                        static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  std::uint64_t limit = physical;
+  std::ifstream("/sys/fs/cgroup/memory.max") >>
+      limit;  // "max", or absent: the stream fails and sets 0
+  return limit == 0 ? physical : std::min(limit, physical);
 }
 
 Ranks arrange_ranks(const Options& options) {

@@ -55,7 +55,7 @@ void print_phase_table(const Ranks& ranks, double total_seconds);
 // Writes every rank's ranges to options.trace. Collective.
 void write_trace(const Options& options, const Ranks& ranks);
 
-// Cores this process may run on.
-int n_usable_cores();
+int n_usable_cores();            // that this process may run on
+std::uint64_t memory_of_node();  // bytes, or the limit of our control group if that is lower
 
 }  // namespace starattn

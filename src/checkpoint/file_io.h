@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// The file calls that checkpoints need beyond base/file.h: reads at an offset, sizes, and files
+// under a temporary name that become visible whole or not at all.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "base/file.h"
+
+namespace starattn {
+
+std::uint64_t file_size(int fd, const std::string& path);  // throws io
+
+// Fills `bytes` from `offset`; a failed or short read throws io.
+void read_at(int fd, std::uint64_t offset, std::span<std::byte> bytes, const std::string& path);
+
+// Opens a regular file to read, never through a symbolic link. Throws no_input.
+FileDescriptor open_regular(const std::string& path);
+
+// The directory, made where it is missing, parents too. Throws cannot_create.
+void make_directories(const std::string& path);
+
+// "<final path>.tmp.<16 hex digits>": new, open for reading and writing, removed at the end unless
+// published. Several writers never share one.
+class TemporaryFile {
+ public:
+  explicit TemporaryFile(const std::string& final_path);  // throws cannot_create
+  ~TemporaryFile();
+  TemporaryFile(TemporaryFile&& other) noexcept;
+  TemporaryFile& operator=(TemporaryFile&&) = delete;
+
+  const std::string& path() const { return path_; }
+  int fd() const { return file_.get(); }
+
+  void sync();     // fsync of the contents; a failure is final, the file is garbage. Throws io
+  void publish();  // rename to the final path, fsync the directory. Throws io
+
+ private:
+  std::string final_path_;
+  std::string path_;  // empty once published
+  FileDescriptor file_;
+};
+
+}  // namespace starattn

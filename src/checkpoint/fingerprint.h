@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// By what a document is found again: a digest of its content and of everything that changes its K
+// and V. Paths, file names, dates and rank counts never enter.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/dtype.h"
+#include "checkpoint/digest.h"
+
+namespace starattn {
+
+// canonical_config: the meaning of config.json in a text that the caller keeps stable (sizes, norm
+// epsilon, RoPE). safetensors_files: read through in full, in any order, on n_threads threads.
+// Throws no_input or io naming the file.
+Digest model_fingerprint(std::string_view canonical_config,
+                         const std::vector<std::string>& safetensors_files, int n_threads = 1);
+
+Digest digest_of_tokens(std::span<const std::int32_t> token_ids);
+
+// canonical_plan: "block_size=4096 anchor_size=4096 reach=0".
+Digest document_key(std::int64_t n_tokens, const Digest& token_digest,
+                    std::string_view canonical_plan, Dtype kv_dtype, const Digest& model);
+
+}  // namespace starattn

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// run, encode and answer: their options, and the main job behind them.
+#include "command/batch_run.h"
+#include "command/commands.h"
+
+namespace starattn {
+namespace {
+
+Command make_command(CLI::App& parser, const char* name, const char* what, Work work) {
+  auto options = std::make_shared<Options>();
+  CLI::App* app = parser.add_subcommand(name, what);
+  add_model_options(*app, *options);
+  app->add_option("--input", options->input, "Documents and queries, JSON Lines")->required();
+  if (work != Work::encode) {
+    app->add_option("--output", options->output, "Answers, JSON Lines; a rerun continues it")
+        ->required();
+  }
+  auto* checkpoints = app->add_option("--checkpoint-dir", options->checkpoint_dir,
+                                      "Keep each block's KV cache here, and use what is there");
+  if (work != Work::both) checkpoints->required();
+  app->add_option("--shard", options->shard,
+                  "Only documents i, i + n, ... of the input: i/n, for job arrays");
+  app->add_flag("--dry-run", options->dry_run,
+                "Print banner, memory and block plan of the first document, then stop");
+  add_method_options(*app, *options);
+  if (work != Work::encode) add_answer_options(*app, *options);
+  add_machine_options(*app, *options);
+  add_log_options(*app, *options);
+  return {app, [options, work] { return run_batch(*options, work); },
+          [options] { return options->format(); }, true};
+}
+
+}  // namespace
+
+Command add_run(CLI::App& parser) {
+  return make_command(parser, "run", "Encode documents and answer their queries", Work::both);
+}
+Command add_encode(CLI::App& parser) {
+  return make_command(parser, "encode", "Encode documents into checkpoints (phase 1)",
+                      Work::encode);
+}
+Command add_answer(CLI::App& parser) {
+  return make_command(parser, "answer", "Answer queries from checkpoints (phase 2)", Work::answer);
+}
+
+}  // namespace starattn
