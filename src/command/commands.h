@@ -21,5 +21,8 @@ struct Command {
 Command add_run(CLI::App& parser);
 Command add_encode(CLI::App& parser);
 Command add_answer(CLI::App& parser);
+Command add_plan(CLI::App& parser);
+Command add_inspect(CLI::App& parser);
+Command add_doctor(CLI::App& parser);
 
 }  // namespace starattn

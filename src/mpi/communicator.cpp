@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <optional>
 #include <source_location>
+#include <thread>
 #include <utility>
 
 namespace starattn {
@@ -61,9 +62,13 @@ bool Requests::test() {
   return done != 0;
 }
 
+// MPI_Waitall spins. Where ranks share cores that would slow down the very rank that is waited for,
+// so after a short while this sleeps between looks.
 void Requests::wait() {
-  check(MPI_Waitall(static_cast<int>(requests_.size()), requests_.data(), MPI_STATUSES_IGNORE));
-  requests_.clear();
+  constexpr int kLooksBeforeSleeping = 1000;
+  for (int look = 0; !test(); ++look) {
+    if (look > kLooksBeforeSleeping) std::this_thread::sleep_for(std::chrono::microseconds(50));
+  }
 }
 
 Communicator::Communicator(MPI_Comm comm) : comm_(comm) {

@@ -4,33 +4,67 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <vector>
 
 #include "base/text.h"
 
 namespace starattn {
 
-Phase1Flops phase1_flops(const ModelConfig& config, const BlockPlan& plan, AnchorMode anchor_mode) {
-  const auto hidden = static_cast<double>(config.hidden_size);
-  const auto q_width = static_cast<double>(config.q_width());
-  const auto kv_width = static_cast<double>(config.kv_width());
+namespace {
+
+// One layer's weights, and those of its key and value projections alone.
+struct LayerSize {
+  explicit LayerSize(const ModelConfig& config) {
+    const auto hidden = static_cast<double>(config.hidden_size);
+    kv = hidden * 2 * static_cast<double>(config.kv_width());
+    all = kv + hidden * 2 * static_cast<double>(config.q_width()) +
+          3 * hidden * static_cast<double>(config.intermediate_size);
+  }
+  double kv = 0;
+  double all = 0;
+};
+
+Phase1Flops block_flops(const ModelConfig& config, const BlockPlan& plan, AnchorMode anchor_mode,
+                        BlockId i) {
+  const LayerSize layer(config);
   const auto full_layers = static_cast<double>(config.n_layers - 1);
-  const double weights_kv = hidden * 2 * kv_width;
-  const double weights_layer = hidden * q_width * 2 + weights_kv +
-                               3 * hidden * static_cast<double>(config.intermediate_size);
+  const auto rows = static_cast<double>(plan.block(i).n_tokens);
+  const auto anchor = static_cast<double>(plan.anchor_of(i).n_tokens);
+  double before = anchor;
+  for (BlockId j = plan.first_reached(i); j < i; ++j)
+    before += static_cast<double>(plan.block(j).n_tokens);
+  const double attention = 4 * static_cast<double>(config.q_width()) * full_layers;
 
   Phase1Flops flops;
-  const auto n_tokens = static_cast<double>(plan.n_context());
-  flops.linear = 2 * n_tokens * (full_layers * weights_layer + weights_kv);
-  flops.attention = 4 * q_width * full_layers * plan.n_attention_pairs();
+  flops.linear = 2 * rows * (full_layers * layer.all + layer.kv);
+  flops.attention = attention * (rows * before + rows * (rows + 1) / 2);
   if (anchor_mode == AnchorMode::recompute && plan.reach() == 0) {
-    const auto again = static_cast<double>(plan.n_blocks() - 1);
-    const auto anchor = static_cast<double>(plan.anchor_size());
-    // The anchor's own last full layer is needed for its keys and values only, too.
-    const double layers = std::max(0.0, full_layers);
-    flops.linear += again * 2 * anchor * layers * weights_layer;
-    flops.attention += again * 4 * q_width * layers * anchor * (anchor + 1) / 2;
+    flops.linear += 2 * anchor * full_layers * layer.all;
+    flops.attention += attention * anchor * (anchor + 1) / 2;
   }
   return flops;
+}
+
+}  // namespace
+
+Phase1Flops phase1_flops(const ModelConfig& config, const BlockPlan& plan, AnchorMode anchor_mode) {
+  Phase1Flops sum;
+  for (BlockId i = 0; i < plan.n_blocks(); ++i) {
+    const Phase1Flops block = block_flops(config, plan, anchor_mode, i);
+    sum.linear += block.linear;
+    sum.attention += block.attention;
+  }
+  return sum;
+}
+
+double slowest_rank_flops(const ModelConfig& config, const BlockPlan& plan,
+                          AnchorMode anchor_mode) {
+  std::vector<double> ranks(static_cast<std::size_t>(plan.n_ranks()), 0.0);
+  for (BlockId i = 0; i < plan.n_blocks(); ++i) {
+    ranks[static_cast<std::size_t>(plan.owner(i))] +=
+        block_flops(config, plan, anchor_mode, i).total();
+  }
+  return *std::max_element(ranks.begin(), ranks.end());
 }
 
 MemoryNeed memory_need(const ModelConfig& config, const BlockPlan& plan, AnchorMode anchor_mode,

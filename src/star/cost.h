@@ -21,6 +21,9 @@ struct Phase1Flops {
 // Of the whole document, all ranks together.
 Phase1Flops phase1_flops(const ModelConfig& config, const BlockPlan& plan, AnchorMode anchor_mode);
 
+// Of the rank with most to do: what phase 1 takes at least, times its rate.
+double slowest_rank_flops(const ModelConfig& config, const BlockPlan& plan, AnchorMode anchor_mode);
+
 struct MemoryNeed {
   std::uint64_t weights = 0;    // one copy a node: read-only mapping shared by its ranks
   std::uint64_t own_kv = 0;     // this rank's blocks

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// doctor: is this machine, as this launcher set it up, fit for a run? One line a finding.
+#include <cstdlib>
+#include <fstream>
+#include <iostream>
+#include <set>
+
+#include "base/clock.h"
+#include "base/text.h"
+#include "command/commands.h"
+#include "command/session.h"
+#include "mpi/runtime.h"
+#include "version.h"
+
+namespace starattn {
+namespace {
+
+std::string processor_name() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);) {
+    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
+  }
+  return "unknown processor";
+}
+
+void print(const Ranks& ranks, const char* what, const std::string& finding) {
+  if (ranks.is_first()) std::cout << fmt::format("{:<11}{}\n", what, finding);
+}
+
+// Best of a few: what the anchor broadcast of one layer would take.
+double bcast_seconds(const Communicator& world, std::size_t n_bytes) {
+  std::vector<std::byte> bytes(n_bytes, std::byte{1});
+  double best = 1e9;
+  for (int i = 0; i < 5; ++i) {
+    world.barrier();
+    const Stopwatch clock;
+    world.bcast(bytes, 0);
+    world.barrier();
+    best = std::min(best, clock.seconds());
+  }
+  return best;
+}
+
+Exit diagnose(const Options& options) {
+  const Ranks ranks = arrange_ranks(options);
+  const auto backend = make_cpu_backend(ranks.n_threads);
+  print(ranks, "starattn", STARATTN_VERSION);
+  print(ranks, "MPI", fmt::format("{}, {} rank(s)", mpi_library_version(), ranks.world.size()));
+
+  const std::string mine =
+      fmt::format("{} | {} | {} usable core(s) | {} | {}", host_name(), processor_name(),
+                  n_usable_cores(), backend->describe(), human_bytes(memory_of_node()));
+  const std::vector<std::string> all = ranks.world.gather_texts(mine, 0);
+  const std::vector<std::string> processors = ranks.world.gather_texts(processor_name(), 0);
+  for (std::size_t rank = 0; rank < all.size(); ++rank)
+    print(ranks, "rank", fmt::format("{}: {}", rank, all[rank]));
+  if (std::set<std::string>(processors.begin(), processors.end()).size() > 1) {
+    print(ranks, "warning",
+          "the ranks' processors differ: answers are bit-identical only on one model of processor");
+  }
+  const auto cores = ranks.world.allgather(n_usable_cores());
+  if (ranks.n_threads > n_usable_cores()) {
+    print(ranks, "warning",
+          fmt::format("{} threads on {} core(s): lower --threads or bind fewer ranks to a core",
+                      ranks.n_threads, n_usable_cores()));
+  }
+  if (ranks.world.size() > 1) {
+    constexpr std::size_t kBytes = std::size_t{16} << 20;
+    const double seconds = bcast_seconds(ranks.world, kBytes);
+    print(ranks, "broadcast",
+          fmt::format("{} to all ranks in {:.2f} ms, {:.2f} GB/s", human_bytes(kBytes),
+                      seconds * 1e3, static_cast<double>(kBytes) / seconds * 1e-9));
+  } else if (std::getenv("SLURM_JOB_ID") && !std::getenv("OMPI_COMM_WORLD_SIZE")) {
+    print(
+        ranks, "note",
+        "one rank inside a Slurm job: start several with 'srun --mpi=pmix -n N' or 'mpirun -n N'");
+  }
+  print(ranks, "device", "cpu (this build has no CUDA backend)");
+  print(ranks, "verdict", "fit");
+  return Exit::ok;
+}
+
+}  // namespace
+
+Command add_doctor(CLI::App& parser) {
+  auto options = std::make_shared<Options>();
+  CLI::App* app =
+      parser.add_subcommand("doctor", "Check MPI, binding, processors and memory of this job");
+  add_machine_options(*app, *options);
+  add_log_options(*app, *options);
+  return {app, [options] { return diagnose(*options); }, [options] { return options->format(); },
+          true};
+}
+
+}  // namespace starattn

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// inspect: what a model folder, a checkpoint directory or a file of answers holds.
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <iostream>
+#include <map>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "batch/document.h"
+#include "batch/line_reader.h"
+#include "command/commands.h"
+#include "model/config.h"
+#include "model/tokenizer.h"
+#include "model/weights.h"
+
+namespace starattn {
+namespace {
+
+struct InspectOptions {
+  std::string path;
+  std::string input;
+};
+
+bool is_file(const std::string& path) {
+  struct stat info {};
+  return ::stat(path.c_str(), &info) == 0 && S_ISREG(info.st_mode);
+}
+
+Exit inspect_model(const std::string& folder) {
+  const ModelConfig config = read_model_config(folder);
+  const ModelWeights weights = ModelWeights::open(folder, config);
+  std::cout << fmt::format("model      {}\n", describe(config));
+  std::cout << fmt::format("weights    {} in {} file(s)\n", human_bytes(weights.total_bytes()),
+                           weights.files().size());
+  std::cout << fmt::format("KV cache   {} a token in f32, {} in bf16\n",
+                           human_bytes(config.kv_bytes_per_token(Dtype::f32)),
+                           human_bytes(config.kv_bytes_per_token(Dtype::bf16)));
+  const auto tokenizer = Tokenizer::open(folder);
+  std::cout << fmt::format("tokenizer  {} tokens, {} in front of a context\n",
+                           with_commas(tokenizer->vocab_size()), tokenizer->prefix().size());
+  return Exit::ok;
+}
+
+// Questions and references by (document id, query id).
+std::map<std::pair<std::string, std::string>, Query> read_queries(const std::string& path) {
+  std::map<std::pair<std::string, std::string>, Query> queries;
+  LineReader reader(path);
+  while (const auto line = reader.next()) {
+    const Document document =
+        parse_document(line->text, line->number, fmt::format("{}:{}", path, line->number));
+    for (const Query& query : document.queries) queries[{document.id, query.id}] = query;
+  }
+  return queries;
+}
+
+std::string one_line(std::string text) {
+  for (char& c : text) {
+    if (static_cast<unsigned char>(c) < 0x20) c = ' ';
+  }
+  const std::size_t first = text.find_first_not_of(' ');
+  return first == std::string::npos ? "" : text.substr(first);
+}
+
+Exit inspect_answers(const InspectOptions& options) {
+  std::map<std::pair<std::string, std::string>, Query> queries;
+  if (!options.input.empty()) queries = read_queries(options.input);
+  LineReader reader(options.path);
+  std::int64_t n_answers = 0;
+  std::int64_t n_errors = 0;
+  std::int64_t n_scores = 0;
+  double sum = 0;
+  while (const auto line = reader.next()) {
+    const std::string where = fmt::format("{}:{}", options.path, line->number);
+    const Json json = parse_json(line->text, where);
+    const JsonObject answer(json, where);
+    const std::string id = answer.get_string("id");
+    if (answer.has("error")) {
+      ++n_errors;
+      std::cout << fmt::format("{}\n  error   {}\n", id, answer.get_string("error"));
+      continue;
+    }
+    ++n_answers;
+    const std::string query_id = answer.get_string("query_id");
+    std::cout << fmt::format("{} / {}\n", id, query_id);
+    const auto query = queries.find({id, query_id});
+    if (query != queries.end())
+      std::cout << fmt::format("  asked   {}\n", one_line(query->second.text));
+    const char* text_key = answer.has("answer") ? "answer" : "pred";
+    std::cout << fmt::format("  answer  {}\n", one_line(answer.get_string(text_key)));
+    if (query != queries.end() && !query->second.answers.empty()) {
+      std::cout << fmt::format("  wanted  {}\n", fmt::join(query->second.answers, " "));
+    }
+    if (const auto score = answer.find_number("score")) {
+      ++n_scores;
+      sum += *score;
+      const std::string verdict = *score == 1   ? "right"
+                                  : *score == 0 ? "wrong"
+                                                : fmt::format("{:.0f} % right", *score * 100);
+      std::cout << fmt::format("  {}\n", verdict);
+    }
+  }
+  std::cout << fmt::format("{} answer(s), {} error line(s)", n_answers, n_errors);
+  if (n_scores > 0)
+    std::cout << fmt::format(", mean score {:.3f} over {}", sum / static_cast<double>(n_scores),
+                             n_scores);
+  std::cout << "\n";
+  return Exit::ok;
+}
+
+Exit inspect(const InspectOptions& options) {
+  if (is_file(options.path + "/config.json")) return inspect_model(options.path);
+  if (is_file(options.path)) return inspect_answers(options);
+  fail(Exit::no_input, "{}: expected a model folder (with config.json) or a file of answers",
+       options.path);
+}
+
+}  // namespace
+
+Command add_inspect(CLI::App& parser) {
+  auto options = std::make_shared<InspectOptions>();
+  CLI::App* app = parser.add_subcommand("inspect", "Show a model or a file of answers");
+  app->add_option("path", options->path, "Model folder or answers file")->required();
+  app->add_option("--input", options->input,
+                  "The answers' input file: shows questions and references too");
+  return {app, [options] { return inspect(*options); }, [] { return log::Format::text; }, false};
+}
+
+}  // namespace starattn

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+// plan: blocks, memory and arithmetic of a document on so many ranks, before any of it is spent.
+// Reads config.json only; needs no launcher.
+#include <algorithm>
+#include <iostream>
+
+#include "base/text.h"
+#include "command/commands.h"
+#include "command/options.h"
+#include "model/config.h"
+#include "star/cost.h"
+
+namespace starattn {
+namespace {
+
+struct PlanOptions {
+  Options common;
+  std::string tokens;
+  int n_ranks = 1;
+  double gflops = 0;
+};
+
+void print_blocks(const BlockPlan& plan) {
+  constexpr BlockId kShown = 16;
+  std::cout << "block   tokens                     owner   attends to\n";
+  for (BlockId i = 0; i < plan.n_blocks(); ++i) {
+    if (plan.n_blocks() > kShown && i == kShown - 1) {
+      std::cout << fmt::format("  ... {} more\n", plan.n_blocks() - kShown);
+      i = plan.n_blocks() - 1;
+    }
+    const TokenRange block = plan.block(i);
+    std::string sees;
+    if (plan.anchor_of(i).n_tokens > 0)
+      sees += fmt::format("anchor ({}), ", with_commas(plan.anchor_of(i).n_tokens));
+    if (plan.first_reached(i) < i)
+      sees += fmt::format("blocks {}-{}, ", plan.first_reached(i), i - 1);
+    std::cout << fmt::format("{:>5}   {:<24}  {:>6}   {}itself\n", i,
+                             fmt::format("{} .. {}", with_commas(block.first_doc),
+                                         with_commas(block.first_doc + block.n_tokens - 1)),
+                             plan.owner(i), sees);
+  }
+}
+
+Exit print_plan(const PlanOptions& options) {
+  const ModelConfig config = read_model_config(options.common.model);
+  const std::int64_t n_tokens = parse_tokens(options.tokens, "--tokens");
+  if (n_tokens > config.max_positions && !options.common.allow_long) {
+    fail(Exit::bad_data,
+         "--tokens: {} tokens, but the model has {} positions; --allow-long goes beyond",
+         with_commas(n_tokens), with_commas(config.max_positions));
+  }
+  const BlockPlan plan = BlockPlan::make(options.common.plan_request(), n_tokens, options.n_ranks);
+  const AnchorMode anchor_mode = options.common.anchor_mode();
+  const bool on_gpu = options.common.dtype == "bf16" || options.common.device == "cuda";
+  const Dtype dtype = on_gpu ? Dtype::bf16 : Dtype::f32;
+  const std::uint64_t weight_bytes = n_parameters(config) * size_of(config.dtype);
+
+  std::cout << fmt::format("model    {}\n", describe(config));
+  std::cout << fmt::format(
+      "context  {} tokens in {} block(s) of {} tokens, anchor {} tokens, reach {}, on {} rank(s)\n",
+      with_commas(n_tokens), plan.n_blocks(), with_commas(plan.block_size()),
+      with_commas(plan.anchor_size()), plan.reach(), options.n_ranks);
+  print_blocks(plan);
+  const MemoryNeed need =
+      memory_need(config, plan, anchor_mode, weight_bytes, dtype, dtype, on_gpu ? 8192 : 512);
+  std::cout << fmt::format("memory   fullest rank, {}: {}\n", name_of(dtype), need.arithmetic());
+  const Phase1Flops flops = phase1_flops(config, plan, anchor_mode);
+  std::cout << fmt::format("phase 1  {:.3g} TFLOP: linear {:.3g}, attention {:.3g}\n",
+                           flops.total() * 1e-12, flops.linear * 1e-12, flops.attention * 1e-12);
+  const double slowest = slowest_rank_flops(config, plan, anchor_mode);
+  std::cout << fmt::format("         slowest rank {:.3g} TFLOP, {:.0f} % of an even share\n",
+                           slowest * 1e-12, 100 * slowest * options.n_ranks / flops.total());
+  if (options.gflops > 0) {
+    std::cout << fmt::format("         at least {} at {} GFLOP/s a rank\n",
+                             human_seconds(slowest / (options.gflops * 1e9)), options.gflops);
+  }
+  return Exit::ok;
+}
+
+}  // namespace
+
+Command add_plan(CLI::App& parser) {
+  auto options = std::make_shared<PlanOptions>();
+  CLI::App* app = parser.add_subcommand(
+      "plan", "Show blocks, memory and arithmetic of a document (no launcher, no GPU)");
+  add_model_options(*app, options->common);
+  app->add_option("--tokens", options->tokens, "Tokens of the context: 128k, 1m")->required();
+  app->add_option("--ranks", options->n_ranks, "Ranks that share the document")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app->add_option("--gflops", options->gflops, "Rate of one rank, for a time; bench measures it")
+      ->check(CLI::PositiveNumber);
+  app->add_option("--device", options->common.device, "cpu or cuda: decides the KV dtype")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
+  add_method_options(*app, options->common);
+  return {app, [options] { return print_plan(*options); }, [] { return log::Format::text; }, false};
+}
+
+}  // namespace starattn
