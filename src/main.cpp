@@ -5,6 +5,7 @@
 #include <iostream>
 #include <vector>
 
+#include "backend/backend.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "command/commands.h"
@@ -66,7 +67,8 @@ int run(int argc, char** argv) {
   parser.require_subcommand(1);
   parser.fallthrough();
   const std::vector<Command> commands = {add_run(parser),  add_encode(parser),  add_answer(parser),
-                                         add_plan(parser), add_inspect(parser), add_doctor(parser)};
+                                         add_plan(parser), add_inspect(parser), add_doctor(parser),
+                                         add_bench(parser)};
   try {
     parser.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

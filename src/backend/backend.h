@@ -144,4 +144,12 @@ class Backend {
 // n_threads: worker threads of this rank, the calling one included.
 std::unique_ptr<Backend> make_cpu_backend(int n_threads);
 
+// The floor that the CPU backend is measured against: OpenBLAS's own sgemm, 2048 cubed, best of
+// five, in floating-point operations a second.
+double measure_sgemm_rate(int n_threads);
+
+// Starts this program again, once, where OpenBLAS took kernels that are too old for the processor.
+// Call it first thing in main.
+void use_fitting_openblas_kernels(char** argv);
+
 }  // namespace starattn

@@ -24,5 +24,6 @@ Command add_answer(CLI::App& parser);
 Command add_plan(CLI::App& parser);
 Command add_inspect(CLI::App& parser);
 Command add_doctor(CLI::App& parser);
+Command add_bench(CLI::App& parser);
 
 }  // namespace starattn

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "backend/interim/linear.h"
+#include "backend/cpu/linear.h"
 
 #include <cblas.h>
 

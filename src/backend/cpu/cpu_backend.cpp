@@ -12,10 +12,10 @@
 #include <vector>
 
 #include "backend/backend.h"
-#include "backend/interim/attend.h"
-#include "backend/interim/kernels.h"
-#include "backend/interim/linear.h"
-#include "backend/interim/thread_pool.h"
+#include "backend/cpu/attend.h"
+#include "backend/cpu/kernels.h"
+#include "backend/cpu/linear.h"
+#include "backend/cpu/thread_pool.h"
 #include "base/error.h"
 #include "base/text.h"
 

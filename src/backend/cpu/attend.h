@@ -8,8 +8,8 @@
 #pragma once
 
 #include "backend/backend.h"
-#include "backend/interim/kernels.h"
-#include "backend/interim/thread_pool.h"
+#include "backend/cpu/kernels.h"
+#include "backend/cpu/thread_pool.h"
 
 namespace starattn::cpu {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "backend/interim/kernels.h"
+#include "backend/cpu/kernels.h"
 
 #include <bit>
 #include <cmath>
@@ -11,7 +11,7 @@
 
 namespace starattn::cpu {
 namespace {
-#include "backend/interim/kernels.inl"
+#include "backend/cpu/kernels.inl"
 }  // namespace
 
 const Kernels& avx2_kernels() {

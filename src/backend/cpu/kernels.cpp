@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "backend/interim/kernels.h"
+#include "backend/cpu/kernels.h"
 
 #include <cstdlib>
 #include <string_view>

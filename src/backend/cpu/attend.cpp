@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "backend/interim/attend.h"
+#include "backend/cpu/attend.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+// bench: how fast the two phases run on the ranks it was started on, with random weights, beside
+// the machine's own sgemm rate and the arithmetic of the plan. docs/metrics.md defines each figure.
+#include <algorithm>
+#include <iostream>
+
+#include "base/clock.h"
+#include "base/text.h"
+#include "command/commands.h"
+#include "command/session.h"
+#include "mpi/runtime.h"
+#include "obs/range.h"
+#include "star/answer.h"
+#include "star/cost.h"
+#include "star/encode.h"
+#include "version.h"
+
+namespace starattn {
+namespace {
+
+struct BenchOptions {
+  Options common;
+  std::string shape = "150m";
+  std::string tokens = "8k";
+  int n_queries = 1;
+  int n_new_tokens = 16;
+};
+
+// Llama shapes by their number of parameters.
+ModelConfig shape_of(const std::string& name) {
+  ModelConfig config;
+  config.architecture = "LlamaForCausalLM";
+  config.vocab_size = 32000;
+  config.max_positions = std::int64_t{1} << 24;
+  config.rope.theta = 500000;
+  config.tied_embeddings = true;
+  const auto set = [&](std::int64_t hidden, std::int64_t inter, std::int64_t layers,
+                       std::int64_t heads, std::int64_t kv_heads, std::int64_t head_dim) {
+    config.hidden_size = hidden;
+    config.intermediate_size = inter;
+    config.n_layers = layers;
+    config.n_heads = heads;
+    config.n_kv_heads = kv_heads;
+    config.head_dim = head_dim;
+  };
+  if (name == "10m") {
+    set(384, 1024, 6, 6, 2, 64);
+  } else if (name == "150m") {
+    set(1024, 2816, 12, 16, 4, 64);
+  } else if (name == "1b") {
+    set(2048, 8192, 16, 32, 8, 64);
+  } else {
+    set(4096, 14336, 32, 32, 8, 128);
+    config.vocab_size = 128256;
+  }
+  return config;
+}
+
+struct Phase1 {
+  double seconds = 0;         // of the slowest rank
+  std::uint64_t n_bytes = 0;  // handed over between ranks, sum
+};
+
+class Bench {
+ public:
+  Bench(const BenchOptions& options, const Ranks& ranks)
+      : options_(options),
+        ranks_(ranks),
+        config_(shape_of(options.shape)),
+        weights_(ModelWeights::random(config_, Dtype::bf16, options.common.seed + 1)),
+        backend_(make_cpu_backend(ranks.n_threads)),
+        decoder_(config_, weights_, *backend_,
+                 std::max(backend_->chunk_rows(), Answerer::kMaxRows)) {
+    const std::int64_t n = parse_tokens(options.tokens, "--tokens");
+    for (std::int64_t i = 0; i < n; ++i)
+      context_.push_back(static_cast<Token>((i * 7919 + i / 13) % config_.vocab_size));
+    plan_ = BlockPlan::make(options.common.plan_request(), n, ranks.group.size());
+  }
+
+  void run() {
+    const double sgemm = total(measure_sgemm_rate(ranks_.n_threads));
+    say("# starattn {} bench, {}, {} rank(s) x {} thread(s), {}", STARATTN_VERSION,
+        mpi_library_version(), ranks_.world.size(), ranks_.n_threads, backend_->describe());
+    say("# {}", describe(config_));
+    say("# context {} tokens, {} block(s) of {}, anchor {}, reach {}",
+        with_commas(plan_.n_context()), plan_.n_blocks(), with_commas(plan_.block_size()),
+        with_commas(plan_.anchor_size()), plan_.reach());
+    say("{:<34}{:>12}", "sgemm of these ranks together",
+        fmt::format("{:.1f} GFLOP/s", sgemm * 1e-9));
+
+    DocumentKv kv;
+    const Phase1 broadcast = encode(AnchorMode::broadcast, kv);
+    print_phase1("phase 1, anchor broadcast", broadcast, AnchorMode::broadcast, sgemm);
+    if (plan_.reach() == 0 && plan_.n_blocks() > 1) {
+      DocumentKv again;
+      const Phase1 recompute = encode(AnchorMode::recompute, again);
+      print_phase1("phase 1, anchor recompute", recompute, AnchorMode::recompute, sgemm);
+      const double allowed = slowest_rank_flops(config_, plan_, AnchorMode::recompute) /
+                             slowest_rank_flops(config_, plan_, AnchorMode::broadcast);
+      const double measured = recompute.seconds / broadcast.seconds;
+      say("{:<34}{:>12}   FLOPs allow {:.2f}x: {:.0f} % of it", "broadcast over recompute",
+          fmt::format("{:.2f}x", measured), allowed, 100 * measured / allowed);
+    }
+    answer(kv);
+    const auto peaks = ranks_.world.allgather(obs::peak_memory_bytes());
+    say("{:<34}{:>12}   random weights are not shared between ranks", "peak memory of a rank",
+        human_bytes(*std::max_element(peaks.begin(), peaks.end())));
+  }
+
+ private:
+  template <typename... Args>
+  void say(fmt::format_string<Args...> format, Args&&... args) const {
+    if (ranks_.is_first())
+      std::cout << fmt::format(format, std::forward<Args>(args)...) << std::endl;
+  }
+
+  double total(double mine) const {
+    double sum = 0;
+    for (const double rate : ranks_.world.allgather(mine)) sum += rate;
+    return sum;
+  }
+
+  Phase1 encode(AnchorMode mode, DocumentKv& kv) {
+    Encoder encoder(decoder_, ranks_.group, {});
+    obs::reset();
+    ranks_.world.barrier();
+    const Stopwatch clock;
+    kv = encoder.encode(plan_, context_, mode);
+    const auto seconds = ranks_.world.allgather(clock.seconds());
+    Phase1 result;
+    result.seconds = *std::max_element(seconds.begin(), seconds.end());
+    std::uint64_t moved = 0;
+    for (const obs::Total& total : obs::totals()) moved += total.n_bytes;
+    for (const std::uint64_t bytes : ranks_.world.allgather(moved)) result.n_bytes += bytes;
+    return result;
+  }
+
+  void print_phase1(const char* what, const Phase1& phase, AnchorMode mode, double sgemm) const {
+    const double flops = phase1_flops(config_, plan_, mode).total();
+    const double rate = flops / phase.seconds;
+    const double bound = slowest_rank_flops(config_, plan_, mode) * ranks_.group.size() / flops;
+    say("{:<34}{:>12}   {:.0f} tokens/s, {:.1f} GFLOP/s, {:.0f} % of sgemm ({:.0f} % of what the "
+        "block plan allows), moved {}",
+        what, human_seconds(phase.seconds), static_cast<double>(plan_.n_context()) / phase.seconds,
+        rate * 1e-9, 100 * rate / sgemm, 100 * rate / sgemm * bound, human_bytes(phase.n_bytes));
+  }
+
+  void answer(const DocumentKv& kv) {
+    std::vector<QueryJob> jobs;
+    for (int i = 0; i < options_.n_queries; ++i) {
+      jobs.push_back({std::vector<Token>(8, static_cast<Token>(i + 5)), options_.n_new_tokens, 0});
+    }
+    AnswerOptions answer_options;
+    answer_options.spread_queries = options_.common.query_ranks == "all";
+    answer_options.tree_merge = options_.common.merge == "tree";
+    Answerer answerer(decoder_, ranks_.group, kv, answer_options);
+    ranks_.world.barrier();
+    const Stopwatch clock;
+    answerer.answer(jobs);
+    const double seconds = clock.seconds();
+    const double bytes = static_cast<double>(weights_.total_bytes()) +
+                         static_cast<double>(plan_.n_context()) *
+                             static_cast<double>(config_.kv_bytes_per_token(Dtype::f32));
+    const double step = seconds / options_.n_new_tokens;
+    say("{:<34}{:>12}   {} quer{}, {} new tokens each; {:.1f} GB/s of weights and KV",
+        "phase 2, one step", fmt::format("{:.2f} ms", step * 1e3), options_.n_queries,
+        options_.n_queries == 1 ? "y" : "ies", options_.n_new_tokens, bytes / step * 1e-9);
+  }
+
+  const BenchOptions& options_;
+  const Ranks& ranks_;
+  ModelConfig config_;
+  ModelWeights weights_;
+  std::unique_ptr<Backend> backend_;
+  Decoder decoder_;
+  std::vector<Token> context_;
+  BlockPlan plan_;
+};
+
+Exit run_bench(const BenchOptions& options) {
+  const Ranks ranks = arrange_ranks(options.common);
+  Bench(options, ranks).run();
+  return Exit::ok;
+}
+
+}  // namespace
+
+Command add_bench(CLI::App& parser) {
+  auto options = std::make_shared<BenchOptions>();
+  CLI::App* app = parser.add_subcommand(
+      "bench", "Time both phases with random weights against this machine's sgemm");
+  app->add_option("--shape", options->shape, "Llama shape")
+      ->check(CLI::IsMember({"10m", "150m", "1b", "8b"}))
+      ->capture_default_str();
+  app->add_option("--tokens", options->tokens, "Tokens of the context")->capture_default_str();
+  app->add_option("--queries", options->n_queries, "Queries in one batch")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  app->add_option("--new-tokens", options->n_new_tokens, "New tokens a query")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  add_method_options(*app, options->common);
+  add_machine_options(*app, options->common);
+  add_log_options(*app, options->common);
+  return {app, [options] { return run_bench(*options); },
+          [options] { return options->common.format(); }, true};
+}
+
+}  // namespace starattn
