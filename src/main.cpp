@@ -88,5 +88,6 @@ int run(int argc, char** argv) {
 }  // namespace starattn
 
 int main(int argc, char** argv) {
+  starattn::use_fitting_openblas_kernels(argv);
   return starattn::run(argc, argv);
 }
