@@ -1,89 +1,110 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/bpe.h"
 
-#include <queue>
-#include <tuple>
+#include <algorithm>
 
 namespace starattn {
 namespace {
 
-std::uint64_t pair_key(Token left, Token right) {
-  return (std::uint64_t{static_cast<std::uint32_t>(left)} << 32) |
-         static_cast<std::uint32_t>(right);
-}
+constexpr std::int32_t kNone = -1;
+constexpr Token kGone = -1;
 
-// A symbol in a doubly linked list; gone once it has merged into its left neighbour.
+// A link of the list of symbols. A merge keeps the left one and drops the right one.
 struct Symbol {
   Token token;
   std::int32_t previous;
   std::int32_t next;
 };
 
-// A merge that was possible when it was queued. It still is if both symbols are what they were.
+// A merge that was possible when it was queued.
 struct Candidate {
-  std::int32_t rank;
+  std::uint32_t rank;
   std::int32_t left;
-  std::int32_t right;
-  Token left_token;
-  Token right_token;
   Token merged;
-  bool operator>(const Candidate& other) const {
-    return std::tie(rank, left) > std::tie(other.rank, other.left);
-  }
 };
 
-constexpr Token kGone = -1;
+// std heaps keep the largest on top: "less" is the one that merges later.
+bool merges_later(const Candidate& a, const Candidate& b) {
+  return a.rank != b.rank ? a.rank > b.rank : a.left > b.left;
+}
+
+class Word {
+ public:
+  Word(const MergeTable& merges, const std::vector<Token>& symbols) : merges_(merges) {
+    const auto n = static_cast<std::int32_t>(symbols.size());
+    symbols_.reserve(symbols.size());
+    for (std::int32_t i = 0; i < n; ++i) {
+      symbols_.push_back({symbols[static_cast<std::size_t>(i)], i - 1, i + 1 < n ? i + 1 : kNone});
+    }
+    for (std::int32_t i = 0; i < n; ++i) {
+      if (const Merge* merge = merge_at(i)) queue_.push_back({merge->rank, i, merge->merged});
+    }
+    std::make_heap(queue_.begin(), queue_.end(), merges_later);
+  }
+
+  void merge_all() {
+    while (!queue_.empty()) {
+      const Candidate best = pop();
+      // Neighbours may have merged since. What counts is that the two still give this token:
+      // "ab" + "c" may have become "a" + "bc". (So do the libraries that models are trained with.)
+      const Merge* merge = merge_at(best.left);
+      if (!merge || merge->merged != best.merged) continue;
+      join(best.left, best.merged);
+      consider(at(best.left).previous);
+      consider(best.left);
+    }
+  }
+
+  void write(std::vector<Token>& symbols) const {
+    symbols.clear();
+    for (const Symbol& symbol : symbols_) {
+      if (symbol.token != kGone) symbols.push_back(symbol.token);
+    }
+  }
+
+ private:
+  Symbol& at(std::int32_t i) { return symbols_[static_cast<std::size_t>(i)]; }
+
+  // The merge of symbol i with the one behind it, if there is one.
+  const Merge* merge_at(std::int32_t i) {
+    if (i == kNone || at(i).token == kGone || at(i).next == kNone) return nullptr;
+    return merges_.find(at(i).token, at(at(i).next).token);
+  }
+
+  void join(std::int32_t left, Token merged) {
+    Symbol& right = at(at(left).next);
+    at(left).token = merged;
+    at(left).next = right.next;
+    if (right.next != kNone) at(right.next).previous = left;
+    right.token = kGone;
+  }
+
+  void consider(std::int32_t left) {
+    if (const Merge* merge = merge_at(left)) {
+      queue_.push_back({merge->rank, left, merge->merged});
+      std::push_heap(queue_.begin(), queue_.end(), merges_later);
+    }
+  }
+
+  Candidate pop() {
+    std::pop_heap(queue_.begin(), queue_.end(), merges_later);
+    const Candidate best = queue_.back();
+    queue_.pop_back();
+    return best;
+  }
+
+  const MergeTable& merges_;
+  std::vector<Symbol> symbols_;
+  std::vector<Candidate> queue_;
+};
 
 }  // namespace
 
-void Bpe::add_merge(Token left, Token right, Token merged, std::int32_t rank) {
-  merges_.try_emplace(pair_key(left, right), Merge{rank, merged});
-}
-
-const Bpe::Merge* Bpe::find(Token left, Token right) const {
-  const auto it = merges_.find(pair_key(left, right));
-  return it == merges_.end() ? nullptr : &it->second;
-}
-
-void Bpe::merge(std::vector<Token>& symbols) const {
+void merge_symbols(const MergeTable& merges, std::vector<Token>& symbols) {
   if (symbols.size() < 2) return;
-  const auto n = static_cast<std::int32_t>(symbols.size());
-  std::vector<Symbol> list;
-  list.reserve(symbols.size());
-  for (std::int32_t i = 0; i < n; ++i) {
-    list.push_back({symbols[static_cast<std::size_t>(i)], i - 1, i + 1 < n ? i + 1 : -1});
-  }
-  const auto at = [&](std::int32_t i) -> Symbol& { return list[static_cast<std::size_t>(i)]; };
-
-  std::vector<Candidate> storage;
-  storage.reserve(symbols.size());
-  std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> queue({},
-                                                                               std::move(storage));
-  const auto consider = [&](std::int32_t left) {
-    if (left < 0 || at(left).next < 0) return;
-    const std::int32_t right = at(left).next;
-    const Merge* merge = find(at(left).token, at(right).token);
-    if (merge)
-      queue.push({merge->rank, left, right, at(left).token, at(right).token, merge->merged});
-  };
-  for (std::int32_t i = 0; i + 1 < n; ++i) consider(i);
-
-  while (!queue.empty()) {
-    const Candidate best = queue.top();
-    queue.pop();
-    Symbol& left = at(best.left);
-    if (left.token != best.left_token || left.next != best.right ||
-        at(best.right).token != best.right_token)
-      continue;
-    left.token = best.merged;
-    left.next = at(best.right).next;
-    if (left.next >= 0) at(left.next).previous = best.left;
-    at(best.right).token = kGone;
-    consider(left.previous);
-    consider(best.left);
-  }
-  symbols.clear();
-  for (std::int32_t i = 0; i >= 0; i = at(i).next) symbols.push_back(at(i).token);
+  Word word(merges, symbols);
+  word.merge_all();
+  word.write(symbols);
 }
 
 }  // namespace starattn

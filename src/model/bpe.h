@@ -1,34 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Byte-pair encoding of one word (Sennrich et al., arXiv 1508.07909): neighbours merge in the order
-// in which the merges were learned, leftmost first. O(n log n) in the word's length.
+// Byte-pair encoding of one word (Sennrich et al., arXiv 1508.07909): of all neighbours that can
+// merge, those with the lowest rank do, the leftmost first, until none can.
+// O(n log n) in the length of the word.
 #pragma once
 
-#include <cstdint>
-#include <string>
-#include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "model/config.h"
+#include "model/merge_table.h"
 
 namespace starattn {
 
-class Bpe {
- public:
-  // A merge of two tokens into one; earlier merges win.
-  void add_merge(Token left, Token right, Token merged, std::int32_t rank);
-
-  // Merges the symbols in place until nothing merges any more.
-  void merge(std::vector<Token>& symbols) const;
-
- private:
-  struct Merge {
-    std::int32_t rank;
-    Token merged;
-  };
-  const Merge* find(Token left, Token right) const;
-
-  std::unordered_map<std::uint64_t, Merge> merges_;
-};
+// Replaces the symbols by what they merge into.
+void merge_symbols(const MergeTable& merges, std::vector<Token>& symbols);
 
 }  // namespace starattn

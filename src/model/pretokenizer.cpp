@@ -1,251 +1,153 @@
 // SPDX-License-Identifier: Apache-2.0
-#define PCRE2_CODE_UNIT_WIDTH 8
 #include "model/pretokenizer.h"
 
-#include <pcre2.h>
-#include <utf8proc.h>
+#include <string>
 
 #include "base/error.h"
+#include "model/split.h"
+#include "model/unicode.h"
+#include "model/unsupported.h"
 
 namespace starattn {
 namespace {
 
-// GPT-2's own pattern, for a ByteLevel step that asks for it.
+constexpr std::size_t kMaxSteps = 64;
+
+// For a ByteLevel step that cuts by itself, as GPT-2 does.
 constexpr const char* kGpt2Pattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
-constexpr const char* kMetaspace = "\xe2\x96\x81";  // ▁
 
-void replace_all(std::string& text, const Pattern& pattern, const std::string& by) {
-  std::string result;
-  std::size_t last = 0;
-  pattern.each_match(text, [&](std::size_t begin, std::size_t end) {
-    result.append(text, last, begin - last).append(by);
-    last = end;
-  });
-  if (last == 0) return;
-  text = result.append(text, last);
-}
-
-std::string nfc(std::string text, utf8proc_option_t form) {
-  bool is_ascii = true;
-  for (const char c : text) is_ascii &= static_cast<unsigned char>(c) < 0x80;
-  if (is_ascii) return text;
-  utf8proc_uint8_t* mapped = nullptr;
-  const utf8proc_ssize_t n = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                                          static_cast<utf8proc_ssize_t>(text.size()), &mapped,
-                                          static_cast<utf8proc_option_t>(UTF8PROC_STABLE | form));
-  if (n < 0) fail(Exit::bad_data, "Unicode normalization failed: {}", utf8proc_errmsg(n));
-  text.assign(reinterpret_cast<const char*>(mapped), static_cast<std::size_t>(n));
-  std::free(mapped);
-  return text;
-}
-
-void add_normalizer(const JsonObject& json, std::vector<Normalizer>& steps) {
-  const std::string type = json.get_string("type");
-  if (type == "Sequence") {
-    for (const Json& step : json.get("normalizers")) add_normalizer({step, json.where()}, steps);
-  } else if (type == "NFC") {
-    steps.push_back([](std::string text) { return nfc(std::move(text), UTF8PROC_COMPOSE); });
-  } else if (type == "NFKC") {
-    steps.push_back([](std::string text) {
-      return nfc(std::move(text),
-                 static_cast<utf8proc_option_t>(UTF8PROC_COMPOSE | UTF8PROC_COMPAT));
+class SplitStep : public PreTokenizer::Step {
+ public:
+  explicit SplitStep(Splitter splitter) : splitter_(std::move(splitter)) {}
+  void cut(const Piece& piece, PieceSink next) const override {
+    splitter_(piece.text, [&](std::string_view part) {
+      next({part, piece.opens_text && part.data() == piece.text.data()});
     });
-  } else if (type == "Prepend") {
-    steps.push_back([prefix = json.get_string("prepend")](std::string text) {
-      return text.empty() ? text : prefix + text;
+  }
+
+ private:
+  Splitter splitter_;
+};
+
+// " word" for "word".
+class PrefixSpaceStep : public PreTokenizer::Step {
+ public:
+  void cut(const Piece& piece, PieceSink next) const override {
+    if (piece.text.starts_with(' ')) return next(piece);
+    const std::string text = std::string(1, ' ').append(piece.text);
+    next({text, piece.opens_text});
+  }
+};
+
+enum class Prepend { always, first, never };  // first: only where the whole text begins
+
+// Spaces become ▁, one ▁ more goes in front, and each ▁ begins a word.
+class MetaspaceStep : public PreTokenizer::Step {
+ public:
+  MetaspaceStep(const std::string& mark, Prepend prepend, bool cuts, const std::string& where)
+      : mark_(mark),
+        prepend_(prepend),
+        cuts_(cuts),
+        splitter_(Pattern::literal(mark, where), SplitBehavior::merged_with_next) {}
+
+  void cut(const Piece& piece, PieceSink next) const override {
+    std::string text;
+    text.reserve(piece.text.size() * 5 / 4 + mark_.size());
+    const bool prepends =
+        prepend_ == Prepend::always || (prepend_ == Prepend::first && piece.opens_text);
+    if (prepends && !piece.text.starts_with(' ') && !piece.text.starts_with(mark_)) text = mark_;
+    for (const char c : piece.text) {
+      if (c == ' ') {
+        text += mark_;
+      } else {
+        text += c;
+      }
+    }
+    if (!cuts_) return next({text, piece.opens_text});
+    splitter_(text, [&](std::string_view part) {
+      next({part, piece.opens_text && part.data() == text.data()});
     });
-  } else if (type == "Replace") {
-    steps.push_back([pattern = read_pattern(json, "pattern"),
-                     by = json.get_string("content")](std::string text) {
-      replace_all(text, pattern, by);
-      return text;
-    });
-  } else {
-    fail(Exit::bad_data,
-         "{}: normalizer '{}' is not supported (NFC, NFKC, Prepend, Replace and Sequence are)",
-         json.where(), type);
   }
-}
 
-// Cuts at the matches; `behavior` says what becomes of them.
-Words split(const std::string& word, const Pattern& pattern, const std::string& behavior,
-            bool invert) {
-  struct Piece {
-    std::size_t begin, end;
-    bool is_match;
-  };
-  std::vector<Piece> pieces;
-  std::size_t last = 0;
-  pattern.each_match(word, [&](std::size_t begin, std::size_t end) {
-    if (begin > last) pieces.push_back({last, begin, invert});
-    pieces.push_back({begin, end, !invert});
-    last = end;
-  });
-  if (last < word.size()) pieces.push_back({last, word.size(), invert});
+ private:
+  std::string mark_;
+  Prepend prepend_;
+  bool cuts_;
+  Splitter splitter_;
+};
 
-  std::vector<Piece> words;
-  bool glue_next = false;
-  for (const Piece& piece : pieces) {
-    const bool after_match = !words.empty() && words.back().is_match;
-    const bool adjacent = !words.empty() && words.back().end == piece.begin;
-    if (behavior == "Removed") {
-      if (!piece.is_match) words.push_back(piece);
-    } else if (behavior == "MergedWithPrevious" && piece.is_match && adjacent && !after_match) {
-      words.back() = {words.back().begin, piece.end, true};
-    } else if (behavior == "MergedWithNext" && glue_next && !piece.is_match) {
-      words.back() = {words.back().begin, piece.end, false};
-    } else if (behavior == "Contiguous" && adjacent && after_match == piece.is_match) {
-      words.back().end = piece.end;
-    } else {
-      words.push_back(piece);
-    }
-    glue_next = piece.is_match;
+std::unique_ptr<const PreTokenizer::Step> read_metaspace(const JsonObject& json) {
+  const std::string mark = json.find_string("replacement").value_or(std::string(kMetaspace));
+  if (mark.empty() || character_bytes(mark, 0) != mark.size()) {
+    fail(Exit::bad_data, "{}: replacement: expected one character, got '{}'", json.where(), mark);
   }
-  Words result;
-  result.reserve(words.size());
-  for (const Piece& piece : words)
-    result.push_back(word.substr(piece.begin, piece.end - piece.begin));
-  return result;
-}
-
-void add_split(PreTokenizers& all, Pattern pattern, const std::string& behavior, bool invert) {
-  all.steps.push_back(
-      [pattern = std::move(pattern), behavior, invert](const std::string& word, bool) {
-        return split(word, pattern, behavior, invert);
-      });
-}
-
-void add_metaspace(const JsonObject& json, PreTokenizers& all) {
-  const std::string mark = json.find_string("replacement").value_or(kMetaspace);
-  std::string scheme = json.find_string("prepend_scheme").value_or("always");
-  if (!json.find_bool("add_prefix_space").value_or(true)) scheme = "never";
-  const bool cuts = json.find_bool("split").value_or(true);
-  all.steps.push_back([mark, scheme, cuts](std::string word, bool is_first) {
-    replace_all(word, Pattern::literal(" "), mark);
-    const bool prepend = scheme == "always" || (scheme == "first" && is_first);
-    if (prepend && !word.starts_with(mark)) word.insert(0, mark);
-    return cuts ? split(word, Pattern::literal(mark), "MergedWithNext", false) : Words{word};
-  });
-}
-
-void add_pre_tokenizer(const JsonObject& json, PreTokenizers& all) {
-  const std::string type = json.get_string("type");
-  if (type == "Sequence") {
-    for (const Json& step : json.get("pretokenizers")) add_pre_tokenizer({step, json.where()}, all);
-  } else if (type == "Split") {
-    const std::string behavior = json.get_string("behavior");
-    if (behavior != "Isolated" && behavior != "Removed" && behavior != "MergedWithPrevious" &&
-        behavior != "MergedWithNext" && behavior != "Contiguous") {
-      fail(Exit::bad_data, "{}: Split behavior '{}' is not known", json.where(), behavior);
-    }
-    add_split(all, read_pattern(json, "pattern"), behavior,
-              json.find_bool("invert").value_or(false));
-  } else if (type == "ByteLevel") {
-    all.byte_level = true;
-    if (json.find_bool("add_prefix_space").value_or(true)) {
-      all.steps.push_back(
-          [](std::string word, bool) { return Words{word.starts_with(' ') ? word : " " + word}; });
-    }
-    if (json.find_bool("use_regex").value_or(true)) {
-      add_split(all, Pattern::regex(kGpt2Pattern, json.where()), "Isolated", false);
-    }
-  } else if (type == "Digits") {
-    const bool single = json.find_bool("individual_digits").value_or(false);
-    add_split(all, Pattern::regex(R"(\p{N})", json.where()), single ? "Isolated" : "Contiguous",
-              false);
-  } else if (type == "Metaspace") {
-    add_metaspace(json, all);
-  } else {
-    fail(Exit::bad_data,
-         "{}: pre-tokenizer '{}' is not supported (Split, ByteLevel, Digits, Metaspace and "
-         "Sequence are)",
-         json.where(), type);
+  // Older files say add_prefix_space instead.
+  const bool adds = json.find_bool("add_prefix_space").value_or(true);
+  const std::string scheme = json.find_string("prepend_scheme").value_or(adds ? "always" : "never");
+  const auto prepend = scheme == "always"  ? Prepend::always
+                       : scheme == "first" ? Prepend::first
+                                           : Prepend::never;
+  if (prepend == Prepend::never && scheme != "never") {
+    unsupported(json.where(), "prepend_scheme '" + scheme + "'", "always, first and never are");
   }
+  return std::make_unique<MetaspaceStep>(mark, prepend, json.find_bool("split").value_or(true),
+                                         json.where());
+}
+
+std::unique_ptr<const PreTokenizer::Step> split_step(const JsonObject& json,
+                                                     const std::string& expression,
+                                                     SplitBehavior behavior) {
+  return std::make_unique<SplitStep>(Splitter(Pattern::regex(expression, json.where()), behavior));
 }
 
 }  // namespace
 
-Pattern Pattern::regex(const std::string& expression, const std::string& where) {
-  int error = 0;
-  PCRE2_SIZE offset = 0;
-  pcre2_code* code =
-      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(expression.data()), expression.size(),
-                    PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &offset, nullptr);
-  if (!code) {
-    PCRE2_UCHAR text[256] = {};
-    pcre2_get_error_message(error, text, sizeof(text));
-    fail(Exit::bad_data, "{}: pattern '{}' at byte {}: {}", where, expression, offset,
-         reinterpret_cast<char*>(text));
-  }
-  pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);  // without JIT it is only slower
-  Pattern pattern;
-  pattern.code_ =
-      std::shared_ptr<void>(code, [](void* c) { pcre2_code_free(static_cast<pcre2_code*>(c)); });
-  return pattern;
+PreTokenizer::PreTokenizer(const JsonObject& tokenizer) {
+  if (tokenizer.has("pre_tokenizer")) add(tokenizer.get_object("pre_tokenizer"));
 }
 
-Pattern Pattern::literal(const std::string& text) {
-  STARATTN_CHECK(!text.empty());
-  Pattern pattern;
-  pattern.literal_ = text;
-  return pattern;
-}
+PreTokenizer::~PreTokenizer() = default;
 
-void Pattern::each_match(std::string_view text,
-                         const std::function<void(std::size_t, std::size_t)>& found) const {
-  if (!code_) {
-    for (std::size_t at = text.find(literal_); at != std::string_view::npos;
-         at = text.find(literal_, at)) {
-      found(at, at + literal_.size());
-      at += literal_.size();
-    }
-    return;
+void PreTokenizer::add(const JsonObject& json) {
+  const std::string type = json.get_string("type");
+  if (is_byte_level_) {
+    unsupported(json.where(), "pre-tokenizer '" + type + "' behind ByteLevel", "in front it is");
   }
-  const auto* code = static_cast<const pcre2_code*>(code_.get());
-  const std::unique_ptr<pcre2_match_data, void (*)(pcre2_match_data*)> data(
-      pcre2_match_data_create_from_pattern(code, nullptr), pcre2_match_data_free);
-  std::size_t at = 0;
-  while (at < text.size()) {
-    const int status = pcre2_match(code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), at,
-                                   PCRE2_NO_UTF_CHECK, data.get(), nullptr);
-    if (status == PCRE2_ERROR_NOMATCH) return;
-    if (status < 0) {
-      PCRE2_UCHAR message[256] = {};
-      pcre2_get_error_message(status, message, sizeof(message));
-      fail(Exit::bad_data,
-           "the tokenizer's pattern gave up at byte {} of {}: {}. Is one word megabytes long?", at,
-           text.size(), reinterpret_cast<char*>(message));
+  if (steps_.size() >= kMaxSteps) {
+    fail(Exit::bad_data, "{}: more than {} pre-tokenizers", json.where(), kMaxSteps);
+  }
+  if (type == "Sequence") {
+    for (const Json& step : json.get("pretokenizers")) add({step, json.where()});
+  } else if (type == "Split") {
+    const auto behavior = split_behavior_from_name(json.get_string("behavior"), json.where());
+    steps_.push_back(std::make_unique<SplitStep>(Splitter(
+        Pattern::read(json, "pattern"), behavior, json.find_bool("invert").value_or(false))));
+  } else if (type == "ByteLevel") {
+    is_byte_level_ = true;
+    if (json.find_bool("add_prefix_space").value_or(true)) {
+      steps_.push_back(std::make_unique<PrefixSpaceStep>());
     }
-    const PCRE2_SIZE* range = pcre2_get_ovector_pointer(data.get());
-    if (range[1] > range[0]) {
-      found(range[0], range[1]);
-      at = range[1];
-    } else {  // an empty match: go on behind the next character
-      do ++at;
-      while (at < text.size() && (static_cast<unsigned char>(text[at]) & 0xc0U) == 0x80U);
+    if (json.find_bool("use_regex").value_or(true)) {
+      steps_.push_back(split_step(json, kGpt2Pattern, SplitBehavior::isolated));
     }
+  } else if (type == "Digits") {
+    const bool each = json.find_bool("individual_digits").value_or(false);
+    steps_.push_back(
+        split_step(json, R"(\p{N})", each ? SplitBehavior::isolated : SplitBehavior::contiguous));
+  } else if (type == "Metaspace") {
+    steps_.push_back(read_metaspace(json));
+  } else {
+    unsupported(json.where(), "pre-tokenizer '" + type + "'",
+                "Split, ByteLevel, Digits, Metaspace and Sequence are");
   }
 }
 
-Pattern read_pattern(const JsonObject& json, const char* key) {
-  const JsonObject pattern = json.get_object(key);
-  if (pattern.has("Regex")) return Pattern::regex(pattern.get_string("Regex"), pattern.where());
-  const std::string text = pattern.get_string("String");
-  if (text.empty()) fail(Exit::bad_data, "{}: the pattern is empty", pattern.where());
-  return Pattern::literal(text);
-}
-
-std::vector<Normalizer> read_normalizers(const JsonObject& tokenizer) {
-  std::vector<Normalizer> steps;
-  if (tokenizer.has("normalizer")) add_normalizer(tokenizer.get_object("normalizer"), steps);
-  return steps;
-}
-
-PreTokenizers read_pre_tokenizers(const JsonObject& tokenizer) {
-  PreTokenizers all;
-  if (tokenizer.has("pre_tokenizer")) add_pre_tokenizer(tokenizer.get_object("pre_tokenizer"), all);
-  return all;
+// Depth first: a piece goes through all steps before the next one is cut, so only one is in memory.
+void PreTokenizer::run(std::size_t step, const Piece& piece, PieceSink word) const {
+  if (piece.text.empty()) return;
+  if (step == steps_.size()) return word(piece);
+  steps_[step]->cut(piece, [&](const Piece& part) { run(step + 1, part, word); });
 }
 
 }  // namespace starattn

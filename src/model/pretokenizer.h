@@ -1,48 +1,49 @@
 // SPDX-License-Identifier: Apache-2.0
-// What happens to text before BPE: normalizers change it, pre-tokenizers cut it into words.
-// Patterns are the tokenizer's own and run through PCRE2.
+// Cuts a text into the words that BPE then encodes one by one, as the "pre_tokenizer" of a
+// tokenizer.json says.
 #pragma once
 
-#include <functional>
 #include <memory>
-#include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/function_ref.h"
 #include "base/json.h"
 
 namespace starattn {
 
-// A compiled pattern: a regular expression, or a plain string.
-class Pattern {
- public:
-  static Pattern regex(const std::string& expression, const std::string& where);
-  static Pattern literal(const std::string& text);
+// A stretch on its way through the steps. opens_text: it begins where the whole text does.
+struct Piece {
+  std::string_view text;
+  bool opens_text = false;
+};
+using PieceSink = FunctionRef<void(const Piece&)>;
 
-  // The non-empty matches in order, as [begin, end) byte offsets. The text must be UTF-8.
-  // Throws Error(bad_data) when PCRE2 gives up.
-  void each_match(std::string_view text,
-                  const std::function<void(std::size_t begin, std::size_t end)>& found) const;
+class PreTokenizer {
+ public:
+  // The "pre_tokenizer" of a tokenizer.json; none leaves the text whole.
+  // Throws Error(bad_data), UnsupportedTokenizer naming the type.
+  explicit PreTokenizer(const JsonObject& tokenizer);
+  ~PreTokenizer();
+
+  // Hands on the words in order. One caller at a time.
+  void cut(const Piece& piece, PieceSink word) const { run(0, piece, word); }
+
+  // Words are bytes: the vocabulary writes them in the byte alphabet.
+  bool is_byte_level() const { return is_byte_level_; }
+
+  class Step {
+   public:
+    virtual ~Step() = default;
+    virtual void cut(const Piece& piece, PieceSink next) const = 0;
+  };
 
  private:
-  std::string literal_;
-  std::shared_ptr<void> code_;  // pcre2_code
+  void add(const JsonObject& json);
+  void run(std::size_t step, const Piece& piece, PieceSink word) const;
+
+  std::vector<std::unique_ptr<const Step>> steps_;
+  bool is_byte_level_ = false;
 };
-
-// {"Regex": "..."} or {"String": "..."}
-Pattern read_pattern(const JsonObject& json, const char* key);
-
-// Text -> text. `is_first`: the piece starts the whole text.
-using Normalizer = std::function<std::string(std::string text)>;
-std::vector<Normalizer> read_normalizers(const JsonObject& tokenizer);
-
-// One word -> words, in place.
-using Words = std::vector<std::string>;
-using PreTokenizer = std::function<Words(std::string word, bool is_first)>;
-struct PreTokenizers {
-  std::vector<PreTokenizer> steps;
-  bool byte_level = false;  // words are bytes, mapped one by one to the vocabulary
-};
-PreTokenizers read_pre_tokenizers(const JsonObject& tokenizer);
 
 }  // namespace starattn

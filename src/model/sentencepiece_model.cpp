@@ -2,53 +2,61 @@
 #include "model/sentencepiece_model.h"
 
 #include <sentencepiece_processor.h>
-#include <unistd.h>
 
-#include <algorithm>
+#include <map>
 
 #include "base/error.h"
 #include "base/file.h"
-#include "base/json.h"
 #include "base/text.h"
 #include "model/added_tokens.h"
+#include "model/bpe_model.h"
+#include "model/unicode.h"
+#include "model/vocabulary.h"
 
 namespace starattn {
 namespace {
 
+constexpr std::size_t kMaxModelBytes = std::size_t{256} << 20;
+constexpr std::size_t kMaxTextBytes = std::size_t{1} << 30;
+constexpr const char* kUnknownText = " \xe2\x81\x87 ";  // " ⁇ ", as the library decodes it
+
 class SentencePieceModel : public Tokenizer {
  public:
-  SentencePieceModel(const std::string& path, const std::string& config_path) {
-    const std::string bytes = read_file(path, std::size_t{256} << 20);
+  SentencePieceModel(const std::string& path, const TokenizerConfig& config) : path_(path) {
+    const std::string bytes = read_file(path, kMaxModelBytes);
     const auto status = processor_.LoadFromSerializedProto(bytes);
-    if (!status.ok())
-      fail(Exit::bad_data, "{}: not a SentencePiece model: {}", path, status.ToString());
-    for (int id = 0; id < processor_.GetPieceSize(); ++id) {
-      if (!processor_.IsControl(id)) continue;
-      AddedToken token;
-      token.id = id;
-      token.content = processor_.IdToPiece(id);
-      token.special = true;
-      controls_.add(token);
+    if (!status.ok() || processor_.GetPieceSize() > Vocabulary::kMaxSize) {
+      fail(Exit::bad_data, "{}: not a SentencePiece model of at most {} tokens: {}", path,
+           Vocabulary::kMaxSize, status.ToString());
     }
-    bool adds_bos = true;
-    if (::access(config_path.c_str(), F_OK) == 0) {
-      const Json config = read_json_file(config_path);
-      adds_bos = JsonObject(config, config_path).find_bool("add_bos_token").value_or(true);
+    n_pieces_ = processor_.GetPieceSize();
+    add_control_tokens();
+    for (const AddedToken& token : config.added_tokens) add_token(token);
+    if (config.add_bos_token.value_or(true) && processor_.bos_id() >= 0) {
+      prefix_.push_back(processor_.bos_id());
     }
-    if (adds_bos && processor_.bos_id() >= 0) prefix_.push_back(processor_.bos_id());
+    // Whether the model puts a space in front of every text.
+    std::vector<std::string> probe;
+    puts_space_ =
+        processor_.Encode("a", &probe).ok() && !probe.empty() && probe[0].starts_with(kMetaspace);
   }
 
   std::vector<Token> encode(std::string_view text, SpecialTokens special) const override {
     std::size_t bad = 0;
-    if (!is_utf8(text, &bad))
+    if (text.size() > kMaxTextBytes) {
+      fail(Exit::bad_data, "the text has {} bytes, at most {} are encoded at once", text.size(),
+           kMaxTextBytes);
+    }
+    if (!is_utf8(text, &bad)) {
       fail(Exit::bad_data, "the text is not UTF-8: byte {} of {}", bad, text.size());
+    }
     std::vector<Token> tokens;
-    controls_.cut(
-        text, [&](const AddedToken&) { return special == SpecialTokens::parse; },
-        [&](std::string_view piece) {
+    added_.cut(
+        text, special,
+        [&](std::string_view part) {
           std::vector<int> ids;
-          const auto status = processor_.Encode({piece.data(), piece.size()}, &ids);
-          if (!status.ok()) fail(Exit::bad_data, "SentencePiece: {}", status.ToString());
+          const auto status = processor_.Encode({part.data(), part.size()}, &ids);
+          if (!status.ok()) fail(Exit::bad_data, "{}: {}", path_, status.ToString());
           tokens.insert(tokens.end(), ids.begin(), ids.end());
         },
         [&](const AddedToken& token) { tokens.push_back(token.id); });
@@ -56,50 +64,86 @@ class SentencePieceModel : public Tokenizer {
   }
 
   std::string bytes_of(Token token) const override {
-    if (token < 0 || token >= processor_.GetPieceSize()) return "";
+    if (const auto added = added_by_id_.find(token); added != added_by_id_.end()) {
+      return added->second.content;
+    }
+    if (!is_piece(token)) return "";
     const std::string& piece = processor_.IdToPiece(token);
-    if (processor_.IsByte(token))
-      return {static_cast<char>(std::stoi(piece.substr(3, 2), nullptr, 16))};
+    if (processor_.IsUnknown(token)) return kUnknownText;
+    if (processor_.IsByte(token)) return {static_cast<char>(byte_of_token(piece).value_or('?'))};
     std::string text;
     for (std::size_t at = 0; at < piece.size();) {
-      const bool is_mark = piece.compare(at, 3, "\xe2\x96\x81") == 0;
+      const bool is_mark = std::string_view(piece).substr(at).starts_with(kMetaspace);
       text += is_mark ? ' ' : piece[at];
-      at += is_mark ? 3 : 1;
+      at += is_mark ? kMetaspace.size() : 1;
     }
     return text;
   }
 
-  std::string decode(const std::vector<Token>& tokens, bool skip_special) const override {
-    std::string bytes;
-    for (const Token token : tokens) {
-      if (!skip_special || !is_special(token)) bytes += bytes_of(token);
-    }
-    if (bytes.starts_with(' ')) bytes.erase(0, 1);
-    return to_valid_utf8(bytes);
+  std::string opening_bytes_of(Token token) const override {
+    std::string bytes = bytes_of(token);
+    const bool is_text = is_piece(token) && !processor_.IsUnknown(token) && !is_special(token);
+    if (puts_space_ && is_text && bytes.starts_with(' ')) bytes.erase(0, 1);
+    return bytes;
   }
 
-  std::int64_t vocab_size() const override { return processor_.GetPieceSize(); }
+  std::int64_t vocab_size() const override {
+    return added_by_id_.empty() ? n_pieces_ : std::max(n_pieces_, added_by_id_.rbegin()->first + 1);
+  }
   bool is_special(Token token) const override {
-    return token >= 0 && token < processor_.GetPieceSize() && processor_.IsControl(token);
+    const auto added = added_by_id_.find(token);
+    return added != added_by_id_.end() && added->second.special;
   }
   Token find_token(std::string_view content) const override {
-    const int id = processor_.PieceToId({content.data(), content.size()});
-    return processor_.IsUnknown(id) && processor_.IdToPiece(id) != content ? -1 : id;
+    for (const auto& [id, token] : added_by_id_) {
+      if (token.content == content) return id;
+    }
+    const Token id = processor_.PieceToId({content.data(), content.size()});
+    return is_piece(id) && processor_.IdToPiece(id) == content ? id : -1;
   }
   const std::vector<Token>& prefix() const override { return prefix_; }
-  bool strips_first_space() const override { return true; }
 
  private:
+  bool is_piece(Token token) const { return token >= 0 && token < n_pieces_; }
+
+  // <s>, </s> and the like: libsentencepiece never finds them in a text by itself.
+  void add_control_tokens() {
+    for (Token id = 0; id < n_pieces_; ++id) {
+      if (!processor_.IsControl(id)) continue;
+      AddedToken token;
+      token.id = id;
+      token.content = processor_.IdToPiece(id);
+      token.special = true;
+      add_token(token);
+    }
+  }
+
+  void add_token(const AddedToken& token) {
+    if (is_piece(token.id) && processor_.IdToPiece(token.id) != token.content) {
+      fail(Exit::bad_data, "{}: token {} is '{}' here and '{}' among the added tokens", path_,
+           token.id, processor_.IdToPiece(token.id), token.content);
+    }
+    if (token.content.empty() || token.content.size() > Vocabulary::kMaxTokenBytes) {
+      fail(Exit::bad_data, "{}: added token {}: expected 1 to {} bytes, got {}", path_, token.id,
+           Vocabulary::kMaxTokenBytes, token.content.size());
+    }
+    if (added_by_id_.emplace(token.id, token).second) added_.add(token);
+  }
+
+  std::string path_;
   sentencepiece::SentencePieceProcessor processor_;
-  AddedTokens controls_;
+  Token n_pieces_ = 0;
+  AddedTokens added_;
+  std::map<Token, AddedToken> added_by_id_;
   std::vector<Token> prefix_;
+  bool puts_space_ = true;
 };
 
 }  // namespace
 
 std::unique_ptr<Tokenizer> open_sentencepiece(const std::string& path,
-                                              const std::string& config_path) {
-  return std::make_unique<SentencePieceModel>(path, config_path);
+                                              const TokenizerConfig& config) {
+  return std::make_unique<SentencePieceModel>(path, config);
 }
 
 }  // namespace starattn

@@ -4,28 +4,20 @@
 #include <unistd.h>
 
 #include "base/error.h"
-#include "base/json.h"
-#include "base/text.h"
+#include "base/log.h"
 #include "model/sentencepiece_model.h"
+#include "model/tokenizer_config.h"
 #include "model/tokenizer_json.h"
+#include "model/unicode.h"
+#include "model/unsupported.h"
 
 namespace starattn {
 namespace {
 
-constexpr const char* kReplacement = "\xef\xbf\xbd";  // U+FFFD
+constexpr JsonLimits kLimits{std::size_t{256} << 20, 32};
 
-// Bytes at the end that may still become a character: a lead byte with too few of its followers.
-std::size_t incomplete_tail(std::string_view bytes) {
-  for (std::size_t back = 1; back <= 3 && back <= bytes.size(); ++back) {
-    const auto byte = static_cast<unsigned char>(bytes[bytes.size() - back]);
-    if ((byte & 0xc0U) == 0x80U) continue;
-    const std::size_t needs = byte >= 0xf0 && byte <= 0xf4 ? 4
-                              : byte >= 0xe0               ? 3
-                              : byte >= 0xc2               ? 2
-                                                           : 1;
-    return byte <= 0xf4 && needs > back ? back : 0;
-  }
-  return 0;
+bool exists(const std::string& path) {
+  return ::access(path.c_str(), F_OK) == 0;
 }
 
 }  // namespace
@@ -33,47 +25,57 @@ std::size_t incomplete_tail(std::string_view bytes) {
 std::unique_ptr<Tokenizer> Tokenizer::open(const std::string& folder) {
   const std::string json = folder + "/tokenizer.json";
   const std::string model = folder + "/tokenizer.model";
-  if (::access(json.c_str(), F_OK) == 0) return std::make_unique<TokenizerJson>(json);
-  if (::access(model.c_str(), F_OK) == 0)
-    return open_sentencepiece(model, folder + "/tokenizer_config.json");
-  fail(Exit::no_input, "{}: neither tokenizer.json nor tokenizer.model is there", folder);
+  if (!exists(json) && !exists(model)) {
+    fail(Exit::no_input,
+         "{}: neither tokenizer.json nor tokenizer.model is there. A folder with only vocab.json "
+         "and merges.txt needs its tokenizer.json, which `transformers` writes with "
+         "save_pretrained",
+         folder);
+  }
+  const TokenizerConfig config = read_tokenizer_config(folder);
+  if (exists(json)) {
+    try {
+      return std::make_unique<TokenizerJson>(read_json_file(json, kLimits), json, config);
+    } catch (const UnsupportedTokenizer& error) {
+      if (!exists(model)) throw;
+      log::warn("{}; using {} instead", error.what(), model);
+    }
+  }
+  return open_sentencepiece(model, config);
 }
 
-std::string to_valid_utf8(std::string_view bytes) {
-  std::string text;
-  std::size_t bad = 0;
-  while (!is_utf8(bytes, &bad)) {
-    text.append(bytes.substr(0, bad)).append(kReplacement);
-    bytes.remove_prefix(bad);
-    // The broken part: a lead byte with the followers it could have had, else one byte.
-    std::size_t n = 1;
-    while (n < bytes.size() && n < 4 && incomplete_tail(bytes.substr(0, n)) == n &&
-           incomplete_tail(bytes.substr(0, n + 1)) == n + 1) {
-      ++n;
-    }
-    bytes.remove_prefix(n);
+std::string Tokenizer::decode(const std::vector<Token>& tokens, bool skip_special) const {
+  std::string bytes;
+  bool is_opening = true;
+  for (const Token token : tokens) {
+    if (skip_special && is_special(token)) continue;
+    bytes += is_opening ? opening_bytes_of(token) : bytes_of(token);
+    is_opening = false;
   }
-  return text.append(bytes);
+  return to_valid_utf8(bytes);
 }
 
 std::string StreamDecoder::push(Token token) {
-  if (!tokenizer_->is_special(token)) pending_ += tokenizer_->bytes_of(token);
-  return take(false);
+  if (tokenizer_->is_special(token)) return "";
+  pending_ += is_opening_ ? tokenizer_->opening_bytes_of(token) : tokenizer_->bytes_of(token);
+  is_opening_ = false;
+
+  std::string_view rest = pending_;
+  std::string complete;
+  while (!rest.empty()) {
+    const Utf8Unit unit = first_unit(rest);
+    if (unit.kind == Utf8::incomplete) break;
+    complete += unit.kind == Utf8::character ? rest.substr(0, unit.n_bytes) : kReplacementCharacter;
+    rest.remove_prefix(unit.n_bytes);
+  }
+  pending_ = std::string(rest);
+  return complete;
 }
 
 std::string StreamDecoder::finish() {
-  return take(true);
-}
-
-std::string StreamDecoder::take(bool is_end) {
-  const std::size_t keep = is_end ? 0 : incomplete_tail(pending_);
-  std::string ready = pending_.substr(0, pending_.size() - keep);
-  pending_.erase(0, ready.size());
-  if (at_start_ && !ready.empty()) {
-    at_start_ = false;
-    if (tokenizer_->strips_first_space() && ready.front() == ' ') ready.erase(0, 1);
-  }
-  return to_valid_utf8(ready);
+  std::string rest = to_valid_utf8(pending_);
+  pending_.clear();
+  return rest;
 }
 
 }  // namespace starattn

@@ -27,26 +27,28 @@ class Tokenizer {
   // No BOS or EOS is added. The text must be UTF-8: Error(bad_data) with the byte offset otherwise.
   virtual std::vector<Token> encode(std::string_view text, SpecialTokens special) const = 0;
 
-  // The bytes of one token as generation emits it (special tokens: their text). For partial UTF-8
-  // use StreamDecoder.
+  // The bytes of one token as generation emits it (special tokens: their text; no such token:
+  // nothing). For partial UTF-8 use StreamDecoder.
   virtual std::string bytes_of(Token token) const = 0;
 
-  // The text of a sequence; special tokens left out when skip_special. Invalid UTF-8 becomes
-  // U+FFFD.
-  virtual std::string decode(const std::vector<Token>& tokens, bool skip_special) const = 0;
+  // The same where the token is a text's first: SentencePiece-style tokenizers drop the space that
+  // they put in front of every text.
+  virtual std::string opening_bytes_of(Token token) const = 0;
 
-  virtual std::int64_t vocab_size() const = 0;
+  // The text of a sequence; special tokens left out when skip_special. Invalid UTF-8 becomes
+  // U+FFFD, one for each maximal broken part.
+  std::string decode(const std::vector<Token>& tokens, bool skip_special) const;
+
+  virtual std::int64_t vocab_size() const = 0;  // the largest id + 1
   virtual bool is_special(Token token) const = 0;
   virtual Token find_token(std::string_view content) const = 0;  // -1 when there is none
 
   // The tokens that the post-processor (or add_bos_token) puts in front of a single sequence.
   virtual const std::vector<Token>& prefix() const = 0;
-
-  // SentencePiece-style: the first space of a whole text was not in the original.
-  virtual bool strips_first_space() const { return false; }
 };
 
 // Text as it grows, token by token; holds back bytes of a character that is not complete yet.
+// All that it gives, one after another, is decode(tokens, skip_special = true).
 class StreamDecoder {
  public:
   explicit StreamDecoder(const Tokenizer& tokenizer) : tokenizer_(&tokenizer) {}
@@ -55,14 +57,9 @@ class StreamDecoder {
   std::string finish();  // what is left; an incomplete character becomes U+FFFD
 
  private:
-  std::string take(bool is_end);
-
   const Tokenizer* tokenizer_;
-  bool at_start_ = true;
+  bool is_opening_ = true;
   std::string pending_;  // bytes of a character that is not complete yet
 };
-
-// Invalid UTF-8 becomes U+FFFD, one for each maximal broken part.
-std::string to_valid_utf8(std::string_view bytes);
 
 }  // namespace starattn

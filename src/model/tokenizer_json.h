@@ -5,57 +5,60 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <string>
-#include <unordered_map>
+#include <vector>
 
 #include "model/added_tokens.h"
-#include "model/bpe.h"
+#include "model/bpe_model.h"
+#include "model/bpe_seams.h"
+#include "model/normalizer.h"
 #include "model/pretokenizer.h"
+#include "model/token_text.h"
 #include "model/tokenizer.h"
+#include "model/tokenizer_config.h"
+#include "model/word_cache.h"
 
 namespace starattn {
 
 class TokenizerJson : public Tokenizer {
  public:
-  explicit TokenizerJson(const std::string& path);
+  // json: the parsed file; where: its path, for messages.
+  // Throws Error(bad_data), UnsupportedTokenizer.
+  TokenizerJson(const Json& json, const std::string& where, const TokenizerConfig& config);
 
   std::vector<Token> encode(std::string_view text, SpecialTokens special) const override;
   std::string bytes_of(Token token) const override;
-  std::string decode(const std::vector<Token>& tokens, bool skip_special) const override;
-  std::int64_t vocab_size() const override { return static_cast<std::int64_t>(pieces_.size()); }
+  std::string opening_bytes_of(Token token) const override;
+  std::int64_t vocab_size() const override { return static_cast<std::int64_t>(vocabulary_.size()); }
   bool is_special(Token token) const override;
-  Token find_token(std::string_view content) const override;
+  Token find_token(std::string_view content) const override { return vocabulary_.find(content); }
   const std::vector<Token>& prefix() const override { return prefix_; }
-  bool strips_first_space() const override { return strips_first_space_; }
 
  private:
-  void read_vocabulary(const JsonObject& model);
-  void read_merges(const JsonObject& model);
+  TokenizerJson(const JsonObject& json, const TokenizerConfig& config);
   void read_added_tokens(const JsonObject& json);
-  void read_prefix(const JsonObject& json);
-  void read_decoder(const JsonObject& json);
+  void add_token(const AddedToken& token);
+  void set_prefix(const JsonObject& json, const TokenizerConfig& config);
 
-  void encode_piece(std::string_view text, bool is_first, std::vector<Token>& tokens) const;
-  void encode_word(const std::string& word, std::vector<Token>& tokens) const;
-  std::vector<Token> first_symbols(const std::string& word) const;
+  void encode_piece(const Piece& piece, SpecialTokens special, std::vector<Token>& tokens) const;
+  void encode_words(const Piece& piece, std::vector<Token>& tokens) const;
+  void encode_word(std::string_view word, std::vector<Token>& tokens) const;
 
-  std::string where_;
-  std::unordered_map<std::string, Token> vocabulary_;  // byte-level: keyed by raw bytes
-  std::vector<std::string> pieces_;                    // what a token puts into text, by id
-  Token byte_tokens_[256];                             // -1 where there is none
-  Token unknown_ = -1;
-  bool fuse_unknown_ = false;
-  bool byte_fallback_ = false;
-  bool ignore_merges_ = false;
-  bool strips_first_space_ = false;
-  Bpe bpe_;
-  AddedTokens added_;
-  std::unordered_map<Token, bool> added_is_special_;
-  std::vector<Normalizer> normalizers_;
-  PreTokenizers pre_tokenizers_;
+  BpeModel model_;
+  Normalizer normalizer_;
+  PreTokenizer pre_tokenizer_;
+  TokenText token_text_;
+  std::unique_ptr<const BpeSeams> seams_;  // of SentencePiece-style tokenizers
+  AddedTokens added_;                      // looked for in the text as it is
+  AddedTokens added_normalized_;           // looked for in the normalized text
+  Vocabulary vocabulary_;                  // the model's and the added tokens
+  std::vector<bool> is_added_;             // by id
+  std::vector<bool> is_special_;           // by id
   std::vector<Token> prefix_;
-  mutable std::unordered_map<std::string, std::vector<Token>>
-      cache_;  // words seen; one caller at a time
+
+  mutable std::mutex mutex_;  // patterns and cache serve one caller at a time
+  mutable WordCache cache_;
 };
 
 }  // namespace starattn

@@ -49,7 +49,9 @@ TEST_P(Golden, RoundTripsWhatItCan) {
   const auto tokenizer = Tokenizer::open(folder_);
   for (const Json& entry : read_json_file(kGolden + name_ + "/cases.json")["cases"]) {
     const auto text = entry["text"].get<std::string>();
-    if (text.starts_with(' ') && tokenizer->strips_first_space()) continue;
+    if (text.starts_with(' ') &&
+        (name_ == "llama2" || name_ == "metaspace" || name_ == "sentencepiece"))
+      continue;
     if (text.find("\xe2\x96\x81") != std::string::npos ||
         text.find("NEWTOKEN") != std::string::npos)
       continue;
