@@ -372,6 +372,37 @@ class GroupRun {
   Progress progress_;
 };
 
+// What the first document would take, from rank 0; nothing is computed and no output is touched.
+void print_dry_run(const Options& options, const Ranks& ranks, const Session& session) {
+  if (!ranks.is_first()) return;
+  LineReader reader(options.input);
+  const std::optional<Line> line = reader.next();
+  if (!line) fail(Exit::bad_data, "{}: no document in it", options.input);
+  const Document document =
+      parse_document(line->text, line->number, fmt::format("{}:{}", options.input, line->number));
+  std::vector<std::int64_t> all;
+  for (std::size_t i = 0; i < document.queries.size(); ++i)
+    all.push_back(static_cast<std::int64_t>(i));
+  const DocumentTask task = tokenize(document, all, options.input, options, session);
+  const BlockPlan plan = BlockPlan::make(
+      options.plan_request(), static_cast<std::int64_t>(task.context.size()), ranks.group.size());
+  const MemoryNeed need =
+      memory_need(session.config, plan, options.anchor_mode(), session.weights.total_bytes(),
+                  session.backend->kv_dtype(), session.backend->activation_dtype(),
+                  session.backend->chunk_rows());
+  log::info(
+      "document '{}': {} tokens in {} block(s) of {} tokens, anchor {} tokens, reach {}, {} "
+      "query(s)",
+      task.id, with_commas(plan.n_context()), plan.n_blocks(), with_commas(plan.block_size()),
+      with_commas(plan.anchor_size()), plan.reach(), task.queries.size());
+  for (Rank rank = 0; rank < ranks.group.size(); ++rank) {
+    log::info("rank {} of its group: block(s) {}", rank, fmt::join(plan.blocks_of(rank), " "));
+  }
+  log::info("memory of the fullest rank: {}", need.arithmetic());
+  log::info("phase 1: {:.3g} TFLOP",
+            phase1_flops(session.config, plan, options.anchor_mode()).total() * 1e-12);
+}
+
 }  // namespace
 
 Exit run_batch(const Options& options, Work work) {
@@ -380,6 +411,10 @@ Exit run_batch(const Options& options, Work work) {
   if (!options.trace.empty()) obs::start_trace();
   const std::unique_ptr<Session> session = open_session(options, ranks);
   print_banner(options, ranks, *session);
+  if (options.dry_run) {
+    collectively(ranks.world, [&] { print_dry_run(options, ranks, *session); });
+    return Exit::ok;
+  }
 
   std::unique_ptr<Desk> desk;
   collectively(ranks.world, [&] {

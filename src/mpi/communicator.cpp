@@ -29,9 +29,11 @@ int as_count(std::size_t n_bytes) {
 // The bytes in pieces that MPI can count.
 template <typename Span, typename Send>
 void in_pieces(Span bytes, const Send& send) {
-  for (std::size_t at = 0; at < bytes.size(); at += kPieceBytes) {
+  std::size_t at = 0;
+  do {  // an empty message is a message, too
     send(bytes.subspan(at, std::min(kPieceBytes, bytes.size() - at)));
-  }
+    at += kPieceBytes;
+  } while (at < bytes.size());
 }
 
 struct Layout {

@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The program as a user meets it: answers on any number of ranks, reruns, bad input, exit codes.
+# usage: cli_test.sh PROGRAM SOURCE_DIR
+set -u
+program=$1
+source_dir=$2
+source "$source_dir/scripts/mpi_environment.sh"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+model=$source_dir/data/pilot-model
+failed=0
+
+check() { # description, command...
+  local what=$1
+  shift
+  if "$@"; then echo "ok: $what"; else echo "FAILED: $what"; failed=1; fi
+}
+on() { # ranks, arguments... ; leaves code and $work/log
+  local ranks=$1
+  shift
+  timeout 120 mpirun --oversubscribe -n "$ranks" "$program" "$@" >"$work/out" 2>"$work/log"
+  code=$?
+}
+says() { grep -q -- "$1" "$work/log"; }
+# What must not depend on ranks: everything but the seconds.
+stable() { sed -E 's/"seconds":\{[^}]*\},"ms_per_token":[-+.e0-9]*,?//' "$1"; }
+same() { [ -s "$1" ] && [ "$(stable "$1")" = "$(stable "$2")" ]; }
+no_files() { [ -z "$(ls "$work"/"$1"* 2>/dev/null)" ]; }
+
+head -n 3 "$source_dir/data/demo.jsonl" >"$work/in.jsonl"
+base=(--model "$model" --input "$work/in.jsonl" --block-size 512 --logprobs 3)
+
+on 1 run "${base[@]}" --output "$work/one.jsonl"
+check "one rank answers" [ $code -eq 0 ]
+check "seven answers" [ "$(wc -l <"$work/one.jsonl")" -eq 7 ]
+check "they are right" grep -q '"score":1.0' "$work/one.jsonl"
+check "no journal is left" [ ! -e "$work/one.jsonl.journal" ]
+for ranks in 2 3 5; do
+  on $ranks run "${base[@]}" --output "$work/n$ranks.jsonl"
+  check "$ranks ranks give the same bits" same "$work/one.jsonl" "$work/n$ranks.jsonl"
+done
+on 4 run "${base[@]}" --ranks-per-document 1 --output "$work/groups.jsonl"
+check "4 groups of one rank, input order" same "$work/one.jsonl" "$work/groups.jsonl"
+on 3 run "${base[@]}" --ranks-per-document 2 --query-ranks all --merge tree --placement zigzag --output "$work/all.jsonl"
+check "queries spread, tree merge, zigzag" same "$work/one.jsonl" "$work/all.jsonl"
+
+head -n 4 "$work/one.jsonl" >"$work/part.jsonl"
+printf '{"id": "torn' >>"$work/part.jsonl"
+cp "$work/one.jsonl.settings.json" "$work/part.jsonl.settings.json"
+on 2 run "${base[@]}" --output "$work/part.jsonl"
+check "a rerun finishes a torn output" same "$work/one.jsonl" "$work/part.jsonl"
+check "and skips what was there" says "3 new answer(s), 4 already there"
+on 2 run "${base[@]}" --max-new-tokens 5 --output "$work/part.jsonl"
+check "other settings are refused" [ $code -eq 2 ]
+check "naming them" says "max_new_tokens = 128, now it is 5"
+
+on 2 run --model "$model" --input "$work/in.jsonl" --output "$work/kill.jsonl" --block-size 512 &
+sleep 0.7
+pkill -KILL -f "$work/kill.jsonl" 2>/dev/null
+wait
+on 2 run --model "$model" --input "$work/in.jsonl" --output "$work/kill.jsonl" --block-size 512
+check "a killed run is continued" [ "$(wc -l <"$work/kill.jsonl")" -eq 7 ]
+
+{ sed -n 1p "$work/in.jsonl"; echo '{"id": "x", "context": "a"'; echo '{"id": "y", "context": "", "queries": ["q"]}'; sed -n 2p "$work/in.jsonl"; } >"$work/bad.jsonl"
+on 2 run --model "$model" --input "$work/bad.jsonl" --output "$work/bad.out"
+check "bad lines end with 65" [ $code -eq 65 ]
+check "each has an error line at its place" [ "$(grep -n '"error"' "$work/bad.out" | cut -d: -f1 | tr '\n' ' ')" = "4 5 " ]
+check "the batch went on" [ "$(wc -l <"$work/bad.out")" -eq 8 ]
+check "one message names the line" [ "$(grep -c 'bad.jsonl:2' "$work/log")" -eq 1 ]
+on 2 run --model "$model" --input "$work/bad.jsonl" --output "$work/bad.out"
+check "a rerun tries them again, in order" [ "$(grep -n '"error"' "$work/bad.out" | cut -d: -f1 | tr '\n' ' ')" = "4 5 " ]
+on 2 run --strict --model "$model" --input "$work/bad.jsonl" --output "$work/strict.out"
+check "--strict stops" [ $code -eq 65 -a "$(wc -l <"$work/strict.out")" -eq 4 ]
+
+on 3 run --model "$work" --input "$work/in.jsonl" --output "$work/none.jsonl"
+check "a missing model is 66" [ $code -eq 66 ]
+check "from one rank" [ "$(grep -c 'config.json' "$work/log")" -eq 1 ]
+check "and creates nothing" no_files none.jsonl
+on 2 run --model "$model" --input "$work/missing" --output "$work/none.jsonl"
+check "a missing input is 66" [ $code -eq 66 ]
+on 2 run --model "$model" --input "$work/in.jsonl" --output /nowhere/out.jsonl
+check "an output that cannot be created is 73" [ $code -eq 73 ]
+on 2 run --model "$model" --input "$work/in.jsonl" --output "$work/o" --block-size 0
+check "block size 0 is 2" [ $code -eq 2 ]
+on 2 run --model "$model" --input "$work/in.jsonl" --output "$work/o" --block-size 64 --anchor-size 65
+check "anchor over block is 2" [ $code -eq 2 ]
+on 1 run --model "$model" --input "$work/in.jsonl" --output "$work/o" --reach many
+check "a wrong number is 2" [ $code -eq 2 ]
+on 2 run --dry-run --model "$model" --input "$work/in.jsonl" --output "$work/dry"
+check "a dry run plans" says "memory of the fullest rank"
+check "and writes nothing" no_files dry
+"$program" --help >/dev/null && "$program" run --help | grep -q -- --block-size
+check "help needs no launcher" [ $? -eq 0 ]
+"$program" plan --model "$model" --tokens 32k --ranks 8 | grep -q "fullest rank"
+check "plan needs no launcher" [ $? -eq 0 ]
+SLURM_STEP_NUM_TASKS=4 "$program" run --model "$model" --input "$work/in.jsonl" --output "$work/o" 2>"$work/log"
+check "srun without PMI is refused" [ $? -eq 69 ]
+exit $failed
