@@ -33,8 +33,8 @@ std::uint64_t file_size(int fd, const std::string& path) {
 void read_at(int fd, std::uint64_t offset, std::span<std::byte> bytes, const std::string& path) {
   std::size_t done = 0;
   while (done < bytes.size()) {
-    const ssize_t n = ::pread(fd, bytes.data() + done, bytes.size() - done,
-                              static_cast<off_t>(offset + done));
+    const ssize_t n =
+        ::pread(fd, bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) {
       fail(Exit::io, "reading {} failed at byte {}: {}", path, offset + done, std::strerror(errno));

@@ -3,9 +3,11 @@
 // loaded, the others encoded and saved as each is finished.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 
+#include "checkpoint/block_archive.h"
 #include "command/session.h"
 #include "star/encode.h"
 
@@ -13,18 +15,24 @@ namespace starattn {
 
 class DocumentStore {
  public:
-  // directory: empty for no checkpoints. Arguments must outlive the store.
+  // directory: empty for no checkpoints. Collective over the group (the model's fingerprint is made
+  // by its first rank). Arguments must outlive the store.
   DocumentStore(const std::string& directory, Session& session, const Communicator& group);
 
   // Collective over the group. complete_only: refuse (bad_data) instead of encoding what is
-  // missing.
+  // missing. A saved block that is damaged is reported and encoded again.
   DocumentKv load_or_encode(const BlockPlan& plan, std::span<const Token> context,
                             AnchorMode anchor_mode, bool complete_only, EncodeHooks hooks);
 
  private:
+  DocumentInfo info_of(const BlockPlan& plan, std::span<const Token> context) const;
+  std::map<BlockId, KvCache> load_blocks(const BlockArchive& archive, const BlockPlan& plan) const;
+  void save(const BlockArchive& archive, BlockId block, const KvCache& cache) const;
+
   std::string directory_;
   Session& session_;
   const Communicator& group_;
+  Digest model_;
 };
 
 }  // namespace starattn

@@ -62,6 +62,22 @@ wait
 on 2 run --model "$model" --input "$work/in.jsonl" --output "$work/kill.jsonl" --block-size 512
 check "a killed run is continued" [ "$(wc -l <"$work/kill.jsonl")" -eq 7 ]
 
+kept=("${base[@]}" --checkpoint-dir "$work/kept")
+on 3 encode --model "$model" --input "$work/in.jsonl" --block-size 512 --checkpoint-dir "$work/kept"
+check "encode saves blocks" [ $code -eq 0 -a "$(find "$work/kept" -name 'block-*.h5' | wc -l)" -ge 12 ]
+on 2 answer "${kept[@]}" --output "$work/answer.jsonl"
+check "answer gives the same bits on other ranks" same "$work/one.jsonl" "$work/answer.jsonl"
+block=$(find "$work/kept" -name 'block-00001.h5' | head -n 1)
+printf 'X' | dd of="$block" bs=1 seek=9000 conv=notrunc 2>/dev/null
+on 2 run "${kept[@]}" --output "$work/damaged.jsonl"
+check "a damaged block is named" says "$(basename "$(dirname "$block")")/block-00001.h5: damaged"
+check "and encoded again" same "$work/one.jsonl" "$work/damaged.jsonl"
+rm "$(dirname "$block")/manifest.json"
+on 2 answer "${kept[@]}" --output "$work/missing.jsonl"
+check "answer refuses what is not complete" [ $code -eq 65 ]
+on 4 run "${kept[@]}" --output "$work/resumed.jsonl"
+check "run encodes what is missing" same "$work/one.jsonl" "$work/resumed.jsonl"
+
 { sed -n 1p "$work/in.jsonl"; echo '{"id": "x", "context": "a"'; echo '{"id": "y", "context": "", "queries": ["q"]}'; sed -n 2p "$work/in.jsonl"; } >"$work/bad.jsonl"
 on 2 run --model "$model" --input "$work/bad.jsonl" --output "$work/bad.out"
 check "bad lines end with 65" [ $code -eq 65 ]
