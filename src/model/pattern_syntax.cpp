@@ -70,6 +70,10 @@ class Rewriter {
         return complement(kWord);
       case 'H':
         return complement(kHex);
+      case 'b':
+        return in_class_ ? copy(2) : replace(2, boundary('!', '='));
+      case 'B':
+        return in_class_ ? copy(2) : replace(2, boundary('=', '!'));
       case 'u':
         return unicode_escape();
       case 'p':
@@ -85,6 +89,11 @@ class Rewriter {
   void complement(const std::string& members) {
     if (in_class_) refuse("a complement inside a class");
     replace(2, fmt::format("[^{}]", members));
+  }
+  // A word character behind and none ahead, or none behind and one ahead. (\B: both, or neither.)
+  static std::string boundary(char ahead_of_word, char ahead_of_none) {
+    return fmt::format("(?:(?<=[{0}])(?{1}[{0}])|(?<![{0}])(?{2}[{0}]))", kWord, ahead_of_word,
+                       ahead_of_none);
   }
   void unicode_escape() {
     const std::string_view digits = rest_.substr(2, 4);

@@ -7,7 +7,7 @@
 
 namespace starattn {
 
-// Rewrites \s \d \w \h (PCRE2's sets differ by a few characters), \uHHHH and {,n}.
+// Rewrites \s \d \w \b \h (PCRE2's sets differ by a few characters), \uHHHH and {,n}.
 // Throws UnsupportedTokenizer for nested classes, &&, possessive intervals and option letters
 // other than i.
 std::string to_pcre2_syntax(const std::string& oniguruma, const std::string& where);

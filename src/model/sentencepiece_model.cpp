@@ -3,7 +3,9 @@
 
 #include <sentencepiece_processor.h>
 
+#include <cmath>
 #include <map>
+#include <mutex>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -12,6 +14,7 @@
 #include "model/bpe_model.h"
 #include "model/unicode.h"
 #include "model/vocabulary.h"
+#include "model/word_cache.h"
 
 namespace starattn {
 namespace {
@@ -35,10 +38,8 @@ class SentencePieceModel : public Tokenizer {
     if (config.add_bos_token.value_or(true) && processor_.bos_id() >= 0) {
       prefix_.push_back(processor_.bos_id());
     }
-    // Whether the model puts a space in front of every text.
-    std::vector<std::string> probe;
-    puts_space_ =
-        processor_.Encode("a", &probe).ok() && !probe.empty() && probe[0].starts_with(kMetaspace);
+    puts_space_ = puts_space_in_front();
+    words_are_apart_ = puts_space_ && scores_are_ranks() && no_piece_spans_words();
   }
 
   std::vector<Token> encode(std::string_view text, SpecialTokens special) const override {
@@ -50,15 +51,10 @@ class SentencePieceModel : public Tokenizer {
     if (!is_utf8(text, &bad)) {
       fail(Exit::bad_data, "the text is not UTF-8: byte {} of {}", bad, text.size());
     }
+    const std::lock_guard lock(mutex_);
     std::vector<Token> tokens;
     added_.cut(
-        text, special,
-        [&](std::string_view part) {
-          std::vector<int> ids;
-          const auto status = processor_.Encode({part.data(), part.size()}, &ids);
-          if (!status.ok()) fail(Exit::bad_data, "{}: {}", path_, status.ToString());
-          tokens.insert(tokens.end(), ids.begin(), ids.end());
-        },
+        text, special, [&](std::string_view part) { encode_words(part, tokens); },
         [&](const AddedToken& token) { tokens.push_back(token.id); });
     return tokens;
   }
@@ -106,6 +102,58 @@ class SentencePieceModel : public Tokenizer {
  private:
   bool is_piece(Token token) const { return token >= 0 && token < n_pieces_; }
 
+  bool puts_space_in_front() const {
+    std::vector<std::string> pieces;
+    return processor_.Encode("a", &pieces).ok() && !pieces.empty() &&
+           pieces[0].starts_with(kMetaspace);
+  }
+
+  // BPE models score a piece by its rank, unigram models by its logarithmic probability.
+  bool scores_are_ranks() const {
+    for (Token id = 0; id < n_pieces_; ++id) {
+      if (processor_.GetScore(id) != std::nearbyint(processor_.GetScore(id))) return false;
+    }
+    return true;
+  }
+
+  // ▁ is a piece, and none has it behind another character.
+  bool no_piece_spans_words() const {
+    for (Token id = 0; id < n_pieces_; ++id) {
+      std::string_view piece = processor_.IdToPiece(id);
+      while (piece.starts_with(kMetaspace)) piece.remove_prefix(kMetaspace.size());
+      if (piece.find(kMetaspace) != std::string_view::npos) return false;
+    }
+    return find_token(kMetaspace) >= 0;
+  }
+
+  // Word by word where that gives the same tokens, because the library slows down with length
+  // (7 s for 4 MB) and words come again. The space in front of a word is left out: the library
+  // puts it back.
+  void encode_words(std::string_view text, std::vector<Token>& tokens) const {
+    const auto is_plain = [](char c) {
+      return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+    };
+    std::size_t begin = 0;
+    for (std::size_t at = 1; words_are_apart_ && at + 1 < text.size(); ++at) {
+      if (text[at] != ' ' || !is_plain(text[at - 1]) || !is_plain(text[at + 1])) continue;
+      encode_word(text.substr(begin, at - begin), tokens);
+      begin = at + 1;
+    }
+    encode_word(text.substr(begin), tokens);
+  }
+
+  void encode_word(std::string_view word, std::vector<Token>& tokens) const {
+    const std::vector<Token>* known = cache_.find(word);
+    std::vector<Token> encoded;
+    if (!known) {
+      const auto status = processor_.Encode({word.data(), word.size()}, &encoded);
+      if (!status.ok()) fail(Exit::bad_data, "{}: {}", path_, status.ToString());
+    }
+    const std::vector<Token>& ids = known ? *known : encoded;
+    tokens.insert(tokens.end(), ids.begin(), ids.end());
+    if (!known) cache_.put(word, std::move(encoded));
+  }
+
   // <s>, </s> and the like: libsentencepiece never finds them in a text by itself.
   void add_control_tokens() {
     for (Token id = 0; id < n_pieces_; ++id) {
@@ -136,7 +184,11 @@ class SentencePieceModel : public Tokenizer {
   AddedTokens added_;
   std::map<Token, AddedToken> added_by_id_;
   std::vector<Token> prefix_;
-  bool puts_space_ = true;
+  bool puts_space_ = false;       // in front of every text
+  bool words_are_apart_ = false;  // no token reaches from one word into the next
+
+  mutable std::mutex mutex_;
+  mutable WordCache cache_;
 };
 
 }  // namespace

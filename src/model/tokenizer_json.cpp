@@ -51,7 +51,6 @@ void TokenizerJson::read_added_tokens(const JsonObject& json) {
   if (tokens.size() > kMaxAddedTokens) {
     fail(Exit::bad_data, "{}: more than {} added tokens", json.where(), kMaxAddedTokens);
   }
-  is_added_.resize(vocabulary_.size());
   is_special_.resize(vocabulary_.size());
   for (const bool special : {true, false}) {  // of two spelled alike the special one counts
     for (const AddedToken& token : tokens) {
@@ -62,13 +61,11 @@ void TokenizerJson::read_added_tokens(const JsonObject& json) {
 
 void TokenizerJson::add_token(const AddedToken& token) {
   const auto index = static_cast<std::size_t>(token.id);
-  is_added_[index] = true;
   is_special_[index] = is_special_[index] || token.special;
-  if (token.normalized) {
-    added_normalized_.add(token, normalizer_(token.content));
-  } else {
-    added_.add(token);
-  }
+  const std::string& text =
+      added_text_.emplace(token.id, token.normalized ? normalizer_(token.content) : token.content)
+          .first->second;
+  (token.normalized ? added_normalized_ : added_).add(token, text);
 }
 
 // The post-processor's tokens. add_bos_token overrules it, as it does in `transformers`.
@@ -130,19 +127,21 @@ void TokenizerJson::encode_word(std::string_view word, std::vector<Token>& token
   cache_.put(word, std::move(encoded));
 }
 
-// Added tokens of byte-level tokenizers are written as they are, not in the byte alphabet.
 std::string TokenizerJson::bytes_of(Token token) const {
-  const std::string& content = vocabulary_.content(token);
-  if (content.empty()) return "";
-  if (token_text_.is_byte_level() && is_added_[static_cast<std::size_t>(token)]) return content;
+  const auto added = added_text_.find(token);
+  // Byte-level tokenizers write added tokens as they are, not in the byte alphabet.
+  if (added != added_text_.end() && token_text_.is_byte_level()) return added->second;
   const std::lock_guard lock(mutex_);
-  return token_text_.bytes_of(content);
+  return token_text_.bytes_of(added == added_text_.end() ? vocabulary_.content(token)
+                                                         : added->second);
 }
 
 std::string TokenizerJson::opening_bytes_of(Token token) const {
   if (token_text_.is_byte_level()) return bytes_of(token);
+  const auto added = added_text_.find(token);
   const std::lock_guard lock(mutex_);
-  return token_text_.opening_bytes_of(vocabulary_.content(token));
+  return token_text_.opening_bytes_of(added == added_text_.end() ? vocabulary_.content(token)
+                                                                 : added->second);
 }
 
 bool TokenizerJson::is_special(Token token) const {

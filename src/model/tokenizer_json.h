@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "model/added_tokens.h"
@@ -49,12 +50,12 @@ class TokenizerJson : public Tokenizer {
   Normalizer normalizer_;
   PreTokenizer pre_tokenizer_;
   TokenText token_text_;
-  std::unique_ptr<const BpeSeams> seams_;  // of SentencePiece-style tokenizers
-  AddedTokens added_;                      // looked for in the text as it is
-  AddedTokens added_normalized_;           // looked for in the normalized text
-  Vocabulary vocabulary_;                  // the model's and the added tokens
-  std::vector<bool> is_added_;             // by id
-  std::vector<bool> is_special_;           // by id
+  std::unique_ptr<const BpeSeams> seams_;              // of SentencePiece-style tokenizers
+  AddedTokens added_;                                  // looked for in the text as it is
+  AddedTokens added_normalized_;                       // looked for in the normalized text
+  Vocabulary vocabulary_;                              // the model's and the added tokens
+  std::unordered_map<Token, std::string> added_text_;  // added tokens as they stand in a text
+  std::vector<bool> is_special_;                       // by id
   std::vector<Token> prefix_;
 
   mutable std::mutex mutex_;  // patterns and cache serve one caller at a time
