@@ -37,17 +37,16 @@ void share_rows(const Communicator& group, Backend& backend, Rows mine,
   backend.upload(receive, all.data);
 }
 
-// Rows of a partial as they travel: o | m | l.
-void append_rows(Backend& backend, Partial rows, const AttentionShape& shape,
-                 std::vector<std::byte>& message) {
-  const auto append = [&](const float* data, std::int64_t n) {
-    const std::size_t at = message.size();
-    message.resize(at + static_cast<std::size_t>(n) * sizeof(float));
-    backend.download(reinterpret_cast<const std::byte*>(data), std::span(message).subspan(at));
-  };
-  append(rows.o, rows.n_rows * shape.n_heads * shape.head_dim);
-  append(rows.m, rows.n_rows * shape.n_heads);
-  append(rows.l, rows.n_rows * shape.n_heads);
+// Rows of a partial as they travel: o | m | l. `to` has PartialBuffer::n_bytes of these rows.
+void copy_rows(Backend& backend, Partial rows, const AttentionShape& shape,
+               std::span<std::byte> to) {
+  const std::size_t n_heads = static_cast<std::size_t>(rows.n_rows * shape.n_heads);
+  const std::size_t m_bytes = n_heads * sizeof(float);
+  const std::size_t o_bytes = m_bytes * static_cast<std::size_t>(shape.head_dim);
+  backend.download(reinterpret_cast<const std::byte*>(rows.o), to.first(o_bytes));
+  backend.download(reinterpret_cast<const std::byte*>(rows.m), to.subspan(o_bytes, m_bytes));
+  backend.download(reinterpret_cast<const std::byte*>(rows.l),
+                   to.subspan(o_bytes + m_bytes, m_bytes));
 }
 
 }  // namespace
@@ -93,11 +92,12 @@ void Answerer::gather_and_merge(SubtreePartials mine) {
   for (Rank query_rank = 0; query_rank < group_->size(); ++query_rank) {
     const std::int64_t n = n_rows_[static_cast<std::size_t>(query_rank)];
     if (n == 0) continue;
-    std::vector<std::byte> message;
-    for (const auto& [node, buffer] : mine) {
-      append_rows(*backend_, slice(buffer.partial(), first_row, n, shape_), shape_, message);
-    }
     const std::size_t node_bytes = PartialBuffer::n_bytes(n, shape_);
+    std::vector<std::byte> message(mine.size() * node_bytes);
+    for (std::size_t i = 0; i < mine.size(); ++i) {
+      copy_rows(*backend_, slice(mine[i].second.partial(), first_row, n, shape_), shape_,
+                std::span(message).subspan(i * node_bytes, node_bytes));
+    }
     std::vector<std::size_t> counts;
     for (const auto& nodes : subtrees_by_rank_) counts.push_back(nodes.size() * node_bytes);
     const bool is_mine = query_rank == group_->rank();
@@ -150,8 +150,8 @@ void Answerer::merge_along_tree(SubtreePartials mine) {
     const Rank here = holder(node);
     const Rank there = has_right ? holder(node.right()) : here;
     if (has_right && there == group_->rank() && there != here) {
-      std::vector<std::byte> message;
-      append_rows(*backend_, position(node.right())->second.partial(), shape_, message);
+      std::vector<std::byte> message(node_bytes);
+      copy_rows(*backend_, position(node.right())->second.partial(), shape_, message);
       group_->send(message, here, kSubtreeTag);
     }
     if (here != group_->rank()) return;
@@ -174,14 +174,13 @@ void Answerer::merge_along_tree(SubtreePartials mine) {
   for (Rank query_rank = 0; query_rank < group_->size(); ++query_rank) {
     const std::int64_t n = n_rows_[static_cast<std::size_t>(query_rank)];
     if (n == 0) continue;
-    std::vector<std::byte> message;
+    std::vector<std::byte> message(PartialBuffer::n_bytes(n, shape_));
     if (group_->rank() == top) {
-      append_rows(*backend_,
-                  slice(position(root_of(n_blocks))->second.partial(), first_row, n, shape_),
-                  shape_, message);
+      copy_rows(*backend_,
+                slice(position(root_of(n_blocks))->second.partial(), first_row, n, shape_), shape_,
+                message);
       if (query_rank != top) group_->send(message, query_rank, kSubtreeTag);
     } else if (group_->rank() == query_rank) {
-      message.resize(PartialBuffer::n_bytes(n, shape_));
       group_->recv(message, top, kSubtreeTag);
     }
     first_row += n;
