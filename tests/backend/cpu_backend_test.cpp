@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: Apache-2.0
+// Each operation of the CPU backend against plain double precision, on every instruction set that
+// this machine has; and the promise that a row's bits do not depend on its neighbours or on
+// threads.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+
+#include "backend/backend.h"
+#include "base/error.h"
+
+namespace starattn {
+namespace {
+
+using Floats = std::vector<float>;
+
+Floats random_floats(std::size_t n, unsigned seed) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal;
+  Floats values(n);
+  for (float& value : values) value = normal(generator);
+  return values;
+}
+
+Rows rows_of(Floats& values, std::int64_t width) {
+  return {reinterpret_cast<std::byte*>(values.data()),
+          static_cast<std::int64_t>(values.size()) / width, width};
+}
+
+struct OwnPartial {
+  OwnPartial(std::int64_t n_rows, const AttentionShape& shape)
+      : o(static_cast<std::size_t>(n_rows * shape.n_heads * shape.head_dim)),
+        m(static_cast<std::size_t>(n_rows * shape.n_heads)),
+        l(m.size()),
+        n(n_rows) {}
+  Partial view() { return {o.data(), m.data(), l.data(), n}; }
+  Floats o, m, l;
+  std::int64_t n;
+};
+
+KvSegment segment_of(const Floats& k, const Floats& v, std::int64_t n_tokens, bool causal) {
+  return {reinterpret_cast<const std::byte*>(k.data()),
+          reinterpret_cast<const std::byte*>(v.data()), n_tokens, causal};
+}
+
+class CpuBackend : public ::testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    ::setenv("STARATTN_CPU", GetParam(), 1);
+    try {
+      backend_ = make_cpu_backend(2);
+    } catch (const Error& error) {
+      ASSERT_EQ(error.exit(), Exit::unfit);
+      GTEST_SKIP() << error.what();
+    }
+  }
+  void TearDown() override { ::unsetenv("STARATTN_CPU"); }
+
+  Floats attend(Floats q, const std::vector<KvSegment>& segments, const AttentionShape& shape,
+                Product product, Backend* backend = nullptr) {
+    if (!backend) backend = backend_.get();
+    const Rows rows = rows_of(q, shape.n_heads * shape.head_dim);
+    OwnPartial partial(rows.n_rows, shape);
+    backend->clear(partial.view(), shape);
+    backend->attend(rows, segments, shape, product, partial.view());
+    Floats out(q.size(), NAN);
+    backend->finish(partial.view(), shape, rows_of(out, rows.width));
+    return out;
+  }
+
+  std::unique_ptr<Backend> backend_;
+};
+
+// Softmax attention in double, row by row.
+std::vector<double> reference(const Floats& q, const std::vector<std::pair<Floats, Floats>>& kv,
+                              const std::vector<KvSegment>& segments, const AttentionShape& shape) {
+  const std::int64_t d = shape.head_dim;
+  const auto n_rows = static_cast<std::int64_t>(q.size()) / (shape.n_heads * d);
+  std::vector<double> out(q.size(), 0.0);
+  for (std::int64_t row = 0; row < n_rows; ++row) {
+    for (std::int64_t head = 0; head < shape.n_heads; ++head) {
+      const float* query = q.data() + (row * shape.n_heads + head) * d;
+      const std::int64_t kv_head = head / (shape.n_heads / shape.n_kv_heads);
+      double sum = 0;
+      std::vector<double> o(static_cast<std::size_t>(d), 0.0);
+      for (std::size_t s = 0; s < segments.size(); ++s) {
+        const std::int64_t n = segments[s].n_tokens;
+        const std::int64_t visible = segments[s].causal ? n - n_rows + 1 + row : n;
+        for (std::int64_t t = 0; t < visible; ++t) {
+          const std::int64_t at = (t * shape.n_kv_heads + kv_head) * d;
+          double score = 0;
+          for (std::int64_t c = 0; c < d; ++c)
+            score += double{query[c]} * double{kv[s].first[static_cast<std::size_t>(at + c)]};
+          const double weight = std::exp(score / std::sqrt(static_cast<double>(d)));
+          sum += weight;
+          for (std::int64_t c = 0; c < d; ++c)
+            o[static_cast<std::size_t>(c)] +=
+                weight * double{kv[s].second[static_cast<std::size_t>(at + c)]};
+        }
+      }
+      for (std::int64_t c = 0; c < d; ++c) {
+        out[static_cast<std::size_t>((row * shape.n_heads + head) * d + c)] =
+            o[static_cast<std::size_t>(c)] / sum;
+      }
+    }
+  }
+  return out;
+}
+
+double relative_error(const Floats& a, const std::vector<double>& b) {
+  double difference = 0;
+  double norm = 0;
+  for (std::size_t i = 0; i < b.size(); ++i) {
+    difference += (a[i] - b[i]) * (a[i] - b[i]);
+    norm += b[i] * b[i];
+  }
+  return std::sqrt(difference / norm);
+}
+
+TEST_P(CpuBackend, AttentionEqualsSoftmaxInDouble) {
+  const AttentionShape shapes[] = {{4, 4, 16}, {6, 2, 64}, {8, 1, 32}, {4, 2, 128}, {3, 1, 80}};
+  const std::vector<std::pair<std::int64_t, std::vector<std::int64_t>>> lengths = {
+      {1, {1}}, {1, {300}}, {5, {17, 5}}, {130, {129, 1, 200}}, {3, {2500, 700}}, {70, {0, 131}}};
+  for (const AttentionShape& shape : shapes) {
+    for (const auto& [n_rows, n_tokens] : lengths) {
+      const Floats q =
+          random_floats(static_cast<std::size_t>(n_rows * shape.n_heads * shape.head_dim), 1);
+      std::vector<std::pair<Floats, Floats>> kv;
+      std::vector<KvSegment> segments;
+      for (std::size_t s = 0; s < n_tokens.size(); ++s) {
+        const auto size = static_cast<std::size_t>(n_tokens[s] * shape.n_kv_heads * shape.head_dim);
+        kv.emplace_back(random_floats(size, 10 + static_cast<unsigned>(s)),
+                        random_floats(size, 20 + static_cast<unsigned>(s)));
+      }
+      for (std::size_t s = 0; s < n_tokens.size(); ++s) {
+        segments.push_back(
+            segment_of(kv[s].first, kv[s].second, n_tokens[s], s + 1 == n_tokens.size()));
+      }
+      const std::vector<double> expected = reference(q, kv, segments, shape);
+      for (const Product product : {Product::chunk, Product::thin}) {
+        EXPECT_LT(relative_error(attend(q, segments, shape, product), expected), 2e-6)
+            << shape.n_heads << "/" << shape.n_kv_heads << " d " << shape.head_dim << " rows "
+            << n_rows;
+      }
+    }
+  }
+}
+
+TEST_P(CpuBackend, ARowsAttentionKnowsNothingOfOtherRowsOrThreads) {
+  const AttentionShape shape{6, 2, 64};
+  const std::int64_t n = 5000;
+  const auto size = static_cast<std::size_t>(n * shape.n_kv_heads * shape.head_dim);
+  const Floats k = random_floats(size, 1);
+  const Floats v = random_floats(size, 2);
+  const std::vector<KvSegment> segments = {segment_of(k, v, n, false)};
+  const auto width = static_cast<std::size_t>(shape.n_heads * shape.head_dim);
+  const Floats q = random_floats(37 * width, 3);
+  const Floats together = attend(q, segments, shape, Product::thin);
+  const auto one_thread = make_cpu_backend(1);
+  EXPECT_EQ(together, attend(q, segments, shape, Product::thin, one_thread.get()));
+  for (const std::size_t row : {0, 17, 36}) {
+    const Floats alone(q.begin() + static_cast<std::ptrdiff_t>(row * width),
+                       q.begin() + static_cast<std::ptrdiff_t>((row + 1) * width));
+    const Floats out = attend(alone, segments, shape, Product::thin);
+    EXPECT_EQ(0, std::memcmp(out.data(), together.data() + row * width, width * sizeof(float)));
+  }
+}
+
+TEST_P(CpuBackend, MergingPartsEqualsTheWhole) {
+  const AttentionShape shape{4, 2, 32};
+  const auto size = static_cast<std::size_t>(100 * shape.n_kv_heads * shape.head_dim);
+  const Floats k = random_floats(size, 1);
+  const Floats v = random_floats(size, 2);
+  Floats q = random_floats(static_cast<std::size_t>(3 * shape.n_heads * shape.head_dim), 3);
+  const Rows rows = rows_of(q, shape.n_heads * shape.head_dim);
+  const auto offset = static_cast<std::ptrdiff_t>(40 * shape.n_kv_heads * shape.head_dim);
+  const KvSegment first = segment_of(k, v, 40, false);
+  KvSegment second = segment_of(k, v, 60, false);
+  second.k += offset * 4;
+  second.v += offset * 4;
+  OwnPartial a(3, shape);
+  OwnPartial b(3, shape);
+  for (OwnPartial* part : {&a, &b}) backend_->clear(part->view(), shape);
+  backend_->attend(rows, {&first, 1}, shape, Product::thin, a.view());
+  backend_->attend(rows, {&second, 1}, shape, Product::thin, b.view());
+  backend_->merge(a.view(), b.view(), shape);
+  Floats merged(q.size());
+  backend_->finish(a.view(), shape, rows_of(merged, rows.width));
+  const Floats whole = attend(q, {segment_of(k, v, 100, false)}, shape, Product::thin);
+  EXPECT_LT(relative_error(merged, {whole.begin(), whole.end()}), 1e-6);
+}
+
+TEST_P(CpuBackend, EmptyPartialsMergeToTheEmptyOne) {
+  const AttentionShape shape{2, 1, 16};
+  OwnPartial a(2, shape);
+  OwnPartial b(2, shape);
+  backend_->clear(a.view(), shape);
+  backend_->clear(b.view(), shape);
+  backend_->merge(a.view(), b.view(), shape);
+  for (std::size_t i = 0; i < a.m.size(); ++i) {
+    EXPECT_EQ(a.m[i], -INFINITY);
+    EXPECT_EQ(a.l[i], 0);
+  }
+  for (const float o : a.o) EXPECT_EQ(o, 0);
+}
+
+TEST_P(CpuBackend, ProductsEqualDoubleInEveryDtype) {
+  for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::f16}) {
+    const std::int64_t n_in = 83;
+    const std::int64_t n_out = 301;
+    std::vector<std::byte> bytes(static_cast<std::size_t>(n_in * n_out) * size_of(dtype) + 1);
+    Floats weights = random_floats(static_cast<std::size_t>(n_in * n_out), 4);
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+      if (dtype == Dtype::f32) {
+        std::memcpy(bytes.data() + 1 + i * 4, &weights[i], 4);
+      } else {
+        const auto bits = dtype == Dtype::bf16 ? f32_to_bf16(weights[i])
+                                               : static_cast<std::uint16_t>((i * 7919) % 0x7800);
+        std::memcpy(bytes.data() + 1 + i * 2, &bits, 2);
+        weights[i] = dtype == Dtype::bf16 ? bf16_to_f32(bits) : f16_to_f32(bits);
+      }
+    }
+    const WeightView w{bytes.data() + 1, dtype, n_out, n_in};  // unaligned
+    Floats bias = random_floats(static_cast<std::size_t>(n_out), 5);
+    const WeightView b{reinterpret_cast<const std::byte*>(bias.data()), Dtype::f32, 1, n_out};
+    for (const std::int64_t n_rows : {1, 3, 4, 9}) {
+      Floats x = random_floats(static_cast<std::size_t>(n_rows * n_in), 6);
+      std::vector<double> expected;
+      for (std::int64_t i = 0; i < n_rows; ++i) {
+        for (std::int64_t j = 0; j < n_out; ++j) {
+          double sum = bias[static_cast<std::size_t>(j)];
+          for (std::int64_t c = 0; c < n_in; ++c) {
+            sum += double{x[static_cast<std::size_t>(i * n_in + c)]} *
+                   double{weights[static_cast<std::size_t>(j * n_in + c)]};
+          }
+          expected.push_back(sum);
+        }
+      }
+      for (const Product product : {Product::chunk, Product::thin}) {
+        Floats y(expected.size(), NAN);
+        backend_->linear(rows_of(x, n_in), w, b, rows_of(y, n_out), product);
+        EXPECT_LT(relative_error(y, expected), 1e-6) << name_of(dtype);
+      }
+      Floats all(expected.size());
+      backend_->linear(rows_of(x, n_in), w, b, rows_of(all, n_out), Product::thin);
+      Floats last(x.end() - n_in, x.end());
+      Floats alone(static_cast<std::size_t>(n_out));
+      backend_->linear(rows_of(last, n_in), w, b, rows_of(alone, n_out), Product::thin);
+      EXPECT_EQ(0, std::memcmp(alone.data(), all.data() + all.size() - alone.size(),
+                               alone.size() * sizeof(float)));
+    }
+  }
+}
+
+TEST_P(CpuBackend, SwigluAndNormEqualDouble) {
+  Floats gate = random_floats(1000, 7);
+  for (std::size_t i = 0; i < 40; ++i) gate[i] = static_cast<float>(static_cast<int>(i) - 20) * 8;
+  Floats up = random_floats(1000, 8);
+  Floats y(1000);
+  backend_->swiglu(rows_of(gate, 100), rows_of(up, 100), rows_of(y, 100));
+  std::vector<double> expected;
+  for (std::size_t i = 0; i < y.size(); ++i)
+    expected.push_back(gate[i] / (1 + std::exp(-double{gate[i]})) * up[i]);
+  EXPECT_LT(relative_error(y, expected), 1e-6);
+
+  Floats weight = random_floats(100, 9);
+  backend_->rms_norm(rows_of(gate, 100),
+                     {reinterpret_cast<const std::byte*>(weight.data()), Dtype::f32, 1, 100}, 1e-5,
+                     rows_of(y, 100));
+  for (std::size_t row = 0; row < 10; ++row) {
+    double squares = 0;
+    for (std::size_t i = 0; i < 100; ++i)
+      squares += double{gate[row * 100 + i]} * double{gate[row * 100 + i]};
+    for (std::size_t i = 0; i < 100; ++i) {
+      expected[row * 100 + i] = gate[row * 100 + i] / std::sqrt(squares / 100 + 1e-5) * weight[i];
+    }
+  }
+  EXPECT_LT(relative_error(y, expected), 1e-6);
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, CpuBackend, ::testing::Values("portable", "avx2", "avx512"),
+                         [](const auto& test) { return std::string(test.param); });
+
+}  // namespace
+}  // namespace starattn
