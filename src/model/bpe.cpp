@@ -45,8 +45,7 @@ class Word {
   void merge_all() {
     while (!queue_.empty()) {
       const Candidate best = pop();
-      // Neighbours may have merged since. What counts is that the two still give this token:
-      // "ab" + "c" may have become "a" + "bc". (So do the libraries that models are trained with.)
+      // Neighbours may have merged since: the two must still give this token.
       const Merge* merge = merge_at(best.left);
       if (!merge || merge->merged != best.merged) continue;
       join(best.left, best.merged);

@@ -14,7 +14,9 @@
 namespace starattn {
 namespace {
 
-constexpr std::size_t kMaxTextBytes = std::size_t{1} << 30;
+// A text may grow, but not without bounds: ▁ for a space makes three bytes of one.
+constexpr std::size_t kMaxGrowth = 64;
+constexpr std::size_t kMaxShortText = std::size_t{1} << 16;
 
 std::optional<NormalForm> form_from_name(const std::string& name) {
   if (name == "NFC") return NormalForm::nfc;
@@ -24,16 +26,17 @@ std::optional<NormalForm> form_from_name(const std::string& name) {
   return std::nullopt;
 }
 
-std::string replace_all(std::string_view text, const Pattern& pattern, const std::string& by) {
+std::string replace_all(std::string_view text, const Pattern& pattern, const std::string& by,
+                        std::size_t max_bytes) {
   std::string result;
   result.reserve(text.size());
   std::size_t done = 0;
   pattern.each_match(text, [&](std::size_t begin, std::size_t end) {
     result.append(text.substr(done, begin - done)).append(by);
     done = end;
-    if (result.size() > kMaxTextBytes) {
-      fail(Exit::bad_data, "the tokenizer's normalizer makes more than {} bytes of a text of {}",
-           kMaxTextBytes, text.size());
+    if (result.size() > max_bytes) {
+      fail(Exit::bad_data, "the tokenizer's normalizer makes more than {} bytes of a text",
+           max_bytes);
     }
   });
   return result.append(text.substr(done));
@@ -102,16 +105,19 @@ Normalizer::Normalizer(const JsonObject& tokenizer) {
 void Normalizer::add(const JsonObject& json) {
   const std::string type = json.get_string("type");
   if (const auto form = form_from_name(type)) {
-    steps_.push_back([form](std::string text) { return normalize(std::move(text), *form); });
+    steps_.push_back(
+        [form](std::string text, std::size_t) { return normalize(std::move(text), *form); });
   } else if (type == "Sequence") {
     for (const Json& step : json.get("normalizers")) add({step, json.where()});
   } else if (type == "Prepend") {
-    steps_.push_back([prefix = json.get_string("prepend")](std::string text) {
+    steps_.push_back([prefix = json.get_string("prepend")](std::string text, std::size_t) {
       return text.empty() ? std::move(text) : prefix + text;
     });
   } else if (type == "Replace") {
     steps_.push_back([pattern = Pattern::read(json, "pattern"), by = json.get_string("content")](
-                         const std::string& text) { return replace_all(text, pattern, by); });
+                         const std::string& text, std::size_t max_bytes) {
+      return replace_all(text, pattern, by, max_bytes);
+    });
   } else {
     unsupported(json.where(), "normalizer '" + type + "'",
                 "NFC, NFD, NFKC, NFKD, Prepend, Replace and Sequence are");
@@ -119,7 +125,8 @@ void Normalizer::add(const JsonObject& json) {
 }
 
 std::string Normalizer::operator()(std::string text) const {
-  for (const auto& step : steps_) text = step(std::move(text));
+  const std::size_t max_bytes = std::max(kMaxShortText, kMaxGrowth * text.size());
+  for (const auto& step : steps_) text = step(std::move(text), max_bytes);
   return text;
 }
 

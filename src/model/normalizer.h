@@ -22,7 +22,8 @@ class Normalizer {
  private:
   void add(const JsonObject& json);
 
-  std::vector<std::function<std::string(std::string)>> steps_;
+  using Step = std::function<std::string(std::string text, std::size_t max_bytes)>;
+  std::vector<Step> steps_;
 };
 
 enum class NormalForm { nfc, nfd, nfkc, nfkd };

@@ -9,7 +9,7 @@ void Vocabulary::read(const JsonObject& json) {
   if (json.json().empty()) fail(Exit::bad_data, "{}: the vocabulary is empty", json.where());
   ids_.reserve(json.json().size());
   for (const auto& [content, id] : json.json().items()) {
-    if (!id.is_number_unsigned() || id.get<std::uint64_t>() >= std::uint64_t{kMaxSize}) {
+    if (!id.is_number_integer() || id < 0 || id >= kMaxSize) {
       fail(Exit::bad_data, "{}: token '{}': expected an id from 0 to {}, got {}", json.where(),
            content, kMaxSize - 1, to_line(id).substr(0, 80));
     }
