@@ -78,7 +78,7 @@ class Rewriter {
         return unicode_escape();
       case 'p':
       case 'P':
-        return copy(rest_.find('}') == std::string_view::npos ? 2 : rest_.find('}') + 1);
+        return property();
       default:
         return copy(2);
     }
@@ -94,6 +94,11 @@ class Rewriter {
   static std::string boundary(char ahead_of_word, char ahead_of_none) {
     return fmt::format("(?:(?<=[{0}])(?{1}[{0}])|(?<![{0}])(?{2}[{0}]))", kWord, ahead_of_word,
                        ahead_of_none);
+  }
+  void property() {
+    const std::size_t end = rest_.find('}');
+    if (rest_.substr(2, 1) != "{" || end == std::string_view::npos) refuse("a broken property");
+    copy(end + 1);
   }
   void unicode_escape() {
     const std::string_view digits = rest_.substr(2, 4);

@@ -131,6 +131,23 @@ TEST(DamagedFiles, MayHaveAnyValueAnywhere) {
   }
 }
 
+TEST(DamagedFiles, MayBeSentencePieceModels) {
+  const std::string whole = read_file(kGolden + "sentencepiece/tokenizer.model", 1 << 20);
+  std::mt19937 random(10);
+  ModelFolder folder;
+  for (int i = 0; i < 200; ++i) {
+    std::string damaged = whole;
+    for (unsigned n = 1 + random() % 4; n > 0; --n) {
+      damaged[random() % damaged.size()] = static_cast<char>(random());
+    }
+    if (random() % 4 == 0) damaged.resize(random() % damaged.size());
+    folder.write("tokenizer.model", damaged);
+    opens(folder);
+  }
+  folder.write("tokenizer.model", whole);
+  EXPECT_TRUE(opens(folder));
+}
+
 TEST(DamagedFiles, MayNestDeeply) {
   std::string deep;
   for (int i = 0; i < 100000; ++i) deep += R"({"type":"Sequence","normalizers":[)";

@@ -59,7 +59,7 @@ TEST(Pattern, ReportsEmptyMatchesOnce) {
 
 TEST(Pattern, RefusesWhatPcre2WouldReadDifferently) {
   for (const char* expression : {R"([a-z&&[^b]])", R"([a[bc]])", R"(\p{N}{1,3}+)", R"((?m:.))",
-                                 R"(a(?i)b|c)", R"([\W])", R"(\u12)"}) {
+                                 R"(a(?i)b|c)", R"([\W])", R"(\u12)", R"(\pL)"}) {
     EXPECT_THROW(Pattern::regex(expression, "test"), UnsupportedTokenizer) << expression;
   }
   EXPECT_EQ(matches("(?i)ab", "AB"), (Ranges{{0, 2}}));

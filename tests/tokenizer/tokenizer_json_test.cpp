@@ -134,6 +134,8 @@ TEST(TokenizerOpen, SaysWhatIsMissing) {
   mentions(failure_of([&] { folder.open(); }, Exit::no_input), "neither tokenizer.json nor");
   folder.write("tokenizer.json", std::string("{\"model\": "));
   mentions(failure_of([&] { folder.open(); }), "tokenizer.json: not valid JSON");
+  folder.write("tokenizer.json", std::string(R"({"model": {"vocab": {"a": 0, "a": 1}}})"));
+  mentions(failure_of([&] { folder.open(); }), "key 'a' appears twice");
 }
 
 }  // namespace
