@@ -1,9 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Makes a tiny random model of every supported family and writes the logits that `transformers` gives in fp32.
+"""Asks `transformers` what a correct reader of models must find, and writes it to a folder of goldens:
 
-usage: make_model_goldens.py OUTPUT_FOLDER [PILOT_MODEL]
-needs: torch, transformers
+  <family>/       a tiny random model as save_pretrained leaves it, and golden.json: its logits in fp32
+  pilot/          golden.json of a real trained model (whose folder is the second argument)
+  rope.json       inverse frequencies and attention scaling of RoPE settings as published models have them
+  defaults.json   what config.json means where it says nothing, by family
+
+usage: make_model_goldens.py OUTPUT_FOLDER [PILOT_MODEL_FOLDER]
+needs: torch, transformers, tokenizers; no GPU; about ten seconds
 """
 import json
 import os
@@ -12,47 +17,110 @@ import sys
 
 import torch
 import transformers
-from transformers import (AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config,
-                          Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
+from tokenizers import Tokenizer
+from transformers import (AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig,
+                          MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
+VERSIONS = {"transformers": transformers.__version__, "torch": torch.__version__}
+
+# GQA; n_heads * head_dim differs from hidden_size where head_dim is 32.
 SIZES = dict(vocab_size=160, hidden_size=48, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4,
              num_key_value_heads=2, max_position_embeddings=4096)
 
+LLAMA3_ROPE = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0,
+               "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+YARN_ROPE = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": 32}
+LINEAR_ROPE = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
+
+# folder: (model class, config, dtype on disk, size of a shard or None)
 MODELS = {
-    "llama31": (LlamaForCausalLM, LlamaConfig(**SIZES, head_dim=16, tie_word_embeddings=True, rope_parameters={
-        "rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 64}), torch.bfloat16, None),
-    "llama2_linear": (LlamaForCausalLM, LlamaConfig(**{**SIZES, "num_key_value_heads": 4, "hidden_size": 64}, rms_norm_eps=1e-5, rope_parameters={
-        "rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}), torch.float32, None),
-    "llama_yarn_bias": (LlamaForCausalLM, LlamaConfig(**SIZES, head_dim=32, attention_bias=True, mlp_bias=True, rope_parameters={
-        "rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": 32}), torch.float32, None),
-    "qwen2": (Qwen2ForCausalLM, Qwen2Config(**{**SIZES, "hidden_size": 64}, rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}),
-              torch.float32, "40KB"),
+    "llama31": (LlamaForCausalLM, LlamaConfig(**SIZES, head_dim=16, tie_word_embeddings=True,
+                                              rope_parameters=LLAMA3_ROPE), torch.bfloat16, None),
+    "llama2_linear": (LlamaForCausalLM, LlamaConfig(**{**SIZES, "num_key_value_heads": 4, "hidden_size": 64},
+                                                    rms_norm_eps=1e-5, rope_parameters=LINEAR_ROPE),
+                      torch.float32, None),
+    "llama_yarn_bias": (LlamaForCausalLM, LlamaConfig(**SIZES, head_dim=32, attention_bias=True, mlp_bias=True,
+                                                      rope_parameters=YARN_ROPE), torch.float32, None),
+    "qwen2": (Qwen2ForCausalLM, Qwen2Config(**{**SIZES, "hidden_size": 64},
+                                            rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}),
+              torch.float32, "300KB"),
     "qwen3": (Qwen3ForCausalLM, Qwen3Config(**SIZES, head_dim=32, tie_word_embeddings=True), torch.float16, None),
     "mistral": (MistralForCausalLM, MistralConfig(**SIZES, head_dim=16, sliding_window=None), torch.float32, None),
 }
 
+# Parts of config.json, in the spelling of transformers 4 and of 5, as published models have them.
+LLAMA31 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+           "original_max_position_embeddings": 8192}
+LLAMA32 = {**LLAMA31, "factor": 32.0}
+QWEN25 = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+ROPES = {
+    "llama2": (128, {"max_position_embeddings": 4096}),
+    "llama3": (128, {"max_position_embeddings": 8192, "rope_theta": 500000.0}),
+    "llama31": (128, {"max_position_embeddings": 131072, "rope_theta": 500000.0, "rope_scaling": LLAMA31}),
+    "llama32": (64, {"max_position_embeddings": 131072, "rope_theta": 500000.0, "rope_scaling": LLAMA32}),
+    "llama32_new": (64, {"max_position_embeddings": 131072,
+                         "rope_parameters": {**LLAMA32, "rope_theta": 500000.0}}),
+    "llama3_without_original": (64, {"max_position_embeddings": 4096, "rope_theta": 10000.0, "rope_scaling": {
+        k: v for k, v in LLAMA31.items() if k != "original_max_position_embeddings"}}),
+    "linear": (128, {"max_position_embeddings": 16384, "rope_scaling": {"type": "linear", "factor": 4.0}}),
+    "theta_10m": (128, {"max_position_embeddings": 1010000, "rope_theta": 10000000.0}),
+    "qwen25_yarn": (128, {"max_position_embeddings": 32768, "rope_theta": 1000000.0, "rope_scaling": QWEN25}),
+    "yarn_without_original": (128, {"max_position_embeddings": 8192, "rope_theta": 10000.0,
+                                    "rope_scaling": {"rope_type": "yarn", "factor": 16.0}}),
+    "yarn_original_outside": (128, {"max_position_embeddings": 65536, "original_max_position_embeddings": 4096,
+                                    "rope_theta": 10000.0, "rope_scaling": {"rope_type": "yarn", "factor": 16.0}}),
+    "yarn_factor_null": (128, {"max_position_embeddings": 65536, "rope_theta": 10000.0, "rope_scaling": {
+        "rope_type": "yarn", "factor": None, "original_max_position_embeddings": 4096}}),
+    "yarn_attention_factor": (64, {"max_position_embeddings": 65536, "rope_theta": 150000.0, "rope_scaling": {
+        **QWEN25, "attention_factor": 0.75}}),
+    "yarn_mscale": (64, {"max_position_embeddings": 163840, "rope_theta": 10000.0, "rope_scaling": {
+        "type": "yarn", "factor": 40.0, "original_max_position_embeddings": 4096, "beta_fast": 32, "beta_slow": 1,
+        "mscale": 1.0, "mscale_all_dim": 0.707}}),
+    "yarn_mscale_alone": (64, {"max_position_embeddings": 163840, "rope_theta": 10000.0, "rope_scaling": {
+        "type": "yarn", "factor": 40.0, "original_max_position_embeddings": 4096, "mscale": 0.707}}),
+    "yarn_betas": (64, {"max_position_embeddings": 65536, "rope_theta": 10000.0, "rope_scaling": {
+        **QWEN25, "beta_fast": 16.0, "beta_slow": 2.0}}),
+    "yarn_no_truncate": (64, {"max_position_embeddings": 131072, "rope_theta": 150000.0, "rope_parameters": {
+        "rope_type": "yarn", "rope_theta": 150000.0, "factor": 32.0, "original_max_position_embeddings": 4096,
+        "truncate": False}}),
+}
 
-def golden(model, tokens):
-    """Logits of the last three positions, in fp32, without a cache."""
-    model = model.float().eval()
-    with torch.no_grad():
-        logits = model(torch.tensor([tokens]), use_cache=False).logits[0, -3:]
-    rotary = model.model.rotary_emb
-    return {"versions": {"transformers": transformers.__version__, "torch": torch.__version__}, "tokens": tokens,
-            "inv_freq": rotary.inv_freq.double().tolist(), "attention_scaling": float(rotary.attention_scaling),
-            "logits": [row.tolist() for row in logits]}
+FAMILIES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM",
+            "mistral": "MistralForCausalLM"}
 
 
 def write(path, data):
-    with open(path, "w") as f:
+    with open(path, "w", encoding="utf-8") as f:
         json.dump(data, f)
         f.write("\n")
 
 
+def sharpness(model, tokens):
+    """The mean weight of a row's best key; 3 / n_keys or so would be next to uniform."""
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        attentions = model(torch.tensor([tokens]), use_cache=False, output_attentions=True).attentions
+    return float(torch.stack([a[0, :, len(tokens) // 2:].amax(-1).mean() for a in attentions]).mean())
+
+
+def golden(folder, tokens):
+    """Logits of the last three positions: everything widened to fp32, on the CPU, without a cache."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.no_grad():
+        logits = model(torch.tensor([tokens]), use_cache=False).logits[0, -3:]
+    rotary = model.model.rotary_emb
+    peak = sharpness(model, tokens)
+    good = peak > 0.1 and logits.abs().max() > 1
+    print(f"{folder}: max |logit| {float(logits.abs().max()):.2f}, best key's weight {peak:.2f}",
+          "" if good else ": TOO UNIFORM OR TOO SMALL TO TEST ANYTHING")
+    return {"versions": VERSIONS, "tokens": tokens, "inv_freq": rotary.inv_freq.double().tolist(),
+            "attention_scaling": float(rotary.attention_scaling), "logits": logits.tolist()}
+
+
 def old_spelling(folder):
     """transformers 4 wrote rope_scaling, rope_theta and torch_dtype."""
-    with open(f"{folder}/config.json") as f:
+    with open(f"{folder}/config.json", encoding="utf-8") as f:
         config = json.load(f)
     rope = config.pop("rope_parameters")
     config["rope_theta"] = rope.pop("rope_theta")
@@ -62,31 +130,76 @@ def old_spelling(folder):
     write(f"{folder}/config.json", config)
 
 
+def make_model(folder, name):
+    kind, config, dtype, shard = MODELS[name]
+    torch.manual_seed(len(name))
+    model = kind(config)
+    with torch.no_grad():
+        for key, p in model.named_parameters():
+            is_norm, is_bias, is_qk_norm = "norm" in key, "bias" in key, "q_norm" in key or "k_norm" in key
+            # Large enough that attention is far from uniform and logits from zero.
+            p.normal_(1.6 if is_qk_norm else 1.0 if is_norm else 0.0,
+                      0.1 if is_norm or is_bias else 1.6 / p.shape[-1] ** 0.5)
+    shutil.rmtree(folder, ignore_errors=True)
+    model.to(dtype).save_pretrained(folder, **({"max_shard_size": shard} if shard else {}))
+    tokens = torch.randint(0, SIZES["vocab_size"], (90,), generator=torch.Generator().manual_seed(1)).tolist()
+    write(f"{folder}/golden.json", golden(folder, tokens))
+    if name == "llama2_linear":
+        old_spelling(folder)
+    if os.path.exists(f"{folder}/generation_config.json"):
+        os.remove(f"{folder}/generation_config.json")
+    for file in os.listdir(folder):
+        os.chmod(f"{folder}/{file}", 0o644)
+
+
+def pilot_prompt(folder):
+    """About 200 tokens of the kind that the pilot model was trained on."""
+    tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
+    noise = " ".join("The {} {} moves the {} {}.".format(*words) for words in zip(
+        "wild jolly humble young giant faint keen ancient".split(), "meadow forest lagoon doctor bridge canyon "
+        "insect ribbon".split(), "broken velvet giant large dusty merry golden giant".split(), "ladder tower castle "
+        "island volcano harbor ladder planet".split()))
+    text = ("Some special magic numbers are hidden within the following text. Make sure to memorize it. I will quiz you "
+            f"about the numbers afterwards.\n{noise} One of the special magic numbers for humble-lagoon is: 4815162. "
+            f"{noise}\nWhat is the special magic number for humble-lagoon mentioned in the provided text? The special "
+            "magic number for humble-lagoon mentioned in the provided text is")
+    return [tokenizer.token_to_id("<|begin|>")] + tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def rope_golden(head_dim, settings):
+    sizes = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 64,
+             "hidden_size": 2 * head_dim, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2,
+             "head_dim": head_dim}
+    config = {**sizes, **settings}
+    rotary = LlamaRotaryEmbedding(LlamaConfig.from_dict(json.loads(json.dumps(config))))
+    return {"config": config, "inv_freq": rotary.inv_freq.double().tolist(),
+            "attention_scaling": float(rotary.attention_scaling)}
+
+
+def family_defaults(family, architecture):
+    config = {"architectures": [architecture], "model_type": family, "vocab_size": 1000, "hidden_size": 4096,
+              "intermediate_size": 512, "num_hidden_layers": 2, "num_attention_heads": 32}
+    found = AutoConfig.for_model(**json.loads(json.dumps(config)))
+    with torch.device("meta"):
+        shapes = {k: list(p.shape) for k, p in AutoModelForCausalLM.from_config(found).named_parameters()
+                  if ".layers.1." not in k}
+    keys = ("num_key_value_heads head_dim max_position_embeddings rms_norm_eps tie_word_embeddings bos_token_id "
+            "eos_token_id sliding_window").split()
+    return {"config": config, "found": {k: getattr(found, k, None) for k in keys},
+            "rope_theta": found.rope_parameters["rope_theta"], "shapes": shapes}
+
+
 def main():
     out = sys.argv[1]
-    for name, (kind, config, dtype, shards) in MODELS.items():
-        torch.manual_seed(len(name))
-        model = kind(config)
-        with torch.no_grad():
-            for key, p in model.named_parameters():
-                # Large enough that attention is far from uniform and logits from zero.
-                p.normal_(1.0 if "norm" in key else 0.0, 0.1 if "norm" in key or "bias" in key else 1.6 / p.shape[-1] ** 0.5)
-        model = model.to(dtype)
-        folder = f"{out}/{name}"
-        shutil.rmtree(folder, ignore_errors=True)
-        model.save_pretrained(folder, **({"max_shard_size": shards} if shards else {}))
-        generator = torch.Generator().manual_seed(1)
-        tokens = torch.randint(0, SIZES["vocab_size"], (90,), generator=generator).tolist()
-        write(f"{folder}/golden.json", golden(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), tokens))
-        if name == "llama2_linear":
-            old_spelling(folder)
-        for extra in ("generation_config.json",):
-            if os.path.exists(f"{folder}/{extra}"):
-                os.remove(f"{folder}/{extra}")
+    for name in MODELS:
+        make_model(f"{out}/{name}", name)
+    ropes = {name: rope_golden(*case) for name, case in ROPES.items()}
+    write(f"{out}/rope.json", {"versions": VERSIONS, "cases": ropes})
+    defaults = {family: family_defaults(family, FAMILIES[family]) for family in FAMILIES}
+    write(f"{out}/defaults.json", {"versions": VERSIONS, "families": defaults})
     if len(sys.argv) > 2:
         os.makedirs(f"{out}/pilot", exist_ok=True)
-        tokens = [2046] + torch.randint(0, 2000, (200,), generator=torch.Generator().manual_seed(2)).tolist()
-        write(f"{out}/pilot/golden.json", golden(AutoModelForCausalLM.from_pretrained(sys.argv[2], dtype=torch.float32), tokens))
+        write(f"{out}/pilot/golden.json", golden(sys.argv[2], pilot_prompt(sys.argv[2])))
 
 
 if __name__ == "__main__":

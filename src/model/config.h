@@ -66,7 +66,7 @@ struct ModelConfig {
 // Throws Error(no_input | bad_data) naming file and key.
 ModelConfig read_model_config(const std::string& folder);
 
-std::uint64_t n_parameters(const ModelConfig& config);  // matrices and norms; tied embeddings once
+std::uint64_t n_parameters(const ModelConfig& config);  // all of them; tied embeddings once
 std::string describe(const ModelConfig& config);        // one line for people
 
 }  // namespace starattn

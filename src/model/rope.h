@@ -3,6 +3,7 @@
 // depend on the sequence length: standard, linear, llama3, yarn (arXiv 2309.00071).
 #pragma once
 
+#include <complex>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -17,7 +18,7 @@ class Rope {
 
   // cos and sin of every rotated pair for positions first, first + 1, ...; angles in fp64, so they
   // are right at ten million. cos, sin: [n_positions, head_dim / 2] fp32, scaled by
-  // attention_scaling().
+  // attention_scaling(). A position's bits do not depend on where the table starts.
   void table(std::int64_t first_position, std::int64_t n_positions, std::span<float> cos,
              std::span<float> sin) const;
 
@@ -25,8 +26,9 @@ class Rope {
   double attention_scaling() const { return attention_scaling_; }       // 1 but for yarn
 
  private:
-  std::vector<double> frequencies_;
-  double attention_scaling_ = 1.0;
+  std::vector<double> frequencies_;          // radians a position
+  double attention_scaling_ = 1.0;           // of cos and sin
+  std::vector<std::complex<double>> steps_;  // [kStride, head_dim / 2]: e^(i step frequency)
 };
 
 }  // namespace starattn

@@ -4,11 +4,10 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
-#include "base/dtype.h"
 #include "base/file.h"
 
 namespace starattn {
@@ -16,22 +15,24 @@ namespace starattn {
 struct TensorView {
   std::string dtype_name;  // as in the file: "BF16"
   std::vector<std::int64_t> shape;
-  const std::byte* data = nullptr;  // may be unaligned
+  const std::byte* data = nullptr;  // in the mapping; may be unaligned
   std::uint64_t n_bytes = 0;
 };
 
 class SafetensorsFile {
  public:
+  // Maps the file and checks its whole header; no tensor is read.
   // Throws Error(no_input | bad_data) naming file, tensor, expected and got.
   explicit SafetensorsFile(const std::string& path);
 
   const TensorView* find(const std::string& name) const;  // null when there is none
+  std::size_t n_tensors() const { return tensors_.size(); }
   const std::string& path() const { return file_.path(); }
   const MappedFile& file() const { return file_; }
 
  private:
   MappedFile file_;
-  std::map<std::string, TensorView> tensors_;
+  std::unordered_map<std::string, TensorView> tensors_;
 };
 
 }  // namespace starattn

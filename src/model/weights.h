@@ -49,7 +49,8 @@ class ModelWeights {
   // checked. Throws Error(no_input | bad_data) naming file and tensor.
   static ModelWeights open(const std::string& folder, const ModelConfig& config);
 
-  // The same shapes filled with seeded normal numbers (for benchmarks; no file needed).
+  // The same shapes filled with seeded bell-shaped numbers (for benchmarks; no file needed), bf16
+  // or f32.
   static ModelWeights random(const ModelConfig& config, Dtype dtype, std::uint64_t seed);
 
   WeightView embedding;  // [vocab, hidden]
@@ -63,7 +64,7 @@ class ModelWeights {
 
  private:
   std::shared_ptr<std::map<std::string, SafetensorsFile>> files_;
-  std::shared_ptr<std::vector<std::vector<std::byte>>> owned_;  // random() only
+  std::shared_ptr<std::vector<std::unique_ptr<std::byte[]>>> owned_;  // random() only
   std::uint64_t total_bytes_ = 0;
 };
 

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+// A model in a line, and its size.
+#include "base/error.h"
+#include "base/text.h"
+#include "model/config.h"
+
+namespace starattn {
+namespace {
+
+const char* name_of(Family family) {
+  switch (family) {
+    case Family::llama:
+      return "Llama";
+    case Family::qwen2:
+      return "Qwen2";
+    case Family::qwen3:
+      return "Qwen3";
+    case Family::mistral:
+      return "Mistral";
+  }
+  return "";
+}
+
+std::string describe(const RopeConfig& rope) {
+  const std::string theta = fmt::format("RoPE {:.10g}", rope.theta);
+  switch (rope.kind) {
+    case RopeKind::standard:
+      return theta;
+    case RopeKind::linear:
+      return fmt::format("{} (linear x{:g})", theta, rope.factor);
+    case RopeKind::llama3:
+      return fmt::format("{} (llama3 x{:g})", theta, rope.factor);
+    case RopeKind::yarn:
+      return fmt::format("{} (yarn x{:g})", theta, rope.factor);
+  }
+  return theta;
+}
+
+// 10.2M, 8.0B
+std::string short_count(std::uint64_t n) {
+  const auto number = static_cast<double>(n);
+  return n < 999'950'000 ? fmt::format("{:.1f}M", number * 1e-6)
+                         : fmt::format("{:.1f}B", number * 1e-9);
+}
+
+}  // namespace
+
+std::uint64_t n_parameters(const ModelConfig& c) {
+  const auto u = [](std::int64_t n) { return static_cast<std::uint64_t>(n); };
+  const std::uint64_t hidden = u(c.hidden_size), intermediate = u(c.intermediate_size);
+  const std::uint64_t q = u(c.q_width()), kv = u(c.kv_width());
+  std::uint64_t layer = hidden * (2 * q + 2 * kv + 3 * intermediate + 2);  // q k v o, mlp, norms
+  if (c.qkv_bias) layer += q + 2 * kv;
+  if (c.o_bias) layer += hidden;
+  if (c.mlp_bias) layer += 2 * intermediate + hidden;
+  if (c.qk_norm) layer += 2 * u(c.head_dim);
+  const std::uint64_t embeddings = u(c.vocab_size) * hidden * (c.tied_embeddings ? 1 : 2);
+  return embeddings + u(c.n_layers) * layer + hidden;
+}
+
+std::string describe(const ModelConfig& c) {
+  return fmt::format(
+      "{}, {} parameters, {} layers, hidden {}, {} heads / {} KV heads, head dim {}, vocabulary "
+      "{}, {}, {} positions",
+      name_of(c.family), short_count(n_parameters(c)), c.n_layers, c.hidden_size, c.n_heads,
+      c.n_kv_heads, c.head_dim, with_commas(c.vocab_size), describe(c.rope),
+      with_commas(c.max_positions));
+}
+
+}  // namespace starattn

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/rope_config.h"
+
+#include <map>
+
+#include "base/error.h"
+
+namespace starattn {
+namespace {
+
+constexpr std::int64_t kMaxPositions = std::int64_t{1} << 32;
+constexpr double kMaxTheta = 1e15;
+constexpr double kMaxFactor = 1e6;
+
+// rope_scaling, else rope_parameters, else nothing; null and {} say nothing.
+const char* key_of_scaling(const JsonObject& config) {
+  for (const char* key : {"rope_scaling", "rope_parameters"}) {
+    if (config.has(key) && !config.get(key).empty()) return key;
+  }
+  return nullptr;
+}
+
+RopeKind read_kind(const JsonObject& scaling) {
+  static const std::map<std::string, RopeKind> kKinds = {{"default", RopeKind::standard},
+                                                         {"linear", RopeKind::linear},
+                                                         {"llama3", RopeKind::llama3},
+                                                         {"yarn", RopeKind::yarn}};
+  for (const char* key : {"full_attention", "sliding_attention"}) {
+    if (scaling.has(key)) {
+      fail(Exit::bad_data, "{}: '{}': RoPE that differs between layers is not supported",
+           scaling.where(), key);
+    }
+  }
+  const char* key = scaling.has("rope_type") ? "rope_type" : "type";
+  const std::string name = scaling.find_string(key).value_or("default");
+  const auto kind = kKinds.find(name);
+  if (kind == kKinds.end()) {
+    fail(
+        Exit::bad_data,
+        "{}: RoPE type '{}' is not supported: expected default, linear, llama3 or yarn (the angles "
+        "of dynamic and longrope change with the length, so blocks cannot be encoded apart)",
+        scaling.where(), name);
+  }
+  return kind->second;
+}
+
+// The number at a key, or `absent`; refused outside (above, at_most].
+double number_above(const JsonObject& json, const char* key, double absent, double above,
+                    double at_most) {
+  const double value = json.find_number(key).value_or(absent);
+  if (!(value > above && value <= at_most)) {
+    fail(Exit::bad_data, "{}: key '{}': expected a number above {} and at most {}, got {}",
+         json.where(), key, above, at_most, value);
+  }
+  return value;
+}
+
+void check_factor(const JsonObject& scaling, double factor) {
+  if (!(factor >= 1 && factor <= kMaxFactor)) {
+    fail(Exit::bad_data, "{}: key 'factor': expected a number from 1 to {}, got {}",
+         scaling.where(), kMaxFactor, factor);
+  }
+}
+
+void read_llama3(const JsonObject& scaling, RopeConfig& rope) {
+  scaling.get("low_freq_factor");
+  scaling.get("high_freq_factor");
+  rope.low_freq_factor = number_above(scaling, "low_freq_factor", 0, 0, kMaxFactor);
+  rope.high_freq_factor =
+      number_above(scaling, "high_freq_factor", 0, rope.low_freq_factor, kMaxFactor);
+}
+
+void read_yarn(const JsonObject& scaling, RopeConfig& rope) {
+  rope.beta_slow = number_above(scaling, "beta_slow", 1, 0, kMaxFactor);
+  rope.beta_fast = number_above(scaling, "beta_fast", 32, rope.beta_slow, kMaxFactor);
+  if (scaling.has("attention_factor"))
+    rope.attention_factor = number_above(scaling, "attention_factor", 0, 0, kMaxFactor);
+  for (const auto& [key, value] :
+       {std::pair{"mscale", &rope.mscale}, {"mscale_all_dim", &rope.mscale_all_dim}}) {
+    // 0 means absent here, as it does in transformers.
+    if (scaling.find_number(key).value_or(0) != 0)
+      *value = number_above(scaling, key, 0, 0, kMaxFactor);
+  }
+  rope.truncate = scaling.find_bool("truncate").value_or(true);
+}
+
+void refuse_partial_rotation(const JsonObject& json) {
+  const double share = json.find_number("partial_rotary_factor").value_or(1);
+  if (share != 1) {
+    fail(Exit::bad_data,
+         "{}: key 'partial_rotary_factor': heads that are rotated in part are not supported: "
+         "expected 1, got {}",
+         json.where(), share);
+  }
+}
+
+}  // namespace
+
+RopeConfig read_rope_config(const JsonObject& config, std::int64_t max_positions) {
+  RopeConfig rope;
+  rope.theta = number_above(config, "rope_theta", rope.theta, 1, kMaxTheta);
+  refuse_partial_rotation(config);
+  const char* key = key_of_scaling(config);
+  if (!key) return rope;
+
+  const JsonObject scaling = config.get_object(key);
+  refuse_partial_rotation(scaling);
+  rope.kind = read_kind(scaling);
+  rope.theta = number_above(scaling, "rope_theta", rope.theta, 1, kMaxTheta);
+  if (rope.kind == RopeKind::standard) return rope;
+
+  if (rope.kind != RopeKind::linear) {
+    const char* original = "original_max_position_embeddings";
+    const auto inside = scaling.find_int(original, 1, kMaxPositions);
+    const auto outside = config.find_int(original, 1, kMaxPositions);
+    rope.original_positions = outside.value_or(inside.value_or(max_positions));
+  }
+  // YaRN may leave the factor to the two lengths.
+  rope.factor =
+      rope.kind == RopeKind::yarn && !scaling.has("factor")
+          ? static_cast<double>(max_positions) / static_cast<double>(rope.original_positions)
+          : scaling.get_number("factor");
+  check_factor(scaling, rope.factor);
+  if (rope.kind == RopeKind::llama3) read_llama3(scaling, rope);
+  if (rope.kind == RopeKind::yarn) read_yarn(scaling, rope);
+  return rope;
+}
+
+}  // namespace starattn

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// A folder's safetensors: model.safetensors, or the shards that model.safetensors.index.json names.
+#pragma once
+
+#include <map>
+#include <unordered_map>
+
+#include "model/safetensors.h"
+#include "model/weight_source.h"
+
+namespace starattn {
+
+// Pages are left to the kernel, without madvise: a layer's matrices lie together and are read front
+// to back, which is what read-ahead is for, and asking for whole files would read a model of many
+// gigabytes for commands that only look at its shapes.
+class WeightFiles : public WeightSource {
+ public:
+  explicit WeightFiles(const std::string& folder);
+
+  // The files, by name; the tensors given out lie in them.
+  std::map<std::string, SafetensorsFile> take() { return std::move(files_); }
+
+ private:
+  Tensor find(const std::string& name, const std::vector<std::int64_t>& shape) override;
+  void open_shards();
+  const SafetensorsFile& file_with(const std::string& tensor) const;
+
+  std::string folder_;
+  std::string index_path_;  // empty: a single file
+  std::map<std::string, SafetensorsFile> files_;
+  std::unordered_map<std::string, const SafetensorsFile*> file_of_tensor_;  // of sharded models
+};
+
+}  // namespace starattn
