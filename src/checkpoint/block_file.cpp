@@ -52,7 +52,7 @@ void create_structure(hid_t file, const DocumentInfo& info, std::int64_t block) 
   h5::write_attributes(file, attributes_of(info, block));
   const h5::Datatype type = h5::float_type(info.kv_dtype);
   for (std::int64_t layer = 0; layer < info.n_layers; ++layer) {
-    h5::create_group(file, "/" + group_name(layer));
+    h5::create_group(file, group_name(layer));
     for (const KvPart part : kParts) {
       h5::create_dataset(file, part_name(layer, part), type, shape_of(info, block));
     }

@@ -55,6 +55,22 @@ FileDescriptor open_regular(const std::string& path) {
   return file;
 }
 
+std::string read_regular(const std::string& path, std::size_t max_bytes) {
+  const FileDescriptor file = open_regular(path);
+  const std::uint64_t size = file_size(file.get(), path);
+  if (size > max_bytes) {
+    fail(Exit::bad_data, "{}: {} bytes, at most {} are read", path, size, max_bytes);
+  }
+  std::string text(size, '\0');
+  read_at(file.get(), 0, std::as_writable_bytes(std::span(text)), path);
+  return text;
+}
+
+bool exists(const std::string& path) {
+  struct stat info {};
+  return ::lstat(path.c_str(), &info) == 0;
+}
+
 void make_directories(const std::string& path) {
   std::error_code error;
   std::filesystem::create_directories(path, error);

@@ -20,6 +20,11 @@ void read_at(int fd, std::uint64_t offset, std::span<std::byte> bytes, const std
 // Opens a regular file to read, never through a symbolic link. Throws no_input.
 FileDescriptor open_regular(const std::string& path);
 
+// All of a small regular file. Throws no_input, bad_data over max_bytes, io.
+std::string read_regular(const std::string& path, std::size_t max_bytes);
+
+bool exists(const std::string& path);  // anything of that name, links not followed
+
 // The directory, made where it is missing, parents too. Throws cannot_create.
 void make_directories(const std::string& path);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "command/document_store.h"
 
+#include <algorithm>
 #include <ctime>
 
 #include "checkpoint/fingerprint.h"
@@ -35,8 +36,8 @@ std::string canonical_config(const ModelConfig& c) {
 
 DocumentStore::DocumentStore(const std::string& directory, Session& session,
                              const Communicator& group)
-    : directory_(directory), session_(session), group_(group) {
-  if (directory_.empty()) return;
+    : store_(directory), session_(session), group_(group) {
+  if (directory.empty()) return;
   collectively(group_, [&] {
     if (!group_.is_root()) return;
     const obs::Range range("fingerprint model");
@@ -47,10 +48,8 @@ DocumentStore::DocumentStore(const std::string& directory, Session& session,
   model_ = group_.bcast_value(model_, 0);
 }
 
-DocumentInfo DocumentStore::info_of(const BlockPlan& plan, std::span<const Token> context) const {
+DocumentInfo DocumentStore::info_of(const BlockPlan& plan) const {
   DocumentInfo info;
-  info.n_tokens = plan.n_context();
-  info.token_digest = digest_of_tokens(context);
   info.plan = plan.canonical_text();
   info.block_size = plan.block_size();
   info.anchor_size = plan.anchor_size();
@@ -68,24 +67,24 @@ DocumentInfo DocumentStore::info_of(const BlockPlan& plan, std::span<const Token
 DocumentKv DocumentStore::load_or_encode(const BlockPlan& plan, std::span<const Token> context,
                                          AnchorMode anchor_mode, bool complete_only,
                                          EncodeHooks hooks) {
-  if (directory_.empty()) {
+  if (store_.directory().empty()) {
     Encoder encoder(*session_.decoder, group_, std::move(hooks));
     return encoder.encode(plan, context, anchor_mode);
   }
-  std::optional<BlockArchive> archive;
+  std::optional<DocumentCheckpoint> saved;
   std::map<BlockId, KvCache> loaded;
-  collectively(group_, [&] {
-    archive.emplace(directory_, info_of(plan, context));
-    if (group_.is_root() && !complete_only) archive->create(context);
+  collectively(group_, [&] {  // the first rank makes what is missing, the others find it
+    if (group_.is_root()) saved = open(plan, context, complete_only);
   });
   collectively(group_, [&] {
-    loaded = load_blocks(*archive, plan);
+    if (!group_.is_root()) saved = open(plan, context, /*complete_only=*/true);
+    loaded = load_blocks(*saved, plan);
     const std::size_t n_own = plan.blocks_of(group_.rank()).size();
     if (complete_only && loaded.size() < n_own) {
       fail(Exit::bad_data,
-           "{}: {} of this rank's {} block(s) are saved; run 'starattn encode' with the same "
-           "settings first",
-           archive->path(), loaded.size(), n_own);
+           "{}: {} of this rank's {} block(s) are saved and sound; run 'starattn encode' with the "
+           "same settings first",
+           saved->directory(), loaded.size(), n_own);
     }
   });
   // A block that cannot be saved must not stop the others, who wait for this rank's anchor: it is
@@ -93,7 +92,7 @@ DocumentKv DocumentStore::load_or_encode(const BlockPlan& plan, std::span<const 
   std::optional<Error> unsaved;
   hooks.block_done = [&](BlockId block, const KvCache& cache) {
     try {
-      save(*archive, block, cache);
+      save(*saved, plan, block, cache);
     } catch (const Error& error) {
       unsaved = error;
     }
@@ -106,42 +105,55 @@ DocumentKv DocumentStore::load_or_encode(const BlockPlan& plan, std::span<const 
   return kv;
 }
 
-std::map<BlockId, KvCache> DocumentStore::load_blocks(const BlockArchive& archive,
+DocumentCheckpoint DocumentStore::open(const BlockPlan& plan, std::span<const Token> context,
+                                       bool complete_only) const {
+  if (!complete_only) return store_.open_or_create(info_of(plan), context, OnDamage::rebuild);
+  std::optional<DocumentCheckpoint> saved = store_.find(info_of(plan), context);
+  if (!saved) {
+    fail(Exit::bad_data,
+         "{}: no checkpoint of this document, model and plan ({}); run 'starattn encode' with the "
+         "same settings first",
+         store_.directory(), plan.canonical_text());
+  }
+  return std::move(*saved);
+}
+
+std::map<BlockId, KvCache> DocumentStore::load_blocks(DocumentCheckpoint& saved,
                                                       const BlockPlan& plan) const {
   const obs::Range range("load blocks");
   std::map<BlockId, KvCache> loaded;
-  const std::set<std::int64_t> saved = archive.saved_blocks();
+  const std::vector<std::int64_t> present = saved.blocks_present();
   Backend& backend = *session_.backend;
   for (const BlockId block : plan.blocks_of(group_.rank())) {
-    if (!saved.contains(block)) continue;
+    if (!std::ranges::binary_search(present, block)) continue;
     KvCache cache(backend, session_.config.n_layers, plan.block(block).n_tokens,
                   session_.config.kv_width());
     std::vector<std::byte> staging(cache.part_bytes());
-    const auto memory = [&](std::int64_t layer, KvPart part) {
-      return part == KvPart::k ? cache.k(layer) : cache.v(layer);
-    };
     KvSink sink;
     sink.place = [&](std::int64_t, KvPart) { return std::span(staging); };
     sink.filled = [&](std::int64_t layer, KvPart part) {
-      backend.upload(staging, memory(layer, part));
+      backend.upload(staging, part == KvPart::k ? cache.k(layer) : cache.v(layer));
     };
     try {
-      archive.load(block, sink);
+      saved.read_block(block, sink);
       obs::count_bytes("load blocks",
                        cache.part_bytes() * 2 * static_cast<std::size_t>(cache.n_layers()));
       loaded.emplace(block, std::move(cache));
     } catch (const Error& error) {
       if (error.exit() != Exit::bad_data && error.exit() != Exit::no_input) throw;
-      log::error("{}; block {} is encoded again", error.what(), block);
+      log::error("{}; block {} counts as missing", error.what(), block);
     }
   }
   return loaded;
 }
 
-void DocumentStore::save(const BlockArchive& archive, BlockId block, const KvCache& cache) const {
+void DocumentStore::save(DocumentCheckpoint& saved, const BlockPlan& plan, BlockId block,
+                         const KvCache& cache) const {
   const obs::Range range("save blocks");
   std::vector<std::byte> staging(cache.part_bytes());
-  archive.save(block, [&](std::int64_t layer, KvPart part) {
+  saved.discard_if_damaged(block);  // a sound one has not been encoded again
+  const TokenRange span = plan.block(block);
+  saved.write_block(block, span.first_doc, span.n_tokens, [&](std::int64_t layer, KvPart part) {
     session_.backend->download(part == KvPart::k ? cache.k(layer) : cache.v(layer), staging);
     return std::span<const std::byte>(staging);
   });

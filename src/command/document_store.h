@@ -7,7 +7,7 @@
 #include <span>
 #include <string>
 
-#include "checkpoint/block_archive.h"
+#include "checkpoint/store.h"
 #include "command/session.h"
 #include "star/encode.h"
 
@@ -25,11 +25,14 @@ class DocumentStore {
                             AnchorMode anchor_mode, bool complete_only, EncodeHooks hooks);
 
  private:
-  DocumentInfo info_of(const BlockPlan& plan, std::span<const Token> context) const;
-  std::map<BlockId, KvCache> load_blocks(const BlockArchive& archive, const BlockPlan& plan) const;
-  void save(const BlockArchive& archive, BlockId block, const KvCache& cache) const;
+  DocumentInfo info_of(const BlockPlan& plan) const;
+  DocumentCheckpoint open(const BlockPlan& plan, std::span<const Token> context,
+                          bool complete_only) const;
+  std::map<BlockId, KvCache> load_blocks(DocumentCheckpoint& saved, const BlockPlan& plan) const;
+  void save(DocumentCheckpoint& saved, const BlockPlan& plan, BlockId block,
+            const KvCache& cache) const;
 
-  std::string directory_;
+  CheckpointStore store_;
   Session& session_;
   const Communicator& group_;
   Digest model_;

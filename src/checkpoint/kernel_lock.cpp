@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "checkpoint/kernel_lock.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <thread>
+#include <utility>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/text.h"
+
+namespace starattn {
+namespace {
+
+// flock, not fcntl: it belongs to the open file, so that threads and libraries of one process
+// cannot drop it by closing another descriptor.
+bool try_flock(int fd, int operation, const std::string& path) {
+  while (::flock(fd, operation | LOCK_NB) != 0) {
+    if (errno == EINTR) continue;
+    if (errno == EWOULDBLOCK) return false;
+    fail(Exit::io, "cannot lock {}: {} (the file system must support flock)", path,
+         std::strerror(errno));
+  }
+  return true;
+}
+
+int operation_of(KernelLock::Mode mode) {
+  return mode == KernelLock::Mode::shared ? LOCK_SH : LOCK_EX;
+}
+
+// Whoever deletes a document deletes its lock files last: a lock on a deleted file keeps nobody
+// out.
+bool is_still_there(int fd, const std::string& path) {
+  struct stat ours {};
+  struct stat there {};
+  return ::fstat(fd, &ours) == 0 && ::stat(path.c_str(), &there) == 0 &&
+         ours.st_dev == there.st_dev && ours.st_ino == there.st_ino;
+}
+
+FileDescriptor open_lock_file(const std::string& path, int flags) {
+  FileDescriptor file(::open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666));
+  struct stat info {};
+  if (file.valid() && (::fstat(file.get(), &info) != 0 || !S_ISREG(info.st_mode))) {
+    fail(Exit::cannot_create, "{} is not a regular file", path);
+  }
+  return file;
+}
+
+FileDescriptor create_lock_file(const std::string& path) {
+  FileDescriptor file = open_lock_file(path, O_RDWR | O_CREAT);
+  if (!file.valid()) {
+    fail(Exit::cannot_create, "cannot open lock file {}: {}", path, std::strerror(errno));
+  }
+  return file;
+}
+
+std::string holder_in(const std::string& path) {
+  try {
+    std::string text = read_file(path, 256);
+    text.resize(std::min(text.find('\n'), text.size()));
+    return is_utf8(text) && !text.empty() ? text : "an unknown process";
+  } catch (const Error&) {
+    return "an unknown process";
+  }
+}
+
+// For messages only, so failures do not matter.
+void write_holder(int fd) {
+  char host[256] = "";
+  ::gethostname(host, sizeof host - 1);
+  const std::string text = fmt::format("process {} on {}\n", ::getpid(), host);
+  const bool written =
+      ::ftruncate(fd, 0) == 0 && ::pwrite(fd, text.data(), text.size(), 0) == ssize_t(text.size());
+  (void)written;
+}
+
+void nap(int attempt) {  // 1, 2, 4, 8, 16, 16, ... ms
+  std::this_thread::sleep_for(std::chrono::milliseconds(1 << std::min(attempt, 4)));
+}
+
+[[noreturn]] void fail_busy(const std::string& path, double seconds) {
+  fail(Exit::io,
+       "{} is locked by {}; waited {:.0f} s. Wait for that process or end it, then run "
+       "again",
+       path, holder_in(path), seconds);
+}
+
+}  // namespace
+
+KernelLock::KernelLock(const std::string& path, Mode mode, double seconds) : path_(path) {
+  const Stopwatch watch;
+  for (int attempt = 0;; ++attempt) {
+    std::optional<KernelLock> lock = try_take(path, mode);
+    if (lock) {
+      file_ = std::move(lock->file_);
+      return;
+    }
+    if (watch.seconds() >= seconds) fail_busy(path, seconds);
+    nap(attempt);
+  }
+}
+
+std::optional<KernelLock> KernelLock::try_take(const std::string& path, Mode mode) {
+  for (;;) {
+    FileDescriptor file = create_lock_file(path);
+    if (!try_flock(file.get(), operation_of(mode), path)) return std::nullopt;
+    if (!is_still_there(file.get(), path)) continue;
+    if (mode == Mode::exclusive) write_holder(file.get());
+    return KernelLock(path, std::move(file));
+  }
+}
+
+std::optional<KernelLock> KernelLock::share_if_possible(const std::string& path, double seconds) {
+  const Stopwatch watch;
+  for (int attempt = 0;; ++attempt) {
+    FileDescriptor file = open_lock_file(path, O_RDONLY);
+    if (!file.valid()) return std::nullopt;
+    const bool locked = try_flock(file.get(), LOCK_SH, path);
+    if (locked && is_still_there(file.get(), path)) return KernelLock(path, std::move(file));
+    if (!locked && watch.seconds() >= seconds) fail_busy(path, seconds);
+    nap(attempt);
+  }
+}
+
+void KernelLock::downgrade() {
+  while (::flock(file_.get(), LOCK_SH) != 0) {
+    if (errno != EINTR) fail(Exit::io, "cannot lock {}: {}", path_, std::strerror(errno));
+  }
+}
+
+}  // namespace starattn
