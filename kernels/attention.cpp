@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+// Checks shapes on the host, then hands over to the kernels that fit the device.
+#include "attention.h"
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+
+#include "attention_merge.h"
+#include "attention_plain.h"
+#include "attention_sm90.h"
+#include "cuda_check.h"
+
+namespace starattn::kernels {
+namespace {
+
+std::string text(const AttentionShape& shape) {
+  return std::to_string(shape.n_heads) + " heads, " + std::to_string(shape.n_kv_heads) +
+         " kv heads, head_dim " + std::to_string(shape.head_dim);
+}
+
+void require(bool condition, const std::string& message) {
+  if (!condition) throw BadShape("attention: " + message);
+}
+
+bool aligned(const void* pointer) {
+  return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0;
+}
+
+void check_shape(const AttentionShape& shape) {
+  require(shape.head_dim == 64 || shape.head_dim == 128,
+          "head_dim must be 64 or 128; got " + text(shape));
+  require(shape.n_kv_heads > 0 && shape.n_heads > 0 && shape.n_heads % shape.n_kv_heads == 0,
+          "heads must be a multiple of kv heads; got " + text(shape));
+  require(shape.n_heads / shape.n_kv_heads <= 64,
+          "at most 64 heads may share a kv head; got " + text(shape));
+}
+
+void check_input(const AttentionInput& in) {
+  check_shape(in.shape);
+  constexpr std::int64_t kMost = 1 << 30;  // tokens; indices are 32 bits
+  require(in.n_rows >= 0 && in.n_rows <= kMost,
+          "query rows must be 0 to 2^30; got " + std::to_string(in.n_rows));
+  const std::int64_t width = static_cast<std::int64_t>(in.shape.n_heads) * in.shape.head_dim;
+  require(in.q_row_stride >= width && in.q_row_stride % 8 == 0,
+          "query rows of " + std::to_string(width) + " elements cannot lie " +
+              std::to_string(in.q_row_stride) + " apart (at least the width, a multiple of 8)");
+  require(in.n_rows == 0 || (in.q && aligned(in.q)), "q must be 16-byte aligned device memory");
+  require(in.n_segments >= 0 && in.n_segments <= kMaxSegments,
+          "at most " + std::to_string(kMaxSegments) + " segments; got " +
+              std::to_string(in.n_segments));
+  std::int64_t n_keys = 0;
+  for (int i = 0; i < in.n_segments; ++i) {
+    const KvSegment& segment = in.segments[i];
+    require(segment.n_tokens >= 0 && segment.n_tokens <= kMost,
+            "segment " + std::to_string(i) + " has " + std::to_string(segment.n_tokens) +
+                " tokens; 0 to 2^30 are possible");
+    require(segment.n_tokens == 0 ||
+                (segment.k && segment.v && aligned(segment.k) && aligned(segment.v)),
+            "k and v of segment " + std::to_string(i) + " must be 16-byte aligned device memory");
+    n_keys += segment.n_tokens;
+  }
+  require(n_keys <= kMost, "more than 2^30 keys: " + std::to_string(n_keys));
+}
+
+bool on_hopper() {
+  int device = 0, major = 0;
+  check_cuda(cudaGetDevice(&device), "attention: device");
+  check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
+             "attention: compute capability");
+  return major == 9;
+}
+
+// Enough pieces to fill a large GPU whatever it is: the bounds must not depend on it.
+KeyPieces pieces_of(const AttentionInput& in) {
+  std::int64_t n_tiles = 0;
+  for (int i = 0; i < in.n_segments; ++i)
+    n_tiles += (in.segments[i].n_tokens + kKeysPerTile - 1) / kKeysPerTile;
+  const std::int64_t most = std::max(1, 128 / in.shape.n_kv_heads);
+  const std::int64_t per_piece = std::max<std::int64_t>(2, (n_tiles + most - 1) / most);
+  KeyPieces pieces;
+  pieces.n_pieces =
+      static_cast<int>(std::max<std::int64_t>(1, (n_tiles + per_piece - 1) / per_piece));
+  pieces.tiles_per_piece = static_cast<int>(per_piece);
+  return pieces;
+}
+
+void attend(const AttentionInput& in, const AttentionOutput& out, const KeyPieces& pieces,
+            Stream stream) {
+  if (on_hopper())
+    attention_sm90(in, out, pieces, stream);
+  else
+    attention_plain(in, out, pieces, stream);
+}
+
+// The partials of all pieces, one after another in `workspace`: o, then m, then l.
+Partial workspace_partial(void* workspace, std::int64_t n_values, int head_dim) {
+  auto* o = static_cast<float*>(workspace);
+  return {o, o + n_values * head_dim, o + n_values * (head_dim + 1)};
+}
+
+}  // namespace
+
+void prefill_attention(const AttentionInput& in, const AttentionOutput& out, Stream stream) {
+  check_input(in);
+  const Partial& partial = out.partial;
+  require((partial.o && partial.m && partial.l) || (!partial.o && !partial.m && !partial.l),
+          "a partial needs o, m and l");
+  if (in.n_rows > 0) attend(in, out, {}, stream);
+}
+
+std::size_t partial_attention_workspace(const AttentionInput& in) {
+  check_input(in);
+  const std::size_t n_values = static_cast<std::size_t>(in.n_rows) * in.shape.n_heads;
+  return pieces_of(in).n_pieces * n_values * (in.shape.head_dim + 2) * sizeof(float);
+}
+
+void partial_attention(const AttentionInput& in, const Partial& result, void* workspace,
+                       Stream stream) {
+  check_input(in);
+  require(result.o && result.m && result.l, "a partial needs o, m and l");
+  if (in.n_rows == 0) return;
+  const KeyPieces pieces = pieces_of(in);
+  require(workspace, "partial attention needs its workspace");
+  const std::int64_t n_values = in.n_rows * in.shape.n_heads;
+  const Partial parts = workspace_partial(workspace, n_values * pieces.n_pieces, in.shape.head_dim);
+  attend(in, {nullptr, nullptr, parts}, pieces, stream);
+  merge_pieces(parts, pieces.n_pieces, result, n_values, in.shape.head_dim, stream);
+}
+
+void merge_partials(const Partial& into, const Partial& from, std::int64_t n_rows,
+                    const AttentionShape& shape, Stream stream) {
+  check_shape(shape);
+  require(into.o && into.m && into.l && from.o && from.m && from.l, "a partial needs o, m and l");
+  if (n_rows > 0) merge_two(into, from, n_rows * shape.n_heads, shape.head_dim, stream);
+}
+
+void finish_partial(const Partial& partial, std::int64_t n_rows, const AttentionShape& shape,
+                    void* out, Stream stream) {
+  check_shape(shape);
+  require(partial.o && partial.l && out, "finishing needs o, l and the output");
+  if (n_rows > 0) finish_rows(partial, n_rows * shape.n_heads, shape.head_dim, out, stream);
+}
+
+}  // namespace starattn::kernels

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention kernels on bf16 rows: prefill (phase 1) and partial attention over a block's keys
+// (phase 2), and the fp32 merge of partials. Scores are scaled dot products with the natural
+// logarithm's base; the softmax is fp32; grouped heads: kv head = head / (n_heads / n_kv_heads).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "launch.h"
+
+namespace starattn::kernels {
+
+inline constexpr int kMaxSegments = 8;
+
+// Keys and values of consecutive tokens, bf16, 16-byte aligned.
+struct KvSegment {
+  const void* k = nullptr;  // [n_tokens, n_kv_heads, head_dim]
+  const void* v = nullptr;  // [n_tokens, n_kv_heads, head_dim]
+  std::int64_t n_tokens = 0;
+};
+
+struct AttentionShape {
+  int n_heads = 0;
+  int n_kv_heads = 0;
+  int head_dim = 0;  // 64 or 128
+};
+
+// Unfinished attention: m = max_j s_j, l = sum_j exp(s_j - m), o = sum_j exp(s_j - m) v_j.
+// A row that sees no key has (0, -inf, 0).
+struct Partial {
+  float* o = nullptr;  // [n_rows, n_heads, head_dim]
+  float* m = nullptr;  // [n_rows, n_heads]
+  float* l = nullptr;  // [n_rows, n_heads]
+};
+
+// Query rows against segments in the order given.
+struct AttentionInput {
+  AttentionShape shape;
+  const void* q = nullptr;  // bf16 [n_rows, n_heads, head_dim], rows q_row_stride elements apart
+  std::int64_t n_rows = 0;
+  std::int64_t q_row_stride = 0;  // elements; a multiple of 8
+  const KvSegment* segments = nullptr;
+  int n_segments = 0;   // at most kMaxSegments
+  bool causal = false;  // the last segment: of n rows, row i sees the first n_tokens - n + 1 + i
+  float scale = 0;      // 1 / sqrt(head_dim)
+};
+
+// Where the result goes: finished rows, the log-sum-exp, an unfinished partial; absent ones null.
+struct AttentionOutput {
+  void* out = nullptr;   // bf16 [n_rows, n_heads, head_dim]
+  float* lse = nullptr;  // [n_rows, n_heads], m + log(l)
+  Partial partial;
+};
+
+// Phase 1. Throws BadShape or CudaFailure; asynchronous on `stream`.
+void prefill_attention(const AttentionInput& input, const AttentionOutput& output, Stream stream);
+
+// Phase 2: few rows, many keys. The keys are split into pieces whose bounds depend on the keys
+// alone, and merged in order, so that a row's bits do not depend on the other rows.
+// `workspace` holds partial_attention_workspace() bytes on the device.
+std::size_t partial_attention_workspace(const AttentionInput& input);
+void partial_attention(const AttentionInput& input, const Partial& result, void* workspace,
+                       Stream stream);
+
+// into <- into merged with from, both [n_rows, n_heads].
+void merge_partials(const Partial& into, const Partial& from, std::int64_t n_rows,
+                    const AttentionShape& shape, Stream stream);
+
+// out = o / l as bf16 [n_rows, n_heads, head_dim]; a row without keys gives 0.
+void finish_partial(const Partial& partial, std::int64_t n_rows, const AttentionShape& shape,
+                    void* out, Stream stream);
+
+}  // namespace starattn::kernels

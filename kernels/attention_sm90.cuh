@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention on Hopper, after FlashAttention-3 (arXiv 2407.08608). One persistent block per
+// multiprocessor: a producer warp streams K and V tiles in by TMA; one to three consumer warpgroups
+// of 64 packed query rows multiply (wgmma) in turns, so that the softmax of one runs under the
+// products of the others, and each starts Q K^T of the next tile before P V of the last.
+//
+// A tile's rows are (token, head of the group) pairs: row = token * group + head.
+#pragma once
+
+#include "attention_softmax.cuh"
+#include "attention_work.h"
+#include "hopper.cuh"
+
+namespace starattn::kernels {
+
+template <int kHeadDim_, int kKeys_, int kStages_, int kConsumers_>
+struct AttentionTile {
+  static constexpr int kHeadDim = kHeadDim_;
+  static constexpr int kKeys = kKeys_;            // keys of a tile
+  static constexpr int kStages = kStages_;        // K tiles and V tiles in flight
+  static constexpr int kConsumers = kConsumers_;  // warpgroups of 64 rows
+  static constexpr int kRows = 64 * kConsumers;
+  static constexpr int kThreads = 128 * (kConsumers + 1);
+  static constexpr int kColumnBlocks = kHeadDim / 64;  // a TMA box is 64 columns: 128 bytes wide
+  static constexpr int kQBytes = kRows * kHeadDim * 2;
+  static constexpr int kKvBytes = kKeys * kHeadDim * 2;
+  static constexpr int kSharedBytes = kQBytes + 2 * kStages * kKvBytes + 1024 + 256;
+};
+
+template <typename Tile>
+struct AttentionShared {
+  char* q;  // [column block][row][64], 128-byte swizzle
+  char* k;  // [stage][column block][key][64]
+  char* v;
+  std::uint64_t *q_full, *q_empty, *k_full, *k_empty, *v_full, *v_empty;
+
+  __device__ explicit AttentionShared(char* memory) {
+    q = memory + (-hopper::shared_address(memory) & 1023);
+    k = q + Tile::kQBytes;
+    v = k + Tile::kStages * Tile::kKvBytes;
+    q_full = reinterpret_cast<std::uint64_t*>(v + Tile::kStages * Tile::kKvBytes);
+    q_empty = q_full + 1;
+    k_full = q_full + 2;
+    k_empty = k_full + Tile::kStages;
+    v_full = k_empty + Tile::kStages;
+    v_empty = v_full + Tile::kStages;
+  }
+
+  __device__ void init() {
+    hopper::barrier_init(q_full, 1);
+    hopper::barrier_init(q_empty, Tile::kConsumers);
+    for (int i = 0; i < Tile::kStages; ++i) {
+      hopper::barrier_init(k_full + i, 1);
+      hopper::barrier_init(v_full + i, 1);
+      hopper::barrier_init(k_empty + i, Tile::kConsumers);
+      hopper::barrier_init(v_empty + i, Tile::kConsumers);
+    }
+    hopper::barrier_init_done();
+  }
+};
+
+// A place in a ring of kStages buffers.
+template <int kStages>
+struct Ring {
+  int stage = 0, phase = 0;
+  __device__ void step() {
+    if (++stage == kStages) {
+      stage = 0;
+      phase ^= 1;
+    }
+  }
+};
+
+// The keys of a unit reach as far as its last row sees.
+__device__ __forceinline__ int last_row_of(const AttentionTask& task, const WorkItem& item) {
+  return min((item.row_tile + 1) * task.tokens_per_tile, task.n_rows) - 1;
+}
+
+__device__ __forceinline__ int first_row_of(const AttentionTask& task, const WorkItem& item) {
+  return item.row_tile * task.tokens_per_tile;
+}
+
+// --- producer: one thread ------------------------------------------------------------------------
+
+template <typename Tile>
+__device__ void load_kv(const CUtensorMap& map, char* to, std::uint64_t* full, int head, int key) {
+  hopper::barrier_expect(full, Tile::kKvBytes);
+#pragma unroll
+  for (int c = 0; c < Tile::kColumnBlocks; ++c)
+    hopper::tma_load(to + c * Tile::kKeys * 128, &map, full, c * 64, head, key);
+}
+
+template <typename Tile>
+__device__ void produce(const AttentionTask& task, const AttentionShared<Tile>& shared) {
+  Ring<Tile::kStages> k_ring, v_ring;
+  Ring<1> q_ring;
+  WorkList work(task);
+  WorkItem item;
+  while (work.next(task, item)) {
+    KeyWalk<Tile::kKeys> walk(task, last_row_of(task, item), item.piece);
+    if (walk.n_left == 0) continue;
+    const int last_row = last_row_of(task, item);
+
+    hopper::barrier_wait(shared.q_empty, q_ring.phase ^ 1);
+    q_ring.step();
+    hopper::barrier_expect(shared.q_full,
+                           Tile::kColumnBlocks * task.tokens_per_tile * task.group * 128);
+#pragma unroll
+    for (int c = 0; c < Tile::kColumnBlocks; ++c)
+      hopper::tma_load(shared.q + c * Tile::kRows * 128, &task.q, shared.q_full, c * 64,
+                       item.kv_head * task.group, first_row_of(task, item));
+
+    auto load_k = [&] {
+      hopper::barrier_wait(shared.k_empty + k_ring.stage, k_ring.phase ^ 1);
+      load_kv<Tile>(task.k[walk.segment], shared.k + k_ring.stage * Tile::kKvBytes,
+                    shared.k_full + k_ring.stage, item.kv_head, walk.key);
+      k_ring.step();
+    };
+    auto load_v = [&](int segment, int key) {
+      hopper::barrier_wait(shared.v_empty + v_ring.stage, v_ring.phase ^ 1);
+      load_kv<Tile>(task.v[segment], shared.v + v_ring.stage * Tile::kKvBytes,
+                    shared.v_full + v_ring.stage, item.kv_head, key);
+      v_ring.step();
+    };
+    load_k();
+    while (walk.n_left > 1) {  // V follows one tile behind K, as it is used
+      const int segment = walk.segment, key = walk.key;
+      walk.step(task, last_row);
+      load_k();
+      load_v(segment, key);
+    }
+    load_v(walk.segment, walk.key);
+  }
+}
+
+// --- consumers: a warpgroup each
+// -------------------------------------------------------------------
+
+// s[64, kKeys] = q[64, d] k[kKeys, d]^T
+template <typename Tile, int kSize>
+__device__ __forceinline__ void multiply_qk(float (&s)[kSize], const char* q, const char* k) {
+  const std::uint64_t q_desc = hopper::tile_descriptor(q, 16);
+  const std::uint64_t k_desc = hopper::tile_descriptor(k, 16);
+#pragma unroll
+  for (int i = 0; i < Tile::kHeadDim / 16; ++i) {  // 16 columns: 32 bytes inside the swizzled row
+    const int q_offset = (i / 4) * Tile::kRows * 128 + (i % 4) * 32;
+    const int k_offset = (i / 4) * Tile::kKeys * 128 + (i % 4) * 32;
+    hopper::wgmma_ss(s, q_desc + (q_offset >> 4), k_desc + (k_offset >> 4), i > 0);
+  }
+}
+
+// o[64, d] += p[64, kKeys] v[kKeys, d]
+template <typename Tile, int kSize, int kOperands>
+__device__ __forceinline__ void multiply_pv(float (&o)[kSize], const std::uint32_t (&p)[kOperands],
+                                            const char* v) {
+  const std::uint64_t v_desc = hopper::tile_descriptor(v, Tile::kKeys * 128);
+#pragma unroll
+  for (int i = 0; i < Tile::kKeys / 16; ++i)  // 16 keys: 16 rows of 128 bytes
+    hopper::wgmma_rs(o, p + 4 * i, v_desc + (i * 2048 >> 4), 1);
+}
+
+// One arrival a warpgroup.
+__device__ __forceinline__ void release(std::uint64_t* empty) {
+  if (threadIdx.x % 128 == 0) hopper::barrier_arrive(empty);
+}
+
+// Writes a thread's two rows; see AttentionOutput.
+template <typename Tile, int kSize>
+__device__ void write_rows(const AttentionTask& task, const WorkItem& item, int first_row,
+                           int tile_row, const float (&o)[kSize], const RowState& rows) {
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const float sum = row_total(rows.sum[r]);
+    const int packed = tile_row + 8 * r;
+    const int token = packed / task.group;
+    const int row = first_row + token;
+    if (token >= task.tokens_per_tile || row >= task.n_rows) continue;
+    const int head = item.kv_head * task.group + packed % task.group;
+    const std::size_t at =
+        (static_cast<std::size_t>(item.piece) * task.n_rows + row) * task.n_heads + head;
+    const std::size_t column = at * Tile::kHeadDim + 2 * (lane % 4);
+    const AttentionOutput& to = task.output;
+    if (to.out) {
+      const float inverse = sum == 0 ? 0 : 1 / sum;
+      auto* out = static_cast<__nv_bfloat16*>(to.out) + column;
+#pragma unroll
+      for (int i = 0; i < kSize / 4; ++i)
+        *reinterpret_cast<__nv_bfloat162*>(out + 8 * i) =
+            __floats2bfloat162_rn(o[4 * i + 2 * r] * inverse, o[4 * i + 2 * r + 1] * inverse);
+    }
+    if (to.partial.o) {
+#pragma unroll
+      for (int i = 0; i < kSize / 4; ++i)
+        *reinterpret_cast<float2*>(to.partial.o + column + 8 * i) =
+            make_float2(o[4 * i + 2 * r], o[4 * i + 2 * r + 1]);
+      if (lane % 4 == 0) {
+        to.partial.m[at] = rows.max[r] * task.scale;
+        to.partial.l[at] = sum;
+      }
+    }
+    if (to.lse && lane % 4 == 0)
+      to.lse[at] = sum == 0 ? -INFINITY : rows.max[r] * task.scale + logf(sum);
+  }
+}
+
+template <typename Tile>
+__device__ void consume(const AttentionTask& task, const AttentionShared<Tile>& shared) {
+  const int group_index = threadIdx.x / 128 - 1;
+  const int lane = threadIdx.x % 32;
+  const int tile_row = group_index * 64 + (threadIdx.x % 128) / 32 * 16 + lane / 4;
+  const float scale_log2 = task.scale * 1.44269504088896341f;
+  const char* q = shared.q + group_index * 64 * 128;
+  // Named barriers 1, 2: this warpgroup may issue its products. The first one begins.
+  auto my_turn = [&] {
+    if constexpr (Tile::kConsumers > 1) hopper::named_sync(1 + group_index, 256);
+  };
+  auto next_turn = [&] {
+    if constexpr (Tile::kConsumers > 1)
+      hopper::named_arrive(1 + (group_index + 1) % Tile::kConsumers, 256);
+  };
+  if (group_index == Tile::kConsumers - 1) next_turn();
+
+  Ring<Tile::kStages> k_ring, v_ring;
+  Ring<1> q_ring;
+  WorkList work(task);
+  WorkItem item;
+  while (work.next(task, item)) {
+    const int last_row = last_row_of(task, item);
+    const int first_row = first_row_of(task, item);
+    const int my_row[2] = {first_row + tile_row / task.group,
+                           first_row + (tile_row + 8) / task.group};
+    const int lowest_row = first_row + group_index * 64 / task.group;
+    KeyWalk<Tile::kKeys> walk(task, last_row, item.piece);
+
+    float o[Tile::kHeadDim / 2];
+    float s[Tile::kKeys / 2];
+    std::uint32_t p[Tile::kKeys / 4];
+    RowState rows;
+    float rescale[2];
+#pragma unroll
+    for (float& x : o) x = 0;
+    if (walk.n_left == 0) {
+      write_rows<Tile>(task, item, first_row, tile_row, o, rows);
+      continue;
+    }
+
+    auto scores_to_p = [&] {
+      if (walk.key + Tile::kKeys > walk.limit(task, lowest_row)) {
+        const int start = walk.key + 2 * (lane % 4);
+        const int limit[2] = {walk.limit(task, my_row[0]) - start,
+                              walk.limit(task, my_row[1]) - start};
+        mask(s, limit);
+      }
+      softmax_step(s, rows, rescale, scale_log2);
+    };
+
+    hopper::barrier_wait(shared.q_full, q_ring.phase);
+    hopper::barrier_wait(shared.k_full + k_ring.stage, k_ring.phase);
+    hopper::touch(s);
+    hopper::wgmma_fence();
+    multiply_qk<Tile>(s, q, shared.k + k_ring.stage * Tile::kKvBytes);
+    hopper::wgmma_commit();
+    hopper::wgmma_wait<0>();
+    hopper::touch(s);
+    release(shared.k_empty + k_ring.stage);
+    k_ring.step();
+    scores_to_p();
+    to_operand(s, p);
+
+    while (walk.n_left > 1) {
+      walk.step(task, last_row);
+      hopper::barrier_wait(shared.k_full + k_ring.stage, k_ring.phase);
+      my_turn();
+      hopper::touch(s);
+      hopper::wgmma_fence();
+      multiply_qk<Tile>(s, q, shared.k + k_ring.stage * Tile::kKvBytes);
+      hopper::wgmma_commit();
+      hopper::barrier_wait(shared.v_full + v_ring.stage, v_ring.phase);
+      hopper::touch(o);
+      hopper::touch(p);
+      hopper::wgmma_fence();
+      multiply_pv<Tile>(o, p, shared.v + v_ring.stage * Tile::kKvBytes);
+      hopper::wgmma_commit();
+      next_turn();
+      hopper::wgmma_wait<1>();
+      hopper::touch(s);
+      release(shared.k_empty + k_ring.stage);
+      k_ring.step();
+      scores_to_p();
+      hopper::wgmma_wait<0>();
+      hopper::touch(o);
+      hopper::touch(p);
+      release(shared.v_empty + v_ring.stage);
+      v_ring.step();
+      to_operand(s, p);
+      rescale_rows(o, rescale);
+    }
+    release(shared.q_empty);
+    q_ring.step();
+
+    hopper::barrier_wait(shared.v_full + v_ring.stage, v_ring.phase);
+    hopper::touch(o);
+    hopper::touch(p);
+    hopper::wgmma_fence();
+    multiply_pv<Tile>(o, p, shared.v + v_ring.stage * Tile::kKvBytes);
+    hopper::wgmma_commit();
+    hopper::wgmma_wait<0>();
+    hopper::touch(o);
+    release(shared.v_empty + v_ring.stage);
+    v_ring.step();
+    write_rows<Tile>(task, item, first_row, tile_row, o, rows);
+  }
+}
+
+template <typename Tile>
+__global__ void __launch_bounds__(Tile::kThreads, 1)
+    attention_sm90_kernel(const __grid_constant__ AttentionTask task) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  extern __shared__ char memory[];
+  const AttentionShared<Tile> shared(memory);
+  if (threadIdx.x == 0) {
+    const_cast<AttentionShared<Tile>&>(shared).init();
+    hopper::prefetch_map(&task.q);
+    hopper::prefetch_map(&task.k[0]);
+    hopper::prefetch_map(&task.v[0]);
+  }
+  __syncthreads();
+
+  if (threadIdx.x < 128) {
+    if constexpr (Tile::kConsumers > 1) hopper::give_registers<Tile::kConsumers == 2 ? 40 : 32>();
+    if (threadIdx.x == 0) produce<Tile>(task, shared);
+    __syncwarp();
+  } else {
+    if constexpr (Tile::kConsumers > 1) hopper::take_registers<Tile::kConsumers == 2 ? 232 : 160>();
+    consume<Tile>(task, shared);
+  }
+#endif
+}
+
+}  // namespace starattn::kernels

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+// How attention is cut into tiles: which keys a tile of query rows sees and in which order blocks
+// of threads take the tiles. Plain integer arithmetic, the same on the host and on the device.
+#pragma once
+
+#include <cuda.h>
+
+#include "attention.h"
+
+namespace starattn::kernels {
+
+// Everything a kernel knows about one call, passed by value as its parameter.
+struct AttentionTask {
+  CUtensorMap q;                // (64 columns, heads, rows)
+  CUtensorMap k[kMaxSegments];  // (64 columns, kv heads, tokens)
+  CUtensorMap v[kMaxSegments];
+  int n_tokens[kMaxSegments];
+  int n_segments;
+  bool causal;
+
+  int n_rows, n_heads, n_kv_heads;
+  int group;            // query heads per kv head, packed together as rows of a tile
+  int tokens_per_tile;  // query tokens in one block's tile: rows / group
+  float scale;
+
+  // The work list: kv heads in bundles whose keys fit in L2 together, row tiles, pieces of keys.
+  int heads_per_bundle;
+  int n_row_tiles;
+  int n_pieces;         // 1: whole rows
+  int tiles_per_piece;  // key tiles
+
+  AttentionOutput output;  // with pieces: partial [n_pieces, n_rows, n_heads]
+};
+
+// One unit of work of a block.
+struct WorkItem {
+  int kv_head, row_tile, piece;
+};
+
+// Hands out the units to the blocks of the grid in turns that go back and forth ("snake"): units
+// are sorted by falling cost, so each pair of turns costs every block about the same.
+struct WorkList {
+  int n_items, heads, first_head, turn = 0;
+
+#ifdef __CUDACC__
+  __device__ WorkList(const AttentionTask& task) : first_head(0) {
+    start_bundle(task);
+  }
+
+  __device__ void start_bundle(const AttentionTask& task) {
+    heads = min(task.heads_per_bundle, task.n_kv_heads - first_head);
+    n_items = heads * task.n_row_tiles * task.n_pieces;
+  }
+
+  __device__ bool next(const AttentionTask& task, WorkItem& item) {
+    const int block = blockIdx.x, n_blocks = gridDim.x;
+    while (first_head < task.n_kv_heads) {
+      const int place = turn & 1 ? n_blocks - 1 - block : block;
+      const int index = turn * n_blocks + place;
+      ++turn;
+      if (index < n_items) {
+        item = unit(task, index);
+        return true;
+      }
+      if ((turn - 1) * n_blocks < n_items) continue;
+      first_head += heads;
+      turn = 0;
+      start_bundle(task);
+    }
+    return false;
+  }
+
+  // Whole rows: longest rows first, heads side by side. Pieces: row tiles of the same keys side by
+  // side, so that the keys come from memory once.
+  __device__ WorkItem unit(const AttentionTask& task, int index) const {
+    if (task.n_pieces == 1)
+      return {first_head + index % heads, task.n_row_tiles - 1 - index / heads, 0};
+    const int rest = index / task.n_row_tiles;
+    return {first_head + rest % heads, index % task.n_row_tiles, rest / heads};
+  }
+#endif
+};
+
+// Walks over the key tiles of one unit: tiles of kKeys tokens that never cross a segment's end.
+template <int kKeys>
+struct KeyWalk {
+  int segment = 0, key = 0;  // where the current tile starts
+  int length = 0;            // visible tokens of the current segment
+  int n_left = 0;            // tiles from here on, the current one included
+
+#ifdef __CUDACC__
+  // last_row: the last query row of the unit; piece: which run of tiles.
+  __device__ KeyWalk(const AttentionTask& task, int last_row, int piece) {
+    int n_tiles = 0;
+    for (int i = 0; i < task.n_segments; ++i)
+      n_tiles += (visible(task, i, last_row) + kKeys - 1) / kKeys;
+    int skip = piece * task.tiles_per_piece;
+    n_left = max(0, min(n_tiles - skip, task.tiles_per_piece));
+    length = visible(task, 0, last_row);
+    for (; n_left > 0; ++segment, length = visible(task, segment, last_row)) {
+      const int tiles = (length + kKeys - 1) / kKeys;
+      if (skip < tiles) break;
+      skip -= tiles;
+    }
+    key = skip * kKeys;
+  }
+
+  __device__ static int visible(const AttentionTask& task, int i, int last_row) {
+    const int n = task.n_tokens[i];
+    if (!task.causal || i + 1 < task.n_segments) return n;
+    return max(0, min(n, n - task.n_rows + 1 + last_row));
+  }
+
+  __device__ void step(const AttentionTask& task, int last_row) {
+    if (--n_left == 0) return;
+    key += kKeys;
+    while (key >= length) {
+      key = 0;
+      length = visible(task, ++segment, last_row);
+    }
+  }
+
+  // The first token of the current segment that a row does not see.
+  __device__ int limit(const AttentionTask& task, int row) const {
+    const int n = task.n_tokens[segment];
+    return task.causal && segment + 1 == task.n_segments ? n - task.n_rows + 1 + row : n;
+  }
+#endif
+};
+
+}  // namespace starattn::kernels

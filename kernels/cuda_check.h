@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// Turns CUDA's return codes into exceptions that say what was tried.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <string>
+
+#include "launch.h"
+
+namespace starattn::kernels {
+
+inline void check_cuda(cudaError_t status, const char* what) {
+  if (status == cudaSuccess) return;
+  throw CudaFailure(std::string(what) + ": " + cudaGetErrorName(status) + ", " +
+                    cudaGetErrorString(status));
+}
+
+// After a launch.
+inline void check_launch(const char* kernel) {
+  check_cuda(cudaGetLastError(), kernel);
+}
+
+}  // namespace starattn::kernels

@@ -1,0 +1,362 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Checks and times the attention kernels against PyTorch's, in one process.
+
+  gpu_bench.py check LIBRARY...            against a float64 reference, on fresh random data
+  gpu_bench.py time LIBRARY... [--d 64]    prefill: TFLOP/s, and the ratio to cuDNN's
+  gpu_bench.py partial LIBRARY...          phase 2: TB/s of keys and values
+
+LIBRARY is a shared library with tests/kernels/c_api.cpp in it. Rates count 4 * rows * keys * heads *
+head_dim operations, halved where causal. Each round times every contender once, so that clocks and
+heat are shared; the median over rounds is printed.
+"""
+import argparse
+import ctypes
+import math
+import os
+import statistics
+import sys
+import time
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+MAX_SEGMENTS = 8
+
+
+class Shape(ctypes.Structure):
+    _fields_ = [("n_heads", ctypes.c_int), ("n_kv_heads", ctypes.c_int), ("head_dim", ctypes.c_int)]
+
+
+class Segment(ctypes.Structure):
+    _fields_ = [("k", ctypes.c_void_p), ("v", ctypes.c_void_p), ("n_tokens", ctypes.c_int64)]
+
+
+class Partial(ctypes.Structure):
+    _fields_ = [("o", ctypes.c_void_p), ("m", ctypes.c_void_p), ("l", ctypes.c_void_p)]
+
+
+class Input(ctypes.Structure):
+    _fields_ = [("shape", Shape), ("q", ctypes.c_void_p), ("n_rows", ctypes.c_int64),
+                ("q_row_stride", ctypes.c_int64), ("segments", ctypes.POINTER(Segment)),
+                ("n_segments", ctypes.c_int), ("causal", ctypes.c_bool), ("scale", ctypes.c_float)]
+
+
+class Output(ctypes.Structure):
+    _fields_ = [("out", ctypes.c_void_p), ("lse", ctypes.c_void_p), ("partial", Partial)]
+
+
+class Kernels:
+    def __init__(self, path):
+        self.name = os.path.basename(path).removesuffix(".so")
+        self.lib = ctypes.CDLL(os.path.abspath(path))
+        self.lib.starattn_last_error.restype = ctypes.c_char_p
+
+    def call(self, function, *args):
+        stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
+        if getattr(self.lib, "starattn_" + function)(*args, stream):
+            raise RuntimeError(self.lib.starattn_last_error().decode())
+
+    def prefill(self, inp, out):
+        self.call("prefill_attention", ctypes.byref(inp), ctypes.byref(out))
+
+    def workspace(self, inp):
+        n = ctypes.c_size_t()
+        if self.lib.starattn_partial_workspace(ctypes.byref(inp), ctypes.byref(n)):
+            raise RuntimeError(self.lib.starattn_last_error().decode())
+        return torch.empty(n.value, dtype=torch.uint8, device="cuda")
+
+    def partial(self, inp, partial, workspace):
+        self.call("partial_attention", ctypes.byref(inp), ctypes.byref(partial),
+                  ctypes.c_void_p(workspace.data_ptr()))
+
+
+def make_input(q, segments, causal):
+    """q [rows, heads, d]; segments: list of (k, v), each [tokens, kv_heads, d]."""
+    array = (Segment * MAX_SEGMENTS)()
+    for i, (k, v) in enumerate(segments):
+        array[i] = Segment(k.data_ptr(), v.data_ptr(), k.shape[0])
+    kv_heads = segments[0][0].shape[1]
+    inp = Input(Shape(q.shape[1], kv_heads, q.shape[2]), q.data_ptr(), q.shape[0], q.stride(0),
+                array, len(segments), causal, 1 / math.sqrt(q.shape[2]))
+    inp.keep = (q, segments, array)
+    return inp
+
+
+def poisoned(*shape, dtype=torch.float32):
+    return torch.full(shape, float("nan"), dtype=dtype, device="cuda")
+
+
+def make_partial(n_rows, n_heads, d):
+    tensors = poisoned(n_rows, n_heads, d), poisoned(n_rows, n_heads), poisoned(n_rows, n_heads)
+    return tensors, Partial(*(t.data_ptr() for t in tensors))
+
+
+def random(*shape, spread=1.0):
+    return (torch.randn(*shape, device="cuda") * spread).bfloat16()
+
+
+def reference(q, segments, causal):
+    """float64: out [rows, heads, d], m and l [rows, heads] of the scaled scores."""
+    n, heads, d = q.shape
+    k = torch.cat([k for k, _ in segments]).double()
+    v = torch.cat([v for _, v in segments]).double()
+    group = heads // k.shape[1]
+    k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
+    s = torch.einsum("qhd,khd->hqk", q.double(), k) / math.sqrt(d)
+    if causal:
+        own = segments[-1][0].shape[0]
+        row = torch.arange(n, device="cuda")[:, None]
+        key = torch.arange(k.shape[0], device="cuda")[None, :] - (k.shape[0] - own)
+        s.masked_fill_(key > own - n + row, -math.inf)
+    m = s.amax(-1) if k.shape[0] else torch.full(s.shape[:2], -math.inf, device="cuda")
+    p = torch.exp(s - torch.where(m == -math.inf, 0, m)[..., None])
+    l = p.sum(-1)
+    o = torch.einsum("hqk,khd->qhd", p, v)
+    return o, m.T, l.T
+
+
+def error(x, ref):
+    x = x.double()
+    if not torch.isfinite(x).all():
+        return math.inf
+    return ((x - ref).norm() / ref.norm().clamp_min(1e-30)).item()
+
+
+# rows, segment lengths, causal, heads, kv heads, d
+CASES = [
+    (128, [128], False, 4, 4, 128), (128, [128], True, 4, 4, 128), (1, [1], True, 8, 2, 128),
+    (7, [300], False, 8, 2, 128), (257, [257], True, 8, 2, 128), (1000, [1000], True, 32, 8, 128),
+    (513, [129, 513], True, 8, 2, 128), (300, [64, 1, 700, 300], True, 8, 1, 128),
+    (300, [1024, 2048], False, 16, 4, 128), (129, [100, 400], True, 14, 2, 128),
+    (65, [31, 65], True, 6, 2, 128), (300, [200], True, 8, 2, 128), (2049, [511, 3000], True, 8, 8, 128),
+    (4096, [4096, 4096], True, 4, 1, 128), (77, [333], False, 5, 1, 128),
+]
+CASES += [case[:5] + (64,) for case in CASES]
+
+
+def check(kernels):
+    worst = 0
+    for n, lengths, causal, heads, kv_heads, d in CASES:
+        q = random(n, heads, d, spread=2)
+        segments = [(random(t, kv_heads, d), random(t, kv_heads, d)) for t in lengths]
+        ref_o, ref_m, ref_l = reference(q, segments, causal)
+        ref = torch.where(ref_l[..., None] == 0, 0, ref_o / ref_l[..., None])
+        out, lse = poisoned(n, heads, d, dtype=torch.bfloat16), poisoned(n, heads)
+        kernels.prefill(make_input(q, segments, causal), Output(out.data_ptr(), lse.data_ptr()))
+        (o, m, l), partial = make_partial(n, heads, d)
+        kernels.prefill(make_input(q, segments, causal), Output(None, None, partial))
+        (o2, m2, l2), partial2 = make_partial(n, heads, d)
+        inp = make_input(q, segments, causal)
+        work = kernels.workspace(inp)
+        work.fill_(255)
+        kernels.partial(inp, partial2, work)
+        torch.cuda.synchronize()
+        seen = ref_l > 0
+        ok_empty = bool((lse[~seen] == -math.inf).all() and (l[~seen] == 0).all()
+                        and (m2[~seen] == -math.inf).all() and (o2[~seen] == 0).all())
+        ref_lse = (ref_m + ref_l.log())[seen]
+        errors = [error(out, ref), (lse[seen] - ref_lse).abs().max().item(),
+                  error(o, ref_o), (m[seen] - ref_m[seen]).abs().max().item(),
+                  error(l, ref_l), error(o2, ref_o), (m2[seen] - ref_m[seen]).abs().max().item(),
+                  error(l2, ref_l)]
+        good = ok_empty and errors[0] < 6e-3 and errors[1] < 1e-3 and errors[2] < 6e-3 and \
+            errors[3] < 1e-4 and errors[4] < 1e-4 and errors[5] < 6e-3 and errors[6] < 1e-4 and errors[7] < 1e-4
+        worst += not good
+        if not good or os.environ.get("VERBOSE"):
+            print("ok  " if good else "BAD ", kernels.name, n, lengths, causal, heads, kv_heads, d,
+                  " ".join(f"{e:.1e}" for e in errors), "" if ok_empty else "empty rows wrong", flush=True)
+    # One row alone has the bits that it has among others.
+    for d in (64, 128):
+        segments = [(random(5000, 2, d), random(5000, 2, d))]
+        q = random(100, 8, d)
+        results = []
+        for rows in (slice(0, 100), slice(20, 21), slice(11, 31), slice(3, 27)):
+            (o, m, l), partial = make_partial(q[rows].shape[0], 8, d)
+            inp = make_input(q[rows].contiguous(), segments, False)
+            kernels.partial(inp, partial, kernels.workspace(inp))
+            at = 20 - rows.start
+            torch.cuda.synchronize()
+            results.append(torch.cat([o[at].flatten(), m[at], l[at]]))
+        same = all(torch.equal(results[0], r) for r in results[1:])
+        worst += not same
+        print(kernels.name, "d", d, "a row's bits among others:", "same" if same else "DIFFERENT")
+    print(kernels.name, "check:", "ok" if not worst else f"{worst} of {len(CASES)} BAD", flush=True)
+    return worst
+
+
+def timed(call, n):
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start.record()
+    for _ in range(n):
+        call()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / n  # ms
+
+
+def compare(contenders, ms_each, rounds):
+    """{name: call} -> {name: median ms}; a contender that fails is left out."""
+    counts, times = {}, {}
+    for name, call in list(contenders.items()):
+        try:
+            call()
+            torch.cuda.synchronize()
+            once = timed(call, 1)
+            counts[name] = max(1, int(ms_each / once))
+            times[name] = []
+        except RuntimeError as e:
+            print("left out:", name, str(e)[:100])
+            del contenders[name]
+    for _ in range(rounds):
+        for name, call in contenders.items():
+            times[name].append(timed(call, counts[name]))
+    return {name: statistics.median(t) for name, t in times.items()}
+
+
+def sdpa(backend, q, k, v, causal):
+    def call():
+        with sdpa_kernel(backend):
+            return torch.nn.functional.scaled_dot_product_attention(
+                q, k, v, is_causal=causal, enable_gqa=True)
+    return call
+
+
+def heads_first(x):
+    return x.transpose(0, 1)[None]  # [tokens, heads, d] -> [1, heads, tokens, d], a view
+
+
+def row(title, result, unit_of, peer):
+    best = result.get(peer)
+    cells = [f"{name} {unit_of(ms):.0f} ({best / ms:.2f})" if best else f"{name} {unit_of(ms):.0f}"
+             for name, ms in result.items()]
+    print(f"{title:24s}", "  ".join(cells), flush=True)
+
+
+def time_prefill(libraries, d, lengths, rounds, ms_each, star, heads=32, kv_heads=8):
+    for n in lengths:
+        q, k, v = random(n, heads, d), random(n, kv_heads, d), random(n, kv_heads, d)
+        out, lse = poisoned(n, heads, d, dtype=torch.bfloat16), poisoned(n, heads)
+        flops = 4 * n * n * heads * d / 2
+        hq, hk, hv = heads_first(q), heads_first(k), heads_first(v)
+        contenders = {"cudnn": sdpa(SDPBackend.CUDNN_ATTENTION, hq, hk, hv, True)}
+        for lib in libraries:
+            inp, to = make_input(q, [(k, v)], True), Output(out.data_ptr(), lse.data_ptr())
+            contenders[lib.name] = lambda lib=lib, inp=inp, to=to: lib.prefill(inp, to)
+        row(f"causal d{d} {n // 1024}K", compare(contenders, ms_each, rounds),
+            lambda ms: flops / ms / 1e9, "cudnn")
+    for n in star:
+        q = random(n, heads, d)
+        kv = [(random(n, kv_heads, d), random(n, kv_heads, d)) for _ in range(2)]
+        out, lse = poisoned(n, heads, d, dtype=torch.bfloat16), poisoned(n, heads)
+        flops = 4 * n * n * heads * d * 1.5
+        hq = heads_first(q)
+        first = [heads_first(x) for x in kv[0]]
+        own = [heads_first(x) for x in kv[1]]
+
+        def two_calls():
+            with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
+                a = torch.ops.aten._scaled_dot_product_cudnn_attention(hq, *first, None, True, 0.0, False)
+                b = torch.ops.aten._scaled_dot_product_cudnn_attention(hq, *own, None, True, 0.0, True)
+            la, lb = a[1].float(), b[1].float()
+            if la.dim() == 3:
+                la, lb = la[..., None], lb[..., None]
+            wa = torch.sigmoid(la - lb)
+            return a[0] * wa + b[0] * (1 - wa)
+
+        def expanded(call):
+            return call
+        contenders = {"cudnn x2": two_calls}
+        for lib in libraries:
+            inp, to = make_input(q, kv, True), Output(out.data_ptr(), lse.data_ptr())
+            contenders[lib.name] = lambda lib=lib, inp=inp, to=to: lib.prefill(inp, to)
+        row(f"anchor + own d{d} {n // 1024}K", compare(contenders, ms_each, rounds),
+            lambda ms: flops / ms / 1e9, "cudnn x2")
+
+
+def time_partial(libraries, d, lengths, row_counts, rounds, heads=32, kv_heads=8):
+    for n in lengths:
+        sets = max(2, (256 << 20) // (n * kv_heads * d * 4) + 1)  # rotate past the cache
+        kvs = [(random(n, kv_heads, d), random(n, kv_heads, d)) for _ in range(sets)]
+        n_bytes = n * kv_heads * d * 4
+        for rows in row_counts:
+            q = random(rows, heads, d)
+            contenders = {}
+            group = heads // kv_heads
+            # Peers: the rows of a group packed as query rows, no mask.
+            packed = q.view(rows, kv_heads, group, d).permute(1, 0, 2, 3).reshape(1, kv_heads, rows * group, d)
+
+            def rotating(make):
+                calls = [make(*kv) for kv in kvs]
+
+                def call():
+                    for c in calls:
+                        c()
+                return call
+            for name, backend in (("flash", SDPBackend.FLASH_ATTENTION), ("cudnn", SDPBackend.CUDNN_ATTENTION)):
+                contenders[name] = rotating(
+                    lambda k, v: sdpa(backend, packed, heads_first(k), heads_first(v), False))
+            keep = []
+            for lib in libraries:
+                tensors, partial = make_partial(rows, heads, d)
+                keep.append(tensors)
+
+                def make(k, v, lib=lib, partial=partial):
+                    inp = make_input(q, [(k, v)], False)
+                    work = lib.workspace(inp)
+                    return lambda: lib.partial(inp, partial, work)
+                contenders[lib.name] = rotating(make)
+            # Graph replays: launch gaps are the host's, not the kernel's.
+            graphs = {}
+            for name, call in contenders.items():
+                try:
+                    call()
+                    torch.cuda.synchronize()
+                    graph = torch.cuda.CUDAGraph()
+                    with torch.cuda.graph(graph):
+                        call()
+                    graphs[name] = graph.replay
+                except RuntimeError as e:
+                    print("left out:", name, str(e)[:200])
+            result = compare(graphs, 20, rounds)
+            cells = [f"{name} {sets * n_bytes / ms / 1e9:.2f}" for name, ms in result.items()]
+            print(f"partial d{d} {n // 1024}K keys {rows} rows, TB/s:", "  ".join(cells), flush=True)
+
+
+def ceilings():
+    a = torch.randn(8192, 8192, device="cuda").bfloat16()
+    b = torch.randn(8192, 8192, device="cuda").bfloat16()
+    x = torch.randn(1 << 30, device="cuda")
+    y = torch.empty_like(x)
+    result = compare({"gemm": lambda: a @ b, "copy": lambda: y.copy_(x)}, 100, 3)
+    print(f"ceilings: bf16 gemm {2 * 8192**3 / result['gemm'] / 1e9:.0f} TFLOP/s, "
+          f"copy {8 * 2**30 / result['copy'] / 1e9:.2f} TB/s read + written", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=["check", "time", "partial", "ceilings"])
+    parser.add_argument("libraries", nargs="*")
+    parser.add_argument("--d", type=int, default=128)
+    parser.add_argument("--lengths", default="8,16,32,64,128", help="in 1024 tokens")
+    parser.add_argument("--star", default="32", help="rows = anchor = own, in 1024 tokens")
+    parser.add_argument("--rows", default="1,8,32,64")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--ms", type=float, default=50, help="per contender and round")
+    args = parser.parse_args()
+    torch.manual_seed(time.time_ns() % 2**31)
+    sizes = lambda text: [int(x) * 1024 for x in text.split(",") if x]
+    libraries = [Kernels(path) for path in args.libraries]
+    if args.action == "check":
+        sys.exit(1 if sum(check(lib) for lib in libraries) else 0)
+    if args.action == "ceilings":
+        return ceilings()
+    if args.action == "time":
+        time_prefill(libraries, args.d, sizes(args.lengths), args.rounds, args.ms, sizes(args.star))
+    if args.action == "partial":
+        time_partial(libraries, args.d, sizes(args.lengths),
+                     [int(x) for x in args.rows.split(",")], args.rounds)
+
+
+if __name__ == "__main__":
+    main()
