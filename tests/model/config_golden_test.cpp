@@ -164,8 +164,9 @@ TEST(Defaults, AreThoseOfTransformers) {
     EXPECT_EQ(c.rms_norm_eps, found["rms_norm_eps"]);
     EXPECT_EQ(c.tied_embeddings, found["tie_word_embeddings"]);
     EXPECT_EQ(c.bos_token, found["bos_token_id"].is_null() ? Json(-1) : found["bos_token_id"]);
-    EXPECT_EQ(Json(c.eos_tokens),
-              found["eos_token_id"].is_null() ? Json::array() : Json{found["eos_token_id"]});
+    EXPECT_EQ(Json(c.eos_tokens), found["eos_token_id"].is_null()
+                                      ? Json::array()
+                                      : Json::array({found["eos_token_id"]}));
     EXPECT_EQ(c.rope.theta, golden["rope_theta"]);
 
     const Json& shapes = golden["shapes"];
