@@ -24,9 +24,10 @@ enum class Exit : int {
 };
 
 // One message for the user: what, where (file, key, line or offset), expected, got, what to do.
+// Behind 2,000 bytes it is cut: names in files may take megabytes.
 class Error : public std::runtime_error {
  public:
-  Error(Exit exit, const std::string& message) : std::runtime_error(message), exit_(exit) {}
+  Error(Exit exit, const std::string& message);
   Exit exit() const noexcept { return exit_; }
 
   // The same error seen from further out: "<where>: <message>".

@@ -15,8 +15,9 @@
 namespace starattn {
 namespace {
 
+// O_NONBLOCK: opening a pipe would wait for a writer.
 FileDescriptor open_to_read(const std::string& path) {
-  FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  FileDescriptor file(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
   if (!file.valid()) fail(Exit::no_input, "cannot open {}: {}", path, std::strerror(errno));
   struct stat info {};
   if (::fstat(file.get(), &info) != 0)

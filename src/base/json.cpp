@@ -39,7 +39,7 @@ class CheckedBuilder : public nlohmann::json_sax<Json> {
 
   bool key(string_t& name) override {
     if (!keys_.back().insert(name).second) {
-      fail(Exit::bad_data, "{}: key '{}' appears twice in one object", where_, name);
+      fail(Exit::bad_data, "{}: key '{}' appears twice in one object", where_, name.substr(0, 80));
     }
     auto& members = open_.back()->get_ref<Json::object_t&>();
     members.emplace_back(std::move(name), nullptr);

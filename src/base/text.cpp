@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/text.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include "base/error.h"
@@ -8,26 +9,27 @@
 namespace starattn {
 
 std::int64_t parse_tokens(std::string_view text, std::string_view option) {
-  std::int64_t unit = 1;
+  std::uint64_t unit = 1;
   std::string_view digits = text;
   if (!digits.empty()) {
     const char last = digits.back();
-    if (last == 'k' || last == 'K') unit = std::int64_t{1} << 10;
-    if (last == 'm' || last == 'M') unit = std::int64_t{1} << 20;
+    if (last == 'k' || last == 'K') unit = 1U << 10;
+    if (last == 'm' || last == 'M') unit = 1U << 20;
     if (unit != 1) digits.remove_suffix(1);
   }
-  std::int64_t value = 0;
+  std::uint64_t value = 0;
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-  if (digits.empty() || error != std::errc() || end != digits.data() + digits.size() || value < 0 ||
-      value > (std::int64_t{1} << 40) / unit) {
+  if (digits.empty() || error != std::errc() || end != digits.data() + digits.size() ||
+      value > (std::uint64_t{1} << 40) / unit) {
     fail(Exit::usage, "{}: expected a number of tokens such as 4096, 32k or 1m, got '{}'", option,
          text);
   }
-  return value * unit;
+  return static_cast<std::int64_t>(value * unit);
 }
 
 std::string with_commas(std::int64_t number) {
-  const std::string digits = std::to_string(number < 0 ? -number : number);
+  const auto bits = static_cast<std::uint64_t>(number);
+  const std::string digits = std::to_string(number < 0 ? 0 - bits : bits);
   std::string text = number < 0 ? "-" : "";
   for (std::size_t i = 0; i < digits.size(); ++i) {
     if (i > 0 && (digits.size() - i) % 3 == 0) text += ',';
@@ -40,7 +42,7 @@ std::string human_bytes(std::uint64_t bytes) {
   static constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
   double value = static_cast<double>(bytes);
   int unit = 0;
-  while (value >= 1024 && unit < 5) {
+  while (value >= (unit == 0 ? 1024 : 1023.995) && unit < 5) {  // what would print as 1024.00
     value /= 1024;
     ++unit;
   }
@@ -48,9 +50,10 @@ std::string human_bytes(std::uint64_t bytes) {
 }
 
 std::string human_seconds(double seconds) {
-  if (seconds < 1) return fmt::format("{:.0f} ms", seconds * 1e3);
-  if (seconds < 100) return fmt::format("{:.1f} s", seconds);
-  const auto whole = static_cast<std::int64_t>(seconds + 0.5);
+  // The bounds are where rounding would print 1000 ms and 100.0 s.
+  if (seconds < 0.9995) return fmt::format("{:.0f} ms", seconds * 1e3);
+  if (seconds < 99.95) return fmt::format("{:.1f} s", seconds);
+  const auto whole = static_cast<std::int64_t>(std::min(seconds, 1e15) + 0.5);
   if (whole < 3600) return fmt::format("{} min {:02} s", whole / 60, whole % 60);
   return fmt::format("{} h {:02} min", whole / 3600, whole / 60 % 60);
 }

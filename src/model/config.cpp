@@ -160,7 +160,12 @@ void refuse_sliding_window(const JsonObject& json, const ModelConfig& config) {
                                                  : "");
   }
   if (!json.has("layer_types")) return;
-  for (const Json& type : json.get("layer_types")) {
+  const Json& types = json.get("layer_types");
+  if (!types.is_array()) {
+    fail(Exit::bad_data, "{}: key 'layer_types': expected a list, got {}", json.where(),
+         types.type_name());
+  }
+  for (const Json& type : types) {
     if (type != "full_attention") {
       fail(Exit::bad_data, "{}: key 'layer_types': {} is not supported: expected full_attention",
            json.where(), to_line(type));

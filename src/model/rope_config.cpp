@@ -15,7 +15,7 @@ constexpr double kMaxFactor = 1e6;
 // rope_scaling, else rope_parameters, else nothing; null and {} say nothing.
 const char* key_of_scaling(const JsonObject& config) {
   for (const char* key : {"rope_scaling", "rope_parameters"}) {
-    if (config.has(key) && !config.get(key).empty()) return key;
+    if (config.has(key) && config.get(key) != Json::object()) return key;
   }
   return nullptr;
 }

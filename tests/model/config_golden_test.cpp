@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+// config.json as transformers reads it, and what it means to transformers where it says nothing
+// (tests/golden/models, made by scripts/make_model_goldens.py).
+#include "small_config.h"
+
+namespace starattn {
+namespace {
+
+TEST(GoldenConfigs, AreReadAsTheyWereMade) {
+  struct Expected {
+    const char* folder;
+    Family family;
+    Dtype dtype;
+    std::int64_t hidden_size, n_kv_heads, head_dim;
+    bool tied, qkv_bias, o_bias, mlp_bias, qk_norm;
+    RopeKind rope;
+    double theta, factor;
+    std::vector<Token> eos;
+  };
+  const Expected all[] = {{"llama31",
+                           Family::llama,
+                           Dtype::bf16,
+                           48,
+                           2,
+                           16,
+                           true,
+                           false,
+                           false,
+                           false,
+                           false,
+                           RopeKind::llama3,
+                           5e5,
+                           8,
+                           {2}},
+                          {"llama2_linear",
+                           Family::llama,
+                           Dtype::f32,
+                           64,
+                           4,
+                           16,
+                           false,
+                           false,
+                           false,
+                           false,
+                           false,
+                           RopeKind::linear,
+                           1e4,
+                           4,
+                           {2}},
+                          {"llama_yarn_bias",
+                           Family::llama,
+                           Dtype::f32,
+                           48,
+                           2,
+                           32,
+                           false,
+                           true,
+                           true,
+                           true,
+                           false,
+                           RopeKind::yarn,
+                           1e4,
+                           8,
+                           {2}},
+                          {"qwen2",
+                           Family::qwen2,
+                           Dtype::f32,
+                           64,
+                           2,
+                           16,
+                           false,
+                           true,
+                           false,
+                           false,
+                           false,
+                           RopeKind::standard,
+                           1e6,
+                           1,
+                           {}},
+                          {"qwen3",
+                           Family::qwen3,
+                           Dtype::f16,
+                           48,
+                           2,
+                           32,
+                           true,
+                           false,
+                           false,
+                           false,
+                           true,
+                           RopeKind::standard,
+                           1e4,
+                           1,
+                           {}},
+                          {"mistral",
+                           Family::mistral,
+                           Dtype::f32,
+                           48,
+                           2,
+                           16,
+                           false,
+                           false,
+                           false,
+                           false,
+                           false,
+                           RopeKind::standard,
+                           1e4,
+                           1,
+                           {2}}};
+  for (const Expected& e : all) {
+    SCOPED_TRACE(e.folder);
+    const ModelConfig c = read_model_config(kGoldenModels + e.folder);
+    EXPECT_EQ(c.family, e.family);
+    EXPECT_EQ(c.dtype, e.dtype);
+    EXPECT_EQ(c.vocab_size, 160);
+    EXPECT_EQ(c.intermediate_size, 96);
+    EXPECT_EQ(c.n_layers, 3);
+    EXPECT_EQ(c.n_heads, 4);
+    EXPECT_EQ(c.max_positions, 4096);
+    EXPECT_EQ(c.hidden_size, e.hidden_size);
+    EXPECT_EQ(c.n_kv_heads, e.n_kv_heads);
+    EXPECT_EQ(c.head_dim, e.head_dim);
+    EXPECT_EQ(c.rms_norm_eps, e.rope == RopeKind::linear ? 1e-5 : 1e-6);
+    EXPECT_EQ(c.tied_embeddings, e.tied);
+    EXPECT_EQ(c.qkv_bias, e.qkv_bias);
+    EXPECT_EQ(c.o_bias, e.o_bias);
+    EXPECT_EQ(c.mlp_bias, e.mlp_bias);
+    EXPECT_EQ(c.qk_norm, e.qk_norm);
+    EXPECT_EQ(c.rope.kind, e.rope);
+    EXPECT_EQ(c.rope.theta, e.theta);
+    EXPECT_EQ(c.rope.factor, e.factor);
+    EXPECT_EQ(c.eos_tokens, e.eos);
+    EXPECT_EQ(c.bos_token, e.eos.empty() ? -1 : 1);
+  }
+}
+
+// The number of values in transformers' parameters, by whose names end so.
+std::int64_t n_values(const Json& shapes, const std::string& ending, std::int64_t n_layers) {
+  std::int64_t sum = 0;
+  for (const auto& [name, shape] : shapes.items()) {
+    std::int64_t n = name.find(".layers.") == std::string::npos ? 1 : n_layers;
+    for (const Json& size : shape) n *= size.get<std::int64_t>();
+    if (name.ends_with(ending)) sum += n;
+  }
+  return sum;
+}
+
+TEST(Defaults, AreThoseOfTransformers) {
+  const Json families = read_json_file(kGoldenModels + "defaults.json")["families"];
+  ASSERT_EQ(families.size(), 4U);
+  for (const auto& [name, golden] : families.items()) {
+    SCOPED_TRACE(name);
+    Json config = golden["config"];
+    const Json& found = golden["found"];
+    if (!found["sliding_window"].is_null()) {  // the default is a window, which we lack
+      expect_refused([&] { read_config(config); }, Exit::bad_data,
+                     {"config.json", "sliding_window"});
+      config["sliding_window"] = nullptr;
+    }
+    const ModelConfig c = read_config(config);
+    EXPECT_EQ(c.n_kv_heads, found["num_key_value_heads"]);
+    EXPECT_EQ(c.head_dim, found["head_dim"].is_null() ? Json(4096 / 32) : found["head_dim"]);
+    EXPECT_EQ(c.max_positions, found["max_position_embeddings"]);
+    EXPECT_EQ(c.rms_norm_eps, found["rms_norm_eps"]);
+    EXPECT_EQ(c.tied_embeddings, found["tie_word_embeddings"]);
+    EXPECT_EQ(c.bos_token, found["bos_token_id"].is_null() ? Json(-1) : found["bos_token_id"]);
+    EXPECT_EQ(Json(c.eos_tokens), found["eos_token_id"].is_null()
+                                      ? Json::array()
+                                      : Json::array({found["eos_token_id"]}));
+    EXPECT_EQ(c.rope.theta, golden["rope_theta"]);
+
+    const Json& shapes = golden["shapes"];
+    EXPECT_EQ(n_parameters(c), n_values(shapes, "", c.n_layers));
+    EXPECT_EQ(c.qkv_bias, n_values(shapes, "q_proj.bias", 1) > 0);
+    EXPECT_EQ(c.qk_norm, n_values(shapes, "q_norm.weight", 1) > 0);
+    EXPECT_EQ(c.q_width() * c.hidden_size, n_values(shapes, "q_proj.weight", 1));
+    EXPECT_EQ(c.kv_width() * c.hidden_size, n_values(shapes, "k_proj.weight", 1));
+  }
+}
+
+}  // namespace
+}  // namespace starattn

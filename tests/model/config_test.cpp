@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// The spellings of config.json that mean the same.
+#include "model/config.h"
+
+#include "small_config.h"
+
+namespace starattn {
+namespace {
+
+using Tokens = std::vector<Token>;
+
+const Json kLinear = {{"type", "linear"}, {"factor", 4.0}};
+
+TEST(Spellings, OfRopeMeanTheSame) {
+  const Json spellings[] = {
+      {{"rope_theta", 5e5}, {"rope_scaling", kLinear}},
+      {{"rope_theta", 500000}, {"rope_scaling", {{"rope_type", "linear"}, {"factor", 4}}}},
+      {{"rope_parameters", {{"rope_theta", 5e5}, {"rope_type", "linear"}, {"factor", 4.0}}}},
+      {{"rope_theta", 5e5}, {"rope_parameters", kLinear}, {"rope_scaling", nullptr}},
+      {{"rope_theta", 5e5}, {"rope_parameters", kLinear}, {"rope_scaling", Json::object()}}};
+  for (const Json& spelling : spellings) {
+    const RopeConfig rope = read_config(small_config(spelling)).rope;
+    EXPECT_EQ(rope.kind, RopeKind::linear) << spelling;
+    EXPECT_EQ(rope.theta, 5e5) << spelling;
+    EXPECT_EQ(rope.factor, 4) << spelling;
+  }
+  const RopeConfig plain = read_config(small_config({{"rope_scaling", nullptr}})).rope;
+  EXPECT_EQ(plain.kind, RopeKind::standard);
+  EXPECT_EQ(plain.theta, 1e4);
+}
+
+TEST(Spellings, OfDtypeMeanTheSame) {
+  for (const char* key : {"dtype", "torch_dtype"}) {
+    EXPECT_EQ(read_config(small_config({{key, "float16"}})).dtype, Dtype::f16);
+    EXPECT_EQ(read_config(small_config({{key, "float32"}})).dtype, Dtype::f32);
+  }
+  EXPECT_EQ(read_config(small_config()).dtype, Dtype::bf16);
+}
+
+TEST(Spellings, OfTheFamilyMeanTheSame) {
+  for (const char* key : {"architectures", "model_type"}) {
+    Json config = small_config();
+    config.erase(key);
+    EXPECT_EQ(read_config(config).architecture, "LlamaForCausalLM") << key;
+  }
+}
+
+TEST(Spellings, OfTheEndAreATokenAListOrNothing) {
+  const std::pair<Json, Tokens> cases[] = {
+      {7, {7}}, {{7, 9, 7}, {7, 9}}, {Json::array(), {}}, {nullptr, {}}, {0, {0}}};
+  for (const auto& [value, expected] : cases)
+    EXPECT_EQ(read_config(small_config({{"eos_token_id", value}})).eos_tokens, expected) << value;
+
+  const TemporaryFolder folder;
+  folder.write("config.json", to_line(small_config({{"eos_token_id", 7}})));
+  folder.write("generation_config.json", R"({"eos_token_id": [9, 7, 8]})");
+  EXPECT_EQ(read_model_config(folder.path()).eos_tokens, (Tokens{7, 9, 8}));
+}
+
+TEST(Windows, ThatNothingReachesAreNotInUse) {
+  const auto with = [](const char* type, const char* architecture, Json changes) {
+    changes["model_type"] = type;
+    changes["architectures"] = {architecture};
+    return small_config(changes);
+  };
+  EXPECT_NO_THROW(read_config(with("mistral", "MistralForCausalLM", {{"sliding_window", 4096}})));
+  EXPECT_NO_THROW(read_config(with("llama", "LlamaForCausalLM", {{"sliding_window", 16}})));
+  EXPECT_NO_THROW(read_config(with("qwen2", "Qwen2ForCausalLM", {{"sliding_window", 16}})));
+  for (const Json& config :
+       {with("mistral", "MistralForCausalLM", {{"sliding_window", 4095}}),
+        with("qwen2", "Qwen2ForCausalLM", {{"sliding_window", 16}, {"use_sliding_window", true}})})
+    expect_refused([&] { read_config(config); }, Exit::bad_data, {"config.json", "sliding_window"});
+}
+
+TEST(Describe, IsALineForPeople) {
+  EXPECT_EQ(describe(read_config(small_config({{"rope_scaling", kLinear}}))),
+            "Llama, 0.1M parameters, 2 layers, hidden 64, 4 heads / 2 KV heads, head dim 16, "
+            "vocabulary 100, RoPE 10000 (linear x4), 4,096 positions");
+  EXPECT_EQ(read_config(small_config()).kv_bytes_per_token(Dtype::bf16), 2 * 2 * 32 * 2U);
+}
+
+}  // namespace
+}  // namespace starattn
