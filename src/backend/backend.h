@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -104,15 +105,24 @@ class Backend {
   virtual std::int64_t chunk_rows() const { return 512; }
   virtual Dtype kv_dtype() const = 0;
 
+  // Memory of the device; 0 where that is the node's own.
+  virtual std::uint64_t memory_bytes() const { return 0; }
+  bool is_host_memory() const { return memory_bytes() == 0; }  // MPI may read and write it
+
   // Throws Error(unfit): asked for, free, what would fit.
   virtual Buffer allocate(std::size_t n_bytes) = 0;
+  // Host memory that moves to and from the device fast (pinned).
+  virtual Buffer allocate_host(std::size_t n_bytes) { return allocate(n_bytes); }
+  // The weight will be used: a device with memory of its own fetches it now.
+  virtual void load(const WeightView&) {}
   virtual void upload(std::span<const std::byte> host, std::byte* device) = 0;
   virtual void download(const std::byte* device, std::span<std::byte> host) = 0;
   // x as fp32 on the host. [n_rows, width]
   virtual void download_rows(Rows x, std::span<float> host) {
     download(x.data, std::as_writable_bytes(host));  // right where activations are fp32
   }
-  virtual void synchronize() = 0;  // all earlier operations have finished
+  // Returns when all earlier operations have finished; calls poll now and then meanwhile.
+  virtual void synchronize(const std::function<void()>& poll = {}) = 0;
 
   // --- the decoder layer, in the order of use -------------------------------------------------
   // x[i] = table[tokens[i]]; table [vocab, hidden]. Tokens are checked by the caller.
@@ -123,10 +133,17 @@ class Backend {
   // y = x W^T + bias; W [n_out, n_in], bias [1, n_out] or absent.
   virtual void linear(Rows x, const WeightView& w, const WeightView& bias, Rows y,
                       Product product) = 0;
+  // x += a W^T + bias; scratch: rows like x, free to use.
+  virtual void add_linear(Rows x, Rows a, const WeightView& w, const WeightView& bias,
+                          Product product, Rows scratch) {
+    linear(a, w, bias, scratch, product);
+    add(x, scratch);
+  }
+  // fp32 x W^T on the host, thin: the logits. [n_rows, n_out]
+  virtual void linear_to_host(Rows x, const WeightView& w, std::span<float> host) = 0;
   // Rotates pairs (i, i + head_dim/2) of every head (Hugging Face's half-split order), in place.
-  // x [n_rows, n_heads * head_dim]; cos, sin on the host: [n_rows, head_dim / 2] fp32.
-  virtual void rope(Rows x, std::int64_t head_dim, std::span<const float> cos,
-                    std::span<const float> sin) = 0;
+  // x [n_rows, n_heads * head_dim]; cos, sin on the device: [n_rows, head_dim / 2] fp32.
+  virtual void rope(Rows x, std::int64_t head_dim, const float* cos, const float* sin) = 0;
   // Rows of k or v into the KV cache at `destination`, converted to the KV dtype.
   virtual void store_kv(Rows x, std::byte* destination) = 0;
   // partial <- partial merged with attention of q over the segments, in the order given; a row's
@@ -134,12 +151,24 @@ class Backend {
   // q [n_rows, n_heads * head_dim]; heads are grouped: kv head = head / (n_heads / n_kv_heads).
   virtual void attend(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
                       Product product, Partial partial) = 0;
+  // out = finished attention of q over the segments; scratch: a partial of q's rows, free to use.
+  virtual void attend_all(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
+                          Product product, Partial scratch, Rows out) {
+    clear(scratch, shape);
+    attend(q, segments, shape, product, scratch);
+    finish(scratch, shape, out);
+  }
   virtual void clear(Partial partial, const AttentionShape& shape) = 0;  // to the empty partial
   virtual void merge(Partial into, Partial from, const AttentionShape& shape) = 0;  // into (+) from
   virtual void finish(Partial partial, const AttentionShape& shape, Rows out) = 0;  // o / l
   virtual void add(Rows x, Rows y) = 0;                                             // x += y
   virtual void swiglu(Rows gate, Rows up, Rows y) = 0;  // y = silu(gate) * up
 };
+
+// CUDA devices that this process can use; 0 in a build without CUDA.
+int n_cuda_devices();
+// Throws Error(unfit) where there is no such device.
+std::unique_ptr<Backend> make_cuda_backend(int device);
 
 // n_threads: worker threads of this rank, the calling one included.
 std::unique_ptr<Backend> make_cpu_backend(int n_threads);

@@ -280,13 +280,13 @@ class GroupRun {
         memory_need(session_.config, plan, options_.anchor_mode(), session_.weights.total_bytes(),
                     session_.backend->kv_dtype(), session_.backend->activation_dtype(),
                     session_.backend->chunk_rows());
-    const std::uint64_t available = memory_of_node();
+    const bool on_host = session_.backend->is_host_memory();
+    const std::uint64_t available = on_host ? memory_of_node() : session_.backend->memory_bytes();
     if (need.total() > available) {
-      fail(
-          Exit::unfit,
-          "the document does not fit: a rank needs {}, this node has {}. Use more ranks, a smaller "
-          "--block-size, or a smaller document",
-          need.arithmetic(), human_bytes(available));
+      fail(Exit::unfit,
+           "the document does not fit: a rank needs {}, this {} has {}. Use more ranks, a smaller "
+           "--block-size, or a smaller document",
+           need.arithmetic(), on_host ? "node" : "GPU", human_bytes(available));
     }
   }
 

@@ -43,7 +43,7 @@ double bcast_seconds(const Communicator& world, std::size_t n_bytes) {
 
 Exit diagnose(const Options& options) {
   const Ranks ranks = arrange_ranks(options);
-  const auto backend = make_cpu_backend(ranks.n_threads);
+  const auto backend = make_backend(options, ranks);
   print(ranks, "starattn", STARATTN_VERSION);
   print(ranks, "MPI", fmt::format("{}, {} rank(s)", mpi_library_version(), ranks.world.size()));
 
@@ -75,7 +75,8 @@ Exit diagnose(const Options& options) {
         ranks, "note",
         "one rank inside a Slurm job: start several with 'srun --mpi=pmix -n N' or 'mpirun -n N'");
   }
-  print(ranks, "device", "cpu (this build has no CUDA backend)");
+  print(ranks, "device",
+        fmt::format("{}; {} CUDA device(s) visible", backend->describe(), n_cuda_devices()));
   print(ranks, "verdict", "fit");
   return Exit::ok;
 }

@@ -26,16 +26,16 @@ Dtype compute_dtype(const Options& options, const Backend& backend) {
   return backend.activation_dtype();
 }
 
-std::unique_ptr<Backend> make_backend(const Options& options, int n_threads) {
-  if (options.device == "cuda") {
-    fail(Exit::unfit, "--device cuda: this build has no CUDA backend; use --device cpu");
-  }
-  auto backend = make_cpu_backend(n_threads);
+}  // namespace
+
+std::unique_ptr<Backend> make_backend(const Options& options, const Ranks& ranks) {
+  const int n_devices = options.device == "cpu" ? 0 : n_cuda_devices();
+  const bool on_gpu = options.device == "cuda" || n_devices > 0;
+  auto backend = on_gpu ? make_cuda_backend(ranks.node_rank % std::max(1, n_devices))
+                        : make_cpu_backend(ranks.n_threads);
   compute_dtype(options, *backend);
   return backend;
 }
-
-}  // namespace
 
 int n_usable_cores() {
   cpu_set_t cores;
@@ -84,7 +84,7 @@ Ranks arrange_ranks(const Options& options) {
         n_threads, cores, n_threads);
   }
   const int n_groups = (world.size() + group_size - 1) / group_size;
-  return {std::move(world), std::move(group), group_index, n_groups, n_threads};
+  return {std::move(world), std::move(group), group_index, n_groups, node.rank(), n_threads};
 }
 
 std::unique_ptr<Session> open_session(const Options& options, const Ranks& ranks) {
@@ -98,7 +98,7 @@ std::unique_ptr<Session> open_session(const Options& options, const Ranks& ranks
     session->eos_tokens = session->config.eos_tokens;
     for (const Token token : stop_tokens(session->chat, *session->tokenizer))
       session->eos_tokens.push_back(token);
-    session->backend = make_backend(options, ranks.n_threads);
+    session->backend = make_backend(options, ranks);
     const std::int64_t max_rows = std::max(session->backend->chunk_rows(), Answerer::kMaxRows);
     session->decoder =
         std::make_unique<Decoder>(session->config, session->weights, *session->backend, max_rows);

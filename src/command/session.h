@@ -23,6 +23,7 @@ struct Ranks {
   Communicator group;
   int group_index = 0;
   int n_groups = 1;
+  int node_rank = 0;  // among the ranks of this node
   int n_threads = 1;  // of this rank
 
   bool is_first() const { return world.rank() == 0; }
@@ -31,6 +32,10 @@ struct Ranks {
 // Collective. Throws AgreedError for a launcher that started single ranks, or too many ranks a
 // group.
 Ranks arrange_ranks(const Options& options);
+
+// --device auto takes a GPU where there is one: the only visible one, or the node's ranks in turn.
+// Throws Error(unfit | usage).
+std::unique_ptr<Backend> make_backend(const Options& options, const Ranks& ranks);
 
 struct Session {
   ModelConfig config;

@@ -15,24 +15,33 @@ Decoder::Decoder(const ModelConfig& config, const ModelWeights& weights, Backend
       normed_(backend, max_rows, config.hidden_size),
       output_(backend, max_rows, config.hidden_size),
       gate_(backend, max_rows, config.intermediate_size),
-      up_(backend, max_rows, config.intermediate_size) {}
+      up_(backend, max_rows, config.intermediate_size) {
+  for (const WeightView& weight : weights.all()) backend.load(weight);
+}
 
 RopeTable Decoder::rope_table(std::int64_t first_position, std::int64_t n_rows) const {
   const auto size = static_cast<std::size_t>(n_rows * config_->head_dim / 2);
-  RopeTable table{std::vector<float>(size), std::vector<float>(size)};
-  rope_.table(first_position, n_rows, table.cos, table.sin);
-  return table;
+  std::vector<float> table(2 * size);
+  rope_.table(first_position, n_rows, std::span(table).first(size), std::span(table).last(size));
+  return on_device(table);
 }
 
 RopeTable Decoder::rope_table(std::span<const std::int64_t> positions) const {
   const auto half = static_cast<std::size_t>(config_->head_dim / 2);
-  RopeTable table{std::vector<float>(positions.size() * half),
-                  std::vector<float>(positions.size() * half)};
-  for (std::size_t i = 0; i < positions.size(); ++i) {
-    rope_.table(positions[i], 1, std::span(table.cos).subspan(i * half, half),
-                std::span(table.sin).subspan(i * half, half));
-  }
-  return table;
+  std::vector<float> table(2 * positions.size() * half);
+  const std::span<float> cos = std::span(table).first(positions.size() * half);
+  const std::span<float> sin = std::span(table).last(positions.size() * half);
+  for (std::size_t i = 0; i < positions.size(); ++i)
+    rope_.table(positions[i], 1, cos.subspan(i * half, half), sin.subspan(i * half, half));
+  return on_device(table);
+}
+
+RopeTable Decoder::on_device(const std::vector<float>& table) const {
+  const std::int64_t half = config_->head_dim / 2;
+  RopeTable result{backend_->allocate(table.size() * sizeof(float)),
+                   static_cast<std::int64_t>(table.size()) / 2 / half, half};
+  backend_->upload(std::as_bytes(std::span(table)), result.memory.data());
+  return result;
 }
 
 void Decoder::embed(std::span<const Token> tokens, Rows x) {
@@ -63,9 +72,7 @@ void Decoder::project_qkv(std::int64_t layer, Rows x, const float* cos, const fl
 
 void Decoder::add_attention_output(std::int64_t layer, Rows attended, Rows x, Product product) {
   const LayerWeights& w = weights_->layers[static_cast<std::size_t>(layer)];
-  const Rows output = output_.rows(x.n_rows);
-  backend_->linear(attended, w.o_proj, w.o_bias, output, product);
-  backend_->add(x, output);
+  backend_->add_linear(x, attended, w.o_proj, w.o_bias, product, output_.rows(x.n_rows));
 }
 
 void Decoder::add_feed_forward(std::int64_t layer, Rows x, Product product) {
@@ -73,19 +80,17 @@ void Decoder::add_feed_forward(std::int64_t layer, Rows x, Product product) {
   const Rows normed = normed_.rows(x.n_rows);
   const Rows gate = gate_.rows(x.n_rows);
   const Rows up = up_.rows(x.n_rows);
-  const Rows output = output_.rows(x.n_rows);
   backend_->rms_norm(x, w.post_attention_norm, config_->rms_norm_eps, normed);
   backend_->linear(normed, w.gate_proj, w.gate_bias, gate, product);
   backend_->linear(normed, w.up_proj, w.up_bias, up, product);
   backend_->swiglu(gate, up, gate);
-  backend_->linear(gate, w.down_proj, w.down_bias, output, product);
-  backend_->add(x, output);
+  backend_->add_linear(x, gate, w.down_proj, w.down_bias, product, output_.rows(x.n_rows));
 }
 
-void Decoder::logits(Rows x, Rows logits) {
+void Decoder::logits(Rows x, std::span<float> logits) {
   const Rows normed = normed_.rows(x.n_rows);
   backend_->rms_norm(x, weights_->final_norm, config_->rms_norm_eps, normed);
-  backend_->linear(normed, weights_->lm_head, WeightView{}, logits, Product::thin);
+  backend_->linear_to_host(normed, weights_->lm_head, logits);
 }
 
 void Decoder::normalise_input(const LayerWeights& layer, Rows x, Rows normed) {
@@ -101,8 +106,7 @@ void Decoder::project_key(const LayerWeights& layer, Rows normed, const float* c
 }
 
 void Decoder::rotate(Rows x, const float* cos, const float* sin) {
-  const auto size = static_cast<std::size_t>(x.n_rows * config_->head_dim / 2);
-  backend_->rope(x, config_->head_dim, {cos, size}, {sin, size});
+  backend_->rope(x, config_->head_dim, cos, sin);
 }
 
 void Decoder::normalise_heads(Rows x, const WeightView& weight) {

@@ -14,10 +14,17 @@
 
 namespace starattn {
 
-// cos and sin of some rows' positions, on the host: [n_rows, head_dim / 2] each.
+// cos and sin of some rows' positions, on the device: [n_rows, head_dim / 2] each, fp32.
 struct RopeTable {
-  std::vector<float> cos;
-  std::vector<float> sin;
+  Buffer memory;
+  std::int64_t n_rows = 0;
+  std::int64_t half = 0;  // head_dim / 2
+
+  // From the table's row `first_row` on.
+  const float* cos(std::int64_t first_row = 0) const {
+    return reinterpret_cast<const float*>(memory.data()) + first_row * half;
+  }
+  const float* sin(std::int64_t first_row = 0) const { return cos(n_rows + first_row); }
 };
 
 // Rows with device memory of their own.
@@ -104,10 +111,11 @@ class Decoder {
                    Rows v, Product product);
   void add_attention_output(std::int64_t layer, Rows attended, Rows x, Product product);
   void add_feed_forward(std::int64_t layer, Rows x, Product product);
-  // logits [n_rows, vocab]
-  void logits(Rows x, Rows logits);
+  // fp32 on the host, [n_rows, vocab].
+  void logits(Rows x, std::span<float> logits);
 
  private:
+  RopeTable on_device(const std::vector<float>& table) const;
   void normalise_input(const LayerWeights& layer, Rows x, Rows normed);
   void project_key(const LayerWeights& layer, Rows normed, const float* cos, const float* sin,
                    Rows k, Product product);

@@ -78,6 +78,20 @@ ModelWeights ModelWeights::random(const ModelConfig& config, Dtype dtype, std::u
   return weights;
 }
 
+std::vector<WeightView> ModelWeights::all() const {
+  std::vector<WeightView> all{embedding, final_norm};
+  if (lm_head.data != embedding.data) all.push_back(lm_head);
+  for (const LayerWeights& w : layers) {
+    for (const WeightView& view :
+         {w.input_norm, w.q_proj, w.k_proj, w.v_proj, w.q_bias, w.k_bias, w.v_bias, w.q_norm,
+          w.k_norm, w.o_proj, w.o_bias, w.post_attention_norm, w.gate_proj, w.up_proj, w.down_proj,
+          w.gate_bias, w.up_bias, w.down_bias}) {
+      if (view) all.push_back(view);
+    }
+  }
+  return all;
+}
+
 std::vector<const MappedFile*> ModelWeights::files() const {
   std::vector<const MappedFile*> files;
   if (!files_) return files;

@@ -58,6 +58,8 @@ class ModelWeights {
   WeightView final_norm;  // [1, hidden]
   WeightView lm_head;     // [vocab, hidden]; the embedding where tied
 
+  std::vector<WeightView> all() const;  // that are there; a tied one once
+
   // The mapped files, by name; none for random weights.
   std::vector<const MappedFile*> files() const;
   std::uint64_t total_bytes() const { return total_bytes_; }  // tied tensors counted once

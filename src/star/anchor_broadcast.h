@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The anchor's K and V on their way from block 0's owner to every rank with blocks, layer by layer.
-// All receives are posted before the first layer is computed; whoever computes calls poll() now and
-// then, because MPI moves data only inside its own calls.
+// Receives are posted before the first layer is computed; whoever computes calls poll() now and
+// then, because MPI moves data only inside its own calls. Memory of a device is out of MPI's reach:
+// there a few layers at a time pass through host memory.
 #pragma once
 
 #include <cstdint>
@@ -29,14 +30,21 @@ class AnchorBroadcast {
  private:
   bool is_root() const { return ranks_->rank() == root_; }
   void post(std::int64_t layer, std::byte* k, std::byte* v);
+  std::byte* staged(std::int64_t layer, int part) const;  // 0: k, 1: v
+  void arrive(std::int64_t layer);
+
+  static constexpr std::int64_t kStagedLayers = 3;
 
   const Communicator* ranks_;
   Rank root_;
+  Backend* backend_;
   std::int64_t n_layers_;
   std::int64_t anchor_size_;
   std::size_t part_bytes_;
   KvCache received_;                  // not on the root
   const KvCache* block_0_ = nullptr;  // on the root
+  Buffer staging_;                    // where device memory is not host memory
+  std::int64_t n_arrived_ = 0;        // layers in received_
   std::vector<Requests> layers_;
 };
 

@@ -25,8 +25,9 @@ struct Answerer::Piece {
   std::size_t query = 0;  // in the rank's list of queries
   std::int64_t first_row = 0;
   std::int64_t n_rows = 0;
-  bool is_last =
-      false;  // the query's pending tokens end here: its last row predicts the next token
+  bool is_last = false;  // the query's pending tokens end here: its last row predicts the next
+
+  std::int64_t last_row() const { return first_row + n_rows - 1; }
 };
 
 Answerer::Answerer(Decoder& decoder, const Communicator& group, const DocumentKv& kv,
@@ -46,7 +47,6 @@ Answerer::Answerer(Decoder& decoder, const Communicator& group, const DocumentKv
       v_(*backend_, rows_per_rank_, decoder.config().kv_width()),
       attended_(*backend_, rows_per_rank_, decoder.config().q_width()),
       all_q_(*backend_, std::max<std::int64_t>(kMaxRows, group.size()), decoder.config().q_width()),
-      logits_(*backend_, 1, decoder.config().vocab_size),
       context_partial_(*backend_, rows_per_rank_, shape_) {
   STARATTN_CHECK(decoder.max_rows() >= rows_per_rank_);
   for (Rank rank = 0; rank < group.size(); ++rank) {
@@ -85,10 +85,19 @@ std::vector<QueryResult> Answerer::answer(std::span<const QueryJob> jobs) {
     n_rows_ = group_->allgather(mine);
     if (std::all_of(n_rows_.begin(), n_rows_.end(), [](std::int64_t n) { return n == 0; })) break;
     forward(queries, pieces);
-    for (const Piece& piece : pieces) {
-      if (!piece.is_last) continue;
-      take_next_token(queries[piece.query], logits_of_row(piece.first_row + piece.n_rows - 1),
-                      clock.seconds());
+    for (std::size_t first = 0; first < pieces.size();) {
+      if (!pieces[first].is_last) {
+        ++first;
+        continue;
+      }
+      const std::size_t end = end_of_run(pieces, first);
+      const std::vector<float> logits =
+          logits_of_rows(pieces[first].last_row(), static_cast<std::int64_t>(end - first));
+      for (std::size_t i = first; i < end; ++i) {
+        if (!pieces[i].is_last) continue;
+        take_next_token(queries[pieces[i].query], row_of(logits, i - first), clock.seconds());
+      }
+      first = end;
     }
     options_.poll();
   }
@@ -119,7 +128,7 @@ std::vector<float> Answerer::logits_of(const std::vector<Token>& query_tokens,
     forward(queries, pieces);
     for (std::int64_t row = 0; !pieces.empty() && row < n_rows_[0]; ++row) {
       if (done + row < n_tokens - n_last) continue;
-      const std::vector<float> one = logits_of_row(row);
+      const std::vector<float> one = logits_of_rows(row, 1);
       logits.insert(logits.end(), one.begin(), one.end());
     }
     done += n_rows_[0];
@@ -161,8 +170,7 @@ void Answerer::forward(std::vector<Query>& queries, std::span<const Piece> piece
     decoder_->embed(tokens, x);
   }
   for (std::int64_t layer = 0; layer < decoder_->config().n_layers; ++layer) {
-    if (n > 0)
-      decoder_->project_qkv(layer, x, rope.cos.data(), rope.sin.data(), q, k, v, Product::thin);
+    if (n > 0) decoder_->project_qkv(layer, x, rope.cos(), rope.sin(), q, k, v, Product::thin);
     attend_to_context(layer, q);
     if (n == 0) continue;
     for (const Piece& piece : pieces) {  // the query's own tokens come last
@@ -185,11 +193,23 @@ void Answerer::forward(std::vector<Query>& queries, std::span<const Piece> piece
   }
 }
 
-std::vector<float> Answerer::logits_of_row(std::int64_t row) {
-  decoder_->logits(x_.rows(row, 1), logits_.rows(1));
-  std::vector<float> logits(static_cast<std::size_t>(decoder_->config().vocab_size));
-  backend_->download_rows(logits_.rows(1), logits);
+std::vector<float> Answerer::logits_of_rows(std::int64_t first_row, std::int64_t n_rows) {
+  const obs::Range range("logits");
+  std::vector<float> logits(static_cast<std::size_t>(n_rows * decoder_->config().vocab_size));
+  decoder_->logits(x_.rows(first_row, n_rows), logits);
   return logits;
+}
+
+std::span<const float> Answerer::row_of(const std::vector<float>& logits, std::size_t row) const {
+  const auto vocab = static_cast<std::size_t>(decoder_->config().vocab_size);
+  return std::span(logits).subspan(row * vocab, vocab);
+}
+
+// Pieces [first, end) whose last rows lie side by side, so that one product makes their logits.
+std::size_t Answerer::end_of_run(std::span<const Piece> pieces, std::size_t first) {
+  std::size_t end = first + 1;
+  while (end < pieces.size() && pieces[end].n_rows == 1) ++end;
+  return end;
 }
 
 void Answerer::take_next_token(Query& query, std::span<const float> logits, double seconds) {

@@ -53,8 +53,9 @@ void copy_rows(Backend& backend, Partial rows, const AttentionShape& shape,
 
 void Answerer::attend_to_context(std::int64_t layer, Rows q) {
   const std::int64_t n_all = sum(n_rows_);
-  const Rows all_q = all_q_.rows(n_all);
-  {
+  const bool alone = group_->size() == 1;
+  const Rows all_q = alone ? q : all_q_.rows(n_all);
+  if (!alone) {
     const obs::Range range("share queries");
     share_rows(*group_, *backend_, q, n_rows_, all_q);
   }
@@ -77,7 +78,12 @@ void Answerer::attend_to_context(std::int64_t layer, Rows q) {
         });
   }
   const obs::Range range("gather and merge");
-  if (options_.tree_merge) {
+  if (alone) {
+    merge_to_root<PartialBuffer>(mine, kv_->plan.n_blocks(), [&](auto& a, auto& b) {
+      backend_->merge(a.partial(), b.partial(), shape_);
+    });
+    context_partial_ = std::move(mine.front().second);
+  } else if (options_.tree_merge) {
     merge_along_tree(std::move(mine));
   } else {
     gather_and_merge(std::move(mine));

@@ -125,7 +125,6 @@ void Encoder::encode_rows(std::span<const Token> tokens, std::int64_t first_doc,
                           const std::function<void(std::int64_t layer)>& layer_done) {
   const auto n_rows = static_cast<std::int64_t>(tokens.size());
   const std::int64_t last_layer = decoder_->config().n_layers - 1;
-  const std::int64_t half = decoder_->config().head_dim / 2;
   const RopeTable rope = decoder_->rope_table(first_doc, n_rows);
   const RowBuffer x(*backend_, n_rows, decoder_->config().hidden_size);
   decoder_->embed(tokens, x.rows(n_rows));
@@ -141,8 +140,8 @@ void Encoder::encode_rows(std::span<const Token> tokens, std::int64_t first_doc,
       const Rows q = q_.rows(n);
       const Rows k = k_.rows(n);
       const Rows v = v_.rows(n);
-      const float* cos = rope.cos.data() + first_blk * half;
-      const float* sin = rope.sin.data() + first_blk * half;
+      const float* cos = rope.cos(first_blk);
+      const float* sin = rope.sin(first_blk);
       if (keys_and_values_only) {
         decoder_->project_kv(layer, rows, cos, sin, k, v, Product::chunk);
         store(k, v, out, layer, first_blk);
@@ -150,19 +149,18 @@ void Encoder::encode_rows(std::span<const Token> tokens, std::int64_t first_doc,
         decoder_->project_qkv(layer, rows, cos, sin, q, k, v, Product::chunk);
         store(k, v, out, layer, first_blk);
         const KvSegment segments[] = {before, out.segment(layer, first_blk + n, /*causal=*/true)};
-        const Partial partial = partial_.view(n);
-        backend_->clear(partial, decoder_->attention_shape());
         {
           const obs::Range attention("attention");
-          backend_->attend(q, std::span(segments).subspan(before.n_tokens == 0 ? 1 : 0),
-                           decoder_->attention_shape(), Product::chunk, partial);
+          backend_->attend_all(q, std::span(segments).subspan(before.n_tokens == 0 ? 1 : 0),
+                               decoder_->attention_shape(), Product::chunk, partial_.view(n),
+                               attended_.rows(n));
         }
-        backend_->finish(partial, decoder_->attention_shape(), attended_.rows(n));
         decoder_->add_attention_output(layer, attended_.rows(n), rows, Product::chunk);
         decoder_->add_feed_forward(layer, rows, Product::chunk);
       }
       hooks_.poll();
     }
+    backend_->synchronize(hooks_.poll);
     if (layer_done) layer_done(layer);
   }
 }

@@ -18,6 +18,7 @@ SegmentExchange::SegmentExchange(const Communicator& group, const BlockPlan& pla
                                  std::int64_t kv_width)
     : group_(&group),
       plan_(&plan),
+      backend_(&backend),
       row_bytes_(static_cast<std::size_t>(kv_width) * size_of(backend.kv_dtype())),
       computing_(static_cast<std::size_t>(plan.n_blocks()), true) {
   if (group.size() == 1) return;
@@ -27,6 +28,7 @@ SegmentExchange::SegmentExchange(const Communicator& group, const BlockPlan& pla
     Slot& slot = slots_.emplace_back();
     slot.k = backend.allocate(block_bytes);
     slot.v = backend.allocate(block_bytes);
+    if (!backend.is_host_memory()) slot.staging = backend.allocate_host(2 * block_bytes);
   }
 }
 
@@ -45,9 +47,18 @@ void SegmentExchange::send(BlockId j, std::int64_t layer, const KvCache& cache) 
     const std::int64_t n_tokens = to == group_->rank() ? 0 : n_needed(to, j);
     if (n_tokens == 0) continue;
     const std::size_t n_bytes = static_cast<std::size_t>(n_tokens) * row_bytes_;
-    Requests& requests = sends_.emplace_back();
-    group_->isend({cache.k(layer), n_bytes}, to, kKeyTag, requests);
-    group_->isend({cache.v(layer), n_bytes}, to, kValueTag, requests);
+    Sent& sent = sends_.emplace_back();
+    const std::byte* k = cache.k(layer);
+    const std::byte* v = cache.v(layer);
+    if (!backend_->is_host_memory()) {
+      sent.staging = backend_->allocate_host(2 * n_bytes);
+      backend_->download(k, {sent.staging.data(), n_bytes});
+      backend_->download(v, {sent.staging.data() + n_bytes, n_bytes});
+      k = sent.staging.data();
+      v = k + n_bytes;
+    }
+    group_->isend({k, n_bytes}, to, kKeyTag, sent.requests);
+    group_->isend({v, n_bytes}, to, kValueTag, sent.requests);
     obs::count_bytes("segment exchange", 2 * n_bytes);
   }
 }
@@ -69,8 +80,11 @@ void SegmentExchange::post_next() {
   slot.block = j;
   slot.n_tokens = n_needed(group_->rank(), j);
   const std::size_t n_bytes = static_cast<std::size_t>(slot.n_tokens) * row_bytes_;
-  group_->irecv({slot.k.data(), n_bytes}, plan_->owner(j), kKeyTag, slot.requests);
-  group_->irecv({slot.v.data(), n_bytes}, plan_->owner(j), kValueTag, slot.requests);
+  std::byte* staging = slot.staging.data();
+  group_->irecv({staging ? staging : slot.k.data(), n_bytes}, plan_->owner(j), kKeyTag,
+                slot.requests);
+  group_->irecv({staging ? staging + n_bytes : slot.v.data(), n_bytes}, plan_->owner(j), kValueTag,
+                slot.requests);
   ++n_posted_;
 }
 
@@ -85,17 +99,22 @@ KvSegment SegmentExchange::receive(BlockId j) {
     slot.requests.wait();
   }
   ++n_taken_;
+  if (const std::byte* staging = slot.staging.data()) {
+    const std::size_t n_bytes = static_cast<std::size_t>(slot.n_tokens) * row_bytes_;
+    backend_->upload({staging, n_bytes}, slot.k.data());
+    backend_->upload({staging + n_bytes, n_bytes}, slot.v.data());
+  }
   return {slot.k.data(), slot.v.data(), slot.n_tokens, false};
 }
 
 void SegmentExchange::poll() {
   for (Slot& slot : slots_) slot.requests.test();
-  while (!sends_.empty() && sends_.front().test()) sends_.pop_front();
+  while (!sends_.empty() && sends_.front().requests.test()) sends_.pop_front();
 }
 
 void SegmentExchange::finish() {
   const obs::Range range("wait for segments");
-  for (Requests& requests : sends_) requests.wait();
+  for (Sent& sent : sends_) sent.requests.wait();
   sends_.clear();
 }
 

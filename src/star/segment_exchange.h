@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // One layer's K and V of whole blocks on their way from their owners to the ranks whose blocks
 // reach them (reach > 0; ring attention is reach = all). Each rank takes the blocks in document
-// order, two of them in flight ahead of the one in use, and sends its own straight from its cache.
+// order, two of them in flight ahead of the one in use, and sends its own straight from its cache;
+// where the cache is a device's memory, both pass through host memory.
 #pragma once
 
 #include <cstdint>
@@ -36,23 +37,28 @@ class SegmentExchange {
  private:
   static constexpr std::size_t kInFlight = 3;  // the one in use and two on their way
   struct Slot {
-    Buffer k;
-    Buffer v;
+    Buffer k, v;
+    Buffer staging;  // k, then v, where device memory is not host memory
     Requests requests;
     BlockId block = -1;
     std::int64_t n_tokens = 0;
+  };
+  struct Sent {
+    Requests requests;
+    Buffer staging;  // what is being sent, as above
   };
   void post_next();
 
   const Communicator* group_;
   const BlockPlan* plan_;
+  Backend* backend_;
   std::size_t row_bytes_;
   std::vector<bool> computing_;
   std::vector<Slot> slots_;
   std::vector<BlockId> to_receive_;  // this layer's, in document order
   std::size_t n_posted_ = 0;
   std::size_t n_taken_ = 0;
-  std::deque<Requests> sends_;
+  std::deque<Sent> sends_;
 };
 
 }  // namespace starattn

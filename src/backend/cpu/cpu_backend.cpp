@@ -61,7 +61,7 @@ class CpuBackend : public Backend {
   void download(const std::byte* device, std::span<std::byte> host) override {
     if (!host.empty()) std::memcpy(host.data(), device, host.size());
   }
-  void synchronize() override {}
+  void synchronize(const std::function<void()>&) override {}
 
   void embed(std::span<const Token> tokens, const WeightView& table, Rows x) override {
     for_rows(x.n_rows, [&](std::int64_t row) {
@@ -96,15 +96,18 @@ class CpuBackend : public Backend {
     }
   }
 
-  void rope(Rows x, std::int64_t head_dim, std::span<const float> cos,
-            std::span<const float> sin) override {
+  void linear_to_host(Rows x, const WeightView& w, std::span<float> host) override {
+    STARATTN_CHECK(static_cast<std::int64_t>(host.size()) == x.n_rows * w.n_rows);
+    linear(x, w, {}, {reinterpret_cast<std::byte*>(host.data()), x.n_rows, w.n_rows},
+           Product::thin);
+  }
+
+  void rope(Rows x, std::int64_t head_dim, const float* cos, const float* sin) override {
     const std::int64_t half = head_dim / 2;
-    STARATTN_CHECK(x.width % head_dim == 0 &&
-                   static_cast<std::int64_t>(cos.size()) >= x.n_rows * half &&
-                   sin.size() == cos.size());
+    STARATTN_CHECK(x.width % head_dim == 0);
     for_rows(x.n_rows, [&](std::int64_t row) {
-      const float* c = cos.data() + row * half;
-      const float* s = sin.data() + row * half;
+      const float* c = cos + row * half;
+      const float* s = sin + row * half;
       for (float* head = floats(x) + row * x.width; head < floats(x) + (row + 1) * x.width;
            head += head_dim) {
         for (std::int64_t i = 0; i < half; ++i) {

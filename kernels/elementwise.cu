@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include "cuda_check.h"
+#include "elementwise.h"
+
+namespace starattn::kernels {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kWidth = 8;  // bf16 values of one 16-byte access
+
+struct Values {
+  float x[kWidth];
+};
+
+__device__ __forceinline__ Values unpack(const uint4& bits) {
+  Values v;
+  const auto* pairs = reinterpret_cast<const __nv_bfloat162*>(&bits);
+#pragma unroll
+  for (int i = 0; i < kWidth / 2; ++i) {
+    const float2 pair = __bfloat1622float2(pairs[i]);
+    v.x[2 * i] = pair.x;
+    v.x[2 * i + 1] = pair.y;
+  }
+  return v;
+}
+
+__device__ __forceinline__ uint4 pack(const Values& v) {
+  uint4 bits;
+  auto* pairs = reinterpret_cast<__nv_bfloat162*>(&bits);
+#pragma unroll
+  for (int i = 0; i < kWidth / 2; ++i) pairs[i] = __floats2bfloat162_rn(v.x[2 * i], v.x[2 * i + 1]);
+  return bits;
+}
+
+__device__ __forceinline__ std::int64_t thread_index() {
+  return blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x;
+}
+
+__global__ void embed_kernel(const std::int32_t* tokens, const uint4* table, std::int64_t n,
+                             std::int64_t row_vectors, uint4* out) {
+  const std::int64_t i = thread_index();
+  if (i >= n) return;
+  const std::int64_t row = i / row_vectors;
+  out[i] = table[tokens[row] * row_vectors + i % row_vectors];
+}
+
+// Sum over the block; every thread gets it. Always the same tree of additions.
+__device__ float block_sum(float x, float* shared) {
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffff, x, offset);
+  if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = x;
+  __syncthreads();
+  float sum = 0;
+  for (int warp = 0; warp < static_cast<int>(blockDim.x) / 32; ++warp) sum += shared[warp];
+  return sum;
+}
+
+// One block a row. kHeld vectors stay in registers; wider rows are read a second time.
+template <int kHeld>
+__global__ void rms_norm_kernel(const uint4* x, const uint4* weight, float eps, int row_vectors,
+                                uint4* y) {
+  __shared__ float shared[kThreads / 32];
+  x += blockIdx.x * static_cast<std::int64_t>(row_vectors);
+  y += blockIdx.x * static_cast<std::int64_t>(row_vectors);
+  Values held[kHeld];
+  float squares = 0;
+#pragma unroll
+  for (int j = 0; j < kHeld; ++j) {
+    const int i = threadIdx.x + j * blockDim.x;
+    if (i >= row_vectors) break;
+    held[j] = unpack(x[i]);
+    for (const float value : held[j].x) squares += value * value;
+  }
+  for (int i = threadIdx.x + kHeld * blockDim.x; i < row_vectors; i += blockDim.x)
+    for (const float value : unpack(x[i]).x) squares += value * value;
+  const float mean = block_sum(squares, shared) / static_cast<float>(row_vectors * kWidth);
+  const float factor = rsqrtf(mean + eps);
+  const auto write = [&](int i, Values v) {
+    const Values scale = unpack(weight[i]);
+#pragma unroll
+    for (int c = 0; c < kWidth; ++c) v.x[c] = scale.x[c] * (v.x[c] * factor);
+    y[i] = pack(v);
+  };
+#pragma unroll
+  for (int j = 0; j < kHeld; ++j) {
+    const int i = threadIdx.x + j * blockDim.x;
+    if (i < row_vectors) write(i, held[j]);
+  }
+  for (int i = threadIdx.x + kHeld * blockDim.x; i < row_vectors; i += blockDim.x)
+    write(i, unpack(x[i]));
+}
+
+// Short rows (the heads of q and k norms): a warp a row.
+__global__ void rms_norm_warp_kernel(const uint4* x, const uint4* weight, float eps,
+                                     std::int64_t n_rows, int row_vectors, uint4* y) {
+  const std::int64_t row = thread_index() / 32;
+  const int lane = threadIdx.x % 32;
+  if (row >= n_rows) return;
+  Values v{};
+  float squares = 0;
+  if (lane < row_vectors) v = unpack(x[row * row_vectors + lane]);
+  for (const float value : v.x) squares += value * value;
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2)
+    squares += __shfl_xor_sync(0xffffffff, squares, offset);
+  if (lane >= row_vectors) return;
+  const float factor = rsqrtf(squares / static_cast<float>(row_vectors * kWidth) + eps);
+  const Values scale = unpack(weight[lane]);
+#pragma unroll
+  for (int c = 0; c < kWidth; ++c) v.x[c] = scale.x[c] * (v.x[c] * factor);
+  y[row * row_vectors + lane] = pack(v);
+}
+
+// A thread rotates eight pairs.
+__global__ void rotate_kernel(uint4* x, const float4* cos, const float4* sin, std::int64_t n,
+                              int n_heads, int half_vectors) {
+  const std::int64_t i = thread_index();
+  if (i >= n) return;
+  const int column = static_cast<int>(i % half_vectors);
+  const std::int64_t head = i / half_vectors;  // over all rows
+  const std::int64_t row = head / n_heads;
+  uint4* low = x + head * 2 * half_vectors + column;
+  uint4* high = low + half_vectors;
+  const std::int64_t angle = (row * half_vectors + column) * 2;
+  const float4 c[2] = {cos[angle], cos[angle + 1]};
+  const float4 s[2] = {sin[angle], sin[angle + 1]};
+  const float* cosine = &c[0].x;
+  const float* sine = &s[0].x;
+  const Values a = unpack(*low), b = unpack(*high);
+  Values rotated_a, rotated_b;
+#pragma unroll
+  for (int j = 0; j < kWidth; ++j) {
+    rotated_a.x[j] = a.x[j] * cosine[j] - b.x[j] * sine[j];
+    rotated_b.x[j] = b.x[j] * cosine[j] + a.x[j] * sine[j];
+  }
+  *low = pack(rotated_a);
+  *high = pack(rotated_b);
+}
+
+__global__ void swiglu_kernel(const uint4* gate, const uint4* up, uint4* y, std::int64_t n) {
+  const std::int64_t i = thread_index();
+  if (i >= n) return;
+  const Values g = unpack(gate[i]), u = unpack(up[i]);
+  Values result;
+#pragma unroll
+  for (int c = 0; c < kWidth; ++c) result.x[c] = g.x[c] / (1.f + __expf(-g.x[c])) * u.x[c];
+  y[i] = pack(result);
+}
+
+__global__ void add_kernel(uint4* x, const uint4* y, std::int64_t n) {
+  const std::int64_t i = thread_index();
+  if (i >= n) return;
+  Values a = unpack(x[i]);
+  const Values b = unpack(y[i]);
+#pragma unroll
+  for (int c = 0; c < kWidth; ++c) a.x[c] += b.x[c];
+  x[i] = pack(a);
+}
+
+__global__ void clear_kernel(float* o, float* m, float* l, std::int64_t n_values, int head_dim) {
+  const std::int64_t i = thread_index();
+  if (i < n_values * head_dim) o[i] = 0;
+  if (i >= n_values) return;
+  m[i] = -INFINITY;
+  l[i] = 0;
+}
+
+template <typename T>
+__global__ void to_bf16_kernel(const T* from, std::int64_t n, __nv_bfloat16* to) {
+  const std::int64_t i = thread_index();
+  if (i < n) to[i] = __float2bfloat16_rn(static_cast<float>(from[i]));
+}
+
+__global__ void to_f32_kernel(const __nv_bfloat16* from, std::int64_t n, float* to) {
+  const std::int64_t i = thread_index();
+  if (i < n) to[i] = __bfloat162float(from[i]);
+}
+
+unsigned blocks_for(std::int64_t n) {
+  return static_cast<unsigned>((n + kThreads - 1) / kThreads);
+}
+
+void require(bool condition, const char* kernel, const char* what, std::int64_t got) {
+  if (!condition) {
+    throw BadShape(std::string(kernel) + ": " + what + "; got " + std::to_string(got));
+  }
+}
+
+const uint4* vectors(const void* x) {
+  return static_cast<const uint4*>(x);
+}
+uint4* vectors(void* x) {
+  return static_cast<uint4*>(x);
+}
+
+}  // namespace
+
+void embed_rows(const std::int32_t* tokens, const void* table, std::int64_t n_rows,
+                std::int64_t width, void* out, Stream stream) {
+  require(width % kWidth == 0, "embedding", "the width must be a multiple of 8", width);
+  if (n_rows == 0) return;
+  const std::int64_t n = n_rows * width / kWidth;
+  embed_kernel<<<blocks_for(n), kThreads, 0, stream>>>(tokens, vectors(table), n, width / kWidth,
+                                                       vectors(out));
+  check_launch("embedding");
+}
+
+void rms_norm(const void* x, const void* weight, float eps, std::int64_t n_rows, std::int64_t width,
+              void* y, Stream stream) {
+  require(width > 0 && width % kWidth == 0, "RMS norm", "the width must be a multiple of 8", width);
+  if (n_rows == 0) return;
+  const int row_vectors = static_cast<int>(width / kWidth);
+  if (row_vectors <= 32) {
+    rms_norm_warp_kernel<<<blocks_for(n_rows * 32), kThreads, 0, stream>>>(
+        vectors(x), vectors(weight), eps, n_rows, row_vectors, vectors(y));
+  } else {
+    rms_norm_kernel<2><<<static_cast<unsigned>(n_rows), kThreads, 0, stream>>>(
+        vectors(x), vectors(weight), eps, row_vectors, vectors(y));
+  }
+  check_launch("RMS norm");
+}
+
+void rotate_rows(void* x, const float* cos, const float* sin, std::int64_t n_rows, int n_heads,
+                 int head_dim, Stream stream) {
+  require(head_dim % 16 == 0, "RoPE", "head_dim must be a multiple of 16", head_dim);
+  const int half_vectors = head_dim / 16;
+  const std::int64_t n = n_rows * n_heads * half_vectors;
+  if (n == 0) return;
+  rotate_kernel<<<blocks_for(n), kThreads, 0, stream>>>(
+      vectors(x), reinterpret_cast<const float4*>(cos), reinterpret_cast<const float4*>(sin), n,
+      n_heads, half_vectors);
+  check_launch("RoPE");
+}
+
+void swiglu(const void* gate, const void* up, void* y, std::int64_t n, Stream stream) {
+  require(n % kWidth == 0, "SwiGLU", "the number of values must be a multiple of 8", n);
+  if (n == 0) return;
+  swiglu_kernel<<<blocks_for(n / kWidth), kThreads, 0, stream>>>(vectors(gate), vectors(up),
+                                                                 vectors(y), n / kWidth);
+  check_launch("SwiGLU");
+}
+
+void add_rows(void* x, const void* y, std::int64_t n, Stream stream) {
+  require(n % kWidth == 0, "adding", "the number of values must be a multiple of 8", n);
+  if (n == 0) return;
+  add_kernel<<<blocks_for(n / kWidth), kThreads, 0, stream>>>(vectors(x), vectors(y), n / kWidth);
+  check_launch("adding");
+}
+
+void clear_partial(float* o, float* m, float* l, std::int64_t n_values, int head_dim,
+                   Stream stream) {
+  if (n_values == 0) return;
+  clear_kernel<<<blocks_for(n_values * head_dim), kThreads, 0, stream>>>(o, m, l, n_values,
+                                                                         head_dim);
+  check_launch("clearing a partial");
+}
+
+void to_bf16(const void* from, Float type, std::int64_t n, void* to, Stream stream) {
+  if (n == 0) return;
+  auto* out = static_cast<__nv_bfloat16*>(to);
+  if (type == Float::f16)
+    to_bf16_kernel<<<blocks_for(n), kThreads, 0, stream>>>(static_cast<const __half*>(from), n,
+                                                           out);
+  else if (type == Float::f32)
+    to_bf16_kernel<<<blocks_for(n), kThreads, 0, stream>>>(static_cast<const float*>(from), n, out);
+  else
+    check_cuda(cudaMemcpyAsync(to, from, n * 2, cudaMemcpyDeviceToDevice, stream), "copying bf16");
+  check_launch("conversion to bf16");
+}
+
+void to_f32(const void* from_bf16, std::int64_t n, float* to, Stream stream) {
+  if (n == 0) return;
+  to_f32_kernel<<<blocks_for(n), kThreads, 0, stream>>>(
+      static_cast<const __nv_bfloat16*>(from_bf16), n, to);
+  check_launch("conversion to fp32");
+}
+
+}  // namespace starattn::kernels

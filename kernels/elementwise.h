@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a decoder layer does to its rows between the products and the attention: bandwidth-bound
+// kernels on bf16 rows with fp32 arithmetic. Every row is treated by itself, in a fixed order, so
+// that its bits never depend on the other rows. All asynchronous on `stream`; all pointers are
+// device memory, 16-byte aligned; widths are multiples of 8 unless said otherwise.
+#pragma once
+
+#include <cstdint>
+
+#include "launch.h"
+
+namespace starattn::kernels {
+
+// out[i] = table[tokens[i]]; table bf16 [vocab, width], out bf16 [n_rows, width].
+void embed_rows(const std::int32_t* tokens, const void* table, std::int64_t n_rows,
+                std::int64_t width, void* out, Stream stream);
+
+// y = x / sqrt(mean(x^2) + eps) * weight; x, y bf16 [n_rows, width], weight bf16 [width]. y may be
+// x.
+void rms_norm(const void* x, const void* weight, float eps, std::int64_t n_rows, std::int64_t width,
+              void* y, Stream stream);
+
+// Rotates pairs (i, i + head_dim/2) of every head in place (arXiv 2104.09864, half-split order).
+// x bf16 [n_rows, n_heads, head_dim]; cos, sin fp32 [n_rows, head_dim / 2]; head_dim: a multiple
+// of 16.
+void rotate_rows(void* x, const float* cos, const float* sin, std::int64_t n_rows, int n_heads,
+                 int head_dim, Stream stream);
+
+// y = silu(gate) * up, bf16 [n].
+void swiglu(const void* gate, const void* up, void* y, std::int64_t n, Stream stream);
+
+// x += y, bf16 [n].
+void add_rows(void* x, const void* y, std::int64_t n, Stream stream);
+
+// The empty partial: o = 0, m = -inf, l = 0. n_values = rows * heads.
+void clear_partial(float* o, float* m, float* l, std::int64_t n_values, int head_dim,
+                   Stream stream);
+
+enum class Float { bf16, f16, f32 };
+
+// Conversions of n numbers, any n, any alignment of elements.
+void to_bf16(const void* from, Float type, std::int64_t n, void* to, Stream stream);
+void to_f32(const void* from_bf16, std::int64_t n, float* to, Stream stream);
+
+}  // namespace starattn::kernels

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// Products of few rows with a large matrix (phase 2): bound by reading the matrix once.
+#pragma once
+
+#include <cstdint>
+
+#include "launch.h"
+
+namespace starattn::kernels {
+
+struct ThinLinear {
+  const void* x = nullptr;     // bf16 [n_rows, n_in]
+  const void* w = nullptr;     // bf16 [n_out, n_in]
+  const void* bias = nullptr;  // bf16 [n_out] or absent
+  const void* plus = nullptr;  // bf16 [n_rows, n_out] or absent; may be y
+  void* y = nullptr;           // [n_rows, n_out], bf16, or fp32 if y_is_f32
+  bool y_is_f32 = false;
+  std::int64_t n_rows = 0, n_out = 0, n_in = 0;
+};
+
+// y = x w^T + bias + plus, fp32 accumulation over n_in in an order that depends on n_in alone: a
+// row's bits are the same among any other rows. n_in: a multiple of 8. Throws BadShape.
+void thin_linear(const ThinLinear& product, Stream stream);
+
+}  // namespace starattn::kernels

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+// The CUDA backend: bf16 rows, weights, K and V; fp32 accumulation, softmax, norms and partials.
+// Large products go to cuBLASLt, everything else to kernels/. Checked against backend/cpu.
+#include <algorithm>
+#include <cmath>
+
+#include "attention.h"
+#include "backend/backend.h"
+#include "backend/cuda/device.h"
+#include "backend/cuda/device_weights.h"
+#include "backend/cuda/matmul.h"
+#include "base/error.h"
+#include "base/text.h"
+#include "elementwise.h"
+#include "thin_linear.h"
+
+namespace starattn {
+namespace {
+
+constexpr std::int64_t kBf16Bytes = 2;
+
+class CudaBackend : public Backend {
+ public:
+  explicit CudaBackend(int device) : device_(device), matmul_(device_), weights_(device_) {}
+
+  std::string describe() const override {
+    return fmt::format("CUDA, {}, {}", device_.name(), human_bytes(device_.memory_bytes()));
+  }
+  Dtype activation_dtype() const override { return Dtype::bf16; }
+  Dtype kv_dtype() const override { return Dtype::bf16; }
+  std::int64_t chunk_rows() const override { return 8192; }
+  std::uint64_t memory_bytes() const override { return device_.memory_bytes(); }
+
+  Buffer allocate(std::size_t n_bytes) override { return device_.allocate(n_bytes); }
+  Buffer allocate_host(std::size_t n_bytes) override { return device_.allocate_host(n_bytes); }
+  void load(const WeightView& weight) override { weights_.load(weight); }
+  void upload(std::span<const std::byte> host, std::byte* device) override {
+    device_.upload(host, device);
+  }
+  void download(const std::byte* device, std::span<std::byte> host) override {
+    device_.download(device, host);
+  }
+  void download_rows(Rows x, std::span<float> host) override {
+    const Buffer wide = device_.allocate(host.size_bytes());
+    auto* floats = reinterpret_cast<float*>(wide.data());
+    kernels::to_f32(x.data, x.n_rows * x.width, floats, stream());
+    download(wide.data(), std::as_writable_bytes(host));
+  }
+  void synchronize(const std::function<void()>& poll) override { device_.synchronize(poll); }
+
+  void embed(std::span<const Token> tokens, const WeightView& table, Rows x) override {
+    const Buffer ids = device_.allocate(tokens.size_bytes());
+    upload(std::as_bytes(tokens), ids.data());
+    kernels::embed_rows(reinterpret_cast<const std::int32_t*>(ids.data()), weights_.find(table),
+                        x.n_rows, x.width, x.data, stream());
+  }
+
+  void rms_norm(Rows x, const WeightView& weight, double eps, Rows y) override {
+    STARATTN_CHECK(weight.n_cols == x.width && y.width == x.width && y.n_rows == x.n_rows);
+    kernels::rms_norm(x.data, weights_.find(weight), static_cast<float>(eps), x.n_rows, x.width,
+                      y.data, stream());
+  }
+
+  void linear(Rows x, const WeightView& w, const WeightView& bias, Rows y,
+              Product product) override {
+    multiply(x, w, bias, y, product, /*add=*/false);
+  }
+  void add_linear(Rows x, Rows a, const WeightView& w, const WeightView& bias, Product product,
+                  Rows) override {
+    multiply(a, w, bias, x, product, /*add=*/true);
+  }
+  void linear_to_host(Rows x, const WeightView& w, std::span<float> host) override {
+    STARATTN_CHECK(static_cast<std::int64_t>(host.size()) == x.n_rows * w.n_rows);
+    const Buffer y = device_.allocate(host.size_bytes());
+    kernels::thin_linear({.x = x.data,
+                          .w = weights_.find(w),
+                          .y = y.data(),
+                          .y_is_f32 = true,
+                          .n_rows = x.n_rows,
+                          .n_out = w.n_rows,
+                          .n_in = w.n_cols},
+                         stream());
+    download(y.data(), std::as_writable_bytes(host));
+  }
+
+  void rope(Rows x, std::int64_t head_dim, const float* cos, const float* sin) override {
+    kernels::rotate_rows(x.data, cos, sin, x.n_rows, static_cast<int>(x.width / head_dim),
+                         static_cast<int>(head_dim), stream());
+  }
+
+  void store_kv(Rows x, std::byte* destination) override {
+    cuda::check(cudaMemcpyAsync(destination, x.data,
+                                static_cast<std::size_t>(x.n_rows * x.width * kBf16Bytes),
+                                cudaMemcpyDeviceToDevice, stream()),
+                "storing keys and values");
+  }
+
+  void attend(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
+              Product product, Partial partial) override {
+    const Buffer memory = device_.allocate(partial_bytes(q.n_rows, shape));
+    const kernels::Partial part = partial_in(memory, q.n_rows, shape);
+    for_each_input(q, segments, shape, [&](const kernels::AttentionInput& input) {
+      if (product == Product::chunk) {
+        kernels::prefill_attention(input, {nullptr, nullptr, part}, stream());
+      } else {
+        const Buffer workspace = device_.allocate(kernels::partial_attention_workspace(input));
+        kernels::partial_attention(input, part, workspace.data(), stream());
+      }
+      kernels::merge_partials(as_kernel(partial), part, q.n_rows, as_kernel(shape), stream());
+    });
+  }
+
+  void attend_all(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
+                  Product product, Partial scratch, Rows out) override {
+    if (product != Product::chunk || segments.size() > kernels::kMaxSegments)
+      return Backend::attend_all(q, segments, shape, product, scratch, out);
+    for_each_input(q, segments, shape, [&](const kernels::AttentionInput& input) {
+      kernels::prefill_attention(input, {out.data, nullptr, {}}, stream());
+    });
+  }
+
+  void clear(Partial partial, const AttentionShape& shape) override {
+    kernels::clear_partial(partial.o, partial.m, partial.l, partial.n_rows * shape.n_heads,
+                           static_cast<int>(shape.head_dim), stream());
+  }
+  void merge(Partial into, Partial from, const AttentionShape& shape) override {
+    STARATTN_CHECK(into.n_rows == from.n_rows);
+    kernels::merge_partials(as_kernel(into), as_kernel(from), into.n_rows, as_kernel(shape),
+                            stream());
+  }
+  void finish(Partial partial, const AttentionShape& shape, Rows out) override {
+    STARATTN_CHECK(out.width == shape.n_heads * shape.head_dim && out.n_rows == partial.n_rows);
+    kernels::finish_partial(as_kernel(partial), partial.n_rows, as_kernel(shape), out.data,
+                            stream());
+  }
+
+  void add(Rows x, Rows y) override {
+    kernels::add_rows(x.data, y.data, x.n_rows * x.width, stream());
+  }
+  void swiglu(Rows gate, Rows up, Rows y) override {
+    kernels::swiglu(gate.data, up.data, y.data, gate.n_rows * gate.width, stream());
+  }
+
+ private:
+  kernels::Stream stream() const { return device_.stream(); }
+
+  static kernels::AttentionShape as_kernel(const AttentionShape& shape) {
+    return {static_cast<int>(shape.n_heads), static_cast<int>(shape.n_kv_heads),
+            static_cast<int>(shape.head_dim)};
+  }
+  static kernels::Partial as_kernel(const Partial& partial) {
+    return {partial.o, partial.m, partial.l};
+  }
+  static std::size_t partial_bytes(std::int64_t n_rows, const AttentionShape& shape) {
+    return static_cast<std::size_t>(n_rows * shape.n_heads * (shape.head_dim + 2)) * sizeof(float);
+  }
+  static kernels::Partial partial_in(const Buffer& memory, std::int64_t n_rows,
+                                     const AttentionShape& shape) {
+    auto* o = reinterpret_cast<float*>(memory.data());
+    float* m = o + n_rows * shape.n_heads * shape.head_dim;
+    return {o, m, m + n_rows * shape.n_heads};
+  }
+
+  // At most kMaxSegments segments at a time, in order; only the last one of all may be causal.
+  template <typename Use>
+  void for_each_input(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
+                      const Use& use) {
+    constexpr auto kMost = static_cast<std::size_t>(kernels::kMaxSegments);
+    for (std::size_t first = 0; first < segments.size(); first += kMost) {
+      const auto some = segments.subspan(first, std::min(kMost, segments.size() - first));
+      kernels::KvSegment converted[kMost];
+      for (std::size_t i = 0; i < some.size(); ++i) {
+        STARATTN_CHECK(!some[i].causal || first + i + 1 == segments.size());
+        converted[i] = {some[i].k, some[i].v, some[i].n_tokens};
+      }
+      use({.shape = as_kernel(shape),
+           .q = q.data,
+           .n_rows = q.n_rows,
+           .q_row_stride = q.width,
+           .segments = converted,
+           .n_segments = static_cast<int>(some.size()),
+           .causal = some.back().causal,
+           .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(shape.head_dim)))});
+    }
+  }
+
+  void multiply(Rows x, const WeightView& w, const WeightView& bias, Rows y, Product product,
+                bool add) {
+    STARATTN_CHECK(x.width == w.n_cols && y.width == w.n_rows && x.n_rows == y.n_rows);
+    if (product == Product::chunk) {
+      matmul_(x.data, weights_.find(w), weights_.find(bias), y.data, x.n_rows, w.n_rows, w.n_cols,
+              add);
+    } else {
+      kernels::thin_linear({.x = x.data,
+                            .w = weights_.find(w),
+                            .bias = weights_.find(bias),
+                            .plus = add ? y.data : nullptr,
+                            .y = y.data,
+                            .n_rows = x.n_rows,
+                            .n_out = w.n_rows,
+                            .n_in = w.n_cols},
+                           stream());
+    }
+  }
+
+  cuda::Device device_;
+  cuda::Matmul matmul_;
+  cuda::DeviceWeights weights_;
+};
+
+}  // namespace
+
+int n_cuda_devices() {
+  int n = 0;
+  return cudaGetDeviceCount(&n) == cudaSuccess ? n : 0;
+}
+
+std::unique_ptr<Backend> make_cuda_backend(int device) {
+  return std::make_unique<CudaBackend>(device);
+}
+
+}  // namespace starattn

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backend/cuda/device.h"
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+
+#include "base/error.h"
+#include "base/text.h"
+
+namespace starattn::cuda {
+namespace {
+
+void free_on_stream(void* memory, void* stream) {
+  cudaFreeAsync(memory, static_cast<cudaStream_t>(stream));
+}
+
+void free_pinned(void* memory, void*) {
+  cudaFreeHost(memory);
+}
+
+// What the pool holds back is ours as well.
+std::uint64_t free_bytes() {
+  std::size_t free = 0, total = 0;
+  cudaMemGetInfo(&free, &total);
+  return free;
+}
+
+}  // namespace
+
+void check(cudaError_t status, const char* what) {
+  if (status == cudaSuccess) return;
+  fail(Exit::unfit, "{}: {}, {}", what, cudaGetErrorName(status), cudaGetErrorString(status));
+}
+
+Device::Device(int index) {
+  check(cudaSetDevice(index), "choosing a CUDA device");
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, index), "asking for the CUDA device's properties");
+  if (properties.major < 8) {
+    fail(Exit::unfit, "{} has compute capability {}.{}; 8.0 is the least. Use --device cpu",
+         properties.name, properties.major, properties.minor);
+  }
+  name_ = properties.name;
+  memory_bytes_ = properties.totalGlobalMem;
+  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a CUDA stream");
+  cudaMemPool_t pool{};
+  check(cudaDeviceGetDefaultMemPool(&pool, index), "finding the CUDA memory pool");
+  std::uint64_t keep_all = UINT64_MAX;
+  check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep_all),
+        "setting up the CUDA memory pool");
+}
+
+Device::~Device() {
+  cudaStreamSynchronize(stream_);
+  cudaStreamDestroy(stream_);
+}
+
+Buffer Device::allocate(std::size_t n_bytes) {
+  void* memory = nullptr;
+  const cudaError_t status = cudaMallocAsync(&memory, std::max<std::size_t>(n_bytes, 16), stream_);
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();  // not sticky
+    fail(Exit::unfit,
+         "out of GPU memory: {} asked for, {} of {} free. Use more ranks or a smaller --block-size",
+         human_bytes(n_bytes), human_bytes(free_bytes()), human_bytes(memory_bytes_));
+  }
+  check(status, "allocating GPU memory");
+  return {memory, n_bytes, free_on_stream, stream_};
+}
+
+Buffer Device::allocate_host(std::size_t n_bytes) {
+  void* memory = nullptr;
+  check(cudaHostAlloc(&memory, std::max<std::size_t>(n_bytes, 16), cudaHostAllocDefault),
+        "allocating pinned host memory");
+  return {memory, n_bytes, free_pinned, nullptr};
+}
+
+void Device::upload(std::span<const std::byte> host, std::byte* device) {
+  if (host.empty()) return;
+  check(cudaMemcpyAsync(device, host.data(), host.size(), cudaMemcpyHostToDevice, stream_),
+        "copying to the GPU");
+  check(cudaStreamSynchronize(stream_), "copying to the GPU");
+}
+
+void Device::download(const std::byte* device, std::span<std::byte> host) {
+  if (host.empty()) return;
+  check(cudaMemcpyAsync(host.data(), device, host.size(), cudaMemcpyDeviceToHost, stream_),
+        "copying from the GPU");
+  check(cudaStreamSynchronize(stream_), "copying from the GPU");
+}
+
+void Device::synchronize(const std::function<void()>& poll) {
+  if (!poll) return check(cudaStreamSynchronize(stream_), "waiting for the GPU");
+  for (;;) {
+    const cudaError_t status = cudaStreamQuery(stream_);
+    if (status == cudaSuccess) return;
+    if (status != cudaErrorNotReady) check(status, "waiting for the GPU");
+    poll();
+    std::this_thread::sleep_for(std::chrono::microseconds(20));
+  }
+}
+
+}  // namespace starattn::cuda

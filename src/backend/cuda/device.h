@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// One CUDA device with one stream, on which everything runs in order.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+
+#include "backend/backend.h"
+
+namespace starattn::cuda {
+
+// Throws Error(unfit) saying what was tried and what CUDA answered.
+void check(cudaError_t status, const char* what);
+
+class Device {
+ public:
+  explicit Device(int index);
+  ~Device();
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  cudaStream_t stream() const { return stream_; }
+  std::uint64_t memory_bytes() const { return memory_bytes_; }
+  const std::string& name() const { return name_; }
+
+  Buffer allocate(std::size_t n_bytes);  // from the stream's pool: cheap, freed in stream order
+  Buffer allocate_host(std::size_t n_bytes);
+  void upload(std::span<const std::byte> host, std::byte* device);  // host may be reused at once
+  void download(const std::byte* device, std::span<std::byte> host);
+  void synchronize(const std::function<void()>& poll);
+
+ private:
+  cudaStream_t stream_ = nullptr;
+  std::uint64_t memory_bytes_ = 0;
+  std::string name_;
+};
+
+}  // namespace starattn::cuda

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backend/cuda/device_weights.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "elementwise.h"
+
+namespace starattn::cuda {
+namespace {
+
+constexpr std::size_t kStagingBytes = std::size_t{32} << 20;
+
+kernels::Float float_of(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::f16:
+      return kernels::Float::f16;
+    case Dtype::f32:
+      return kernels::Float::f32;
+    default:
+      return kernels::Float::bf16;
+  }
+}
+
+}  // namespace
+
+void DeviceWeights::load(const WeightView& host) {
+  if (!host || weights_.contains(host.data)) return;
+  const auto n_values = static_cast<std::size_t>(host.n_rows * host.n_cols);
+  Buffer bf16 = device_->allocate(n_values * 2);
+  if (host.dtype == Dtype::bf16) {
+    copy(host, bf16.data());
+  } else {
+    const Buffer as_it_is = device_->allocate(host.n_bytes());
+    copy(host, as_it_is.data());
+    kernels::to_bf16(as_it_is.data(), float_of(host.dtype), static_cast<std::int64_t>(n_values),
+                     bf16.data(), device_->stream());
+  }
+  weights_.emplace(host.data, std::move(bf16));
+}
+
+// Through two pinned buffers: one is read from the file while the other goes to the device.
+void DeviceWeights::copy(const WeightView& host, std::byte* to) {
+  const std::size_t n_bytes = host.n_bytes();
+  cudaEvent_t sent[2];
+  for (int i = 0; i < 2; ++i) {
+    if (!staging_[i].data()) staging_[i] = device_->allocate_host(kStagingBytes);
+    check(cudaEventCreateWithFlags(&sent[i], cudaEventDisableTiming), "creating a CUDA event");
+  }
+  int turn = 0;
+  for (std::size_t at = 0; at < n_bytes; at += kStagingBytes, turn ^= 1) {
+    const std::size_t n = std::min(kStagingBytes, n_bytes - at);
+    check(cudaEventSynchronize(sent[turn]), "copying weights to the GPU");
+    std::memcpy(staging_[turn].data(), host.data + at, n);
+    check(cudaMemcpyAsync(to + at, staging_[turn].data(), n, cudaMemcpyHostToDevice,
+                          device_->stream()),
+          "copying weights to the GPU");
+    check(cudaEventRecord(sent[turn], device_->stream()), "copying weights to the GPU");
+  }
+  check(cudaStreamSynchronize(device_->stream()), "copying weights to the GPU");
+  for (cudaEvent_t event : sent) cudaEventDestroy(event);
+}
+
+const void* DeviceWeights::find(const WeightView& host) {
+  if (!host) return nullptr;
+  load(host);
+  return weights_.at(host.data).data();
+}
+
+}  // namespace starattn::cuda

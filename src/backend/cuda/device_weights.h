@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// The model's weights in GPU memory, as bf16, each tensor once.
+#pragma once
+
+#include <unordered_map>
+
+#include "backend/cuda/device.h"
+#include "model/weights.h"
+
+namespace starattn::cuda {
+
+class DeviceWeights {
+ public:
+  explicit DeviceWeights(Device& device) : device_(&device) {}
+
+  void load(const WeightView& host);
+  const void* find(const WeightView& host);  // null for an absent weight; loads what is missing
+
+ private:
+  void copy(const WeightView& host, std::byte* to);
+
+  Device* device_;
+  std::unordered_map<const std::byte*, Buffer> weights_;  // by host address
+  Buffer staging_[2];                                     // pinned, filled in turns
+};
+
+}  // namespace starattn::cuda
