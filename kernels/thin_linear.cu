@@ -41,10 +41,17 @@ __global__ void __launch_bounds__(kWarps * 32)
   constexpr int kOut = 16 * kTiles;
   constexpr int kRows = 8 * kColumns;
   __shared__ float sums[kWarps][kRows][kOut + 1];
+  std::int64_t first_out = static_cast<std::int64_t>(blockIdx.x) * kOut;
+  int which = 0;
+  for (; which + 1 < p.n_outputs; ++which) {
+    const std::int64_t whole = (p.outputs[which].n_out + kOut - 1) / kOut * kOut;
+    if (first_out < whole) break;
+    first_out -= whole;
+  }
+  const ThinOutput& to = p.outputs[which];
   const auto* x = static_cast<const __nv_bfloat16*>(p.x);
-  const auto* w = static_cast<const __nv_bfloat16*>(p.w);
+  const auto* w = static_cast<const __nv_bfloat16*>(to.w);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const std::int64_t first_out = static_cast<std::int64_t>(blockIdx.x) * kOut;
 
   float c[kTiles][kColumns][4] = {};
   for (std::int64_t run = warp * kRun; run < p.n_in; run += kWarps * kRun) {
@@ -55,7 +62,7 @@ __global__ void __launch_bounds__(kWarps * 32)
 #pragma unroll
       for (int t = 0; t < 2 * kTiles; ++t) {
         const std::int64_t out = first_out + 8 * t + lane / 4;
-        a[s][t / 2][t % 2] = column < p.n_in && out < p.n_out ? load_once(w + out * p.n_in + column)
+        a[s][t / 2][t % 2] = column < p.n_in && out < to.n_out ? load_once(w + out * p.n_in + column)
                                                               : make_uint4(0, 0, 0, 0);
       }
     }
@@ -90,47 +97,60 @@ __global__ void __launch_bounds__(kWarps * 32)
   for (int i = threadIdx.x; i < kRows * kOut; i += kWarps * 32) {
     const int row = i / kOut;
     const std::int64_t out = first_out + i % kOut;
-    if (row >= p.n_rows || out >= p.n_out) continue;
+    if (row >= p.n_rows || out >= to.n_out) continue;
     float sum = 0;
 #pragma unroll
     for (int k = 0; k < kWarps; ++k) sum += sums[k][row][i % kOut];
-    const std::int64_t at = row * p.n_out + out;
-    if (p.bias) sum += __bfloat162float(static_cast<const __nv_bfloat16*>(p.bias)[out]);
-    if (p.plus) sum += __bfloat162float(static_cast<const __nv_bfloat16*>(p.plus)[at]);
+    const std::int64_t at = row * to.n_out + out;
+    if (to.bias) sum += __bfloat162float(static_cast<const __nv_bfloat16*>(to.bias)[out]);
+    if (to.plus) sum += __bfloat162float(static_cast<const __nv_bfloat16*>(to.plus)[at]);
     if (p.y_is_f32)
-      static_cast<float*>(p.y)[at] = sum;
+      static_cast<float*>(to.y)[at] = sum;
     else
-      static_cast<__nv_bfloat16*>(p.y)[at] = __float2bfloat16_rn(sum);
+      static_cast<__nv_bfloat16*>(to.y)[at] = __float2bfloat16_rn(sum);
   }
 }
 
 template <int kTiles, int kColumns>
 void launch(const ThinLinear& p, Stream stream) {
-  const auto n_blocks = static_cast<unsigned>((p.n_out + 16 * kTiles - 1) / (16 * kTiles));
-  thin_linear_kernel<kTiles, kColumns><<<n_blocks, kWarps * 32, 0, stream>>>(p);
+  constexpr int kOut = 16 * kTiles;
+  std::int64_t n_blocks = 0;
+  for (int i = 0; i < p.n_outputs; ++i) n_blocks += (p.outputs[i].n_out + kOut - 1) / kOut;
+  thin_linear_kernel<kTiles, kColumns>
+      <<<static_cast<unsigned>(n_blocks), kWarps * 32, 0, stream>>>(p);
   check_launch("thin product");
+}
+
+const void* advance(const void* data, std::int64_t n_bytes) {
+  return data ? static_cast<const char*>(data) + n_bytes : nullptr;
 }
 
 // The same for rows [first, first + n).
 ThinLinear rows_of(ThinLinear p, std::int64_t first, std::int64_t n) {
-  const auto advance = [&](const void* data, std::int64_t width, int bytes) {
-    return static_cast<const char*>(data) + first * width * bytes;
-  };
-  p.x = advance(p.x, p.n_in, 2);
-  if (p.plus) p.plus = advance(p.plus, p.n_out, 2);
-  p.y = const_cast<char*>(advance(p.y, p.n_out, p.y_is_f32 ? 4 : 2));
+  p.x = advance(p.x, first * p.n_in * 2);
+  for (ThinOutput& to : p.outputs) {
+    to.plus = advance(to.plus, first * to.n_out * 2);
+    to.y = const_cast<void*>(advance(to.y, first * to.n_out * (p.y_is_f32 ? 4 : 2)));
+  }
   p.n_rows = n;
   return p;
+}
+
+void check_shape(const ThinLinear& p) {
+  bool fits = p.n_in > 0 && p.n_in % 8 == 0 && p.n_rows >= 0 && p.n_outputs >= 1 &&
+              p.n_outputs <= kMaxThinOutputs;
+  std::string text = "[" + std::to_string(p.n_rows) + ", " + std::to_string(p.n_in) + "] x";
+  for (int i = 0; i < p.n_outputs && i < kMaxThinOutputs; ++i) {
+    fits = fits && p.outputs[i].n_out > 0;
+    text += " [" + std::to_string(p.outputs[i].n_out) + ", " + std::to_string(p.n_in) + "]^T";
+  }
+  if (!fits) throw BadShape("thin product: " + text + ": the width must be a multiple of 8");
 }
 
 }  // namespace
 
 void thin_linear(const ThinLinear& p, Stream stream) {
-  if (p.n_in <= 0 || p.n_in % 8 != 0 || p.n_out <= 0 || p.n_rows < 0) {
-    throw BadShape("thin product: [" + std::to_string(p.n_rows) + ", " + std::to_string(p.n_in) +
-                   "] x [" + std::to_string(p.n_out) + ", " + std::to_string(p.n_in) +
-                   "]^T: the width must be a positive multiple of 8");
-  }
+  check_shape(p);
   for (std::int64_t first = 0; first < p.n_rows; first += kMostRows) {
     const std::int64_t n = p.n_rows - first < kMostRows ? p.n_rows - first : kMostRows;
     const ThinLinear part = rows_of(p, first, n);

@@ -8,17 +8,26 @@
 
 namespace starattn::kernels {
 
-struct ThinLinear {
-  const void* x = nullptr;     // bf16 [n_rows, n_in]
+struct ThinOutput {
   const void* w = nullptr;     // bf16 [n_out, n_in]
   const void* bias = nullptr;  // bf16 [n_out] or absent
   const void* plus = nullptr;  // bf16 [n_rows, n_out] or absent; may be y
   void* y = nullptr;           // [n_rows, n_out], bf16, or fp32 if y_is_f32
-  bool y_is_f32 = false;
-  std::int64_t n_rows = 0, n_out = 0, n_in = 0;
+  std::int64_t n_out = 0;
 };
 
-// y = x w^T + bias + plus, fp32 accumulation over n_in in an order that depends on n_in alone: a
+inline constexpr int kMaxThinOutputs = 3;
+
+// One x with up to three matrices, in one launch.
+struct ThinLinear {
+  const void* x = nullptr;  // bf16 [n_rows, n_in]
+  std::int64_t n_rows = 0, n_in = 0;
+  bool y_is_f32 = false;
+  int n_outputs = 1;
+  ThinOutput outputs[kMaxThinOutputs];
+};
+
+// Each y = x w^T + bias + plus, fp32 accumulation over n_in in an order that depends on n_in alone: a
 // row's bits are the same among any other rows. n_in: a multiple of 8. Throws BadShape.
 void thin_linear(const ThinLinear& product, Stream stream);
 

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Checks and times the attention kernels against PyTorch's, in one process.
+"""Checks and times the kernels against PyTorch's, in one process.
 
   gpu_bench.py check LIBRARY...            against a float64 reference, on fresh random data
   gpu_bench.py time LIBRARY... [--d 64]    prefill: TFLOP/s, and the ratio to cuDNN's
   gpu_bench.py partial LIBRARY...          phase 2: TB/s of keys and values
+  gpu_bench.py rest LIBRARY...             norms, RoPE, SwiGLU, thin products: TB/s beside a copy
 
 LIBRARY is a shared library with tests/kernels/c_api.cpp in it. Rates count 4 * rows * keys * heads *
 head_dim operations, halved where causal. Each round times every contender once, so that clocks and
@@ -323,6 +324,65 @@ def time_partial(libraries, d, lengths, row_counts, rounds, heads=32, kv_heads=8
             print(f"partial d{d} {n // 1024}K keys {rows} rows, TB/s:", "  ".join(cells), flush=True)
 
 
+class ThinOutput(ctypes.Structure):
+    _fields_ = [("w", ctypes.c_void_p), ("bias", ctypes.c_void_p), ("plus", ctypes.c_void_p),
+                ("y", ctypes.c_void_p), ("n_out", ctypes.c_int64)]
+
+
+class ThinLinear(ctypes.Structure):
+    _fields_ = [("x", ctypes.c_void_p), ("n_rows", ctypes.c_int64), ("n_in", ctypes.c_int64),
+                ("y_is_f32", ctypes.c_bool), ("n_outputs", ctypes.c_int), ("outputs", ThinOutput * 3)]
+
+
+def time_rest(libraries, rounds):
+    """Bandwidth-bound kernels on 8192 rows of an 8B model, and thin products of its matrices."""
+    lib = libraries[0]
+    n, hidden, inter, heads, d = 8192, 4096, 14336, 32, 128
+    pointer = lambda t: ctypes.c_void_p(t.data_ptr())
+    x, y, weight = random(n, hidden), random(n, hidden), random(hidden)
+    gate, up = random(n, inter), random(n, inter)
+    cos, sin = torch.randn(n, d // 2, device="cuda"), torch.randn(n, d // 2, device="cuda")
+    calls = {
+        "copy": (2 * x.nbytes, lambda: y.copy_(x)),
+        "RMS norm": (2 * x.nbytes, lambda: lib.call("rms_norm", pointer(x), pointer(weight), ctypes.c_float(1e-5),
+                     ctypes.c_int64(n), ctypes.c_int64(hidden), pointer(y))),
+        "RoPE": (2 * x.nbytes + 2 * cos.nbytes, lambda: lib.call("rotate_rows", pointer(x), pointer(cos),
+                 pointer(sin), ctypes.c_int64(n), heads, d)),
+        "SwiGLU": (3 * gate.nbytes, lambda: lib.call("swiglu", pointer(gate), pointer(up), pointer(gate),
+                   ctypes.c_int64(n * inter))),
+        "copy of gate": (2 * gate.nbytes, lambda: up.copy_(gate)),
+    }
+    result = compare({name: call for name, (_, call) in calls.items()}, 30, rounds)
+    print("rest, TB/s:", "  ".join(f"{name} {calls[name][0] / ms / 1e9:.2f}" for name, ms in result.items()), flush=True)
+
+    for rows in (1, 8, 16, 32):
+        contenders = {}
+        for n_out, n_in in ((6144, 4096), (4096, 4096), (28672, 4096), (4096, 14336), (128256, 4096)):
+            sets = max(2, (192 << 20) // (n_out * n_in * 2) + 1)
+            ws = [random(n_out, n_in) for _ in range(sets)]
+            xs, ys = random(rows, n_in), torch.empty(rows, n_out, device="cuda", dtype=torch.bfloat16)
+
+            def thin(ws=ws, xs=xs, ys=ys, n_out=n_out, n_in=n_in):
+                for w in ws:
+                    p = ThinLinear(xs.data_ptr(), rows, n_in, False, 1)
+                    p.outputs[0] = ThinOutput(w.data_ptr(), None, None, ys.data_ptr(), n_out)
+                    lib.call("thin_linear", ctypes.byref(p))
+
+            def peer(ws=ws, xs=xs):
+                for w in ws:
+                    torch.nn.functional.linear(xs, w)
+            for name, call in (("ours", thin), ("cublas", peer)):
+                call()
+                torch.cuda.synchronize()
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph):
+                    call()
+                contenders[f"{name} {n_out}x{n_in}"] = (sets * n_out * n_in * 2, graph)
+        result = compare({name: g.replay for name, (_, g) in contenders.items()}, 20, rounds)
+        print(f"thin products, {rows} rows, TB/s:",
+              "  ".join(f"{name} {contenders[name][0] / ms / 1e9:.2f}" for name, ms in result.items()), flush=True)
+
+
 def ceilings():
     a = torch.randn(8192, 8192, device="cuda").bfloat16()
     b = torch.randn(8192, 8192, device="cuda").bfloat16()
@@ -335,7 +395,7 @@ def ceilings():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=["check", "time", "partial", "ceilings"])
+    parser.add_argument("action", choices=["check", "time", "partial", "rest", "ceilings"])
     parser.add_argument("libraries", nargs="*")
     parser.add_argument("--d", type=int, default=128)
     parser.add_argument("--lengths", default="8,16,32,64,128", help="in 1024 tokens")
@@ -353,6 +413,8 @@ def main():
         return ceilings()
     if args.action == "time":
         time_prefill(libraries, args.d, sizes(args.lengths), args.rounds, args.ms, sizes(args.star))
+    if args.action == "rest":
+        time_rest(libraries, args.rounds)
     if args.action == "partial":
         time_partial(libraries, args.d, sizes(args.lengths),
                      [int(x) for x in args.rows.split(",")], args.rounds)

@@ -3,7 +3,7 @@
 // is checked against it operation by operation. Nothing here knows of blocks, ranks or files.
 //
 // Memory belongs to the backend: a Buffer is device memory, and only upload/download cross over.
-// Activations are fp32 on the CPU and bf16 on CUDA (activation_dtype); partials are fp32
+// Activations, K and V are fp32 on the CPU and bf16 on CUDA (activation_dtype); partials are fp32
 // everywhere.
 #pragma once
 
@@ -88,10 +88,24 @@ struct AttentionShape {
   std::int64_t head_dim = 0;
 };
 
+// Where a row's query keeps its K and V of one layer, on the device, in the KV dtype.
+struct OwnTokens {
+  std::byte* k = nullptr;  // [at least n_before + 1, n_kv_heads, head_dim], RoPE applied
+  std::byte* v = nullptr;
+  std::int64_t n_before = 0;  // tokens of the query before this row
+};
+
 // How the rows of a product may be handled.
 enum class Product {
   chunk,  // phase 1: the caller always passes the same rows together; fastest (OpenBLAS, cuBLASLt)
   thin,   // phase 2: each row's bits are independent of the number of rows and of its place
+};
+
+// y = x W^T + bias; W [n_out, n_in], bias [1, n_out] or absent.
+struct Projection {
+  const WeightView& w;
+  const WeightView& bias;
+  Rows y;
 };
 
 class Backend {
@@ -103,10 +117,11 @@ class Backend {
   // Rows that phase 1 sends through a layer together: a constant of the backend, so that the plan
   // alone decides the shape, and with it the bits, of every product.
   virtual std::int64_t chunk_rows() const { return 512; }
-  virtual Dtype kv_dtype() const = 0;
+  Dtype kv_dtype() const { return activation_dtype(); }
 
   // Memory of the device; 0 where that is the node's own.
   virtual std::uint64_t memory_bytes() const { return 0; }
+  virtual std::uint64_t peak_bytes() const { return 0; }  // of it that was ever taken
   bool is_host_memory() const { return memory_bytes() == 0; }  // MPI may read and write it
 
   // Throws Error(unfit): asked for, free, what would fit.
@@ -130,13 +145,15 @@ class Backend {
   // y = x / sqrt(mean(x^2) + eps) * weight, over width = weight.n_cols. For q/k norms pass the rows
   // as [n_rows * n_heads, head_dim]. y may be x.
   virtual void rms_norm(Rows x, const WeightView& weight, double eps, Rows y) = 0;
-  // y = x W^T + bias; W [n_out, n_in], bias [1, n_out] or absent.
-  virtual void linear(Rows x, const WeightView& w, const WeightView& bias, Rows y,
-                      Product product) = 0;
+  virtual void linear(Rows x, const Projection& to, Product product) = 0;
+  // At most three projections of the same rows.
+  virtual void linear_all(Rows x, std::span<const Projection> to, Product product) {
+    for (const Projection& projection : to) linear(x, projection, product);
+  }
   // x += a W^T + bias; scratch: rows like x, free to use.
   virtual void add_linear(Rows x, Rows a, const WeightView& w, const WeightView& bias,
                           Product product, Rows scratch) {
-    linear(a, w, bias, scratch, product);
+    linear(a, {w, bias, scratch}, product);
     add(x, scratch);
   }
   // fp32 x W^T on the host, thin: the logits. [n_rows, n_out]
@@ -144,18 +161,25 @@ class Backend {
   // Rotates pairs (i, i + head_dim/2) of every head (Hugging Face's half-split order), in place.
   // x [n_rows, n_heads * head_dim]; cos, sin on the device: [n_rows, head_dim / 2] fp32.
   virtual void rope(Rows x, std::int64_t head_dim, const float* cos, const float* sin) = 0;
-  // Rows of k or v into the KV cache at `destination`, converted to the KV dtype.
-  virtual void store_kv(Rows x, std::byte* destination) = 0;
   // partial <- partial merged with attention of q over the segments, in the order given; a row's
   // result depends on its own q and the segments alone, never on the other rows.
   // q [n_rows, n_heads * head_dim]; heads are grouped: kv head = head / (n_heads / n_kv_heads).
   virtual void attend(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
                       Product product, Partial partial) = 0;
+  // partial = attention of q over the segments, whatever was in it.
+  virtual void attend_alone(Rows q, std::span<const KvSegment> segments,
+                            const AttentionShape& shape, Product product, Partial partial) {
+    clear(partial, shape);
+    attend(q, segments, shape, product, partial);
+  }
+  // Row i of k and v becomes token own[i].n_before of its query; then partial <- partial merged with
+  // attention of row i over its query's tokens 0 to n_before.
+  virtual void attend_own(Rows q, Rows k, Rows v, std::span<const OwnTokens> own,
+                          const AttentionShape& shape, Partial partial) = 0;
   // out = finished attention of q over the segments; scratch: a partial of q's rows, free to use.
   virtual void attend_all(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
                           Product product, Partial scratch, Rows out) {
-    clear(scratch, shape);
-    attend(q, segments, shape, product, scratch);
+    attend_alone(q, segments, shape, product, scratch);
     finish(scratch, shape, out);
   }
   virtual void clear(Partial partial, const AttentionShape& shape) = 0;  // to the empty partial

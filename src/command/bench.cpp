@@ -71,7 +71,7 @@ double product_rate(Backend& backend, int n_threads) {
   for (int i = 0; i < 10; ++i) {
     backend.synchronize();
     const Stopwatch clock;
-    backend.linear(x.rows(kSize), w, {}, y.rows(kSize), Product::chunk);
+    backend.linear(x.rows(kSize), {w, WeightView{}, y.rows(kSize)}, Product::chunk);
     backend.synchronize();
     best = std::min(best, clock.seconds());
   }
@@ -126,6 +126,10 @@ class Bench {
           fmt::format("{:.2f}x", measured), allowed, 100 * measured / allowed);
     }
     answer(kv);
+    const auto device_peaks = ranks_.world.allgather(backend_->peak_bytes());
+    if (!backend_->is_host_memory())
+      say("{:<34}{:>12}", "peak GPU memory of a rank",
+          human_bytes(*std::max_element(device_peaks.begin(), device_peaks.end())));
     const auto peaks = ranks_.world.allgather(obs::peak_memory_bytes());
     say("{:<34}{:>12}   random weights are not shared between ranks", "peak memory of a rank",
         human_bytes(*std::max_element(peaks.begin(), peaks.end())));

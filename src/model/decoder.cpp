@@ -54,8 +54,10 @@ void Decoder::project_kv(std::int64_t layer, Rows x, const float* cos, const flo
   const LayerWeights& w = weights_->layers[static_cast<std::size_t>(layer)];
   const Rows normed = normed_.rows(x.n_rows);
   normalise_input(w, x, normed);
-  project_key(w, normed, cos, sin, k, product);
-  backend_->linear(normed, w.v_proj, w.v_bias, v, product);
+  const Projection projections[] = {{w.k_proj, w.k_bias, k}, {w.v_proj, w.v_bias, v}};
+  backend_->linear_all(normed, projections, product);
+  normalise_heads(k, w.k_norm);
+  rotate(k, cos, sin);
 }
 
 void Decoder::project_qkv(std::int64_t layer, Rows x, const float* cos, const float* sin, Rows q,
@@ -63,11 +65,13 @@ void Decoder::project_qkv(std::int64_t layer, Rows x, const float* cos, const fl
   const LayerWeights& w = weights_->layers[static_cast<std::size_t>(layer)];
   const Rows normed = normed_.rows(x.n_rows);
   normalise_input(w, x, normed);
-  backend_->linear(normed, w.q_proj, w.q_bias, q, product);
+  const Projection projections[] = {
+      {w.q_proj, w.q_bias, q}, {w.k_proj, w.k_bias, k}, {w.v_proj, w.v_bias, v}};
+  backend_->linear_all(normed, projections, product);
   normalise_heads(q, w.q_norm);
+  normalise_heads(k, w.k_norm);
   rotate(q, cos, sin);
-  project_key(w, normed, cos, sin, k, product);
-  backend_->linear(normed, w.v_proj, w.v_bias, v, product);
+  rotate(k, cos, sin);
 }
 
 void Decoder::add_attention_output(std::int64_t layer, Rows attended, Rows x, Product product) {
@@ -81,8 +85,8 @@ void Decoder::add_feed_forward(std::int64_t layer, Rows x, Product product) {
   const Rows gate = gate_.rows(x.n_rows);
   const Rows up = up_.rows(x.n_rows);
   backend_->rms_norm(x, w.post_attention_norm, config_->rms_norm_eps, normed);
-  backend_->linear(normed, w.gate_proj, w.gate_bias, gate, product);
-  backend_->linear(normed, w.up_proj, w.up_bias, up, product);
+  const Projection projections[] = {{w.gate_proj, w.gate_bias, gate}, {w.up_proj, w.up_bias, up}};
+  backend_->linear_all(normed, projections, product);
   backend_->swiglu(gate, up, gate);
   backend_->add_linear(x, gate, w.down_proj, w.down_bias, product, output_.rows(x.n_rows));
 }
@@ -96,13 +100,6 @@ void Decoder::logits(Rows x, std::span<float> logits) {
 void Decoder::normalise_input(const LayerWeights& layer, Rows x, Rows normed) {
   STARATTN_CHECK(x.n_rows <= max_rows_);
   backend_->rms_norm(x, layer.input_norm, config_->rms_norm_eps, normed);
-}
-
-void Decoder::project_key(const LayerWeights& layer, Rows normed, const float* cos,
-                          const float* sin, Rows k, Product product) {
-  backend_->linear(normed, layer.k_proj, layer.k_bias, k, product);
-  normalise_heads(k, layer.k_norm);
-  rotate(k, cos, sin);
 }
 
 void Decoder::rotate(Rows x, const float* cos, const float* sin) {

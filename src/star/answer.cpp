@@ -173,15 +173,13 @@ void Answerer::forward(std::vector<Query>& queries, std::span<const Piece> piece
     if (n > 0) decoder_->project_qkv(layer, x, rope.cos(), rope.sin(), q, k, v, Product::thin);
     attend_to_context(layer, q);
     if (n == 0) continue;
-    for (const Piece& piece : pieces) {  // the query's own tokens come last
-      Query& query = queries[piece.query];
-      const std::size_t offset = static_cast<std::size_t>(query.n_done) * query.own.row_bytes();
-      backend_->store_kv(k_.rows(piece.first_row, piece.n_rows), query.own.k(layer) + offset);
-      backend_->store_kv(v_.rows(piece.first_row, piece.n_rows), query.own.v(layer) + offset);
-      const KvSegment own = query.own.segment(layer, query.n_done + piece.n_rows, /*causal=*/true);
-      backend_->attend(q_.rows(piece.first_row, piece.n_rows), {&own, 1}, shape_, Product::thin,
-                       slice(context_partial_.view(n), piece.first_row, piece.n_rows, shape_));
+    std::vector<OwnTokens> own;  // the query's own tokens come last
+    for (const Piece& piece : pieces) {
+      const Query& query = queries[piece.query];
+      for (std::int64_t t = 0; t < piece.n_rows; ++t)
+        own.push_back({query.own.k(layer), query.own.v(layer), query.n_done + t});
     }
+    backend_->attend_own(q, k, v, own, shape_, context_partial_.view(n));
     backend_->finish(context_partial_.view(n), shape_, attended_.rows(n));
     decoder_->add_attention_output(layer, attended_.rows(n), x, Product::thin);
     decoder_->add_feed_forward(layer, x, Product::thin);

@@ -69,8 +69,7 @@ void Answerer::attend_to_context(std::int64_t layer, Rows q) {
           PartialBuffer buffer(*backend_, n_all, shape_);
           const KvCache& cache = kv_->blocks.at(i);
           const KvSegment segment = cache.segment(layer, cache.n_tokens());
-          backend_->clear(buffer.partial(), shape_);
-          backend_->attend(all_q, {&segment, 1}, shape_, Product::thin, buffer.partial());
+          backend_->attend_alone(all_q, {&segment, 1}, shape_, Product::thin, buffer.partial());
           return buffer;
         },
         [&](PartialBuffer& a, PartialBuffer& b) {

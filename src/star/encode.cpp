@@ -31,8 +31,6 @@ Encoder::Encoder(Decoder& decoder, const Communicator& group, EncodeHooks hooks)
       hooks_(std::move(hooks)),
       chunk_rows_(backend_->chunk_rows()),
       q_(*backend_, chunk_rows_, decoder.config().q_width()),
-      k_(*backend_, chunk_rows_, decoder.config().kv_width()),
-      v_(*backend_, chunk_rows_, decoder.config().kv_width()),
       attended_(*backend_, chunk_rows_, decoder.config().q_width()),
       partial_(*backend_, chunk_rows_, decoder.attention_shape()) {
   STARATTN_CHECK(decoder.max_rows() >= chunk_rows_);
@@ -138,16 +136,14 @@ void Encoder::encode_rows(std::span<const Token> tokens, std::int64_t first_doc,
       const std::int64_t n = std::min(chunk_rows_, n_rows - first_blk);
       const Rows rows = x.rows(first_blk, n);
       const Rows q = q_.rows(n);
-      const Rows k = k_.rows(n);
-      const Rows v = v_.rows(n);
+      const Rows k = out.k_rows(layer, first_blk, n);  // straight into the cache
+      const Rows v = out.v_rows(layer, first_blk, n);
       const float* cos = rope.cos(first_blk);
       const float* sin = rope.sin(first_blk);
       if (keys_and_values_only) {
         decoder_->project_kv(layer, rows, cos, sin, k, v, Product::chunk);
-        store(k, v, out, layer, first_blk);
       } else {
         decoder_->project_qkv(layer, rows, cos, sin, q, k, v, Product::chunk);
-        store(k, v, out, layer, first_blk);
         const KvSegment segments[] = {before, out.segment(layer, first_blk + n, /*causal=*/true)};
         {
           const obs::Range attention("attention");
@@ -163,12 +159,6 @@ void Encoder::encode_rows(std::span<const Token> tokens, std::int64_t first_doc,
     backend_->synchronize(hooks_.poll);
     if (layer_done) layer_done(layer);
   }
-}
-
-void Encoder::store(Rows k, Rows v, KvCache& cache, std::int64_t layer, std::int64_t first_blk) {
-  const std::size_t offset = static_cast<std::size_t>(first_blk) * cache.row_bytes();
-  backend_->store_kv(k, cache.k(layer) + offset);
-  backend_->store_kv(v, cache.v(layer) + offset);
 }
 
 KvCache Encoder::new_cache(std::int64_t n_layers, std::int64_t n_tokens) const {

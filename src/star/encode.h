@@ -50,7 +50,6 @@ class Encoder {
   void encode_rows(std::span<const Token> tokens, std::int64_t first_doc,
                    const std::function<KvSegment(std::int64_t layer)>& anchor, KvCache& out,
                    const std::function<void(std::int64_t layer)>& layer_done);
-  void store(Rows k, Rows v, KvCache& cache, std::int64_t layer, std::int64_t first_blk);
   KvCache new_cache(std::int64_t n_layers, std::int64_t n_tokens) const;
 
   Decoder* decoder_;
@@ -58,8 +57,8 @@ class Encoder {
   const Communicator* group_;
   EncodeHooks hooks_;
   std::int64_t chunk_rows_;
-  RowBuffer q_, k_, v_, attended_;  // [chunk_rows, ...]
-  PartialBuffer partial_;           // [chunk_rows, n_heads, head_dim]
+  RowBuffer q_, attended_;  // [chunk_rows, ...]
+  PartialBuffer partial_;   // [chunk_rows, n_heads, head_dim]
 };
 
 }  // namespace starattn

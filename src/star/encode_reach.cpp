@@ -60,15 +60,14 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
       const Chunk& chunk = chunks[c];
       if (chunk.block != i) continue;
       const Rows rows = x.rows(chunk.first_row, chunk.n_rows);
-      const Rows k = k_.rows(chunk.n_rows);
-      const Rows v = v_.rows(chunk.n_rows);
+      const Rows k = cache.k_rows(layer, chunk.first_blk, chunk.n_rows);
+      const Rows v = cache.v_rows(layer, chunk.first_blk, chunk.n_rows);
       if (keys_and_values_only) {
         decoder_->project_kv(layer, rows, rope[c].cos(), rope[c].sin(), k, v, Product::chunk);
       } else {
         decoder_->project_qkv(layer, rows, rope[c].cos(), rope[c].sin(),
                               q.rows(chunk.first_row, chunk.n_rows), k, v, Product::chunk);
       }
-      store(k, v, cache, layer, chunk.first_blk);
       poll();
     }
   };

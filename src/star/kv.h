@@ -19,11 +19,19 @@ class KvCache {
   KvCache(Backend& backend, std::int64_t n_layers, std::int64_t n_tokens, std::int64_t kv_width)
       : n_layers_(n_layers),
         n_tokens_(n_tokens),
+        width_(kv_width),
         row_bytes_(static_cast<std::size_t>(kv_width) * size_of(backend.kv_dtype())),
         memory_(backend.allocate(static_cast<std::size_t>(n_layers) * 2 * part_bytes())) {}
 
   std::byte* k(std::int64_t layer) const { return part(layer, 0); }
   std::byte* v(std::int64_t layer) const { return part(layer, 1); }
+  // n rows of one layer from row `first` on, [n, n_kv_heads * head_dim].
+  Rows k_rows(std::int64_t layer, std::int64_t first, std::int64_t n) const {
+    return {k(layer) + static_cast<std::size_t>(first) * row_bytes_, n, width_};
+  }
+  Rows v_rows(std::int64_t layer, std::int64_t first, std::int64_t n) const {
+    return {v(layer) + static_cast<std::size_t>(first) * row_bytes_, n, width_};
+  }
   std::size_t row_bytes() const { return row_bytes_; }
   std::size_t part_bytes() const { return static_cast<std::size_t>(n_tokens_) * row_bytes_; }
   std::int64_t n_tokens() const { return n_tokens_; }
@@ -42,6 +50,7 @@ class KvCache {
 
   std::int64_t n_layers_ = 0;
   std::int64_t n_tokens_ = 0;
+  std::int64_t width_ = 0;
   std::size_t row_bytes_ = 0;
   Buffer memory_;
 };

@@ -241,14 +241,14 @@ TEST_P(CpuBackend, ProductsEqualDoubleInEveryDtype) {
       }
       for (const Product product : {Product::chunk, Product::thin}) {
         Floats y(expected.size(), NAN);
-        backend_->linear(rows_of(x, n_in), w, b, rows_of(y, n_out), product);
+        backend_->linear(rows_of(x, n_in), {w, b, rows_of(y, n_out)}, product);
         EXPECT_LT(relative_error(y, expected), 1e-6) << name_of(dtype);
       }
       Floats all(expected.size());
-      backend_->linear(rows_of(x, n_in), w, b, rows_of(all, n_out), Product::thin);
+      backend_->linear(rows_of(x, n_in), {w, b, rows_of(all, n_out)}, Product::thin);
       Floats last(x.end() - n_in, x.end());
       Floats alone(static_cast<std::size_t>(n_out));
-      backend_->linear(rows_of(last, n_in), w, b, rows_of(alone, n_out), Product::thin);
+      backend_->linear(rows_of(last, n_in), {w, b, rows_of(alone, n_out)}, Product::thin);
       EXPECT_EQ(0, std::memcmp(alone.data(), all.data() + all.size() - alone.size(),
                                alone.size() * sizeof(float)));
     }

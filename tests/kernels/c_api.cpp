@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The attention kernels behind C names, for scripts/gpu_bench.py (ctypes). Returns 0, or 1 with the
+// The kernels behind C names, for scripts/gpu_bench.py (ctypes). Returns 0, or 1 with the
 // message in starattn_last_error().
 #include <cstring>
 #include <exception>
 #include <string>
 
 #include "attention.h"
+#include "elementwise.h"
+#include "thin_linear.h"
 
 namespace {
 
@@ -57,6 +59,27 @@ int starattn_merge_partials(const Partial* into, const Partial* from, std::int64
                             const AttentionShape* shape, void* stream) {
   return guarded(
       [&] { merge_partials(*into, *from, n_rows, *shape, static_cast<Stream>(stream)); });
+}
+
+int starattn_rms_norm(const void* x, const void* weight, float eps, std::int64_t n_rows,
+                      std::int64_t width, void* y, void* stream) {
+  return guarded(
+      [&] { rms_norm(x, weight, eps, n_rows, width, y, static_cast<Stream>(stream)); });
+}
+
+int starattn_rotate_rows(void* x, const float* cos, const float* sin, std::int64_t n_rows,
+                         int n_heads, int head_dim, void* stream) {
+  return guarded([&] {
+    rotate_rows(x, cos, sin, n_rows, n_heads, head_dim, static_cast<Stream>(stream));
+  });
+}
+
+int starattn_swiglu(const void* gate, const void* up, void* y, std::int64_t n, void* stream) {
+  return guarded([&] { swiglu(gate, up, y, n, static_cast<Stream>(stream)); });
+}
+
+int starattn_thin_linear(const ThinLinear* product, void* stream) {
+  return guarded([&] { thin_linear(*product, static_cast<Stream>(stream)); });
 }
 
 }  // extern "C"

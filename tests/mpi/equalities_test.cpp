@@ -50,6 +50,19 @@ double relative_difference(const std::vector<float>& a, const std::vector<float>
   return worst / scale;
 }
 
+// K or V of one layer, on the host.
+std::vector<std::byte> bytes_of(const TinyModel& model, const KvCache& cache,
+                                const std::byte* part) {
+  std::vector<std::byte> bytes(cache.part_bytes());
+  model.backend->download(part, bytes);
+  return bytes;
+}
+
+// fp32 with another order of sums; on a GPU, activations rounded to bf16 (2^-9) over three layers.
+double rounding() {
+  return testing::on_gpu() ? 3e-2 : 2e-5;
+}
+
 std::vector<QueryJob> jobs(std::size_t n) {
   std::vector<QueryJob> all;
   for (std::size_t i = 0; i < n; ++i) {
@@ -123,7 +136,7 @@ class Equalities : public ::testing::Test {
     const Outcome together = run(world_, setting);
     const Outcome exact = run_alone(world_, dense);
     if (world_.is_root()) {
-      EXPECT_LT(relative_difference(together.logits, exact.logits), 2e-5);
+      EXPECT_LT(relative_difference(together.logits, exact.logits), rounding());
     }
   }
 };
@@ -222,7 +235,7 @@ TEST_F(Equalities, AnchorBroadcastEqualsRecompute) {
     setting.anchor_mode = AnchorMode::recompute;
     const Outcome recompute = run(world_, setting);
     if (world_.is_root()) {
-      EXPECT_LT(relative_difference(broadcast.logits, recompute.logits), 2e-5);
+      EXPECT_LT(relative_difference(broadcast.logits, recompute.logits), rounding());
     }
   }
 }
@@ -288,8 +301,8 @@ TEST_F(Equalities, LoadedBlocksAreKeptAndGiveTheSameBits) {
       if (i % 2 != 0) continue;
       KvCache copy(*model.backend, cache.n_layers(), cache.n_tokens(), model.config.kv_width());
       for (std::int64_t layer = 0; layer < cache.n_layers(); ++layer) {
-        std::memcpy(copy.k(layer), cache.k(layer), cache.part_bytes());
-        std::memcpy(copy.v(layer), cache.v(layer), cache.part_bytes());
+        model.backend->upload(bytes_of(model, cache, cache.k(layer)), copy.k(layer));
+        model.backend->upload(bytes_of(model, cache, cache.v(layer)), copy.v(layer));
       }
       loaded.emplace(i, std::move(copy));
     }
@@ -298,10 +311,9 @@ TEST_F(Equalities, LoadedBlocksAreKeptAndGiveTheSameBits) {
     ASSERT_EQ(resumed.blocks.size(), fresh.blocks.size());
     for (const auto& [i, cache] : fresh.blocks) {
       for (std::int64_t layer = 0; layer < cache.n_layers(); ++layer) {
-        EXPECT_EQ(0,
-                  std::memcmp(resumed.blocks.at(i).k(layer), cache.k(layer), cache.part_bytes()));
-        EXPECT_EQ(0,
-                  std::memcmp(resumed.blocks.at(i).v(layer), cache.v(layer), cache.part_bytes()));
+        const KvCache& again = resumed.blocks.at(i);
+        EXPECT_EQ(bytes_of(model, cache, again.k(layer)), bytes_of(model, cache, cache.k(layer)));
+        EXPECT_EQ(bytes_of(model, cache, again.v(layer)), bytes_of(model, cache, cache.v(layer)));
       }
     }
   }

@@ -2,7 +2,9 @@
 // A tiny random Llama-shaped model and a document, for tests of the two phases.
 #pragma once
 
+#include <cstdlib>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "backend/backend.h"
@@ -10,6 +12,16 @@
 #include "star/answer.h"
 
 namespace starattn::testing {
+
+// STARATTN_TEST_DEVICE=cuda runs the same tests on the GPU, with the head dim that its kernels take.
+inline bool on_gpu() {
+  const char* device = std::getenv("STARATTN_TEST_DEVICE");
+  return device && std::string(device) == "cuda";
+}
+
+inline std::unique_ptr<Backend> test_backend(int n_threads) {
+  return on_gpu() ? make_cuda_backend(0) : make_cpu_backend(n_threads);
+}
 
 inline ModelConfig tiny_config() {
   ModelConfig config;
@@ -20,7 +32,7 @@ inline ModelConfig tiny_config() {
   config.n_layers = 3;
   config.n_heads = 6;
   config.n_kv_heads = 2;
-  config.head_dim = 16;
+  config.head_dim = on_gpu() ? 64 : 16;
   config.max_positions = 1 << 20;
   return config;
 }
@@ -29,7 +41,7 @@ struct TinyModel {
   explicit TinyModel(int n_threads = 1, Dtype dtype = Dtype::bf16)
       : config(tiny_config()),
         weights(ModelWeights::random(config, dtype, 7)),
-        backend(make_cpu_backend(n_threads)),
+        backend(test_backend(n_threads)),
         decoder(config, weights, *backend, std::max(backend->chunk_rows(), Answerer::kMaxRows)) {}
 
   ModelConfig config;

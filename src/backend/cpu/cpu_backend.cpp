@@ -39,7 +39,6 @@ class CpuBackend : public Backend {
     return fmt::format("CPU, {} thread(s), {}", pool_.n_threads(), kernels_.name);
   }
   Dtype activation_dtype() const override { return Dtype::f32; }
-  Dtype kv_dtype() const override { return Dtype::f32; }
 
   Buffer allocate(std::size_t n_bytes) override {
     constexpr std::size_t kAlignment = 64;
@@ -87,19 +86,18 @@ class CpuBackend : public Backend {
     });
   }
 
-  void linear(Rows x, const WeightView& w, const WeightView& bias, Rows y,
-              Product product) override {
+  void linear(Rows x, const Projection& to, Product product) override {
     if (product == Product::chunk) {
-      cpu::linear_chunk(pool_, kernels_, x, w, bias, y);
+      cpu::linear_chunk(pool_, kernels_, x, to.w, to.bias, to.y);
     } else {
-      cpu::linear_thin(pool_, kernels_, x, w, bias, y);
+      cpu::linear_thin(pool_, kernels_, x, to.w, to.bias, to.y);
     }
   }
 
   void linear_to_host(Rows x, const WeightView& w, std::span<float> host) override {
     STARATTN_CHECK(static_cast<std::int64_t>(host.size()) == x.n_rows * w.n_rows);
-    linear(x, w, {}, {reinterpret_cast<std::byte*>(host.data()), x.n_rows, w.n_rows},
-           Product::thin);
+    const Rows y{reinterpret_cast<std::byte*>(host.data()), x.n_rows, w.n_rows};
+    linear(x, {w, WeightView{}, y}, Product::thin);
   }
 
   void rope(Rows x, std::int64_t head_dim, const float* cos, const float* sin) override {
@@ -120,8 +118,22 @@ class CpuBackend : public Backend {
     });
   }
 
-  void store_kv(Rows x, std::byte* destination) override {
-    std::memcpy(destination, x.data, static_cast<std::size_t>(x.n_rows * x.width) * sizeof(float));
+  void attend_own(Rows q, Rows k, Rows v, std::span<const OwnTokens> own,
+                  const AttentionShape& shape, Partial partial) override {
+    STARATTN_CHECK(static_cast<std::int64_t>(own.size()) == q.n_rows);
+    const std::size_t row_bytes = static_cast<std::size_t>(k.width) * sizeof(float);
+    for (std::size_t i = 0; i < own.size(); ++i) {
+      const std::size_t at = static_cast<std::size_t>(own[i].n_before) * row_bytes;
+      std::memcpy(own[i].k + at, k.data + i * row_bytes, row_bytes);
+      std::memcpy(own[i].v + at, v.data + i * row_bytes, row_bytes);
+    }
+    for (std::size_t i = 0; i < own.size(); ++i) {
+      const KvSegment seen{own[i].k, own[i].v, own[i].n_before + 1, false};
+      const std::int64_t value = static_cast<std::int64_t>(i) * shape.n_heads;
+      attend({q.data + i * static_cast<std::size_t>(q.width) * sizeof(float), 1, q.width},
+             {&seen, 1}, shape, Product::thin,
+             {partial.o + value * shape.head_dim, partial.m + value, partial.l + value, 1});
+    }
   }
 
   void attend(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,

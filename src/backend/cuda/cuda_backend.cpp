@@ -12,12 +12,11 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "elementwise.h"
+#include "own_tokens.h"
 #include "thin_linear.h"
 
 namespace starattn {
 namespace {
-
-constexpr std::int64_t kBf16Bytes = 2;
 
 class CudaBackend : public Backend {
  public:
@@ -27,9 +26,9 @@ class CudaBackend : public Backend {
     return fmt::format("CUDA, {}, {}", device_.name(), human_bytes(device_.memory_bytes()));
   }
   Dtype activation_dtype() const override { return Dtype::bf16; }
-  Dtype kv_dtype() const override { return Dtype::bf16; }
   std::int64_t chunk_rows() const override { return 8192; }
   std::uint64_t memory_bytes() const override { return device_.memory_bytes(); }
+  std::uint64_t peak_bytes() const override { return device_.peak_bytes(); }
 
   Buffer allocate(std::size_t n_bytes) override { return device_.allocate(n_bytes); }
   Buffer allocate_host(std::size_t n_bytes) override { return device_.allocate_host(n_bytes); }
@@ -61,38 +60,37 @@ class CudaBackend : public Backend {
                       y.data, stream());
   }
 
-  void linear(Rows x, const WeightView& w, const WeightView& bias, Rows y,
-              Product product) override {
-    multiply(x, w, bias, y, product, /*add=*/false);
+  void linear(Rows x, const Projection& to, Product product) override {
+    linear_all(x, {&to, 1}, product);
+  }
+  void linear_all(Rows x, std::span<const Projection> to, Product product) override {
+    if (product == Product::chunk) {
+      for (const Projection& p : to) multiply(x, p, /*add=*/false);
+    } else {
+      multiply_thin(x, to, /*add=*/false);
+    }
   }
   void add_linear(Rows x, Rows a, const WeightView& w, const WeightView& bias, Product product,
                   Rows) override {
-    multiply(a, w, bias, x, product, /*add=*/true);
+    const Projection to{w, bias, x};
+    if (product == Product::chunk) {
+      multiply(a, to, /*add=*/true);
+    } else {
+      multiply_thin(a, {&to, 1}, /*add=*/true);
+    }
   }
   void linear_to_host(Rows x, const WeightView& w, std::span<float> host) override {
     STARATTN_CHECK(static_cast<std::int64_t>(host.size()) == x.n_rows * w.n_rows);
     const Buffer y = device_.allocate(host.size_bytes());
-    kernels::thin_linear({.x = x.data,
-                          .w = weights_.find(w),
-                          .y = y.data(),
-                          .y_is_f32 = true,
-                          .n_rows = x.n_rows,
-                          .n_out = w.n_rows,
-                          .n_in = w.n_cols},
-                         stream());
+    kernels::ThinLinear product{x.data, x.n_rows, x.width, /*y_is_f32=*/true};
+    product.outputs[0] = {weights_.find(w), nullptr, nullptr, y.data(), w.n_rows};
+    kernels::thin_linear(product, stream());
     download(y.data(), std::as_writable_bytes(host));
   }
 
   void rope(Rows x, std::int64_t head_dim, const float* cos, const float* sin) override {
     kernels::rotate_rows(x.data, cos, sin, x.n_rows, static_cast<int>(x.width / head_dim),
                          static_cast<int>(head_dim), stream());
-  }
-
-  void store_kv(Rows x, std::byte* destination) override {
-    cuda::check(cudaMemcpyAsync(destination, x.data,
-                                static_cast<std::size_t>(x.n_rows * x.width * kBf16Bytes),
-                                cudaMemcpyDeviceToDevice, stream()),
-                "storing keys and values");
   }
 
   void attend(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
@@ -108,6 +106,27 @@ class CudaBackend : public Backend {
       }
       kernels::merge_partials(as_kernel(partial), part, q.n_rows, as_kernel(shape), stream());
     });
+  }
+
+  void attend_alone(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
+                    Product product, Partial partial) override {
+    if (product == Product::chunk || segments.size() > kernels::kMaxSegments)
+      return Backend::attend_alone(q, segments, shape, product, partial);
+    for_each_input(q, segments, shape, [&](const kernels::AttentionInput& input) {
+      const Buffer workspace = device_.allocate(kernels::partial_attention_workspace(input));
+      kernels::partial_attention(input, as_kernel(partial), workspace.data(), stream());
+    });
+  }
+
+  void attend_own(Rows q, Rows k, Rows v, std::span<const OwnTokens> own,
+                  const AttentionShape& shape, Partial partial) override {
+    STARATTN_CHECK(static_cast<std::int64_t>(own.size()) == q.n_rows);
+    std::vector<kernels::OwnTokens> rows;
+    for (const OwnTokens& row : own)
+      rows.push_back({row.k, row.v, static_cast<int>(row.n_before)});
+    kernels::store_own_tokens(k.data, v.data, rows.data(), q.n_rows, as_kernel(shape), stream());
+    kernels::attend_own_tokens(q.data, rows.data(), q.n_rows, as_kernel(shape), scale_of(shape),
+                               as_kernel(partial), stream());
   }
 
   void attend_all(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
@@ -151,6 +170,9 @@ class CudaBackend : public Backend {
   static kernels::Partial as_kernel(const Partial& partial) {
     return {partial.o, partial.m, partial.l};
   }
+  static float scale_of(const AttentionShape& shape) {
+    return static_cast<float>(1 / std::sqrt(static_cast<double>(shape.head_dim)));
+  }
   static std::size_t partial_bytes(std::int64_t n_rows, const AttentionShape& shape) {
     return static_cast<std::size_t>(n_rows * shape.n_heads * (shape.head_dim + 2)) * sizeof(float);
   }
@@ -180,27 +202,31 @@ class CudaBackend : public Backend {
            .segments = converted,
            .n_segments = static_cast<int>(some.size()),
            .causal = some.back().causal,
-           .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(shape.head_dim)))});
+           .scale = scale_of(shape)});
     }
   }
 
-  void multiply(Rows x, const WeightView& w, const WeightView& bias, Rows y, Product product,
-                bool add) {
-    STARATTN_CHECK(x.width == w.n_cols && y.width == w.n_rows && x.n_rows == y.n_rows);
-    if (product == Product::chunk) {
-      matmul_(x.data, weights_.find(w), weights_.find(bias), y.data, x.n_rows, w.n_rows, w.n_cols,
-              add);
-    } else {
-      kernels::thin_linear({.x = x.data,
-                            .w = weights_.find(w),
-                            .bias = weights_.find(bias),
-                            .plus = add ? y.data : nullptr,
-                            .y = y.data,
-                            .n_rows = x.n_rows,
-                            .n_out = w.n_rows,
-                            .n_in = w.n_cols},
-                           stream());
+  void multiply(Rows x, const Projection& to, bool add) {
+    check_shape(x, to);
+    matmul_(x.data, weights_.find(to.w), weights_.find(to.bias), to.y.data, x.n_rows, to.w.n_rows,
+            to.w.n_cols, add);
+  }
+
+  void multiply_thin(Rows x, std::span<const Projection> to, bool add) {
+    STARATTN_CHECK(to.size() <= kernels::kMaxThinOutputs);
+    kernels::ThinLinear product{x.data, x.n_rows, x.width};
+    product.n_outputs = static_cast<int>(to.size());
+    for (std::size_t i = 0; i < to.size(); ++i) {
+      check_shape(x, to[i]);
+      product.outputs[i] = {weights_.find(to[i].w), weights_.find(to[i].bias),
+                            add ? to[i].y.data : nullptr, to[i].y.data, to[i].w.n_rows};
     }
+    kernels::thin_linear(product, stream());
+  }
+
+  static void check_shape(Rows x, const Projection& to) {
+    STARATTN_CHECK(x.width == to.w.n_cols && to.y.width == to.w.n_rows &&
+                   x.n_rows == to.y.n_rows);
   }
 
   cuda::Device device_;

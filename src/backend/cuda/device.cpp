@@ -44,16 +44,21 @@ Device::Device(int index) {
   name_ = properties.name;
   memory_bytes_ = properties.totalGlobalMem;
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a CUDA stream");
-  cudaMemPool_t pool{};
-  check(cudaDeviceGetDefaultMemPool(&pool, index), "finding the CUDA memory pool");
+  check(cudaDeviceGetDefaultMemPool(&pool_, index), "finding the CUDA memory pool");
   std::uint64_t keep_all = UINT64_MAX;
-  check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep_all),
+  check(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &keep_all),
         "setting up the CUDA memory pool");
 }
 
 Device::~Device() {
   cudaStreamSynchronize(stream_);
   cudaStreamDestroy(stream_);
+}
+
+std::uint64_t Device::peak_bytes() const {
+  std::uint64_t peak = 0;
+  check(cudaMemPoolGetAttribute(pool_, cudaMemPoolAttrUsedMemHigh, &peak), "asking the CUDA pool");
+  return peak;
 }
 
 Buffer Device::allocate(std::size_t n_bytes) {

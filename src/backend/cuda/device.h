@@ -25,6 +25,7 @@ class Device {
 
   cudaStream_t stream() const { return stream_; }
   std::uint64_t memory_bytes() const { return memory_bytes_; }
+  std::uint64_t peak_bytes() const;  // of the pool
   const std::string& name() const { return name_; }
 
   Buffer allocate(std::size_t n_bytes);  // from the stream's pool: cheap, freed in stream order
@@ -35,6 +36,7 @@ class Device {
 
  private:
   cudaStream_t stream_ = nullptr;
+  cudaMemPool_t pool_ = nullptr;
   std::uint64_t memory_bytes_ = 0;
   std::string name_;
 };

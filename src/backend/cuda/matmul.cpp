@@ -75,6 +75,10 @@ const Matmul::Plan& Matmul::plan_for(const Key& key) {
   check_blas(cublasLtMatmulPreferenceCreate(&preference), "choosing an algorithm");
   cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                        &kWorkspaceBytes, sizeof(kWorkspaceBytes));
+  // Parts of a sum, where an algorithm splits it, stay fp32.
+  const std::uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+  cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+                                       &reductions, sizeof(reductions));
   cublasLtMatmulHeuristicResult_t result{};
   int n_found = 0;
   const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(

@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: Apache-2.0
+// Each operation of the CUDA backend against the CPU's, on fresh random bf16 numbers. Results are
+// rounded to bf16 once (2^-9), sums of products run over bf16 operands exactly as on the CPU, so the
+// bounds are a few such roundings.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <list>
+#include <random>
+
+#include "backend/backend.h"
+#include "base/error.h"
+#include "model/decoder.h"
+
+namespace starattn {
+namespace {
+
+using Floats = std::vector<float>;
+
+float bf16_of(float x) {
+  return bf16_to_f32(f32_to_bf16(x));
+}
+
+class Numbers {
+ public:
+  Floats bell(std::int64_t n, float deviation = 1) {
+    std::normal_distribution<float> normal(0, deviation);
+    Floats values(static_cast<std::size_t>(n));
+    for (float& value : values) value = bf16_of(normal(generator_));
+    return values;
+  }
+
+ private:
+  std::mt19937 generator_{std::random_device{}()};
+};
+
+std::vector<std::uint16_t> as_bf16(const Floats& values) {
+  std::vector<std::uint16_t> bits;
+  for (const float value : values) bits.push_back(f32_to_bf16(value));
+  return bits;
+}
+
+// Largest difference, relative to the largest value.
+double difference(const Floats& a, const Floats& b) {
+  EXPECT_EQ(a.size(), b.size());
+  double worst = 0, scale = 1e-30;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    EXPECT_TRUE(std::isfinite(a[i])) << i;
+    worst = std::max(worst, std::abs(static_cast<double>(a[i]) - b[i]));
+    scale = std::max(scale, std::abs(static_cast<double>(b[i])));
+  }
+  return worst / scale;
+}
+
+constexpr double kOneRounding = 4e-3;  // to bf16, of the largest value
+constexpr double kAttention = 8e-3;    // the weights of the keys are rounded to bf16, too
+
+// Memory of one backend, filled from floats.
+class Side {
+ public:
+  explicit Side(std::unique_ptr<Backend> made) : backend(std::move(made)) {}
+
+  Rows rows(const Floats& values, std::int64_t width) {
+    const std::vector<std::uint16_t> narrow = as_bf16(values);
+    const bool wide = backend->activation_dtype() == Dtype::f32;
+    const auto bytes = wide ? std::as_bytes(std::span(values)) : std::as_bytes(std::span(narrow));
+    return {keep(bytes), static_cast<std::int64_t>(values.size()) / width, width};
+  }
+  Rows empty(std::int64_t n_rows, std::int64_t width) {
+    return rows(Floats(static_cast<std::size_t>(n_rows * width), 77), width);
+  }
+  std::byte* keep(std::span<const std::byte> bytes) {
+    Buffer& buffer = buffers_.emplace_back(backend->allocate(bytes.size()));
+    backend->upload(bytes, buffer.data());
+    return buffer.data();
+  }
+  Partial partial(std::int64_t n_rows, const AttentionShape& shape) {
+    partials_.emplace_back(*backend, n_rows, shape);
+    backend->clear(partials_.back().partial(), shape);
+    return partials_.back().partial();
+  }
+  Floats get(Rows x) {
+    Floats values(static_cast<std::size_t>(x.n_rows * x.width));
+    backend->download_rows(x, values);
+    return values;
+  }
+  Floats get(const float* data, std::int64_t n) {
+    Floats values(static_cast<std::size_t>(n));
+    backend->download(reinterpret_cast<const std::byte*>(data),
+                      std::as_writable_bytes(std::span(values)));
+    return values;
+  }
+
+  std::unique_ptr<Backend> backend;
+
+ private:
+  std::vector<Buffer> buffers_;
+  std::vector<PartialBuffer> partials_;
+};
+
+class CudaBackend : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (n_cuda_devices() == 0) GTEST_SKIP() << "no CUDA device here";
+    cpu_ = std::make_unique<Side>(make_cpu_backend(4));
+    gpu_ = std::make_unique<Side>(make_cuda_backend(0));
+  }
+
+  // Runs `work` on both sides and compares what it returns.
+  template <typename Work>
+  void expect_same(double bound, const Work& work) {
+    const Floats expected = work(*cpu_);
+    EXPECT_LE(difference(work(*gpu_), expected), bound);
+  }
+
+  WeightView weight(const Floats& values, std::int64_t n_cols) {
+    const auto& bits = weights_.emplace_back(as_bf16(values));
+    return {reinterpret_cast<const std::byte*>(bits.data()), Dtype::bf16,
+            static_cast<std::int64_t>(values.size()) / n_cols, n_cols};
+  }
+
+  Numbers numbers_;
+  std::unique_ptr<Side> cpu_, gpu_;
+  std::list<std::vector<std::uint16_t>> weights_;
+};
+
+TEST_F(CudaBackend, Embeds) {
+  const WeightView table = weight(numbers_.bell(50 * 384), 384);
+  const std::vector<Token> tokens{3, 0, 49, 3};
+  expect_same(0, [&](Side& side) {
+    const Rows x = side.empty(4, 384);
+    side.backend->embed(tokens, table, x);
+    return side.get(x);
+  });
+}
+
+TEST_F(CudaBackend, NormalisesRowsOfAnyWidth) {
+  for (const std::int64_t width : {64, 128, 384, 896, 4096, 8192, 16384}) {
+    const WeightView scale = weight(numbers_.bell(width), width);
+    const Floats values = numbers_.bell(37 * width, 3);
+    expect_same(kOneRounding, [&](Side& side) {
+      const Rows x = side.rows(values, width);
+      side.backend->rms_norm(x, scale, 1e-5, x);
+      return side.get(x);
+    });
+  }
+}
+
+TEST_F(CudaBackend, MultipliesWithAndWithoutBias) {
+  struct Shape {
+    std::int64_t n_rows, n_out, n_in;
+  };
+  for (const Shape& s : {Shape{1, 64, 384}, Shape{5, 100, 96}, Shape{33, 2048, 1024}, Shape{257, 896, 4864}}) {
+    const WeightView w = weight(numbers_.bell(s.n_out * s.n_in), s.n_in);
+    const WeightView bias = weight(numbers_.bell(s.n_out, 10), s.n_out);
+    const Floats values = numbers_.bell(s.n_rows * s.n_in);
+    const Floats before = numbers_.bell(s.n_rows * s.n_out, 10);
+    for (const Product product : {Product::chunk, Product::thin}) {
+      SCOPED_TRACE(::testing::Message() << s.n_rows << " x " << s.n_in << " x " << s.n_out
+                                        << (product == Product::thin ? ", thin" : ", chunk"));
+      for (const bool with_bias : {false, true}) {
+        expect_same(kOneRounding, [&](Side& side) {
+          const Rows y = side.empty(s.n_rows, s.n_out);
+          const WeightView b = with_bias ? bias : WeightView{};
+          side.backend->linear(side.rows(values, s.n_in), {w, b, y}, product);
+          return side.get(y);
+        });
+        expect_same(kOneRounding, [&](Side& side) {
+          const Rows x = side.rows(before, s.n_out);
+          side.backend->add_linear(x, side.rows(values, s.n_in), w,
+                                   with_bias ? bias : WeightView{}, product,
+                                   side.empty(s.n_rows, s.n_out));
+          return side.get(x);
+        });
+      }
+    }
+    expect_same(1e-5, [&](Side& side) {
+      Floats logits(static_cast<std::size_t>(s.n_rows * s.n_out));
+      side.backend->linear_to_host(side.rows(values, s.n_in), w, logits);
+      return logits;
+    });
+  }
+}
+
+TEST_F(CudaBackend, ThinProductsTreatRowsOneByOne) {
+  const std::int64_t n_in = 4096, n_out = 1000, n_rows = 77;
+  const WeightView w = weight(numbers_.bell(n_out * n_in), n_in);
+  const Floats values = numbers_.bell(n_rows * n_in);
+  Floats all(static_cast<std::size_t>(n_rows * n_out));
+  gpu_->backend->linear_to_host(gpu_->rows(values, n_in), w, all);
+  for (const std::int64_t n : {1, 8, 9, 16, 17, 32, 40}) {
+    const std::int64_t first = n_rows - n;
+    const Floats some(values.begin() + first * n_in, values.end());
+    Floats part(static_cast<std::size_t>(n * n_out));
+    gpu_->backend->linear_to_host(gpu_->rows(some, n_in), w, part);
+    EXPECT_EQ(0, std::memcmp(part.data(), all.data() + first * n_out, part.size() * 4)) << n;
+  }
+}
+
+TEST_F(CudaBackend, RotatesHeads) {
+  for (const std::int64_t head_dim : {16, 64, 128}) {
+    const std::int64_t n_rows = 19, width = 6 * head_dim;
+    const Floats values = numbers_.bell(n_rows * width);
+    const Floats cos = numbers_.bell(n_rows * head_dim / 2), sin = numbers_.bell(n_rows * head_dim / 2);
+    expect_same(kOneRounding, [&](Side& side) {
+      const Rows x = side.rows(values, width);
+      side.backend->rope(x, head_dim,
+                         reinterpret_cast<const float*>(side.keep(std::as_bytes(std::span(cos)))),
+                         reinterpret_cast<const float*>(side.keep(std::as_bytes(std::span(sin)))));
+      return side.get(x);
+    });
+  }
+}
+
+TEST_F(CudaBackend, AddsAndGates) {
+  const Floats a = numbers_.bell(13 * 1000, 4), b = numbers_.bell(13 * 1000, 4);
+  expect_same(kOneRounding, [&](Side& side) {
+    const Rows x = side.rows(a, 1000);
+    side.backend->add(x, side.rows(b, 1000));
+    return side.get(x);
+  });
+  expect_same(kOneRounding, [&](Side& side) {
+    const Rows x = side.rows(a, 1000);
+    side.backend->swiglu(x, side.rows(b, 1000), x);
+    return side.get(x);
+  });
+}
+
+struct AttentionCase {
+  AttentionShape shape;
+  std::int64_t n_rows;
+  std::vector<std::int64_t> segments;
+  bool causal;
+};
+
+std::ostream& operator<<(std::ostream& out, const AttentionCase& c) {
+  out << c.shape.n_heads << "/" << c.shape.n_kv_heads << " heads of " << c.shape.head_dim << ", "
+      << c.n_rows << " rows,";
+  for (const std::int64_t n : c.segments) out << " " << n;
+  return out << (c.causal ? ", causal" : "");
+}
+
+class CudaAttention : public CudaBackend, public ::testing::WithParamInterface<AttentionCase> {
+ protected:
+  std::vector<KvSegment> segments(Side& side) {
+    std::vector<KvSegment> all;
+    const std::int64_t width = c_.shape.n_kv_heads * c_.shape.head_dim;
+    for (std::size_t i = 0; i < c_.segments.size(); ++i) {
+      all.push_back({side.rows(k_[i], width).data, side.rows(v_[i], width).data, c_.segments[i],
+                     c_.causal && i + 1 == c_.segments.size()});
+    }
+    return all;
+  }
+  void SetUp() override {
+    CudaBackend::SetUp();
+    q_ = numbers_.bell(c_.n_rows * c_.shape.n_heads * c_.shape.head_dim, 2);
+    for (const std::int64_t n : c_.segments) {
+      k_.push_back(numbers_.bell(n * c_.shape.n_kv_heads * c_.shape.head_dim));
+      v_.push_back(numbers_.bell(n * c_.shape.n_kv_heads * c_.shape.head_dim));
+    }
+  }
+
+  const AttentionCase& c_ = GetParam();
+  Floats q_;
+  std::vector<Floats> k_, v_;
+};
+
+TEST_P(CudaAttention, EqualsTheCpus) {
+  const std::int64_t width = c_.shape.n_heads * c_.shape.head_dim;
+  for (const Product product : {Product::chunk, Product::thin}) {
+    expect_same(kAttention, [&](Side& side) {
+      const Rows out = side.empty(c_.n_rows, width);
+      side.backend->attend_all(side.rows(q_, width), segments(side), c_.shape, product,
+                               side.partial(c_.n_rows, c_.shape), out);
+      return side.get(out);
+    });
+    // One segment after another, each merged into what is there.
+    expect_same(kAttention, [&](Side& side) {
+      const Partial partial = side.partial(c_.n_rows, c_.shape);
+      for (const KvSegment& segment : segments(side))
+        side.backend->attend(side.rows(q_, width), {&segment, 1}, c_.shape, product, partial);
+      const Rows out = side.empty(c_.n_rows, width);
+      side.backend->finish(partial, c_.shape, out);
+      return side.get(out);
+    });
+    const auto statistics = [&](Side& side) {
+      const Partial partial = side.partial(c_.n_rows, c_.shape);
+      side.backend->attend(side.rows(q_, width), segments(side), c_.shape, product, partial);
+      Floats lse = side.get(partial.m, c_.n_rows * c_.shape.n_heads);
+      const Floats l = side.get(partial.l, c_.n_rows * c_.shape.n_heads);
+      for (std::size_t i = 0; i < lse.size(); ++i) lse[i] += std::log(l[i]);
+      return lse;
+    };
+    expect_same(1e-5, statistics);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, CudaAttention,
+    ::testing::Values(AttentionCase{{6, 2, 64}, 1, {1}, true},
+                      AttentionCase{{6, 2, 64}, 70, {300, 70}, true},
+                      AttentionCase{{8, 2, 128}, 257, {100, 1, 400}, true},
+                      AttentionCase{{8, 8, 128}, 33, {2000}, false},
+                      AttentionCase{{16, 2, 64}, 300, {10, 20, 30, 40, 50, 60, 70, 80, 90, 500}, true},
+                      AttentionCase{{14, 2, 128}, 5, {5000}, false}));
+
+TEST_F(CudaBackend, TwoEmptyPartialsMergeToTheEmptyOne) {
+  const AttentionShape shape{4, 2, 64};
+  const Partial a = gpu_->partial(3, shape), b = gpu_->partial(3, shape);
+  gpu_->backend->merge(a, b, shape);
+  EXPECT_EQ(gpu_->get(a.l, 12), Floats(12, 0));
+  EXPECT_EQ(gpu_->get(a.m, 12), Floats(12, -INFINITY));
+  const Rows out = gpu_->empty(3, 256);
+  gpu_->backend->finish(a, shape, out);
+  EXPECT_EQ(gpu_->get(out), Floats(3 * 256, 0));
+}
+
+TEST_F(CudaBackend, RefusesWhatNoKernelTakes) {
+  const AttentionShape shape{4, 2, 48};
+  const Rows q = gpu_->empty(3, 4 * 48);
+  const KvSegment segment{q.data, q.data, 1, false};
+  EXPECT_THROW(gpu_->backend->attend(q, {&segment, 1}, shape, Product::chunk,
+                                     gpu_->partial(3, shape)),
+               std::exception);
+  EXPECT_THROW(gpu_->backend->allocate(std::size_t{1} << 45), Error);
+}
+
+}  // namespace
+}  // namespace starattn
