@@ -6,23 +6,10 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/random.h"
 
 namespace starattn {
 namespace {
-
-// SplitMix64's finaliser: a bijection that leaves no visible structure in consecutive counters.
-std::uint64_t mix(std::uint64_t x) {
-  x += 0x9e3779b97f4a7c15ULL;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
-  return x ^ (x >> 31);
-}
-
-std::uint64_t absorb(std::uint64_t key, std::string_view text) {
-  key = mix(key ^ text.size());
-  for (const char c : text) key = mix(key ^ static_cast<unsigned char>(c));
-  return key;
-}
 
 bool ranks_before(std::span<const float> logits, Token a, Token b) {
   const float left = logits[static_cast<std::size_t>(a)];
@@ -76,8 +63,7 @@ Token sample(std::span<const float> logits, const Sampling& sampling, std::uint6
   while (n_kept < weights.size() && (n_kept == 0 || kept < sampling.top_p * total))
     kept += weights[n_kept++];
 
-  const double uniform = static_cast<double>(mix(key ^ mix(step)) >> 11) * 0x1.0p-53;  // [0, 1)
-  double rest = uniform * kept;
+  double rest = random_unit(key, step) * kept;
   for (std::size_t i = 0; i < n_kept; ++i) {
     rest -= weights[i];
     if (rest < 0) return order[i];
