@@ -23,6 +23,8 @@ class DocumentMaker {
   DocumentMaker(const TaskInfo& task, std::int64_t length, std::uint64_t seed,
                 const Tokenizer& tokenizer, const Materials& materials);
 
+  const TaskInfo& task() const { return *task_; }
+  std::int64_t length() const { return length_; }
   Fitted sample(std::int64_t index) const;  // index >= 0; throws as above
   // JSON without a line end. The record's id is "<task>-<length>-<index>".
   std::string line(std::int64_t index, RecordFormat format) const;
