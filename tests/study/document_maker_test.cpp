@@ -119,17 +119,26 @@ TEST(DocumentMaker, WritesThePublishedToolsRecords) {
   EXPECT_EQ(document.queries[0].answers, sample.answers);
 }
 
+// As long as texts get: 30 repeats of ten words take more than 4,096 of these.
+class LetterTokenizer : public WordTokenizer {
+ public:
+  std::vector<Token> encode(std::string_view text, SpecialTokens) const override {
+    return std::vector<Token>(text.begin(), text.end());
+  }
+};
+
 TEST(DocumentMaker, CommonWordsRepeatLessWhereMoreDoesNotFit) {
-  const WordTokenizer tokenizer;
   const Materials materials;
-  const TaskInfo& cwe = *find_task("cwe");
-  const auto is_short = [&](std::int64_t length) {
-    const DocumentMaker maker(cwe, length, 1, tokenizer, materials);
+  const auto is_short = [&](std::int64_t length, const Tokenizer& tokenizer) {
+    const DocumentMaker maker(*find_task("cwe"), length, 1, tokenizer, materials);
+    EXPECT_LE(maker.sample(0).n_tokens, length);
     const std::string line = maker.line(0, RecordFormat::starattn);
     return line.find("common ones 6 times") != std::string::npos;
   };
-  EXPECT_TRUE(is_short(4095));
-  EXPECT_FALSE(is_short(8192));
+  EXPECT_TRUE(is_short(4095, WordTokenizer()));
+  EXPECT_FALSE(is_short(4096, WordTokenizer()));
+  EXPECT_TRUE(is_short(4096, LetterTokenizer()));
+  EXPECT_FALSE(is_short(8192, LetterTokenizer()));
 }
 
 TEST(DocumentMaker, RefusesLengthsThatHoldNothing) {

@@ -77,6 +77,24 @@ TEST(Needles, TextAnswersTheQuestion) {
   }
 }
 
+// So many draws that two would meet if nothing kept them apart.
+TEST(Needles, NothingHasTheKeyThatIsAskedFor) {
+  const Materials materials;
+  const SampleMaker four = needle_maker(*find_task("niah_multiquery"), materials);
+  for (std::uint64_t key = 0; key < 20000; ++key) {
+    const auto keys = asked_keys(four.make(Random(key), 0, 1).question);
+    ASSERT_EQ(std::set<std::string>(keys.begin(), keys.end()).size(), 4U) << key;
+  }
+  const SampleMaker many = needle_maker(*find_task("niah_multikey_2"), materials);
+  for (std::uint64_t key = 0; key < 20; ++key) {
+    const Sample sample = many.make(Random(key), 0, 10000);
+    const std::string asked = " for " + asked_keys(sample.question).at(0) + " is: ";
+    const std::size_t first = sample.context.find(asked);
+    ASSERT_NE(first, std::string::npos);
+    EXPECT_EQ(sample.context.find(asked, first + 1), std::string::npos) << asked;
+  }
+}
+
 TEST(Needles, WordsOfTheBenchmark) {
   const Materials materials;
   const Sample one = needle_maker(*find_task("niah_single_3"), materials).make(Random(1), 0, 2);

@@ -81,6 +81,22 @@ TEST_F(Reading, OwnDocumentsAreAlwaysIn) {
   EXPECT_EQ(sample.answer_prefix, " Answer:");
 }
 
+TEST_F(Reading, NoDocumentComesAgainBeforeAllAreIn) {
+  Materials materials;
+  materials.reading = read(kSquad, "qa_1");
+  const SampleMaker maker = reading_maker(materials);
+  for (std::uint64_t key = 0; key < 20; ++key) {
+    const Sample all = maker.make(Random(key), 0, 2);
+    for (const std::string& document : materials.reading.documents) {
+      const std::size_t first = all.context.find(document);
+      ASSERT_NE(first, std::string::npos);
+      EXPECT_EQ(all.context.find(document, first + 1), std::string::npos);
+    }
+    const Sample two = maker.make(Random(key), 0, 1);  // the article's own comes first
+    EXPECT_NE(two.context.find("Pens hold ink."), std::string::npos);
+  }
+}
+
 TEST_F(Reading, RefusesOtherFilesByName) {
   const std::pair<const char*, const char*> cases[] = {{"qa_1", kHotpot},
                                                        {"qa_2", kSquad},

@@ -32,6 +32,7 @@ TEST(Scoring, LabelsAreThoseOfTheFirstSentenceLessTheQuestions) {
   EXPECT_EQ(score("qa3", "The garden.", {"office"}, where), 0);
   EXPECT_EQ(score("qa3", "I do not know. Office.", {"office"}, where), 0);
   EXPECT_EQ(score("qa3", "", {"office"}, where), 0);
+  EXPECT_EQ(score("qa3", "In the attic.", {"attic"}, where), 0);  // no label
   EXPECT_EQ(score("qa5", "Fred gave it to JEFF", {"Jeff"}, "Who did Fred give the apple to?"), 1);
   EXPECT_EQ(score("qa5", "the milk", {"apple"}, "What did Fred give to Jeff?"), 0);
   EXPECT_EQ(score("qa5", "the apple in the office", {"apple"}, "What did Fred give to Jeff?"), 1);

@@ -42,6 +42,14 @@ TEST(VariableTracking, ChainsGiveTheAnswers) {
   }
 }
 
+TEST(VariableTracking, EachLineNamesTheOneBefore) {
+  const Sample sample = variable_tracking_maker().make(Random(2), 0, 6);
+  for (std::size_t i = 1; i < sample.answers.size(); ++i) {
+    const std::string line = "VAR " + sample.answers[i] + " = VAR " + sample.answers[i - 1] + " \n";
+    EXPECT_NE(sample.context.find(line), std::string::npos) << line;
+  }
+}
+
 TEST(VariableTracking, BeginsWithASolvedExample) {
   const Sample sample = variable_tracking_maker().make(Random(8), 0, 3);
   const std::size_t second = sample.context.find("\n\nMemorize and track the chain(s)");
