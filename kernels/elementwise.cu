@@ -141,14 +141,30 @@ __global__ void rotate_kernel(uint4* x, const float4* cos, const float4* sin, st
   *high = pack(rotated_b);
 }
 
+// Two vectors a thread, both loads of both on their way before the first is used.
 __global__ void swiglu_kernel(const uint4* gate, const uint4* up, uint4* y, std::int64_t n) {
-  const std::int64_t i = thread_index();
-  if (i >= n) return;
-  const Values g = unpack(gate[i]), u = unpack(up[i]);
-  Values result;
+  constexpr int kVectors = 2;
+  const std::int64_t first =
+      blockIdx.x * static_cast<std::int64_t>(blockDim.x) * kVectors + threadIdx.x;
+  uint4 g[kVectors], u[kVectors];
 #pragma unroll
-  for (int c = 0; c < kWidth; ++c) result.x[c] = g.x[c] / (1.f + __expf(-g.x[c])) * u.x[c];
-  y[i] = pack(result);
+  for (int j = 0; j < kVectors; ++j) {
+    const std::int64_t i = first + j * blockDim.x;
+    if (i >= n) break;
+    g[j] = gate[i];
+    u[j] = up[i];
+  }
+#pragma unroll
+  for (int j = 0; j < kVectors; ++j) {
+    const std::int64_t i = first + j * blockDim.x;
+    if (i >= n) break;
+    const Values a = unpack(g[j]), b = unpack(u[j]);
+    Values result;
+#pragma unroll
+    for (int c = 0; c < kWidth; ++c)
+      result.x[c] = __fdividef(a.x[c], 1.f + __expf(-a.x[c])) * b.x[c];
+    y[i] = pack(result);
+  }
 }
 
 __global__ void add_kernel(uint4* x, const uint4* y, std::int64_t n) {
@@ -239,7 +255,7 @@ void rotate_rows(void* x, const float* cos, const float* sin, std::int64_t n_row
 void swiglu(const void* gate, const void* up, void* y, std::int64_t n, Stream stream) {
   require(n % kWidth == 0, "SwiGLU", "the number of values must be a multiple of 8", n);
   if (n == 0) return;
-  swiglu_kernel<<<blocks_for(n / kWidth), kThreads, 0, stream>>>(vectors(gate), vectors(up),
+  swiglu_kernel<<<blocks_for((n / kWidth + 1) / 2), kThreads, 0, stream>>>(vectors(gate), vectors(up),
                                                                  vectors(y), n / kWidth);
   check_launch("SwiGLU");
 }

@@ -377,8 +377,8 @@ def time_rest(libraries, rounds):
                 graph = torch.cuda.CUDAGraph()
                 with torch.cuda.graph(graph):
                     call()
-                contenders[f"{name} {n_out}x{n_in}"] = (sets * n_out * n_in * 2, graph)
-        result = compare({name: g.replay for name, (_, g) in contenders.items()}, 20, rounds)
+                contenders[f"{name} {n_out}x{n_in}"] = (sets * n_out * n_in * 2, graph, call)
+        result = compare({name: g.replay for name, (_, g, _) in contenders.items()}, 20, rounds)
         print(f"thin products, {rows} rows, TB/s:",
               "  ".join(f"{name} {contenders[name][0] / ms / 1e9:.2f}" for name, ms in result.items()), flush=True)
 

@@ -72,24 +72,37 @@ void write_all(int fd, std::string_view bytes, const std::string& path) {
   }
 }
 
-void write_file_durably(const std::string& path, std::string_view bytes) {
-  const std::string temporary = fmt::format("{}.tmp.{}", path, ::getpid());
-  try {
-    FileDescriptor file(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-    if (!file.valid()) {
-      fail(Exit::cannot_create, "cannot create {}: {}", temporary, std::strerror(errno));
-    }
-    write_all(file.get(), bytes, temporary);
-    if (::fsync(file.get()) != 0)
-      fail(Exit::io, "fsync of {} failed: {}", temporary, std::strerror(errno));
-    if (::rename(temporary.c_str(), path.c_str()) != 0) {
-      fail(Exit::io, "cannot rename {} to {}: {}", temporary, path, std::strerror(errno));
-    }
-  } catch (...) {
-    ::unlink(temporary.c_str());
-    throw;
+DurableFile::DurableFile(std::string path)
+    : path_(std::move(path)), temporary_(fmt::format("{}.tmp.{}", path_, ::getpid())) {
+  file_ =
+      FileDescriptor(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+  if (!file_.valid())
+    fail(Exit::cannot_create, "cannot create {}: {}", temporary_, std::strerror(errno));
+}
+
+DurableFile::~DurableFile() {
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+}
+
+void DurableFile::append(std::string_view bytes) {
+  write_all(file_.get(), bytes, temporary_);
+}
+
+void DurableFile::commit() {
+  if (::fsync(file_.get()) != 0)
+    fail(Exit::io, "fsync of {} failed: {}", temporary_, std::strerror(errno));
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
+    fail(Exit::cannot_create, "cannot rename {} to {}: {}", temporary_, path_,
+         std::strerror(errno));
   }
-  fsync_directory(parent_directory(path));
+  temporary_.clear();
+  fsync_directory(parent_directory(path_));
+}
+
+void write_file_durably(const std::string& path, std::string_view bytes) {
+  DurableFile file(path);
+  file.append(bytes);
+  file.commit();
 }
 
 void fsync_directory(const std::string& directory) {

@@ -55,4 +55,21 @@ class FileDescriptor {
 // All of it or an exception (io); `path` is for the message.
 void write_all(int fd, std::string_view bytes, const std::string& path);
 
+// The same for a file written piece by piece; without commit() the path keeps what it had.
+class DurableFile {
+ public:
+  explicit DurableFile(std::string path);  // throws cannot_create
+  ~DurableFile();
+  DurableFile(const DurableFile&) = delete;
+  DurableFile& operator=(const DurableFile&) = delete;
+
+  void append(std::string_view bytes);  // throws io
+  void commit();                        // once, at the end; throws cannot_create or io
+
+ private:
+  std::string path_;
+  std::string temporary_;  // empty once it has become the file
+  FileDescriptor file_;
+};
+
 }  // namespace starattn

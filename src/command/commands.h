@@ -25,5 +25,7 @@ Command add_plan(CLI::App& parser);
 Command add_inspect(CLI::App& parser);
 Command add_doctor(CLI::App& parser);
 Command add_bench(CLI::App& parser);
+Command add_generate(CLI::App& parser);
+Command add_eval(CLI::App& parser);
 
 }  // namespace starattn

@@ -91,8 +91,8 @@ std::vector<QueryResult> Answerer::answer(std::span<const QueryJob> jobs) {
         continue;
       }
       const std::size_t end = end_of_run(pieces, first);
-      const std::vector<float> logits =
-          logits_of_rows(pieces[first].last_row(), static_cast<std::int64_t>(end - first));
+      const std::span<const float> logits = logits_of_rows(
+          pieces[first].last_row(), static_cast<std::int64_t>(end - first));
       for (std::size_t i = first; i < end; ++i) {
         if (!pieces[i].is_last) continue;
         take_next_token(queries[pieces[i].query], row_of(logits, i - first), clock.seconds());
@@ -128,7 +128,7 @@ std::vector<float> Answerer::logits_of(const std::vector<Token>& query_tokens,
     forward(queries, pieces);
     for (std::int64_t row = 0; !pieces.empty() && row < n_rows_[0]; ++row) {
       if (done + row < n_tokens - n_last) continue;
-      const std::vector<float> one = logits_of_rows(row, 1);
+      const std::span<const float> one = logits_of_rows(row, 1);
       logits.insert(logits.end(), one.begin(), one.end());
     }
     done += n_rows_[0];
@@ -191,16 +191,19 @@ void Answerer::forward(std::vector<Query>& queries, std::span<const Piece> piece
   }
 }
 
-std::vector<float> Answerer::logits_of_rows(std::int64_t first_row, std::int64_t n_rows) {
+std::span<const float> Answerer::logits_of_rows(std::int64_t first_row, std::int64_t n_rows) {
   const obs::Range range("logits");
-  std::vector<float> logits(static_cast<std::size_t>(n_rows * decoder_->config().vocab_size));
+  const auto n = static_cast<std::size_t>(n_rows * decoder_->config().vocab_size);
+  if (host_logits_.n_bytes() < n * sizeof(float))
+    host_logits_ = backend_->allocate_host(n * sizeof(float));
+  const std::span<float> logits(reinterpret_cast<float*>(host_logits_.data()), n);
   decoder_->logits(x_.rows(first_row, n_rows), logits);
   return logits;
 }
 
-std::span<const float> Answerer::row_of(const std::vector<float>& logits, std::size_t row) const {
+std::span<const float> Answerer::row_of(std::span<const float> logits, std::size_t row) const {
   const auto vocab = static_cast<std::size_t>(decoder_->config().vocab_size);
-  return std::span(logits).subspan(row * vocab, vocab);
+  return logits.subspan(row * vocab, vocab);
 }
 
 // Pieces [first, end) whose last rows lie side by side, so that one product makes their logits.

@@ -79,9 +79,9 @@ class Answerer {
   void gather_and_merge(std::vector<std::pair<MergeNode, PartialBuffer>> mine);
   void merge_along_tree(std::vector<std::pair<MergeNode, PartialBuffer>> mine);
   void take_next_token(Query& query, std::span<const float> logits, double seconds);
-  // [n_rows, vocab] on the host, of rows that lie side by side.
-  std::vector<float> logits_of_rows(std::int64_t first_row, std::int64_t n_rows);
-  std::span<const float> row_of(const std::vector<float>& logits, std::size_t row) const;
+  // [n_rows, vocab] on the host, of rows that lie side by side. Good until the next call.
+  std::span<const float> logits_of_rows(std::int64_t first_row, std::int64_t n_rows);
+  std::span<const float> row_of(std::span<const float> logits, std::size_t row) const;
   static std::size_t end_of_run(std::span<const Piece> pieces, std::size_t first);
 
   Decoder* decoder_;
@@ -95,6 +95,7 @@ class Answerer {
   std::vector<MergeNode> subtrees_;   // this rank's
   std::vector<std::vector<MergeNode>> subtrees_by_rank_;
   RowBuffer x_, q_, k_, v_, attended_, all_q_;
+  Buffer host_logits_;
   PartialBuffer context_partial_;  // [rows_per_rank, n_heads, head_dim]
 };
 

@@ -6,23 +6,10 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/random.h"
 
 namespace starattn {
 namespace {
-
-// SplitMix64's finaliser: a bijection that leaves no visible structure in consecutive counters.
-std::uint64_t mix(std::uint64_t x) {
-  x += 0x9e3779b97f4a7c15ULL;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
-  return x ^ (x >> 31);
-}
-
-std::uint64_t absorb(std::uint64_t key, std::string_view text) {
-  key = mix(key ^ text.size());
-  for (const char c : text) key = mix(key ^ static_cast<unsigned char>(c));
-  return key;
-}
 
 bool ranks_before(std::span<const float> logits, Token a, Token b) {
   const float left = logits[static_cast<std::size_t>(a)];
@@ -39,7 +26,20 @@ std::uint64_t sampling_key(std::uint64_t seed, std::string_view document_id,
 
 Token argmax(std::span<const float> logits) {
   STARATTN_CHECK(!logits.empty());
-  return static_cast<Token>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  // Eight running maxima, which compilers turn into vectors; then the first place of the largest.
+  constexpr std::size_t kLanes = 8;
+  float lanes[kLanes];
+  std::fill_n(lanes, kLanes, logits[0]);
+  std::size_t i = 0;
+  for (; i + kLanes <= logits.size(); i += kLanes) {
+    for (std::size_t j = 0; j < kLanes; ++j)
+      lanes[j] = logits[i + j] > lanes[j] ? logits[i + j] : lanes[j];
+  }
+  float highest = *std::max_element(lanes, lanes + kLanes);
+  for (; i < logits.size(); ++i) highest = std::max(highest, logits[i]);
+  const auto place = std::find(logits.begin(), logits.end(), highest);
+  STARATTN_CHECK(place != logits.end());  // not a number
+  return static_cast<Token>(place - logits.begin());
 }
 
 std::vector<std::pair<Token, float>> top_logits(std::span<const float> logits, std::int64_t k) {
@@ -76,8 +76,7 @@ Token sample(std::span<const float> logits, const Sampling& sampling, std::uint6
   while (n_kept < weights.size() && (n_kept == 0 || kept < sampling.top_p * total))
     kept += weights[n_kept++];
 
-  const double uniform = static_cast<double>(mix(key ^ mix(step)) >> 11) * 0x1.0p-53;  // [0, 1)
-  double rest = uniform * kept;
+  double rest = random_unit(key, step) * kept;
   for (std::size_t i = 0; i < n_kept; ++i) {
     rest -= weights[i];
     if (rest < 0) return order[i];
