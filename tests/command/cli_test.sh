@@ -140,6 +140,14 @@ check "and writes nothing" no_files dry
 check "help needs no launcher" [ $? -eq 0 ]
 "$program" plan --model "$model" --tokens 32k --ranks 8 | grep -q "fullest rank"
 check "plan needs no launcher" [ $? -eq 0 ]
+on 1 doctor
+check "doctor finds the machine fit" says_out "^verdict *fit"
+check "and names HDF5" says_out "^HDF5 *[0-9]*\\.[0-9]*\\.[0-9]*$"
+on 3 doctor --checkpoint-dir "$work/trial/deep"
+check "doctor tries a checkpoint directory" says_out "^checkpoints .*64.00 MiB saved.*3 rank(s) at [0-9]* MB/s"
+check "and leaves nothing there" [ ! -e "$work/trial/deep" ]
+on 2 doctor --checkpoint-dir /proc/nowhere
+check "a directory that cannot be made is 73" [ $code -eq 73 ]
 SLURM_STEP_NUM_TASKS=4 "$program" run --model "$model" --input "$work/in.jsonl" --output "$work/o" 2>"$work/log"
 check "srun without PMI is refused" [ $? -eq 69 ]
 exit $failed
