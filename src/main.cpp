@@ -67,9 +67,9 @@ int run(int argc, char** argv) {
   parser.require_subcommand(1);
   parser.fallthrough();
   const std::vector<Command> commands = {
-      add_run(parser),   add_encode(parser),   add_answer(parser),
-      add_plan(parser),  add_inspect(parser),  add_doctor(parser),
-      add_bench(parser), add_generate(parser), add_eval(parser)};
+      add_run(parser),         add_encode(parser),  add_answer(parser), add_plan(parser),
+      add_checkpoints(parser), add_inspect(parser), add_doctor(parser), add_bench(parser),
+      add_generate(parser),    add_eval(parser)};
   try {
     parser.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -3,10 +3,26 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
+#include <utility>
 
 #include "base/error.h"
 
 namespace starattn {
+namespace {
+
+// A number and what is written behind it, blanks apart; NaN where there is none.
+std::pair<double, std::string_view> number_and_unit(std::string_view text) {
+  double value = NAN;
+  const char* last = text.data() + text.size();
+  const auto [end, error] = std::from_chars(text.data(), last, value, std::chars_format::fixed);
+  if (error != std::errc()) return {NAN, {}};
+  std::string_view unit(end, static_cast<std::size_t>(last - end));
+  unit.remove_prefix(std::min(unit.find_first_not_of(' '), unit.size()));
+  return {value, unit};
+}
+
+}  // namespace
 
 std::int64_t parse_tokens(std::string_view text, std::string_view option) {
   std::uint64_t unit = 1;
@@ -25,6 +41,29 @@ std::int64_t parse_tokens(std::string_view text, std::string_view option) {
          text);
   }
   return static_cast<std::int64_t>(value * unit);
+}
+
+std::uint64_t parse_bytes(std::string_view text, std::string_view option) {
+  static constexpr std::pair<std::string_view, double> kUnits[] = {
+      {"", 1},         {"B", 1},        {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30},
+      {"TiB", 0x1p40}, {"PiB", 0x1p50}, {"kB", 1e3},     {"KB", 1e3},     {"MB", 1e6},
+      {"GB", 1e9},     {"TB", 1e12},    {"PB", 1e15}};
+  const auto [value, unit] = number_and_unit(text);
+  for (const auto& [name, scale] : kUnits) {
+    if (unit == name && value >= 0 && value * scale < 0x1p63)
+      return static_cast<std::uint64_t>(value * scale);
+  }
+  fail(Exit::usage, "{}: expected a size such as 500MiB, 100GiB or 1.5TB, got '{}'", option, text);
+}
+
+double parse_duration(std::string_view text, std::string_view option) {
+  static constexpr std::pair<std::string_view, double> kUnits[] = {
+      {"s", 1}, {"m", 60}, {"h", 3600}, {"d", 86400}, {"w", 604800}};
+  const auto [value, unit] = number_and_unit(text);
+  for (const auto& [name, seconds] : kUnits) {
+    if (unit == name && value >= 0 && std::isfinite(value)) return value * seconds;
+  }
+  fail(Exit::usage, "{}: expected a time such as 45m, 12h, 7d or 2w, got '{}'", option, text);
 }
 
 std::string with_commas(std::int64_t number) {
@@ -55,7 +94,8 @@ std::string human_seconds(double seconds) {
   if (seconds < 99.95) return fmt::format("{:.1f} s", seconds);
   const auto whole = static_cast<std::int64_t>(std::min(seconds, 1e15) + 0.5);
   if (whole < 3600) return fmt::format("{} min {:02} s", whole / 60, whole % 60);
-  return fmt::format("{} h {:02} min", whole / 3600, whole / 60 % 60);
+  if (whole < 2 * 86400) return fmt::format("{} h {:02} min", whole / 3600, whole / 60 % 60);
+  return fmt::format("{} d {:02} h", whole / 86400, whole / 3600 % 24);
 }
 
 bool is_utf8(std::string_view text, std::size_t* bad_offset) {

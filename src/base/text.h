@@ -11,9 +11,15 @@ namespace starattn {
 // "4096", "32k" = 32,768, "1m" = 1,048,576. Throws Error(usage) naming `option` on anything else.
 std::int64_t parse_tokens(std::string_view text, std::string_view option);
 
+// "100GiB", "1.5 TB", "4096" (bytes). Throws Error(usage) naming `option` on anything else.
+std::uint64_t parse_bytes(std::string_view text, std::string_view option);
+
+// "90s", "45m", "12h", "7d", "2w" in seconds. Throws Error(usage) naming `option` on anything else.
+double parse_duration(std::string_view text, std::string_view option);
+
 std::string with_commas(std::int64_t number);  // 131,072
 std::string human_bytes(std::uint64_t bytes);  // "1.50 GiB"
-std::string human_seconds(double seconds);     // "850 ms", "12.3 s", "4 min 05 s"
+std::string human_seconds(double seconds);     // "850 ms", "12.3 s", "4 min 05 s", "3 d 07 h"
 
 // True when the text is well-formed UTF-8 (no surrogates, no overlong forms); else sets the offset.
 bool is_utf8(std::string_view text, std::size_t* bad_offset = nullptr);

@@ -110,6 +110,7 @@ void DocumentCheckpoint::read_block(std::int64_t block, const KvSink& sink) cons
       VerifiedFile file(path_of(block_name(block)), listed);
       return read_block_file(file, info_, block, sink);
     } catch (const Error& error) {
+      if (error.exit() != Exit::bad_data && error.exit() != Exit::no_input) throw;
       // Another process may have replaced the block between the manifest and the file.
       FileDigests again = entry(manifest(), block);
       if (again == listed) {

@@ -3,6 +3,8 @@
 
 #include <mutex>
 
+#include "checkpoint/hdf5_version.h"
+
 namespace starattn::h5 {
 namespace {
 
@@ -85,3 +87,16 @@ File create_file(const std::string& path, std::size_t meta_block_bytes) {
 }
 
 }  // namespace starattn::h5
+
+namespace starattn {
+
+std::string hdf5_version() {
+  h5::start();
+  unsigned major = 0;
+  unsigned minor = 0;
+  unsigned release = 0;
+  h5::check(H5get_libversion(&major, &minor, &release), "ask for HDF5's version");
+  return fmt::format("{}.{}.{}", major, minor, release);
+}
+
+}  // namespace starattn

@@ -130,6 +130,11 @@ std::optional<KernelLock> KernelLock::share_if_possible(const std::string& path,
   }
 }
 
+bool KernelLock::is_free(const std::string& path) {
+  const FileDescriptor file = open_lock_file(path, O_RDONLY);
+  return !file.valid() || try_flock(file.get(), LOCK_EX, path);
+}
+
 void KernelLock::downgrade() {
   while (::flock(file_.get(), LOCK_SH) != 0) {
     if (errno != EINTR) fail(Exit::io, "cannot lock {}: {}", path_, std::strerror(errno));

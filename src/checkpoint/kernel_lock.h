@@ -25,6 +25,9 @@ class KernelLock {
   // where there is no such file, or where it cannot be opened.
   static std::optional<KernelLock> share_if_possible(const std::string& path, double seconds);
 
+  // Whether nobody holds it now, in either mode; true where there is no such file. Creates nothing.
+  static bool is_free(const std::string& path);
+
   void downgrade();  // exclusive to shared; another may take it in between
 
  private:

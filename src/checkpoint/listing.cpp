@@ -32,10 +32,10 @@ bool stat_regular(const std::string& path, struct stat& info) {
 void add_files(DocumentSummary& summary) {
   for (const std::string& name : names_in(summary.directory)) {
     struct stat info {};
-    if (!is_own_name(name) || !stat_regular(summary.directory + "/" + name, info)) continue;
+    // Opening a document touches its lock files; only what is saved counts.
+    if (!is_own_name(name) || name == kLockName || name == kInUseName) continue;
+    if (!stat_regular(summary.directory + "/" + name, info)) continue;
     summary.n_bytes += static_cast<std::uint64_t>(info.st_size);
-    // Opening a document touches its lock files; only what is saved counts as written.
-    if (name == kLockName || name == kInUseName) continue;
     summary.last_written_unix =
         std::max<std::int64_t>(summary.last_written_unix, info.st_mtim.tv_sec);
   }

@@ -79,48 +79,58 @@ class Pruner {
  public:
   Pruner(const CheckpointStore& store, const PruneRules& rules) : store_(store), rules_(rules) {}
 
-  // An empty reason: the document stays, only leftovers go.
-  void visit(const DocumentSummary& document, const std::string& reason) {
-    const auto stays = [&](const std::string& why) {
-      if (!reason.empty()) result_.kept.push_back({document, why});
-    };
-    if (rules_.dry_run && !reason.empty()) return removed(document, reason);
-    if (rules_.dry_run) return;
+  // An empty reason: the document stays, only leftovers go. Returns whether the document went.
+  bool visit(const DocumentSummary& document, const std::string& reason) {
+    if (reason.empty() && rules_.dry_run) return false;
+    std::string why_not;
     try {
-      const KernelLock lock(document.directory + "/" + kLockName, KernelLock::Mode::exclusive,
-                            store_.lock_seconds());
-      const auto alone =
-          KernelLock::try_take(document.directory + "/" + kInUseName, KernelLock::Mode::exclusive);
-      if (!alone) return stays("in use by another process");
-      remove_under_lock(document, reason);
+      why_not = rules_.dry_run ? look_at(document) : remove(document, reason);
     } catch (const Error& error) {
-      stays(error.what());
+      why_not = error.what();
     }
+    if (reason.empty()) return false;
+    if (!why_not.empty()) {
+      result_.kept.push_back({document, why_not});
+      return false;
+    }
+    result_.freed_bytes += document.n_bytes;
+    result_.removed.push_back({document, reason});
+    return true;
   }
 
   PruneResult result() && { return std::move(result_); }
 
  private:
-  void remove_under_lock(const DocumentSummary& document, const std::string& reason) {
-    if (reason.empty()) {
-      result_.n_temporaries += remove_temporaries(document.directory);
-      return;
-    }
-    const DocumentSummary now = summarize_document(document.directory, document.key);
-    const std::string foreign = first_foreign_name(document.directory);
-    if (now.last_written_unix != document.last_written_unix || now.n_bytes < document.n_bytes) {
-      result_.kept.push_back({document, "changed meanwhile"});
-    } else if (!foreign.empty()) {
-      result_.kept.push_back({document, "holds '" + foreign + "', which is not ours"});
-    } else {
-      remove_document(document.directory);
-      removed(document, reason);
-    }
+  static constexpr const char* kInUse = "in use by another process";
+
+  // Both return why the document cannot go, or nothing. This one creates and changes no file.
+  static std::string look_at(const DocumentSummary& document) {
+    if (!KernelLock::is_free(document.directory + "/" + kInUseName)) return kInUse;
+    return objection(document);
   }
 
-  void removed(const DocumentSummary& document, const std::string& reason) {
-    result_.freed_bytes += document.n_bytes;
-    result_.removed.push_back({document, reason});
+  std::string remove(const DocumentSummary& document, const std::string& reason) {
+    const KernelLock lock(document.directory + "/" + kLockName, KernelLock::Mode::exclusive,
+                          store_.lock_seconds());
+    const auto alone =
+        KernelLock::try_take(document.directory + "/" + kInUseName, KernelLock::Mode::exclusive);
+    if (!alone) return kInUse;
+    if (reason.empty()) {
+      result_.n_temporaries += remove_temporaries(document.directory);
+      return "";
+    }
+    std::string why_not = objection(document);
+    if (why_not.empty()) remove_document(document.directory);
+    return why_not;
+  }
+
+  static std::string objection(const DocumentSummary& document) {
+    const DocumentSummary now = summarize_document(document.directory, document.key);
+    if (now.last_written_unix != document.last_written_unix || now.n_bytes != document.n_bytes) {
+      return "changed meanwhile";
+    }
+    const std::string foreign = first_foreign_name(document.directory);
+    return foreign.empty() ? "" : "holds '" + foreign + "', which is not ours";
   }
 
   const CheckpointStore& store_;
@@ -138,8 +148,7 @@ PruneResult prune(const CheckpointStore& store, const PruneRules& rules, std::in
   for (const DocumentSummary& document : documents) {
     const std::string reason =
         reason_to_remove(document, rules, now_unix, kept_bytes + document.n_bytes);
-    if (reason.empty()) kept_bytes += document.n_bytes;
-    pruner.visit(document, reason);
+    if (!pruner.visit(document, reason)) kept_bytes += document.n_bytes;
   }
   return std::move(pruner).result();
 }

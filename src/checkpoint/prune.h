@@ -14,9 +14,9 @@ namespace starattn {
 
 // A document goes when any of the rules says so; with none set, only leftovers of dead writers go.
 struct PruneRules {
-  bool incomplete = false;                         // blocks missing, or it cannot be read
-  std::optional<double> older_than_seconds;        // since it was last written
-  std::optional<std::uint64_t> keep_newest_bytes;  // the newest up to this sum stay
+  bool incomplete = false;                           // blocks missing, or it cannot be read
+  std::optional<double> older_than_seconds{};        // since it was last written
+  std::optional<std::uint64_t> keep_newest_bytes{};  // the newest up to this sum stay
   bool dry_run = false;
 };
 
@@ -26,12 +26,12 @@ struct PruneResult {
     std::string reason;  // why it went, or why it stayed although a rule wanted it gone
   };
   std::vector<Document> removed;  // with dry_run: what would go
-  std::vector<Document> kept;     // in use, locked, or holding files that are not ours
+  std::vector<Document> kept;     // in use, locked, holding files that are not ours, not removable
   int n_temporaries = 0;          // leftovers removed from documents that stay
   std::uint64_t freed_bytes = 0;
 };
 
-// now_unix: seconds since 1970. Throws Error(io) when a file cannot be removed.
+// now_unix: seconds since 1970. What cannot be removed is among the kept, with the reason.
 PruneResult prune(const CheckpointStore& store, const PruneRules& rules, std::int64_t now_unix);
 
 }  // namespace starattn

@@ -58,6 +58,20 @@ void create_missing(const std::string& directory, const DocumentInfo& info,
   write_manifest(directory, made);
 }
 
+// Until its lock is ours, a process that prunes may delete the directory under our feet.
+template <typename Lock>
+KernelLock lock_directory(const std::string& directory, const Lock& lock) {
+  constexpr int kAttempts = 20;
+  for (int attempt = 1;; ++attempt) {
+    try {
+      make_directories(directory);
+      return lock();
+    } catch (const Error& error) {
+      if (error.exit() != Exit::cannot_create || attempt == kAttempts) throw;
+    }
+  }
+}
+
 void describe_tokens(DocumentInfo& info, std::span<const std::int32_t> token_ids) {
   info.n_tokens = static_cast<std::int64_t>(token_ids.size());
   info.token_digest = digest_of_tokens(token_ids);
@@ -75,8 +89,7 @@ DocumentCheckpoint CheckpointStore::open_or_create(DocumentInfo info,
   describe_tokens(info, token_ids);
   DocumentCheckpoint document(info, directory_of(info.key()), lock_seconds_);
   const std::string& directory = document.directory();
-  make_directories(directory);
-  const KernelLock held = document.lock();
+  const KernelLock held = lock_directory(directory, [&] { return document.lock(); });
   // Alone with the document, if nobody else has it open: then no writer of these files lives.
   document.in_use_ =
       KernelLock::try_take(directory + "/" + kInUseName, KernelLock::Mode::exclusive);

@@ -23,7 +23,7 @@ struct DocumentSummary {
   std::string problem;  // why it cannot be used; then info and blocks_present mean nothing
   DocumentInfo info;
   std::int64_t n_blocks_present = 0;
-  std::uint64_t n_bytes = 0;           // of all its files
+  std::uint64_t n_bytes = 0;           // of all its files but the locks
   std::int64_t last_written_unix = 0;  // seconds since 1970
   bool complete() const { return problem.empty() && n_blocks_present == info.n_blocks; }
 };

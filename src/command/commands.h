@@ -22,6 +22,7 @@ Command add_run(CLI::App& parser);
 Command add_encode(CLI::App& parser);
 Command add_answer(CLI::App& parser);
 Command add_plan(CLI::App& parser);
+Command add_checkpoints(CLI::App& parser);
 Command add_inspect(CLI::App& parser);
 Command add_doctor(CLI::App& parser);
 Command add_bench(CLI::App& parser);

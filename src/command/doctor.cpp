@@ -7,6 +7,8 @@
 
 #include "base/clock.h"
 #include "base/text.h"
+#include "checkpoint/hdf5_version.h"
+#include "command/checkpoint_probe.h"
 #include "command/commands.h"
 #include "command/session.h"
 #include "mpi/runtime.h"
@@ -24,7 +26,7 @@ std::string processor_name() {
 }
 
 void print(const Ranks& ranks, const char* what, const std::string& finding) {
-  if (ranks.is_first()) std::cout << fmt::format("{:<11}{}\n", what, finding);
+  if (ranks.is_first()) std::cout << fmt::format("{:<12}{}\n", what, finding);
 }
 
 // Best of a few: what the anchor broadcast of one layer would take.
@@ -75,6 +77,10 @@ Exit diagnose(const Options& options) {
         ranks, "note",
         "one rank inside a Slurm job: start several with 'srun --mpi=pmix -n N' or 'mpirun -n N'");
   }
+  print(ranks, "HDF5", hdf5_version());
+  if (!options.checkpoint_dir.empty()) {
+    print(ranks, "checkpoints", probe_checkpoints(ranks.world, options.checkpoint_dir));
+  }
   print(ranks, "device",
         fmt::format("{}; {} CUDA device(s) visible", backend->describe(), n_cuda_devices()));
   print(ranks, "verdict", "fit");
@@ -88,6 +94,8 @@ Command add_doctor(CLI::App& parser) {
   CLI::App* app =
       parser.add_subcommand("doctor", "Check MPI, binding, processors and memory of this job");
   add_machine_options(*app, *options);
+  app->add_option("--checkpoint-dir", options->checkpoint_dir,
+                  "Save, read back and remove 64 MiB there");
   add_log_options(*app, *options);
   return {app, [options] { return diagnose(*options); }, [options] { return options->format(); },
           true};

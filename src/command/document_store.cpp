@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <ctime>
+#include <fstream>
 
 #include "checkpoint/fingerprint.h"
 #include "mpi/runtime.h"
@@ -17,6 +18,15 @@ std::string now_utc() {
   char text[32] = {};
   std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", std::gmtime(&now));
   return text;
+}
+
+// The words of this process's command line, for people.
+std::string command_line() {
+  std::ifstream file("/proc/self/cmdline");
+  std::string words;
+  for (std::string word; std::getline(file, word, '\0');)
+    words += (words.empty() ? "" : " ") + word;
+  return words;
 }
 
 // Everything of config.json that changes K and V.
@@ -60,7 +70,7 @@ DocumentInfo DocumentStore::info_of(const BlockPlan& plan) const {
   info.n_kv_heads = session_.config.n_kv_heads;
   info.head_dim = session_.config.head_dim;
   info.model = model_;
-  info.provenance = {"starattn " STARATTN_VERSION, "", now_utc(), host_name()};
+  info.provenance = {"starattn " STARATTN_VERSION, command_line(), now_utc(), host_name()};
   return info;
 }
 

@@ -11,6 +11,7 @@
 #include "batch/document.h"
 #include "batch/line_reader.h"
 #include "command/commands.h"
+#include "command/inspect_checkpoint.h"
 #include "model/config.h"
 #include "model/tokenizer.h"
 #include "model/weights.h"
@@ -21,6 +22,7 @@ namespace {
 struct InspectOptions {
   std::string path;
   std::string input;
+  bool verify = false;
 };
 
 bool is_file(const std::string& path) {
@@ -112,7 +114,12 @@ Exit inspect_answers(const InspectOptions& options) {
 Exit inspect(const InspectOptions& options) {
   if (is_file(options.path + "/config.json")) return inspect_model(options.path);
   if (is_file(options.path)) return inspect_answers(options);
-  fail(Exit::no_input, "{}: expected a model folder (with config.json) or a file of answers",
+  if (const auto saved = find_checkpoint(options.path)) {
+    return inspect_checkpoint(*saved, options.verify);
+  }
+  fail(Exit::no_input,
+       "{}: expected a model folder (with config.json), a file of answers, or DIR/KEY of a "
+       "checkpoint ('starattn checkpoints list DIR' shows the keys)",
        options.path);
 }
 
@@ -120,10 +127,14 @@ Exit inspect(const InspectOptions& options) {
 
 Command add_inspect(CLI::App& parser) {
   auto options = std::make_shared<InspectOptions>();
-  CLI::App* app = parser.add_subcommand("inspect", "Show a model or a file of answers");
-  app->add_option("path", options->path, "Model folder or answers file")->required();
+  CLI::App* app =
+      parser.add_subcommand("inspect", "Show a model, a checkpoint or a file of answers");
+  app->add_option("path", options->path, "Model folder, answers file, or DIR/KEY of a checkpoint")
+      ->required();
   app->add_option("--input", options->input,
                   "The answers' input file: shows questions and references too");
+  app->add_flag("--verify", options->verify,
+                "Read a checkpoint's blocks through and check every digest");
   return {app, [options] { return inspect(*options); }, [] { return log::Format::text; }, false};
 }
 

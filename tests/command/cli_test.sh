@@ -72,6 +72,36 @@ printf 'X' | dd of="$block" bs=1 seek=9000 conv=notrunc 2>/dev/null
 on 2 run "${kept[@]}" --output "$work/damaged.jsonl"
 check "a damaged block is named" says "$(basename "$(dirname "$block")")/block-00001.h5: damaged"
 check "and encoded again" same "$work/one.jsonl" "$work/damaged.jsonl"
+says_out() { grep -q -- "$1" "$work/out"; }
+"$program" checkpoints list "$work/kept" >"$work/out"
+check "checkpoints list shows three" [ "$(grep -c ' complete$' "$work/out")" -eq 3 ]
+key=$(basename "$(dirname "$block")")
+"$program" inspect "$work/kept/$key" >"$work/out"
+check "inspect shows a checkpoint" says_out "plan        block_size=512 anchor_size=512 reach=0"
+check "and who made it" says_out "command     .*starattn encode --model"
+"$program" inspect "$work/kept/${key:0:10}" --verify >"$work/out"
+check "inspect --verify finds it sound" [ $? -eq 0 -a "$(grep -c 'sound$' "$work/out")" -ge 4 ]
+cp "$block" "$work/block"
+printf 'X' | dd of="$block" bs=1 seek=9000 conv=notrunc 2>/dev/null
+"$program" inspect "$work/kept/$key" --verify >"$work/out"
+check "and a damaged block not" [ $? -eq 65 -a "$(grep -c 'damaged in piece 0' "$work/out")" -eq 1 ]
+cp "$work/block" "$block"
+"$program" inspect "$work/kept/0123456789abcdef0123456789abcdef" 2>"$work/log"
+check "an unknown key is 66" [ $? -eq 66 ]
+"$program" checkpoints list "$work/nowhere" 2>"$work/log"
+check "an unknown store too" [ $? -eq 66 ]
+"$program" checkpoints prune "$work/kept" --older-than soon 2>"$work/log"
+check "a wrong time is 2" [ $? -eq 2 ]
+cp -r "$work/kept" "$work/prune"
+rm "$work/prune/$key/block-00001.h5"
+"$program" checkpoints prune "$work/prune" --incomplete --older-than 7d --keep-newest 1GiB --dry-run >"$work/out"
+check "a dry prune names the incomplete one" says_out "^would remove *${key:0:12} .*incomplete"
+check "and removes nothing" [ "$(ls "$work/prune" | wc -l)" -eq 3 ]
+"$program" checkpoints prune "$work/prune" --incomplete >"$work/out"
+check "prune removes it" [ ! -e "$work/prune/$key" -a "$(ls "$work/prune" | wc -l)" -eq 2 ]
+"$program" checkpoints prune "$work/prune" --keep-newest 0 >"$work/out"
+check "and all the others" [ -z "$(ls "$work/prune")" ]
+
 rm "$(dirname "$block")/manifest.json"
 on 2 answer "${kept[@]}" --output "$work/missing.jsonl"
 check "answer refuses what is not complete" [ $code -eq 65 ]
@@ -110,6 +140,14 @@ check "and writes nothing" no_files dry
 check "help needs no launcher" [ $? -eq 0 ]
 "$program" plan --model "$model" --tokens 32k --ranks 8 | grep -q "fullest rank"
 check "plan needs no launcher" [ $? -eq 0 ]
+on 1 doctor
+check "doctor finds the machine fit" says_out "^verdict *fit"
+check "and names HDF5" says_out "^HDF5 *[0-9]*\\.[0-9]*\\.[0-9]*$"
+on 3 doctor --checkpoint-dir "$work/trial/deep"
+check "doctor tries a checkpoint directory" says_out "^checkpoints .*64.00 MiB saved.*3 rank(s) at [0-9]* MB/s"
+check "and leaves nothing there" [ ! -e "$work/trial/deep" ]
+on 2 doctor --checkpoint-dir /proc/nowhere
+check "a directory that cannot be made is 73" [ $code -eq 73 ]
 SLURM_STEP_NUM_TASKS=4 "$program" run --model "$model" --input "$work/in.jsonl" --output "$work/o" 2>"$work/log"
 check "srun without PMI is refused" [ $? -eq 69 ]
 exit $failed

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+// checkpoints: what a directory of saved documents holds, and giving its space back.
+#include <algorithm>
+#include <ctime>
+#include <filesystem>
+#include <iostream>
+#include <system_error>
+
+#include "base/text.h"
+#include "checkpoint/prune.h"
+#include "command/commands.h"
+
+namespace starattn {
+namespace {
+
+struct CheckpointsOptions {
+  std::string directory;
+  bool incomplete = false;
+  std::string older_than;
+  std::string keep_newest;
+  bool dry_run = false;
+};
+
+constexpr std::size_t kShownKeyDigits = 12;
+
+// A mistyped name must not look like an empty store.
+CheckpointStore open_store(const std::string& directory) {
+  std::error_code error;
+  const std::filesystem::directory_iterator readable(directory, error);
+  if (error) fail(Exit::no_input, "cannot read directory {}: {}", directory, error.message());
+  return CheckpointStore(directory);
+}
+
+std::string short_key(const DocumentSummary& document) {
+  return document.key.hex().substr(0, kShownKeyDigits);
+}
+
+std::string state_of(const DocumentSummary& document) {
+  std::string state = document.complete()        ? "complete"
+                      : document.problem.empty() ? "incomplete"
+                                                 : "unreadable";
+  if (!KernelLock::is_free(document.directory + "/" + kInUseName)) state += ", in use";
+  return state;
+}
+
+std::string age_of(const DocumentSummary& document, std::int64_t now) {
+  if (document.last_written_unix == 0) return "?";
+  const std::int64_t age = std::max<std::int64_t>(now - document.last_written_unix, 0);
+  return age < 60 ? fmt::format("{} s", age) : human_seconds(static_cast<double>(age));
+}
+
+void print_row(const DocumentSummary& document, std::int64_t now) {
+  const DocumentInfo& info = document.info;
+  const bool known = document.problem.empty();
+  const auto number = [&](std::int64_t n) { return known ? with_commas(n) : "?"; };
+  std::cout << fmt::format(
+      "{:<14}{:>12}{:>12}{:>12}{:>12}{:>7}  {:<5}{:>12}{:>13}  {}\n", short_key(document),
+      number(info.n_tokens),
+      known ? fmt::format("{}/{}", document.n_blocks_present, info.n_blocks) : "?",
+      number(info.block_size), number(info.anchor_size), number(info.reach),
+      known ? name_of(info.kv_dtype) : "?", human_bytes(document.n_bytes), age_of(document, now),
+      state_of(document));
+}
+
+Exit list(const CheckpointsOptions& options) {
+  std::vector<DocumentSummary> documents = open_store(options.directory).list();
+  std::ranges::stable_sort(documents, std::ranges::greater{}, &DocumentSummary::last_written_unix);
+  const std::int64_t now = std::time(nullptr);
+  std::uint64_t n_bytes = 0;
+  if (!documents.empty()) {
+    std::cout << fmt::format("{:<14}{:>12}{:>12}{:>12}{:>12}{:>7}  {:<5}{:>12}{:>13}  {}\n", "KEY",
+                             "TOKENS", "BLOCKS", "BLOCK SIZE", "ANCHOR", "REACH", "DTYPE", "SIZE",
+                             "AGE", "STATE");
+  }
+  for (const DocumentSummary& document : documents) {
+    print_row(document, now);
+    n_bytes += document.n_bytes;
+  }
+  for (const DocumentSummary& document : documents) {
+    if (!document.problem.empty())
+      std::cout << fmt::format("{}: {}\n", short_key(document), document.problem);
+  }
+  std::cout << fmt::format("{} document(s), {}\n", documents.size(), human_bytes(n_bytes));
+  return Exit::ok;
+}
+
+void print_decision(const char* what, const PruneResult::Document& document) {
+  std::cout << fmt::format("{:<14}{:<14}{:>12}  {}\n", what, short_key(document.summary),
+                           human_bytes(document.summary.n_bytes), document.reason);
+}
+
+Exit prune_store(const CheckpointsOptions& options) {
+  PruneRules rules;
+  rules.incomplete = options.incomplete;
+  rules.dry_run = options.dry_run;
+  if (!options.older_than.empty())
+    rules.older_than_seconds = parse_duration(options.older_than, "--older-than");
+  if (!options.keep_newest.empty())
+    rules.keep_newest_bytes = parse_bytes(options.keep_newest, "--keep-newest");
+  const PruneResult result = prune(open_store(options.directory), rules, std::time(nullptr));
+  for (const auto& document : result.removed)
+    print_decision(options.dry_run ? "would remove" : "removed", document);
+  for (const auto& document : result.kept) print_decision("kept", document);
+  std::cout << fmt::format("{} document(s) {}, {} {}", result.removed.size(),
+                           options.dry_run ? "would go" : "removed",
+                           human_bytes(result.freed_bytes), options.dry_run ? "to free" : "freed");
+  if (result.n_temporaries > 0)
+    std::cout << fmt::format("; {} leftover file(s) removed", result.n_temporaries);
+  std::cout << "\n";
+  return Exit::ok;
+}
+
+CLI::App* add_list(CLI::App& parent, CheckpointsOptions& options) {
+  CLI::App* app = parent.add_subcommand("list", "Show every document, the newest first");
+  app->add_option("dir", options.directory, "The --checkpoint-dir of a run")->required();
+  return app;
+}
+
+CLI::App* add_prune(CLI::App& parent, CheckpointsOptions& options) {
+  CLI::App* app = parent.add_subcommand(
+      "prune",
+      "Remove documents that any rule names, never one in use; without a rule, only what dead "
+      "writers left");
+  app->add_option("dir", options.directory, "The --checkpoint-dir of a run")->required();
+  app->add_flag("--incomplete", options.incomplete, "Documents with blocks missing, or unreadable");
+  app->add_option("--older-than", options.older_than, "Last written longer ago: 12h, 7d, 2w");
+  app->add_option("--keep-newest", options.keep_newest,
+                  "All but the newest that fit this size together: 100GiB");
+  app->add_flag("--dry-run", options.dry_run, "Say what would go, remove nothing");
+  return app;
+}
+
+}  // namespace
+
+Command add_checkpoints(CLI::App& parser) {
+  auto options = std::make_shared<CheckpointsOptions>();
+  CLI::App* app = parser.add_subcommand("checkpoints", "List saved documents, or remove some");
+  app->require_subcommand(1);
+  const CLI::App* listing = add_list(*app, *options);
+  add_prune(*app, *options);
+  return {app, [=] { return listing->parsed() ? list(*options) : prune_store(*options); },
+          [] { return log::Format::text; }, false};
+}
+
+}  // namespace starattn
