@@ -60,11 +60,8 @@ class Desk {
 
   std::optional<Job> next() {
     while (!stopped_) {
-      if (stop_requested()) {
-        log::warn("asked to stop: no new document is started");
-        stopped_ = true;
-        break;
-      }
+      stopped_ = stop_requested();
+      if (stopped_) break;
       const std::optional<Line> line = reader_.next();
       if (!line) break;
       if (line->index % n_shards_ != shard_) continue;
@@ -89,6 +86,12 @@ class Desk {
     report_bad_line(seq, id, error, /*is_expected=*/true);
   }
 
+  // Phase 1 ended early; no new document is started.
+  void stopped(std::int64_t seq, const std::string& saved) {
+    saved_ += fmt::format("document '{}': {}; ", open_.at(seq).first, saved);
+    stopped_ = true;
+  }
+
   Exit finish() {
     if (writer_ && !stopped_) writer_->finish();
     if (n_scores_ > 0) {
@@ -99,7 +102,11 @@ class Desk {
       log::info("{} new answer(s), {} already there, {} bad line(s); output: {}", n_answers_,
                 n_skipped_, n_bad_, options_.output);
     }
-    if (stopped_ && !strict_stop_) return Exit::stopped;
+    if (stopped_ && !strict_stop_) {
+      log::warn("stopped early, as asked; {}{}run the same command again to go on", saved_,
+                writer_ ? "every answer so far is saved; " : "");
+      return Exit::stopped;
+    }
     return n_bad_ > 0 ? Exit::bad_data : Exit::ok;
   }
 
@@ -155,6 +162,7 @@ class Desk {
   std::map<std::int64_t, std::pair<std::string, std::vector<std::string>>>
       open_;  // by line: id, query ids
   bool stopped_ = false;
+  std::string saved_;  // what groups saved of documents that they left
   bool strict_stop_ = false;
   std::int64_t n_bad_ = 0;
   std::int64_t n_answers_ = 0;
@@ -203,6 +211,10 @@ class GroupRun {
       try {
         work_on(task, document, job);
       } catch (const AgreedError& bad) {
+        if (bad.exit() == Exit::stopped) {
+          if (job) queue_.stopped(job->seq, bad.what());
+          return true;
+        }
         // The document is at fault, not the machine: the batch goes on.
         if (bad.exit() != Exit::bad_data && bad.exit() != Exit::no_input) throw;
         error = bad.within(fmt::format("document '{}'", task.id)).what();
@@ -428,6 +440,7 @@ Exit run_batch(const Options& options, Work work) {
       desk->answered(seq, query, line);
     };
     source.failed = [&](std::int64_t seq, const std::string& error) { desk->failed(seq, error); };
+    source.stopped = [&](std::int64_t seq, const std::string& saved) { desk->stopped(seq, saved); };
   }
   WorkQueue queue(ranks.world, ranks.group.is_root(), ranks.n_groups, std::move(source));
   GroupRun group(options, ranks, *session, queue, work);
