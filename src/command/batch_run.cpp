@@ -15,6 +15,7 @@
 #include "command/document_task.h"
 #include "command/progress.h"
 #include "command/session.h"
+#include "command/watchdog.h"
 #include "command/work_queue.h"
 #include "mpi/runtime.h"
 #include "obs/range.h"
@@ -420,6 +421,7 @@ void print_dry_run(const Options& options, const Ranks& ranks, const Session& se
 Exit run_batch(const Options& options, Work work) {
   const Stopwatch clock;
   const Ranks ranks = arrange_ranks(options);
+  const Watchdog watchdog(options.timeout, ranks.world.rank());
   if (!options.trace.empty()) obs::start_trace();
   const std::unique_ptr<Session> session = open_session(options, ranks);
   print_banner(options, ranks, *session);

@@ -4,7 +4,7 @@
 #include <fmt/format.h>
 #include <sys/resource.h>
 
-#include <cstring>
+#include <atomic>
 
 namespace starattn::obs {
 namespace {
@@ -34,19 +34,38 @@ Registry& registry() {
   return instance;
 }
 
+std::atomic<const char*> innermost = nullptr;  // open range
+std::atomic<const char*> last_closed = "start";
+std::atomic<std::uint64_t> moves = 0;
+
 constexpr std::size_t kMaxEvents = 1'000'000;  // about 24 MB; a longer run keeps its beginning
 
 }  // namespace
 
-Range::Range(const char* name) : name_(name), start_(registry().clock.seconds()) {}
+Range::Range(const char* name)
+    : name_(name), start_(registry().clock.seconds()), outer_(innermost) {
+  innermost = name;
+  ++moves;
+}
 
 Range::~Range() {
+  innermost = outer_;
+  last_closed = name_;
+  ++moves;
   Registry& all = registry();
   const double seconds = all.clock.seconds() - start_;
   Total& total = all.of(name_);
   total.seconds += seconds;
   ++total.n_calls;
   if (all.tracing && all.events.size() < kMaxEvents) all.events.push_back({name_, start_, seconds});
+}
+
+std::string where_now() {
+  const char* open = innermost;
+  return fmt::format("{} '{}'", open ? "in" : "after", open ? open : last_closed.load());
+}
+std::uint64_t n_moves() {
+  return moves;
 }
 
 void count_bytes(const char* name, std::uint64_t n_bytes) {

@@ -23,7 +23,13 @@ class Range {
  private:
   const char* name_;
   double start_;
+  const char* outer_;  // the range around this one
 };
+
+// What another thread may ask about the main one: where it is, "in 'phase 1'" or "after 'phase 1'",
+// and how often a range was opened or closed.
+std::string where_now();
+std::uint64_t n_moves();
 
 void count_bytes(const char* name, std::uint64_t n_bytes);  // bytes moved under `name`
 void count_flops(const char* name, double n_flops);         // arithmetic done under `name`

@@ -119,6 +119,10 @@ for rank in 0 2; do
   stop TERM $rank term$rank
   check "TERM to rank $rank alone ends all" [ $code -eq 75 -a ! -s "$work/term$rank.jsonl" ]
 done
+for rank in 0 2; do
+  stop STOP $rank hung$rank --timeout 0.1
+  check "a stopped rank $rank does not hang the others" [ $code -eq 69 -a "$(grep -c 'nothing has moved for 0.1 minute' "$work/log")" -eq 1 ]
+done
 tac "$work/long.txt" >"$work/other.txt"
 echo '{"id": "other", "context_file": "other.txt", "queries": ["What is hidden?"]}' >>"$work/long.jsonl"
 stop USR1 1 group --ranks-per-document 1
