@@ -48,6 +48,17 @@ Json settings_of(const Options& options, const Session& session) {
   return json;
 }
 
+std::string describe(const DocumentTask& task, const BlockPlan& plan) {
+  const auto n = [](std::int64_t count, const char* one, const char* many) {
+    return fmt::format("{} {}", with_commas(count), count == 1 ? one : many);
+  };
+  return fmt::format("document '{}': {}, {} of {}, anchor {}{}, {}", task.id,
+                     n(plan.n_context(), "token", "tokens"), n(plan.n_blocks(), "block", "blocks"),
+                     with_commas(plan.block_size()), with_commas(plan.anchor_size()),
+                     plan.reach() == 0 ? "" : fmt::format(", reach {}", plan.reach()),
+                     n(std::ssize(task.queries), "query", "queries"));
+}
+
 // Rank 0's side: lines of the input become jobs, finished lines go to the output.
 class Desk {
  public:
@@ -75,6 +86,10 @@ class Desk {
     const auto& [id, query_ids] = open_.at(seq);
     writer_->put(id, query_ids.at(static_cast<std::size_t>(query)), line);
     ++n_answers_;
+    if (since_said_.seconds() >= Progress::kSecondsBetween) {
+      log::info("{} new answer(s) so far", with_commas(n_answers_));
+      since_said_ = Stopwatch();
+    }
     const Json json = parse_json(line, "answer");
     if (json.contains("score")) {
       score_ += json["score"].get<double>();
@@ -170,6 +185,7 @@ class Desk {
   std::int64_t n_skipped_ = 0;
   std::int64_t n_scores_ = 0;
   double score_ = 0;
+  Stopwatch since_said_;
 };
 
 // One document at a time, on one group of ranks.
@@ -271,12 +287,7 @@ class GroupRun {
     progress_.start(fmt::format("document '{}'", task.id), plan.n_context(),
                     n_own * chunks_a_block * session_.config.n_layers);
     if (ranks_.is_first()) {
-      log::info(
-          "document '{}': {} tokens in {} block(s) of {} tokens, anchor {} tokens, reach {}, {} "
-          "quer{}",
-          task.id, with_commas(plan.n_context()), plan.n_blocks(), with_commas(plan.block_size()),
-          with_commas(plan.anchor_size()), plan.reach(), task.queries.size(),
-          task.queries.size() == 1 ? "y" : "ies");
+      log::info("{}", describe(task, plan));
     }
     EncodeHooks hooks;
     hooks.poll = [this] {
@@ -403,11 +414,7 @@ void print_dry_run(const Options& options, const Ranks& ranks, const Session& se
       memory_need(session.config, plan, options.anchor_mode(), session.weights.total_bytes(),
                   session.backend->kv_dtype(), session.backend->activation_dtype(),
                   session.backend->chunk_rows());
-  log::info(
-      "document '{}': {} tokens in {} block(s) of {} tokens, anchor {} tokens, reach {}, {} "
-      "query(s)",
-      task.id, with_commas(plan.n_context()), plan.n_blocks(), with_commas(plan.block_size()),
-      with_commas(plan.anchor_size()), plan.reach(), task.queries.size());
+  log::info("{}", describe(task, plan));
   for (Rank rank = 0; rank < ranks.group.size(); ++rank) {
     log::info("rank {} of its group: block(s) {}", rank, fmt::join(plan.blocks_of(rank), " "));
   }
@@ -422,7 +429,10 @@ Exit run_batch(const Options& options, Work work) {
   const Stopwatch clock;
   const Ranks ranks = arrange_ranks(options);
   const Watchdog watchdog(options.timeout, ranks.world.rank());
-  if (!options.trace.empty()) obs::start_trace();
+  if (!options.trace.empty()) {
+    ranks.world.barrier();  // one time 0 for all
+    obs::start_trace();
+  }
   const std::unique_ptr<Session> session = open_session(options, ranks);
   print_banner(options, ranks, *session);
   if (options.dry_run) {

@@ -77,7 +77,8 @@ void write_trace(const Options& options, const Ranks& ranks) {
     if (!ranks.is_first()) return;
     std::string all = "[\n";
     for (const std::string& text : events) all += text;
-    write_file_durably(options.trace, all + "{}]\n");
+    all.resize(all.rfind(','));
+    write_file_durably(options.trace, all + "\n]\n");
     log::info("trace: {} (open it in chrome://tracing or Perfetto)", options.trace);
   });
 }

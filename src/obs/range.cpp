@@ -85,11 +85,14 @@ void reset() {
 }
 
 void start_trace() {
+  registry().clock = Stopwatch();
   registry().tracing = true;
 }
 
 std::string trace_events(int rank) {
-  std::string lines;
+  std::string lines = fmt::format(
+      R"({{"name":"process_name","ph":"M","pid":{0},"args":{{"name":"rank {0}"}}}},)", rank);
+  lines += '\n';
   for (const Event& event : registry().events) {
     lines += fmt::format(R"({{"name":"{}","ph":"X","pid":{},"tid":0,"ts":{:.3f},"dur":{:.3f}}},)",
                          event.name, rank, event.start * 1e6, event.seconds * 1e6);

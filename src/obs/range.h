@@ -44,8 +44,9 @@ struct Total {
 std::vector<Total> totals();  // in order of first use
 void reset();
 
-void start_trace();  // from now on keep every range
-// Chrome trace events ("X", microseconds), one JSON object a line; `rank` becomes the process id.
+void start_trace();  // from now, time 0, keep every range; call it outside of any
+// Chrome trace events ("X", microseconds), one JSON object and a comma a line; `rank` becomes the
+// process id.
 std::string trace_events(int rank);
 
 std::uint64_t peak_memory_bytes();  // resident set of this process, at its highest

@@ -78,6 +78,11 @@ check "answer refuses what is not complete" [ $code -eq 65 ]
 on 4 run "${kept[@]}" --output "$work/resumed.jsonl"
 check "run encodes what is missing" same "$work/one.jsonl" "$work/resumed.jsonl"
 
+on 2 run "${base[@]}" --log-format json --trace "$work/trace" --output "$work/json.jsonl"
+check "a JSON log is JSON in every line" [ -s "$work/log" -a -z "$(grep -v '^{"time":.*"}$' "$work/log")" ]
+check "a trace is one JSON list of both ranks" [ "$(sed -n '1p;$p' "$work/trace" | tr '\n' ' ')" = "[ ] " -a \
+  "$(tail -n 2 "$work/trace" | head -c -3 | tail -c 1)" = "}" -a "$(grep -c '"process_name"' "$work/trace")" -eq 2 ]
+
 # Stop signals inside phase 1: 3 ranks, about 300 blocks, a signal once the first is saved.
 cp "$source_dir/data/demo.jsonl" "$work/long.txt"
 echo '{"id": "long", "context_file": "long.txt", "queries": ["What is hidden?"]}' >"$work/long.jsonl"
