@@ -16,7 +16,7 @@ namespace {
 
 // Seconds are counted, not read off a clock: while a whole job is suspended none go by.
 void watch(const std::stop_token& end, double minutes, int rank) {
-  // All ranks come to wait: the lowest speaks first, and its end is that of the others.
+  // All ranks come to wait: mostly the lowest speaks first, and its end is that of the others.
   const double limit_seconds = 60 * minutes + 5 * std::min(rank, 60);
   std::mutex mutex;
   std::condition_variable_any wake;
