@@ -42,8 +42,12 @@ int run_without_mpi(const Command& command) {
 
 // An agreed error leaves through MPI_Finalize; one rank's own error takes the whole job down.
 int run_on_all_ranks(const Command& command, int argc, char** argv) {
+  int rank = rank_by_launcher();
+  log::setup(command.log_format(), rank != 0);
+  if (const std::string mismatch = launcher_mismatch(0); !mismatch.empty()) {
+    return rank == 0 ? report(Error(Exit::unfit, mismatch)) : static_cast<int>(Exit::unfit);
+  }
   const MpiRuntime mpi(&argc, &argv);
-  int rank = 0;
   try {
     catch_stop_signals();
     const Communicator world = Communicator::world();

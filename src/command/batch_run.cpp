@@ -15,6 +15,7 @@
 #include "command/document_task.h"
 #include "command/progress.h"
 #include "command/session.h"
+#include "command/watchdog.h"
 #include "command/work_queue.h"
 #include "mpi/runtime.h"
 #include "obs/range.h"
@@ -47,6 +48,17 @@ Json settings_of(const Options& options, const Session& session) {
   return json;
 }
 
+std::string describe(const DocumentTask& task, const BlockPlan& plan) {
+  const auto n = [](std::int64_t count, const char* one, const char* many) {
+    return fmt::format("{} {}", with_commas(count), count == 1 ? one : many);
+  };
+  return fmt::format("document '{}': {}, {} of {}, anchor {}{}, {}", task.id,
+                     n(plan.n_context(), "token", "tokens"), n(plan.n_blocks(), "block", "blocks"),
+                     with_commas(plan.block_size()), with_commas(plan.anchor_size()),
+                     plan.reach() == 0 ? "" : fmt::format(", reach {}", plan.reach()),
+                     n(std::ssize(task.queries), "query", "queries"));
+}
+
 // Rank 0's side: lines of the input become jobs, finished lines go to the output.
 class Desk {
  public:
@@ -60,11 +72,8 @@ class Desk {
 
   std::optional<Job> next() {
     while (!stopped_) {
-      if (stop_requested()) {
-        log::warn("asked to stop: no new document is started");
-        stopped_ = true;
-        break;
-      }
+      stopped_ = stop_requested();
+      if (stopped_) break;
       const std::optional<Line> line = reader_.next();
       if (!line) break;
       if (line->index % n_shards_ != shard_) continue;
@@ -77,6 +86,10 @@ class Desk {
     const auto& [id, query_ids] = open_.at(seq);
     writer_->put(id, query_ids.at(static_cast<std::size_t>(query)), line);
     ++n_answers_;
+    if (since_said_.seconds() >= Progress::kSecondsBetween) {
+      log::info("{} new answer(s) so far", with_commas(n_answers_));
+      since_said_ = Stopwatch();
+    }
     const Json json = parse_json(line, "answer");
     if (json.contains("score")) {
       score_ += json["score"].get<double>();
@@ -89,6 +102,12 @@ class Desk {
     report_bad_line(seq, id, error, /*is_expected=*/true);
   }
 
+  // Phase 1 ended early; no new document is started.
+  void stopped(std::int64_t seq, const std::string& saved) {
+    saved_ += fmt::format("document '{}': {}; ", open_.at(seq).first, saved);
+    stopped_ = true;
+  }
+
   Exit finish() {
     if (writer_ && !stopped_) writer_->finish();
     if (n_scores_ > 0) {
@@ -99,7 +118,11 @@ class Desk {
       log::info("{} new answer(s), {} already there, {} bad line(s); output: {}", n_answers_,
                 n_skipped_, n_bad_, options_.output);
     }
-    if (stopped_ && !strict_stop_) return Exit::stopped;
+    if (stopped_ && !strict_stop_) {
+      log::warn("stopped early, as asked; {}{}run the same command again to go on", saved_,
+                writer_ ? "every answer so far is saved; " : "");
+      return Exit::stopped;
+    }
     return n_bad_ > 0 ? Exit::bad_data : Exit::ok;
   }
 
@@ -155,12 +178,14 @@ class Desk {
   std::map<std::int64_t, std::pair<std::string, std::vector<std::string>>>
       open_;  // by line: id, query ids
   bool stopped_ = false;
+  std::string saved_;  // what groups saved of documents that they left
   bool strict_stop_ = false;
   std::int64_t n_bad_ = 0;
   std::int64_t n_answers_ = 0;
   std::int64_t n_skipped_ = 0;
   std::int64_t n_scores_ = 0;
   double score_ = 0;
+  Stopwatch since_said_;
 };
 
 // One document at a time, on one group of ranks.
@@ -203,6 +228,10 @@ class GroupRun {
       try {
         work_on(task, document, job);
       } catch (const AgreedError& bad) {
+        if (bad.exit() == Exit::stopped) {
+          if (job) queue_.stopped(job->seq, bad.what());
+          return true;
+        }
         // The document is at fault, not the machine: the batch goes on.
         if (bad.exit() != Exit::bad_data && bad.exit() != Exit::no_input) throw;
         error = bad.within(fmt::format("document '{}'", task.id)).what();
@@ -258,12 +287,7 @@ class GroupRun {
     progress_.start(fmt::format("document '{}'", task.id), plan.n_context(),
                     n_own * chunks_a_block * session_.config.n_layers);
     if (ranks_.is_first()) {
-      log::info(
-          "document '{}': {} tokens in {} block(s) of {} tokens, anchor {} tokens, reach {}, {} "
-          "quer{}",
-          task.id, with_commas(plan.n_context()), plan.n_blocks(), with_commas(plan.block_size()),
-          with_commas(plan.anchor_size()), plan.reach(), task.queries.size(),
-          task.queries.size() == 1 ? "y" : "ies");
+      log::info("{}", describe(task, plan));
     }
     EncodeHooks hooks;
     hooks.poll = [this] {
@@ -390,11 +414,7 @@ void print_dry_run(const Options& options, const Ranks& ranks, const Session& se
       memory_need(session.config, plan, options.anchor_mode(), session.weights.total_bytes(),
                   session.backend->kv_dtype(), session.backend->activation_dtype(),
                   session.backend->chunk_rows());
-  log::info(
-      "document '{}': {} tokens in {} block(s) of {} tokens, anchor {} tokens, reach {}, {} "
-      "query(s)",
-      task.id, with_commas(plan.n_context()), plan.n_blocks(), with_commas(plan.block_size()),
-      with_commas(plan.anchor_size()), plan.reach(), task.queries.size());
+  log::info("{}", describe(task, plan));
   for (Rank rank = 0; rank < ranks.group.size(); ++rank) {
     log::info("rank {} of its group: block(s) {}", rank, fmt::join(plan.blocks_of(rank), " "));
   }
@@ -408,7 +428,11 @@ void print_dry_run(const Options& options, const Ranks& ranks, const Session& se
 Exit run_batch(const Options& options, Work work) {
   const Stopwatch clock;
   const Ranks ranks = arrange_ranks(options);
-  if (!options.trace.empty()) obs::start_trace();
+  const Watchdog watchdog(options.timeout, ranks.world.rank());
+  if (!options.trace.empty()) {
+    ranks.world.barrier();  // one time 0 for all
+    obs::start_trace();
+  }
   const std::unique_ptr<Session> session = open_session(options, ranks);
   print_banner(options, ranks, *session);
   if (options.dry_run) {
@@ -428,6 +452,7 @@ Exit run_batch(const Options& options, Work work) {
       desk->answered(seq, query, line);
     };
     source.failed = [&](std::int64_t seq, const std::string& error) { desk->failed(seq, error); };
+    source.stopped = [&](std::int64_t seq, const std::string& saved) { desk->stopped(seq, saved); };
   }
   WorkQueue queue(ranks.world, ranks.group.is_root(), ranks.n_groups, std::move(source));
   GroupRun group(options, ranks, *session, queue, work);

@@ -100,9 +100,12 @@ DocumentKv DocumentStore::load_or_encode(const BlockPlan& plan, std::span<const 
   // A block that cannot be saved must not stop the others, who wait for this rank's anchor: it is
   // said at the end, when every rank can hear it.
   std::optional<Error> unsaved;
+  auto n_own_saved = static_cast<std::int64_t>(loaded.size());
+  hooks.stop = stop_requested;
   hooks.block_done = [&](BlockId block, const KvCache& cache) {
     try {
       save(*saved, plan, block, cache);
+      ++n_own_saved;
     } catch (const Error& error) {
       unsaved = error;
     }
@@ -112,7 +115,21 @@ DocumentKv DocumentStore::load_or_encode(const BlockPlan& plan, std::span<const 
   collectively(group_, [&] {
     if (unsaved) throw *unsaved;
   });
+  stop_if_asked(plan, n_own_saved);
   return kv;
+}
+
+void DocumentStore::stop_if_asked(const BlockPlan& plan, std::int64_t n_own_saved) const {
+  struct State {
+    std::int64_t asked, n_saved;
+  };
+  State all{};
+  for (const State& rank : group_.allgather(State{stop_requested(), n_own_saved})) {
+    all = {all.asked + rank.asked, all.n_saved + rank.n_saved};
+  }
+  if (all.asked == 0) return;
+  throw AgreedError(Exit::stopped, fmt::format("{} of {} blocks are saved in {}", all.n_saved,
+                                               plan.n_blocks(), store_.directory()));
 }
 
 DocumentCheckpoint DocumentStore::open(const BlockPlan& plan, std::span<const Token> context,

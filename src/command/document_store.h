@@ -20,7 +20,9 @@ class DocumentStore {
   DocumentStore(const std::string& directory, Session& session, const Communicator& group);
 
   // Collective over the group. complete_only: refuse (bad_data) instead of encoding what is
-  // missing. A saved block that is damaged is reported and encoded again.
+  // missing. A saved block that is damaged is reported and encoded again. With a directory, a stop
+  // signal to any rank ends this with AgreedError(stopped) on all: ranks finish and save the blocks
+  // they are at, and the message says how many are saved.
   DocumentKv load_or_encode(const BlockPlan& plan, std::span<const Token> context,
                             AnchorMode anchor_mode, bool complete_only, EncodeHooks hooks);
 
@@ -29,6 +31,7 @@ class DocumentStore {
   DocumentCheckpoint open(const BlockPlan& plan, std::span<const Token> context,
                           bool complete_only) const;
   std::map<BlockId, KvCache> load_blocks(DocumentCheckpoint& saved, const BlockPlan& plan) const;
+  void stop_if_asked(const BlockPlan& plan, std::int64_t n_own_saved) const;
   void save(DocumentCheckpoint& saved, const BlockPlan& plan, BlockId block,
             const KvCache& cache) const;
 

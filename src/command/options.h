@@ -48,6 +48,7 @@ struct Options {
   std::string query_ranks = "1";
   std::string merge = "gather";
   std::string shard;
+  double timeout = 0;
   // what it says
   std::string log_format = "text";
   std::string trace;

@@ -18,6 +18,7 @@ struct Row {
   double max = 0;
   int slowest = 0;
   std::uint64_t n_bytes = 0;
+  std::size_t n_ranks = 0;  // that were in this phase at all
 };
 
 std::string totals_as_json() {
@@ -49,6 +50,7 @@ void print_phase_table(const Ranks& ranks, double total_seconds) {
       if (is_new) names.push_back(name);
       if (seconds > row.max) row.slowest = static_cast<int>(rank);
       row.min = is_new ? seconds : std::min(row.min, seconds);
+      ++row.n_ranks;
       row.max = std::max(row.max, seconds);
       row.sum += seconds;
       row.n_bytes += n_bytes;
@@ -57,7 +59,8 @@ void print_phase_table(const Ranks& ranks, double total_seconds) {
   log::info("{:<22} {:>9} {:>9} {:>9}  {:>7}  {:>11}", "phase, seconds", "min", "mean", "max",
             "slowest", "moved");
   for (const std::string& name : names) {
-    const Row& row = rows[name];
+    Row& row = rows[name];
+    if (row.n_ranks < texts.size()) row.min = 0;
     log::info("{:<22} {:>9.3f} {:>9.3f} {:>9.3f}  {:>7}  {:>11}", name, row.min,
               row.sum / static_cast<double>(texts.size()), row.max,
               fmt::format("rank {}", row.slowest), row.n_bytes ? human_bytes(row.n_bytes) : "");
@@ -74,7 +77,8 @@ void write_trace(const Options& options, const Ranks& ranks) {
     if (!ranks.is_first()) return;
     std::string all = "[\n";
     for (const std::string& text : events) all += text;
-    write_file_durably(options.trace, all + "{}]\n");
+    all.resize(all.rfind(','));
+    write_file_durably(options.trace, all + "\n]\n");
     log::info("trace: {} (open it in chrome://tracing or Perfetto)", options.trace);
   });
 }

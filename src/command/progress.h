@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where phase 1 stands: one timed line every few seconds, from rank 0, in the same words for a
-// person and for a log file.
+// Where phase 1 stands: one line every few seconds at first, every minute in a long run, from rank
+// 0, in the same words for a person and for a log file.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +18,9 @@ class Progress {
   void start(std::string what, std::int64_t n_tokens, std::int64_t n_steps);
   void step();  // one of n_steps is done
 
- private:
   static constexpr double kSecondsBetween = 5;
+
+ private:
   bool quiet_;
   std::string what_;
   std::int64_t n_tokens_ = 0;

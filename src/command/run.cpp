@@ -20,6 +20,11 @@ Command make_command(CLI::App& parser, const char* name, const char* what, Work 
   if (work != Work::both) checkpoints->required();
   app->add_option("--shard", options->shard,
                   "Only documents i, i + n, ... of the input: i/n, for job arrays");
+  app->add_option("--timeout", options->timeout,
+                  "Minutes without any movement until the run is ended; 0 = never. More than the "
+                  "longest document takes")
+      ->check(CLI::Range(0.0, 1e6))
+      ->capture_default_str();
   app->add_flag("--dry-run", options->dry_run,
                 "Print banner, memory and block plan of the first document, then stop");
   add_method_options(*app, *options);

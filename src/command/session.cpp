@@ -26,6 +26,18 @@ Dtype compute_dtype(const Options& options, const Backend& backend) {
   return backend.activation_dtype();
 }
 
+// A long list, broken behind commas to fit a terminal of 80 columns.
+void log_wrapped(std::string_view list) {
+  constexpr std::size_t kWidth = 72;
+  while (list.size() > kWidth) {
+    const std::size_t comma = list.rfind(", ", kWidth - 1);
+    if (comma == std::string_view::npos) break;
+    log::info("{}", list.substr(0, comma + 1));
+    list.remove_prefix(comma + 2);
+  }
+  log::info("{}", list);
+}
+
 }  // namespace
 
 std::unique_ptr<Backend> make_backend(const Options& options, const Ranks& ranks) {
@@ -123,10 +135,12 @@ void print_banner(const Options& options, const Ranks& ranks, const Session& ses
     }
     first = last + 1;
   }
-  log::info("{} group(s) of {} rank(s), each on a document of its own", ranks.n_groups,
-            ranks.group.size());
-  log::info("model {}: {}; weights {}", options.model, describe(session.config),
-            human_bytes(session.weights.total_bytes()));
+  if (ranks.n_groups > 1) {
+    log::info("{} groups of {} rank(s), each on a document of its own", ranks.n_groups,
+              ranks.group.size());
+  }
+  log::info("model {}, weights {}", options.model, human_bytes(session.weights.total_bytes()));
+  log_wrapped(describe(session.config));
 }
 
 }  // namespace starattn

@@ -57,6 +57,11 @@ void WorkQueue::failed(std::int64_t seq, const std::string& error) {
   report(to_line({{"seq", seq}, {"error", error}}));
 }
 
+void WorkQueue::stopped(std::int64_t seq, const std::string& saved) {
+  if (serves()) return source_.stopped(seq, saved);
+  report(to_line({{"seq", seq}, {"stopped", saved}}));
+}
+
 void WorkQueue::report(const std::string& text) {
   world_->send(bytes_of(text), 0, kToServer);
 }
@@ -75,6 +80,8 @@ void WorkQueue::serve(const Communicator::Message& message) {
     world_->send(bytes_of(to_text(job)), message.from, kToLeader);
   } else if (json.contains("error")) {
     source_.failed(json["seq"].get<std::int64_t>(), json["error"].get<std::string>());
+  } else if (json.contains("stopped")) {
+    source_.stopped(json["seq"].get<std::int64_t>(), json["stopped"].get<std::string>());
   } else {
     source_.answered(json["seq"].get<std::int64_t>(), json["query"].get<std::int64_t>(),
                      json["line"].get<std::string>());

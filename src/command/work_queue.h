@@ -26,6 +26,7 @@ struct JobSource {
   std::function<std::optional<Job>()> next;
   std::function<void(std::int64_t seq, std::int64_t query, const std::string& line)> answered;
   std::function<void(std::int64_t seq, const std::string& error)> failed;
+  std::function<void(std::int64_t seq, const std::string& saved)> stopped;
 };
 
 class WorkQueue {
@@ -36,6 +37,7 @@ class WorkQueue {
   std::optional<Job> next();  // on leaders; none when the input is used up
   void answered(std::int64_t seq, std::int64_t query, const std::string& line);
   void failed(std::int64_t seq, const std::string& error);
+  void stopped(std::int64_t seq, const std::string& saved);  // a group was asked to stop: none left
   void poll();    // rank 0 serves whoever waits; nothing elsewhere
   void finish();  // rank 0 serves until every leader has had its "none left"
 

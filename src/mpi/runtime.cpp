@@ -77,8 +77,9 @@ std::string launcher_mismatch(int mpi_size) {
   const int tasks = number_in_environment("SLURM_STEP_NUM_TASKS");
   const bool by_mpirun = std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr;
   if (mpi_size > 1 || tasks <= 1 || by_mpirun) return "";
+  if (mpi_size == 0 && (std::getenv("PMIX_RANK") || std::getenv("PMI_RANK"))) return "";
   return fmt::format(
-      "srun started {} tasks, but MPI sees a single rank: they would all write the same files. "
+      "srun started {} tasks without telling MPI of one another: all would write the same files. "
       "Start them with 'srun --mpi=pmix' ('srun --mpi=list' shows what this cluster has) or with "
       "mpirun",
       tasks);

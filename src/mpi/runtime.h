@@ -27,7 +27,8 @@ std::string mpi_library_version();  // first line of MPI_Get_library_version
 std::string host_name();
 
 // Set when the launcher started several processes but MPI sees one: `srun` without PMI. Each would
-// take itself for rank 0 and write the same output. Empty when all is well.
+// take itself for rank 0 and write the same output. Empty when all is well. mpi_size: 0 before MPI
+// starts, which it may refuse to do then, in many words.
 std::string launcher_mismatch(int mpi_size);
 
 // True from the moment SIGTERM, SIGINT or SIGUSR1 asked this process to stop early.

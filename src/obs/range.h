@@ -23,7 +23,13 @@ class Range {
  private:
   const char* name_;
   double start_;
+  const char* outer_;  // the range around this one
 };
+
+// What another thread may ask about the main one: where it is, "in 'phase 1'" or "after 'phase 1'",
+// and how often a range was opened or closed.
+std::string where_now();
+std::uint64_t n_moves();
 
 void count_bytes(const char* name, std::uint64_t n_bytes);  // bytes moved under `name`
 void count_flops(const char* name, double n_flops);         // arithmetic done under `name`
@@ -38,8 +44,9 @@ struct Total {
 std::vector<Total> totals();  // in order of first use
 void reset();
 
-void start_trace();  // from now on keep every range
-// Chrome trace events ("X", microseconds), one JSON object a line; `rank` becomes the process id.
+void start_trace();  // from now, time 0, keep every range; call it outside of any
+// Chrome trace events ("X", microseconds), one JSON object and a comma a line; `rank` becomes the
+// process id.
 std::string trace_events(int rank);
 
 std::uint64_t peak_memory_bytes();  // resident set of this process, at its highest

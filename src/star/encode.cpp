@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "obs/range.h"
 
@@ -91,8 +92,10 @@ void Encoder::encode_star(DocumentKv& kv, std::span<const Token> context, Anchor
   if (broadcast && is_root && !computing[0]) {
     for (std::int64_t layer = 0; layer < n_layers; ++layer) broadcast->send(layer, kv.blocks.at(0));
   }
+  bool is_first = true;
   for (auto& [i, cache] : kv.blocks) {
     if (!computing[static_cast<std::size_t>(i)]) continue;
+    if (!std::exchange(is_first, false) && hooks_.stop()) break;
     const TokenRange block = plan.block(i);
     const std::int64_t n_anchor = plan.anchor_of(i).n_tokens;
     KvCache again;  // the anchor, encoded again for this block alone

@@ -24,6 +24,9 @@ namespace starattn {
 struct EncodeHooks {
   std::function<void()> poll = [] {};  // called every chunk of rows
   std::function<void(BlockId, const KvCache&)> block_done = [](BlockId, const KvCache&) {};
+  // Asked with reach = 0 before each of this rank's blocks but its first, on which others may wait
+  // for their anchor: true leaves the blocks that remain empty. Each rank decides for itself.
+  std::function<bool()> stop = [] { return false; };
 };
 
 class Encoder {

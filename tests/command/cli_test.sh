@@ -108,6 +108,63 @@ check "answer refuses what is not complete" [ $code -eq 65 ]
 on 4 run "${kept[@]}" --output "$work/resumed.jsonl"
 check "run encodes what is missing" same "$work/one.jsonl" "$work/resumed.jsonl"
 
+on 2 run "${base[@]}" --log-format json --trace "$work/trace" --output "$work/json.jsonl"
+check "a JSON log is JSON in every line" [ -s "$work/log" -a -z "$(grep -v '^{"time":.*"}$' "$work/log")" ]
+check "a trace is one JSON list of both ranks" [ "$(sed -n '1p;$p' "$work/trace" | tr '\n' ' ')" = "[ ] " -a \
+  "$(tail -n 2 "$work/trace" | head -c -3 | tail -c 1)" = "}" -a "$(grep -c '"process_name"' "$work/trace")" -eq 2 ]
+
+# Stop signals inside phase 1: 3 ranks, about 300 blocks, a signal once the first is saved.
+cp "$source_dir/data/demo.jsonl" "$work/long.txt"
+echo '{"id": "long", "context_file": "long.txt", "queries": ["What is hidden?"]}' >"$work/long.jsonl"
+long=(run --model "$model" --input "$work/long.jsonl" --block-size 64 --allow-long --max-new-tokens 8)
+n_blocks() { find "$work/$1" -name 'block-*.h5' 2>/dev/null | wc -l; }
+stop() { # signal, whom (all: mpirun passes it on; else a rank), name, options... ; leaves code
+  local signal=$1 whom=$2 name=$3
+  shift 3
+  timeout 120 mpirun --oversubscribe -n 3 "$program" "${long[@]}" --checkpoint-dir "$work/$name" \
+    --output "$work/$name.jsonl" "$@" >"$work/out" 2>"$work/log" &
+  local job=$!
+  until [ "$(n_blocks "$name")" -gt 0 ]; do sleep 0.02; kill -0 $job 2>/dev/null || break; done
+  local mpirun
+  mpirun=$(pgrep -P $job)
+  if [ "$whom" = all ]; then
+    kill "-$signal" $mpirun
+  else
+    kill "-$signal" "$(pgrep -P $mpirun | sed -n "$((whom + 1))p")"
+  fi
+  wait $job
+  code=$?
+}
+stopped_well() { # name
+  [ $code -eq 75 ] && [ ! -s "$work/$1.jsonl" ] && [ "$(n_blocks "$1")" -lt "$n_all" ] &&
+    [ "$(grep -c 'run the same command again' "$work/log")" -eq 1 ] &&
+    says "document 'long': $(n_blocks "$1") of $n_all blocks are saved in $work/$1;"
+}
+on 3 "${long[@]}" --checkpoint-dir "$work/unstopped" --output "$work/unstopped.jsonl"
+n_all=$(n_blocks unstopped)
+check "a long document is answered" [ $code -eq 0 -a "$n_all" -gt 100 ]
+stop USR1 all usr1
+check "USR1 stops inside phase 1, blocks saved" stopped_well usr1
+saved=$(find "$work/usr1" -name 'block-*.h5' -printf '%p %T@\n' | sort)
+on 2 "${long[@]}" --checkpoint-dir "$work/usr1" --output "$work/usr1.jsonl"
+check "the same command goes on" [ $code -eq 0 -a "$(n_blocks usr1)" -eq "$n_all" ]
+check "to the same bits" same "$work/unstopped.jsonl" "$work/usr1.jsonl"
+check "without encoding again" [ -z "$(comm -23 <(echo "$saved") <(find "$work/usr1" -name 'block-*.h5' -printf '%p %T@\n' | sort))" ]
+for rank in 0 2; do
+  stop TERM $rank term$rank
+  check "TERM to rank $rank alone ends all" [ $code -eq 75 -a ! -s "$work/term$rank.jsonl" ]
+done
+for rank in 0 2; do
+  stop STOP $rank hung$rank --timeout 0.1
+  check "a stopped rank $rank does not hang the others" [ $code -eq 69 ]
+  check "someone says so" says "nothing has moved for 0.1 minute(s) (--timeout)"
+done
+tac "$work/long.txt" >"$work/other.txt"
+echo '{"id": "other", "context_file": "other.txt", "queries": ["What is hidden?"]}' >>"$work/long.jsonl"
+stop USR1 1 group --ranks-per-document 1
+check "a stop of the second group reaches the first" [ $code -eq 75 -a "$(wc -l <"$work/group.jsonl")" -eq 1 ]
+check "which says what is saved" says "document 'other': [0-9]* of $n_all blocks are saved"
+
 { sed -n 1p "$work/in.jsonl"; echo '{"id": "x", "context": "a"'; echo '{"id": "y", "context": "", "queries": ["q"]}'; sed -n 2p "$work/in.jsonl"; } >"$work/bad.jsonl"
 on 2 run --model "$model" --input "$work/bad.jsonl" --output "$work/bad.out"
 check "bad lines end with 65" [ $code -eq 65 ]
