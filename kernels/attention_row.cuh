@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention of one query row by one warp, fp32: a key per lane for the scores, head_dim / 32 columns
-// per lane for the output.
+// Attention of one query row by one warp, fp32: a key per lane for the scores, head_dim / 32
+// columns per lane for the output.
 #pragma once
 
 #include <cuda_bf16.h>

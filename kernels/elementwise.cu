@@ -255,8 +255,8 @@ void rotate_rows(void* x, const float* cos, const float* sin, std::int64_t n_row
 void swiglu(const void* gate, const void* up, void* y, std::int64_t n, Stream stream) {
   require(n % kWidth == 0, "SwiGLU", "the number of values must be a multiple of 8", n);
   if (n == 0) return;
-  swiglu_kernel<<<blocks_for((n / kWidth + 1) / 2), kThreads, 0, stream>>>(vectors(gate), vectors(up),
-                                                                 vectors(y), n / kWidth);
+  swiglu_kernel<<<blocks_for((n / kWidth + 1) / 2), kThreads, 0, stream>>>(
+      vectors(gate), vectors(up), vectors(y), n / kWidth);
   check_launch("SwiGLU");
 }
 

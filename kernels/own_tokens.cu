@@ -111,8 +111,7 @@ void attend_own_tokens(const void* q, const OwnTokens* own, std::int64_t n_rows,
   check_shape(shape);
   in_parts(own, n_rows, [&](const OwnRows& rows, std::int64_t first, unsigned n) {
     const std::int64_t values = first * shape.n_heads;
-    const Partial part{partial.o + values * shape.head_dim, partial.m + values,
-                       partial.l + values};
+    const Partial part{partial.o + values * shape.head_dim, partial.m + values, partial.l + values};
     const auto* first_q = static_cast<const __nv_bfloat16*>(q) + values * shape.head_dim;
     const dim3 grid(n, static_cast<unsigned>(shape.n_heads));
     if (shape.head_dim == 64)

@@ -62,8 +62,9 @@ __global__ void __launch_bounds__(kWarps * 32)
 #pragma unroll
       for (int t = 0; t < 2 * kTiles; ++t) {
         const std::int64_t out = first_out + 8 * t + lane / 4;
-        a[s][t / 2][t % 2] = column < p.n_in && out < to.n_out ? load_once(w + out * p.n_in + column)
-                                                              : make_uint4(0, 0, 0, 0);
+        a[s][t / 2][t % 2] = column < p.n_in && out < to.n_out
+                                 ? load_once(w + out * p.n_in + column)
+                                 : make_uint4(0, 0, 0, 0);
       }
     }
 #pragma unroll

@@ -27,8 +27,8 @@ struct ThinLinear {
   ThinOutput outputs[kMaxThinOutputs];
 };
 
-// Each y = x w^T + bias + plus, fp32 accumulation over n_in in an order that depends on n_in alone: a
-// row's bits are the same among any other rows. n_in: a multiple of 8. Throws BadShape.
+// Each y = x w^T + bias + plus, fp32 accumulation over n_in in an order that depends on n_in alone:
+// a row's bits are the same among any other rows. n_in: a multiple of 8. Throws BadShape.
 void thin_linear(const ThinLinear& product, Stream stream);
 
 }  // namespace starattn::kernels

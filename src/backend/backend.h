@@ -121,7 +121,7 @@ class Backend {
 
   // Memory of the device; 0 where that is the node's own.
   virtual std::uint64_t memory_bytes() const { return 0; }
-  virtual std::uint64_t peak_bytes() const { return 0; }  // of it that was ever taken
+  virtual std::uint64_t peak_bytes() const { return 0; }       // of it that was ever taken
   bool is_host_memory() const { return memory_bytes() == 0; }  // MPI may read and write it
 
   // Throws Error(unfit): asked for, free, what would fit.
@@ -172,8 +172,8 @@ class Backend {
     clear(partial, shape);
     attend(q, segments, shape, product, partial);
   }
-  // Row i of k and v becomes token own[i].n_before of its query; then partial <- partial merged with
-  // attention of row i over its query's tokens 0 to n_before.
+  // Row i of k and v becomes token own[i].n_before of its query; then partial <- partial merged
+  // with attention of row i over its query's tokens 0 to n_before.
   virtual void attend_own(Rows q, Rows k, Rows v, std::span<const OwnTokens> own,
                           const AttentionShape& shape, Partial partial) = 0;
   // out = finished attention of q over the segments; scratch: a partial of q's rows, free to use.

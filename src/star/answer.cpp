@@ -91,8 +91,8 @@ std::vector<QueryResult> Answerer::answer(std::span<const QueryJob> jobs) {
         continue;
       }
       const std::size_t end = end_of_run(pieces, first);
-      const std::span<const float> logits = logits_of_rows(
-          pieces[first].last_row(), static_cast<std::int64_t>(end - first));
+      const std::span<const float> logits =
+          logits_of_rows(pieces[first].last_row(), static_cast<std::int64_t>(end - first));
       for (std::size_t i = first; i < end; ++i) {
         if (!pieces[i].is_last) continue;
         take_next_token(queries[pieces[i].query], row_of(logits, i - first), clock.seconds());

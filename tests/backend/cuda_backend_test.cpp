@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Each operation of the CUDA backend against the CPU's, on fresh random bf16 numbers. Results are
-// rounded to bf16 once (2^-9), sums of products run over bf16 operands exactly as on the CPU, so the
-// bounds are a few such roundings.
+// rounded to bf16 once (2^-9), sums of products run over bf16 operands exactly as on the CPU, so
+// the bounds are a few such roundings.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -53,9 +53,11 @@ double difference(const Floats& a, const Floats& b) {
   return worst / scale;
 }
 
-constexpr double kOneRounding = 4e-3;   // to bf16, of the largest value: 2^-8 just above a power of 2
-constexpr double kTwoRoundings = 8e-3;  // cuBLASLt may round a product before bias or residual join it
-constexpr double kAttention = 8e-3;    // the weights of the keys are rounded to bf16, too
+constexpr double kOneRounding =
+    4e-3;  // to bf16, of the largest value: 2^-8 just above a power of 2
+constexpr double kTwoRoundings =
+    8e-3;                            // cuBLASLt may round a product before bias or residual join it
+constexpr double kAttention = 8e-3;  // the weights of the keys are rounded to bf16, too
 
 // Memory of one backend, filled from floats.
 class Side {
@@ -152,7 +154,8 @@ TEST_F(CudaBackend, MultipliesWithAndWithoutBias) {
   struct Shape {
     std::int64_t n_rows, n_out, n_in;
   };
-  for (const Shape& s : {Shape{1, 64, 384}, Shape{5, 100, 96}, Shape{33, 2048, 1024}, Shape{257, 896, 4864}}) {
+  for (const Shape& s :
+       {Shape{1, 64, 384}, Shape{5, 100, 96}, Shape{33, 2048, 1024}, Shape{257, 896, 4864}}) {
     const WeightView w = weight(numbers_.bell(s.n_out * s.n_in), s.n_in);
     const WeightView bias = weight(numbers_.bell(s.n_out, 10), s.n_out);
     const Floats values = numbers_.bell(s.n_rows * s.n_in);
@@ -170,9 +173,8 @@ TEST_F(CudaBackend, MultipliesWithAndWithoutBias) {
         });
         expect_same(bound, [&](Side& side) {
           const Rows x = side.rows(before, s.n_out);
-          side.backend->add_linear(x, side.rows(values, s.n_in), w,
-                                   with_bias ? bias : WeightView{}, product,
-                                   side.empty(s.n_rows, s.n_out));
+          side.backend->add_linear(x, side.rows(values, s.n_in), w, with_bias ? bias : WeightView{},
+                                   product, side.empty(s.n_rows, s.n_out));
           return side.get(x);
         });
       }
@@ -204,7 +206,8 @@ TEST_F(CudaBackend, RotatesHeads) {
   for (const std::int64_t head_dim : {16, 64, 128}) {
     const std::int64_t n_rows = 19, width = 6 * head_dim;
     const Floats values = numbers_.bell(n_rows * width);
-    const Floats cos = numbers_.bell(n_rows * head_dim / 2), sin = numbers_.bell(n_rows * head_dim / 2);
+    const Floats cos = numbers_.bell(n_rows * head_dim / 2),
+                 sin = numbers_.bell(n_rows * head_dim / 2);
     expect_same(kOneRounding, [&](Side& side) {
       const Rows x = side.rows(values, width);
       side.backend->rope(x, head_dim,
@@ -304,7 +307,8 @@ INSTANTIATE_TEST_SUITE_P(
                       AttentionCase{{6, 2, 64}, 70, {300, 70}, true},
                       AttentionCase{{8, 2, 128}, 257, {100, 1, 400}, true},
                       AttentionCase{{8, 8, 128}, 33, {2000}, false},
-                      AttentionCase{{16, 2, 64}, 300, {10, 20, 30, 40, 50, 60, 70, 80, 90, 500}, true},
+                      AttentionCase{
+                          {16, 2, 64}, 300, {10, 20, 30, 40, 50, 60, 70, 80, 90, 500}, true},
                       AttentionCase{{14, 2, 128}, 5, {5000}, false}));
 
 TEST_F(CudaBackend, TwoEmptyPartialsMergeToTheEmptyOne) {
@@ -322,9 +326,9 @@ TEST_F(CudaBackend, RefusesWhatNoKernelTakes) {
   const AttentionShape shape{4, 2, 48};
   const Rows q = gpu_->empty(3, 4 * 48);
   const KvSegment segment{q.data, q.data, 1, false};
-  EXPECT_THROW(gpu_->backend->attend(q, {&segment, 1}, shape, Product::chunk,
-                                     gpu_->partial(3, shape)),
-               std::exception);
+  EXPECT_THROW(
+      gpu_->backend->attend(q, {&segment, 1}, shape, Product::chunk, gpu_->partial(3, shape)),
+      std::exception);
   EXPECT_THROW(gpu_->backend->allocate(std::size_t{1} << 45), Error);
 }
 

@@ -63,15 +63,13 @@ int starattn_merge_partials(const Partial* into, const Partial* from, std::int64
 
 int starattn_rms_norm(const void* x, const void* weight, float eps, std::int64_t n_rows,
                       std::int64_t width, void* y, void* stream) {
-  return guarded(
-      [&] { rms_norm(x, weight, eps, n_rows, width, y, static_cast<Stream>(stream)); });
+  return guarded([&] { rms_norm(x, weight, eps, n_rows, width, y, static_cast<Stream>(stream)); });
 }
 
 int starattn_rotate_rows(void* x, const float* cos, const float* sin, std::int64_t n_rows,
                          int n_heads, int head_dim, void* stream) {
-  return guarded([&] {
-    rotate_rows(x, cos, sin, n_rows, n_heads, head_dim, static_cast<Stream>(stream));
-  });
+  return guarded(
+      [&] { rotate_rows(x, cos, sin, n_rows, n_heads, head_dim, static_cast<Stream>(stream)); });
 }
 
 int starattn_swiglu(const void* gate, const void* up, void* y, std::int64_t n, void* stream) {

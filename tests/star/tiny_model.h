@@ -13,7 +13,8 @@
 
 namespace starattn::testing {
 
-// STARATTN_TEST_DEVICE=cuda runs the same tests on the GPU, with the head dim that its kernels take.
+// STARATTN_TEST_DEVICE=cuda runs the same tests on the GPU, with the head dim that its kernels
+// take.
 inline bool on_gpu() {
   const char* device = std::getenv("STARATTN_TEST_DEVICE");
   return device && std::string(device) == "cuda";

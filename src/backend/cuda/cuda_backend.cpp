@@ -122,8 +122,7 @@ class CudaBackend : public Backend {
                   const AttentionShape& shape, Partial partial) override {
     STARATTN_CHECK(static_cast<std::int64_t>(own.size()) == q.n_rows);
     std::vector<kernels::OwnTokens> rows;
-    for (const OwnTokens& row : own)
-      rows.push_back({row.k, row.v, static_cast<int>(row.n_before)});
+    for (const OwnTokens& row : own) rows.push_back({row.k, row.v, static_cast<int>(row.n_before)});
     kernels::store_own_tokens(k.data, v.data, rows.data(), q.n_rows, as_kernel(shape), stream());
     kernels::attend_own_tokens(q.data, rows.data(), q.n_rows, as_kernel(shape), scale_of(shape),
                                as_kernel(partial), stream());
@@ -225,8 +224,7 @@ class CudaBackend : public Backend {
   }
 
   static void check_shape(Rows x, const Projection& to) {
-    STARATTN_CHECK(x.width == to.w.n_cols && to.y.width == to.w.n_rows &&
-                   x.n_rows == to.y.n_rows);
+    STARATTN_CHECK(x.width == to.w.n_cols && to.y.width == to.w.n_rows && x.n_rows == to.y.n_rows);
   }
 
   cuda::Device device_;
