@@ -119,6 +119,7 @@ void add_answer_options(CLI::App& app, Options& options) {
       ->capture_default_str()
       ->group(group);
   app.add_option("--seed", options.seed, "Seed of the random draws")
+      ->check(CLI::Range(std::uint64_t{0}, std::uint64_t{INT64_MAX}))
       ->capture_default_str()
       ->group(group);
   app.add_option("--logprobs", options.logprobs, "Add the first new token's top k logits")

@@ -55,9 +55,8 @@ double difference(const Floats& a, const Floats& b) {
 
 constexpr double kOneRounding =
     4e-3;  // to bf16, of the largest value: 2^-8 just above a power of 2
-constexpr double kTwoRoundings =
-    8e-3;                            // cuBLASLt may round a product before bias or residual join it
-constexpr double kAttention = 8e-3;  // the weights of the keys are rounded to bf16, too
+constexpr double kTwoRoundings = 8e-3;  // cuBLASLt rounds a product before it adds it to y
+constexpr double kAttention = 8e-3;     // the weights of the keys are rounded to bf16, too
 
 // Memory of one backend, filled from floats.
 class Side {
@@ -161,17 +160,17 @@ TEST_F(CudaBackend, MultipliesWithAndWithoutBias) {
     const Floats values = numbers_.bell(s.n_rows * s.n_in);
     const Floats before = numbers_.bell(s.n_rows * s.n_out, 10);
     for (const Product product : {Product::chunk, Product::thin}) {
-      const double bound = product == Product::chunk ? kTwoRoundings : kOneRounding;
+      const double when_added = product == Product::chunk ? kTwoRoundings : kOneRounding;
       SCOPED_TRACE(::testing::Message() << s.n_rows << " x " << s.n_in << " x " << s.n_out
                                         << (product == Product::thin ? ", thin" : ", chunk"));
       for (const bool with_bias : {false, true}) {
-        expect_same(bound, [&](Side& side) {
+        expect_same(kOneRounding, [&](Side& side) {
           const Rows y = side.empty(s.n_rows, s.n_out);
           const WeightView b = with_bias ? bias : WeightView{};
           side.backend->linear(side.rows(values, s.n_in), {w, b, y}, product);
           return side.get(y);
         });
-        expect_same(bound, [&](Side& side) {
+        expect_same(when_added, [&](Side& side) {
           const Rows x = side.rows(before, s.n_out);
           side.backend->add_linear(x, side.rows(values, s.n_in), w, with_bias ? bias : WeightView{},
                                    product, side.empty(s.n_rows, s.n_out));

@@ -190,6 +190,8 @@ on 2 run --model "$model" --input "$work/in.jsonl" --output "$work/o" --block-si
 check "anchor over block is 2" [ $code -eq 2 ]
 on 1 run --model "$model" --input "$work/in.jsonl" --output "$work/o" --reach many
 check "a wrong number is 2" [ $code -eq 2 ]
+on 1 run --model "$model" --input "$work/in.jsonl" --output "$work/o" --seed -1
+check "a seed below 0 is 2" [ $code -eq 2 ]
 on 2 run --dry-run --model "$model" --input "$work/in.jsonl" --output "$work/dry"
 check "a dry run plans" says "memory of the fullest rank"
 check "and writes nothing" no_files dry
