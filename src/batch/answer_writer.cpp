@@ -33,11 +33,6 @@ void sync(const FileDescriptor& file, const std::string& path) {
     fail(Exit::io, "fdatasync of {} failed: {}", path, std::strerror(errno));
 }
 
-void append(const FileDescriptor& file, const std::string& line, const std::string& path) {
-  write_all(file.get(), line + "\n", path);
-  sync(file, path);
-}
-
 // Cuts the file behind its first n bytes and goes on writing there.
 void cut(const FileDescriptor& file, std::uint64_t n_bytes, const std::string& path) {
   if (::ftruncate(file.get(), static_cast<off_t>(n_bytes)) != 0 ||
@@ -142,53 +137,40 @@ void AnswerWriter::check_settings(const Json& settings, bool overwrite) {
 // The longest prefix of good answer lines stays. Behind a bad or error line, good lines go back to
 // the journal (synced before the output is cut), so that input order holds again when they return.
 void AnswerWriter::recover() {
-  const std::uint64_t journal_end = recover_journal();
-  cut(journal_, journal_end, path_ + ".journal");
-  journal_bytes_ = journal_end;
-  std::vector<std::string> displaced;
-  const std::uint64_t output_end = recover_output(displaced);
-  for (const std::string& line : displaced) {
-    Recovered recovered;
-    STARATTN_CHECK(read_line(line, recovered));
-    append_journal(key_of(recovered.id, recovered.query_id), line);
-  }
+  recover_journal();
+  cut(journal_, journal_bytes_, path_ + ".journal");
+  const std::uint64_t output_end = recover_output();
+  sync(journal_, path_ + ".journal");
   cut(output_, output_end, path_);
 }
 
-std::uint64_t AnswerWriter::recover_output(std::vector<std::string>& displaced) {
+std::uint64_t AnswerWriter::recover_output() {
   std::uint64_t good_end = 0;
   bool in_prefix = true;
-  const std::string all = read_file(path_, std::size_t{1} << 40);
-  for (std::size_t at = 0; at < all.size();) {
-    const std::size_t end = all.find('\n', at);
-    if (end == std::string::npos) break;  // torn
-    const std::string text = all.substr(at, end - at);
-    at = end + 1;
+  LineReader lines(path_);
+  while (const std::optional<Line> text = lines.next()) {
+    if (!text->is_ended) break;  // torn
     Recovered line;
-    const bool good = read_line(text, line) && !line.is_error;
+    const bool good = read_line(text->text, line) && !line.is_error;
     in_prefix = in_prefix && good;
     if (in_prefix) {
-      good_end = at;
+      good_end = text->end;
       in_output_.insert(key_of(line.id, line.query_id));
-    } else if (good && !in_output_.contains(key_of(line.id, line.query_id))) {
-      displaced.push_back(text);
+    } else if (good && !is_answered(line.id, line.query_id)) {
+      append_journal(key_of(line.id, line.query_id), text->text);
     }
   }
   return good_end;
 }
 
-std::uint64_t AnswerWriter::recover_journal() {
-  std::uint64_t end = 0;
-  const std::string all = read_file(path_ + ".journal", std::size_t{1} << 40);
-  for (std::size_t at = 0; at < all.size();) {
-    const std::size_t stop = all.find('\n', at);
-    if (stop == std::string::npos) break;
+void AnswerWriter::recover_journal() {
+  LineReader lines(path_ + ".journal");
+  while (const std::optional<Line> text = lines.next()) {
     Recovered line;
-    if (!read_line(all.substr(at, stop - at), line)) break;
-    in_journal_[key_of(line.id, line.query_id)] = {at, stop - at};
-    end = at = stop + 1;
+    if (!text->is_ended || !read_line(text->text, line)) break;
+    in_journal_[key_of(line.id, line.query_id)] = {text->begin, text->text.size()};
+    journal_bytes_ = text->end;
   }
-  return end;
 }
 
 AnswerWriter::Hash128 AnswerWriter::key_of(const std::string& id, const std::string& query_id) {
@@ -226,6 +208,7 @@ void AnswerWriter::put(const std::string& id, const std::string& query_id,
     pending_.front().line = line;
   } else {
     append_journal(key, line);
+    sync(journal_, path_ + ".journal");
   }
   for (Pending& pending : pending_) {
     if (pending.key == key) pending.ready = true;
@@ -247,7 +230,7 @@ void AnswerWriter::put_error(const std::string& id, const std::string& line) {
 }
 
 void AnswerWriter::append_journal(const Hash128& key, const std::string& line) {
-  append(journal_, line, path_ + ".journal");
+  write_all(journal_.get(), line + "\n", path_ + ".journal");
   in_journal_[key] = {journal_bytes_, line.size()};
   journal_bytes_ += line.size() + 1;
 }
@@ -266,7 +249,8 @@ void AnswerWriter::flush() {
           fail(Exit::io, "reading {}.journal failed at byte {}", path_, waiting->second.offset);
         }
       }
-      append(output_, next.line, path_);
+      write_all(output_.get(), next.line + "\n", path_);
+      sync(output_, path_);
     }
     if (waiting != in_journal_.end()) in_journal_.erase(waiting);
     pending_.pop_front();

@@ -14,7 +14,6 @@
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
-#include <vector>
 
 #include "base/file.h"
 #include "base/json.h"
@@ -69,9 +68,9 @@ class AnswerWriter {
   void lock();
   void check_settings(const Json& settings, bool overwrite);
   void recover();
-  std::uint64_t recover_output(std::vector<std::string>& displaced);
-  std::uint64_t recover_journal();
-  void append_journal(const Hash128& key, const std::string& line);
+  std::uint64_t recover_output();  // bytes of it that stay
+  void recover_journal();
+  void append_journal(const Hash128& key, const std::string& line);  // the caller syncs
   void flush();
 
   std::string path_;

@@ -34,9 +34,17 @@ std::optional<Line> LineReader::next() {
     }
     if (end == std::string::npos && at_ == buffer_.size()) return std::nullopt;
     const std::size_t stop = std::min(end, buffer_.size());
-    Line line{++n_lines_, 0, buffer_.substr(at_, stop - at_)};
-    at_ = end == std::string::npos ? buffer_.size() : end + 1;
-    if (line.number == 1 && line.text.starts_with("\xef\xbb\xbf")) line.text.erase(0, 3);
+    Line line;
+    line.number = ++n_lines_;
+    line.is_ended = end != std::string::npos;
+    line.begin = n_dropped_ + at_;
+    line.text = buffer_.substr(at_, stop - at_);
+    at_ = line.is_ended ? end + 1 : buffer_.size();
+    line.end = n_dropped_ + at_;
+    if (line.number == 1 && line.text.starts_with("\xef\xbb\xbf")) {
+      line.text.erase(0, 3);
+      line.begin += 3;
+    }
     if (line.text.ends_with('\r')) line.text.pop_back();
     if (line.text.find_first_not_of(" \t") == std::string::npos) continue;
     line.index = n_given_++;
@@ -46,6 +54,7 @@ std::optional<Line> LineReader::next() {
 
 bool LineReader::fill() {
   buffer_.erase(0, at_);
+  n_dropped_ += at_;
   at_ = 0;
   constexpr std::size_t kRead = std::size_t{1} << 20;
   const std::size_t old = buffer_.size();

@@ -263,6 +263,7 @@ class GroupRun {
     answer_options.spread_queries = options_.query_ranks == "all";
     answer_options.tree_merge = options_.merge == "tree";
     answer_options.poll = [this] { queue_.poll(); };
+    if (store_.keeps()) answer_options.stop = stop_requested;
     answer_options.stops_by_text = [&](std::size_t query, std::span<const Token> tokens) {
       return first_stop(task.queries[query], tokens) != std::string::npos;
     };
@@ -276,6 +277,11 @@ class GroupRun {
     Answerer answerer(*session_.decoder, ranks_.group, kv, answer_options);
     const std::vector<QueryResult> results = answerer.answer(jobs);
     if (answer_options.spread_queries) collect_and_send(task, document, job, results, make_answer);
+    if (answerer.n_left() > 0) {
+      throw AgreedError(Exit::stopped,
+                        fmt::format("every block is saved in {}, {} of {} queries wait",
+                                    options_.checkpoint_dir, answerer.n_left(), jobs.size()));
+    }
   }
 
   DocumentKv encode(const DocumentTask& task, const BlockPlan& plan) {
@@ -367,9 +373,7 @@ class GroupRun {
                         const std::function<Answer(std::size_t, const QueryResult&)>& make_answer) {
     Json mine = Json::array();
     for (std::size_t i = 0; i < results.size(); ++i) {
-      if (static_cast<int>(i % static_cast<std::size_t>(ranks_.group.size())) !=
-          ranks_.group.rank())
-        continue;
+      if (results[i].reason == FinishReason::not_begun) continue;  // or another rank's
       mine.push_back({i, results[i].tokens, results[i].reason == FinishReason::stop,
                       results[i].logprobs, results[i].seconds});
     }

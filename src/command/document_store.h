@@ -19,6 +19,8 @@ class DocumentStore {
   // by its first rank). Arguments must outlive the store.
   DocumentStore(const std::string& directory, Session& session, const Communicator& group);
 
+  bool keeps() const { return !store_.directory().empty(); }
+
   // Collective over the group. complete_only: refuse (bad_data) instead of encoding what is
   // missing. A saved block that is damaged is reported and encoded again. With a directory, a stop
   // signal to any rank ends this with AgreedError(stopped) on all: ranks finish and save the blocks

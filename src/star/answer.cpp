@@ -15,7 +15,8 @@ struct Answerer::Query {
   const QueryJob* job = nullptr;
   std::vector<Token> pending;  // tokens that have not been through the network yet
   std::int64_t n_done = 0;     // tokens that have, their K and V in `own`
-  KvCache own;                 // the query's own tokens
+  KvCache own;                 // the query's own tokens; empty until it begins
+  bool begun = false;
   bool finished = false;
   QueryResult result;
 };
@@ -66,24 +67,12 @@ std::vector<QueryResult> Answerer::answer(std::span<const QueryJob> jobs) {
   std::vector<Query> queries;
   for (std::size_t i = 0; i < jobs.size(); ++i) {
     if (jobs[i].tokens.empty()) fail(Exit::bad_data, "query {} is empty", i);
-    if (owner_of(i) != group_->rank()) continue;
-    const auto capacity = static_cast<std::int64_t>(jobs[i].tokens.size()) + jobs[i].max_new_tokens;
-    queries.push_back(
-        {i,
-         &jobs[i],
-         jobs[i].tokens,
-         0,
-         KvCache(*backend_, decoder_->config().n_layers, capacity, decoder_->config().kv_width()),
-         false,
-         {}});
+    if (owner_of(i) == group_->rank()) queries.push_back(query_of(i, jobs[i]));
   }
+  stopped_ = false;
   for (;;) {
     const std::vector<Piece> pieces = next_pieces(queries);
-    const std::int64_t mine =
-        std::accumulate(pieces.begin(), pieces.end(), std::int64_t{0},
-                        [](std::int64_t sum, const Piece& piece) { return sum + piece.n_rows; });
-    n_rows_ = group_->allgather(mine);
-    if (std::all_of(n_rows_.begin(), n_rows_.end(), [](std::int64_t n) { return n == 0; })) break;
+    if (!agree_on_rows(pieces)) break;
     forward(queries, pieces);
     for (std::size_t first = 0; first < pieces.size();) {
       if (!pieces[first].is_last) {
@@ -101,6 +90,9 @@ std::vector<QueryResult> Answerer::answer(std::span<const QueryJob> jobs) {
     }
     options_.poll();
   }
+  const std::vector<std::int64_t> left =
+      group_->allgather(std::ranges::count(queries, false, &Query::begun));
+  n_left_ = std::accumulate(left.begin(), left.end(), std::int64_t{0});
   std::vector<QueryResult> results(jobs.size());
   for (Query& query : queries) results[query.index] = std::move(query.result);
   return results;
@@ -111,20 +103,12 @@ std::vector<float> Answerer::logits_of(const std::vector<Token>& query_tokens,
   const QueryJob job{query_tokens, 0, 0};
   std::vector<Query> queries;
   const auto n_tokens = static_cast<std::int64_t>(query_tokens.size());
-  if (group_->is_root()) {
-    queries.push_back(
-        {0,
-         &job,
-         job.tokens,
-         0,
-         KvCache(*backend_, decoder_->config().n_layers, n_tokens, decoder_->config().kv_width()),
-         false,
-         {}});
-  }
+  if (group_->is_root()) queries.push_back(query_of(0, job));
   std::vector<float> logits;
+  stopped_ = false;
   for (std::int64_t done = 0; done < n_tokens;) {
     const std::vector<Piece> pieces = next_pieces(queries);
-    n_rows_ = group_->allgather(pieces.empty() ? std::int64_t{0} : pieces.front().n_rows);
+    agree_on_rows(pieces);
     forward(queries, pieces);
     for (std::int64_t row = 0; !pieces.empty() && row < n_rows_[0]; ++row) {
       if (done + row < n_tokens - n_last) continue;
@@ -136,17 +120,45 @@ std::vector<float> Answerer::logits_of(const std::vector<Token>& query_tokens,
   return logits;
 }
 
+Answerer::Query Answerer::query_of(std::size_t index, const QueryJob& job) const {
+  Query query;
+  query.index = index;
+  query.job = &job;
+  query.pending = job.tokens;
+  return query;
+}
+
 std::vector<Answerer::Piece> Answerer::next_pieces(std::vector<Query>& queries) {
   std::vector<Piece> pieces;
   std::int64_t n_rows = 0;
   for (std::size_t i = 0; i < queries.size() && n_rows < rows_per_rank_; ++i) {
-    if (queries[i].finished || queries[i].pending.empty()) continue;
-    const auto n_pending = static_cast<std::int64_t>(queries[i].pending.size());
+    Query& query = queries[i];
+    if (query.finished || query.pending.empty() || (stopped_ && !query.begun)) continue;
+    const auto n_pending = static_cast<std::int64_t>(query.pending.size());
+    if (!query.begun) {
+      query.begun = true;
+      query.own = KvCache(*backend_, decoder_->config().n_layers,
+                          n_pending + query.job->max_new_tokens, decoder_->config().kv_width());
+    }
     const std::int64_t n = std::min(n_pending, rows_per_rank_ - n_rows);
     pieces.push_back({i, n_rows, n, n == n_pending});
     n_rows += n;
   }
   return pieces;
+}
+
+bool Answerer::agree_on_rows(std::span<const Piece> pieces) {
+  struct Share {
+    std::int64_t n_rows, is_asked_to_stop;
+  };
+  Share mine{0, options_.stop()};
+  for (const Piece& piece : pieces) mine.n_rows += piece.n_rows;
+  n_rows_.clear();
+  for (const Share& share : group_->allgather(mine)) {
+    n_rows_.push_back(share.n_rows);
+    stopped_ = stopped_ || share.is_asked_to_stop != 0;
+  }
+  return std::ranges::any_of(n_rows_, [](std::int64_t n) { return n > 0; });
 }
 
 void Answerer::forward(std::vector<Query>& queries, std::span<const Piece> pieces) {
@@ -230,8 +242,11 @@ void Answerer::take_next_token(Query& query, std::span<const float> logits, doub
       query.finished = true;
     }
   }
-  if (static_cast<std::int64_t>(result.tokens.size()) >= query.job->max_new_tokens)
+  if (!query.finished &&
+      static_cast<std::int64_t>(result.tokens.size()) >= query.job->max_new_tokens) {
+    result.reason = FinishReason::length;
     query.finished = true;
+  }
   if (!query.finished) return;
   result.seconds = seconds;
   query.own = {};

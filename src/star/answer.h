@@ -26,11 +26,11 @@ struct QueryJob {
   std::uint64_t sampling_key = 0;
 };
 
-enum class FinishReason { stop, length };
+enum class FinishReason { not_begun, stop, length };
 
 struct QueryResult {
   std::vector<Token> tokens;  // new tokens; ends with the EOS when that is why it stopped
-  FinishReason reason = FinishReason::length;
+  FinishReason reason = FinishReason::not_begun;
   std::vector<std::pair<Token, float>> logprobs;  // the first new token's top logits
   double seconds = 0;                             // from the start of phase 2 to its last token
 };
@@ -46,6 +46,8 @@ struct AnswerOptions {
   // Called on the query's rank as soon as it is answered.
   std::function<void(std::size_t query, const QueryResult&)> finished;
   std::function<void()> poll = [] {};
+  // Asked on every rank before each step: once it is true on any, no further query begins.
+  std::function<bool()> stop = [] { return false; };
 };
 
 class Answerer {
@@ -59,9 +61,12 @@ class Answerer {
            AnswerOptions options);
 
   // Collective; jobs are the same on every rank. Results are complete on the rank that owns the
-  // query (rank 0, or all of them spread), empty elsewhere. Throws Error(bad_data) for an empty
-  // query.
+  // query (rank 0, or all of them spread), empty elsewhere. A query begins when there is room for
+  // its rows, so at most kMaxRows of them hold K and V at a time. Throws Error(bad_data) for an
+  // empty query.
   std::vector<QueryResult> answer(std::span<const QueryJob> jobs);
+  // Queries of all ranks that the last answer() did not begin, because it was asked to stop.
+  std::int64_t n_left() const { return n_left_; }
 
   // Logits of the last n_last rows of one query, on rank 0: [n_last, vocab]. Collective.
   std::vector<float> logits_of(const std::vector<Token>& query, std::int64_t n_last);
@@ -71,7 +76,11 @@ class Answerer {
   struct Piece;
 
   Rank owner_of(std::size_t query) const;
+  Query query_of(std::size_t index, const QueryJob& job) const;
   std::vector<Piece> next_pieces(std::vector<Query>& queries);
+  // Everybody learns how many rows each rank brings to the step, and whether one was asked to stop.
+  // False when there are none.
+  bool agree_on_rows(std::span<const Piece> pieces);
   // One pass of the pieces' rows through the network; x_ holds the residual stream afterwards.
   void forward(std::vector<Query>& queries, std::span<const Piece> pieces);
   // Attention of this rank's rows over the whole context, merged, into context_partial_.
@@ -92,7 +101,9 @@ class Answerer {
   AttentionShape shape_;
   std::int64_t rows_per_rank_;
   std::vector<std::int64_t> n_rows_;  // of this step, by rank
-  std::vector<MergeNode> subtrees_;   // this rank's
+  bool stopped_ = false;              // the same on every rank
+  std::int64_t n_left_ = 0;
+  std::vector<MergeNode> subtrees_;  // this rank's
   std::vector<std::vector<MergeNode>> subtrees_by_rank_;
   RowBuffer x_, q_, k_, v_, attended_, all_q_;
   Buffer host_logits_;

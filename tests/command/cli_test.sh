@@ -165,6 +165,27 @@ stop USR1 1 group --ranks-per-document 1
 check "a stop of the second group reaches the first" [ $code -eq 75 -a "$(wc -l <"$work/group.jsonl")" -eq 1 ]
 check "which says what is saved" says "document 'other': [0-9]* of $n_all blocks are saved"
 
+# A stop signal inside phase 2: 600 queries, more than begin at once.
+head -c 6000 "$work/long.txt" >"$work/many.txt"
+questions=$(printf '"What is number %d?",' $(seq 600))
+echo "{\"id\": \"many\", \"context_file\": \"many.txt\", \"queries\": [${questions%,}]}" >"$work/many.jsonl"
+many=(run --model "$model" --input "$work/many.jsonl" --block-size 512 --max-new-tokens 16)
+on 2 "${many[@]}" --output "$work/many.out"
+check "600 queries are answered" [ $code -eq 0 -a "$(wc -l <"$work/many.out")" -eq 600 ]
+many+=(--checkpoint-dir "$work/many" --output "$work/many2.out")
+timeout 120 mpirun --oversubscribe -n 2 "$program" "${many[@]}" >"$work/out" 2>"$work/log" &
+job=$!
+until [ -s "$work/many2.out" ]; do sleep 0.02; kill -0 $job 2>/dev/null || break; done
+kill -USR1 "$(pgrep -P $job)"
+wait $job
+code=$?
+n=$(wc -l <"$work/many2.out")
+check "USR1 stops inside phase 2" [ $code -eq 75 -a "$n" -gt 0 -a "$n" -lt 600 ]
+check "and says what waits" says "every block is saved in $work/many, $((600 - n)) of 600 queries wait"
+on 3 "${many[@]}"
+check "the same command answers the rest" [ $code -eq 0 ]
+check "to the same bits" same "$work/many.out" "$work/many2.out"
+
 { sed -n 1p "$work/in.jsonl"; echo '{"id": "x", "context": "a"'; echo '{"id": "y", "context": "", "queries": ["q"]}'; sed -n 2p "$work/in.jsonl"; } >"$work/bad.jsonl"
 on 2 run --model "$model" --input "$work/bad.jsonl" --output "$work/bad.out"
 check "bad lines end with 65" [ $code -eq 65 ]

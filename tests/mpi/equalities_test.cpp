@@ -276,6 +276,43 @@ TEST_F(Equalities, AQueryDoesNotSeeItsBatchMates) {
   EXPECT_EQ(batch.answers[0], first.answers[0]);
 }
 
+// 300 queries of 3 tokens, 128 rows a step: the first 42 begin, with two tokens of the 43rd.
+TEST_F(Equalities, AStopOnAnyRankLeavesTheQueriesThatHaveNotBegun) {
+  TinyModel model;
+  PlanRequest request;
+  request.block_size = 90;
+  const std::vector<Token> context = random_tokens(400, 1);
+  const BlockPlan plan = BlockPlan::make(request, 400, world_.size());
+  Encoder encoder(model.decoder, world_, {});
+  const DocumentKv kv = encoder.encode(plan, context, AnchorMode::broadcast);
+  std::vector<QueryJob> all;
+  for (std::uint64_t i = 0; i < 300; ++i) all.push_back({random_tokens(3, 100 + i), 4, i});
+
+  for (const bool spread : {false, true}) {
+    AnswerOptions options;
+    options.spread_queries = spread;
+    Answerer answerer(model.decoder, world_, kv, options);
+    const std::vector<QueryResult> whole = answerer.answer(all);
+    EXPECT_EQ(answerer.n_left(), 0);
+    int n_asked = 0;
+    options.stop = [&] { return world_.rank() == world_.size() - 1 && ++n_asked == 2; };
+    Answerer stopped(model.decoder, world_, kv, options);
+    const std::vector<QueryResult> some = stopped.answer(all);
+    std::int64_t n_answered = 0;
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      if (some[i].reason == FinishReason::not_begun) continue;
+      ++n_answered;
+      EXPECT_EQ(some[i].reason, whole[i].reason);
+      EXPECT_EQ(some[i].tokens, whole[i].tokens);
+    }
+    std::int64_t n_answered_by_all = 0;
+    for (const std::int64_t n : world_.allgather(n_answered)) n_answered_by_all += n;
+    EXPECT_GE(n_answered_by_all, 42);
+    EXPECT_LT(n_answered_by_all, 150);
+    EXPECT_EQ(n_answered_by_all + stopped.n_left(), 300);
+  }
+}
+
 TEST_F(Equalities, ThreadsDoNotMatter) {
   const Outcome one = run(world_, {}, 1);
   const Outcome three = run(world_, {}, 3);
