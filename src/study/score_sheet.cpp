@@ -13,14 +13,6 @@ namespace {
 constexpr std::int64_t kMaxLength = std::int64_t{1} << 40;
 constexpr std::size_t kMaxLineBytes = std::size_t{1} << 32;
 
-// The question as it was asked without the answer's beginning.
-std::string question_text(const Json& query, const std::string& text) {
-  if (!query.is_object() || !query.contains("meta")) return text;
-  const Json& meta = query["meta"];
-  if (!meta.is_object() || !meta.contains("question") || !meta["question"].is_string()) return text;
-  return meta["question"].get<std::string>();
-}
-
 }  // namespace
 
 std::size_t ScoreSheet::row_of(const TaskInfo& task, std::int64_t length) {

@@ -35,6 +35,13 @@ bool names_only(const TaskInfo& task, const std::string& answer, const std::stri
 
 }  // namespace
 
+std::string question_text(const Json& query, const std::string& text) {
+  if (!query.is_object() || !query.contains("meta")) return text;
+  const Json& meta = query["meta"];
+  if (!meta.is_object() || !meta.contains("question") || !meta["question"].is_string()) return text;
+  return meta["question"].get<std::string>();
+}
+
 double score_answer(const TaskInfo& task, const std::string& answer,
                     const std::vector<std::string>& references, const std::string& question) {
   STARATTN_CHECK(!references.empty());

@@ -6,9 +6,14 @@
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "study/task.h"
 
 namespace starattn {
+
+// The question without the answer's beginning: meta.question of a query that `generate` wrote, else
+// all of its text.
+std::string question_text(const Json& query, const std::string& text);
 
 // 0 to 1. references: at least one. question: the text without the answer's beginning; only
 // ScoreRule::labels looks at it. Case is ignored (ASCII).

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "command/desk.h"
+
+#include "base/log.h"
+#include "base/text.h"
+#include "batch/answer.h"
+#include "batch/document.h"
+#include "command/progress.h"
+#include "mpi/runtime.h"
+
+namespace starattn {
+namespace {
+
+// What makes two runs' answers comparable. Nothing of ranks, threads or devices.
+Json settings_of(const Options& options, const Session& session) {
+  const PlanRequest plan = options.plan_request();
+  Json json;
+  json["model"] = describe(session.config);
+  json["weights_bytes"] = session.weights.total_bytes();
+  json["attention"] = options.attention;
+  json["block_size"] = plan.block_size ? Json(*plan.block_size) : Json("auto");
+  json["anchor_size"] = plan.anchor_size ? Json(*plan.anchor_size) : Json("block size");
+  json["reach"] = options.reach;
+  json["dtype"] = name_of(session.backend->kv_dtype());
+  json["max_new_tokens"] = options.max_new_tokens;
+  json["stop"] = options.stop;
+  json["temperature"] = options.temperature;
+  json["top_p"] = options.top_p;
+  json["seed"] = options.seed;
+  json["logprobs"] = options.logprobs;
+  json["chat"] = options.chat;
+  json["special_tokens"] = options.special_tokens;
+  json["output_format"] = options.output_format;
+  return json;
+}
+
+}  // namespace
+
+Desk::Desk(const Options& options, const Session& session, bool has_output)
+    : options_(options), reader_(options.input) {
+  options.shard_numbers(shard_, n_shards_);
+  if (has_output) {
+    writer_ = std::make_unique<AnswerWriter>(options.output, settings_of(options, session),
+                                             options.overwrite);
+  }
+}
+
+std::optional<Job> Desk::next() {
+  while (!stopped_) {
+    stopped_ = stop_requested();
+    if (stopped_) break;
+    const std::optional<Line> line = reader_.next();
+    if (!line) break;
+    if (line->index % n_shards_ != shard_) continue;
+    if (std::optional<Job> job = job_of(*line)) return job;
+  }
+  return std::nullopt;
+}
+
+void Desk::answered(std::int64_t seq, std::int64_t query, const std::string& line) {
+  const OpenDocument& document = open_.at(seq);
+  writer_->put(document.id, document.query_ids.at(static_cast<std::size_t>(query)), line);
+  ++n_answers_;
+  if (since_said_.seconds() >= Progress::kSecondsBetween) {
+    log::info("{} new answer(s) so far", with_commas(n_answers_));
+    since_said_ = Stopwatch();
+  }
+  const Json json = parse_json(line, "answer");
+  if (json.contains("score")) {
+    score_ += json["score"].get<double>();
+    ++n_scores_;
+  }
+}
+
+void Desk::failed(std::int64_t seq, const std::string& error) {
+  report_bad_line(seq, open_.at(seq).id, error, /*is_expected=*/true);
+}
+
+void Desk::stopped(std::int64_t seq, const std::string& saved) {
+  saved_ += fmt::format("document '{}': {}; ", open_.at(seq).id, saved);
+  stopped_ = true;
+}
+
+Exit Desk::finish() {
+  if (writer_ && !stopped_) writer_->finish();
+  if (n_scores_ > 0) {
+    log::info("score: mean {:.4f} over {} answer(s) with references",
+              score_ / static_cast<double>(n_scores_), n_scores_);
+  }
+  if (writer_) {
+    log::info("{} new answer(s), {} already there, {} bad line(s); output: {}", n_answers_,
+              n_skipped_, n_bad_, options_.output);
+  }
+  if (stopped_ && !strict_stop_) {
+    log::warn("stopped early, as asked; {}{}run the same command again to go on", saved_,
+              writer_ ? "every answer so far is saved; " : "");
+    return Exit::stopped;
+  }
+  return n_bad_ > 0 ? Exit::bad_data : Exit::ok;
+}
+
+std::optional<Job> Desk::job_of(const Line& line) {
+  const std::string where = fmt::format("{}:{}", options_.input, line.number);
+  Document document;
+  try {
+    document = parse_document(line.text, line.number, where);
+    for (const Query& query : document.queries) {
+      if (writer_ && writer_->is_repeated(document.id, query.id)) {
+        fail(Exit::bad_data,
+             "{}: document '{}', query '{}' was there before: answers could not be told apart",
+             where, document.id, query.id);
+      }
+    }
+  } catch (const Error& error) {
+    report_bad_line(line.number, readable_id(line.text, line.number), error.what(),
+                    /*is_expected=*/false);
+    return std::nullopt;
+  }
+  Job job{line.number, line.number, line.text, {}};
+  std::vector<std::string> query_ids;
+  for (std::size_t i = 0; i < document.queries.size(); ++i) {
+    query_ids.push_back(document.queries[i].id);
+    const bool done = writer_ && writer_->is_answered(document.id, query_ids.back());
+    if (done) ++n_skipped_;
+    if (!done) job.todo.push_back(static_cast<std::int64_t>(i));
+  }
+  for (const std::string& query_id : query_ids) {
+    if (writer_) writer_->expect(document.id, query_id);
+  }
+  if (job.todo.empty()) return std::nullopt;
+  open_[line.number] = {document.id, query_ids};
+  return job;
+}
+
+void Desk::report_bad_line(std::int64_t line, const std::string& id, const std::string& error,
+                           bool is_expected) {
+  log::error("{}", error);
+  ++n_bad_;
+  if (writer_ && is_expected) writer_->put_error(id, to_error_line(line, id, error));
+  if (writer_ && !is_expected) writer_->expect_error(to_error_line(line, id, error));
+  if (options_.strict) stopped_ = strict_stop_ = true;
+}
+
+}  // namespace starattn

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "command/document_runner.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "mpi/runtime.h"
+#include "star/cost.h"
+#include "star/encode.h"
+
+namespace starattn {
+namespace {
+
+// Byte position of the earliest stop string, npos if there is none.
+std::size_t first_stop(const QueryTask& query, const std::string& text) {
+  std::size_t first = std::string::npos;
+  for (const std::string& stop : query.stop) {
+    if (!stop.empty()) first = std::min(first, text.find(stop));
+  }
+  return first;
+}
+
+}  // namespace
+
+DocumentRunner::DocumentRunner(const Options& options, const Ranks& ranks, Session& session,
+                               std::function<void()> poll)
+    : options_(options),
+      ranks_(ranks),
+      session_(session),
+      poll_(std::move(poll)),
+      store_(options.checkpoint_dir, session, ranks.group),
+      progress_(!ranks.is_first()) {}
+
+BlockPlan DocumentRunner::plan(const DocumentTask& task, const PlanRequest& request) const {
+  BlockPlan plan;
+  collectively(ranks_.group, [&] {
+    plan = BlockPlan::make(request, static_cast<std::int64_t>(task.context.size()),
+                           ranks_.group.size());
+    check_memory(plan);
+  });
+  return plan;
+}
+
+DocumentKv DocumentRunner::encode(const DocumentTask& task, const BlockPlan& plan,
+                                  bool complete_only) {
+  const std::int64_t n_own = std::max<std::int64_t>(
+      1, static_cast<std::int64_t>(plan.blocks_of(ranks_.group.rank()).size()));
+  const std::int64_t chunks_a_block =
+      (std::min(plan.block_size(), plan.n_context()) + session_.backend->chunk_rows() - 1) /
+      session_.backend->chunk_rows();
+  progress_.start(fmt::format("document '{}'", task.id), plan.n_context(),
+                  n_own * chunks_a_block * session_.config.n_layers);
+  if (ranks_.is_first()) {
+    log::info("{}", describe(task, plan));
+  }
+  EncodeHooks hooks;
+  hooks.poll = [this] {
+    progress_.step();
+    poll_();
+  };
+  return store_.load_or_encode(plan, task.context, options_.anchor_mode(), complete_only, hooks);
+}
+
+AnswerOptions DocumentRunner::answer_options(const DocumentTask& task) const {
+  AnswerOptions answer;
+  answer.eos_tokens = session_.eos_tokens;
+  answer.sampling = {options_.temperature, options_.top_p, options_.seed};
+  answer.n_logprobs = options_.logprobs;
+  answer.spread_queries = options_.query_ranks == "all";
+  answer.tree_merge = options_.merge == "tree";
+  answer.poll = poll_;
+  if (store_.keeps()) answer.stop = stop_requested;
+  answer.stops_by_text = [this, &task](std::size_t i, std::span<const Token> tokens) {
+    const QueryTask& query = task.queries[i];
+    if (query.stop.empty()) return false;
+    const std::string text = session_.tokenizer->decode({tokens.begin(), tokens.end()}, true);
+    return first_stop(query, text) != std::string::npos;
+  };
+  return answer;
+}
+
+std::string DocumentRunner::text_of(const QueryTask& query, std::span<const Token> tokens) const {
+  const std::string text = session_.tokenizer->decode({tokens.begin(), tokens.end()}, true);
+  return text.substr(0, first_stop(query, text));
+}
+
+// Needs the weights once a node; everything else once a rank.
+void DocumentRunner::check_memory(const BlockPlan& plan) const {
+  const MemoryNeed need =
+      memory_need(session_.config, plan, options_.anchor_mode(), session_.weights.total_bytes(),
+                  session_.backend->kv_dtype(), session_.backend->activation_dtype(),
+                  session_.backend->chunk_rows());
+  const bool on_host = session_.backend->is_host_memory();
+  const std::uint64_t available = on_host ? memory_of_node() : session_.backend->memory_bytes();
+  if (need.total() > available) {
+    fail(Exit::unfit,
+         "the document does not fit: a rank needs {}, this {} has {}. Use more ranks, a smaller "
+         "--block-size, or a smaller document",
+         need.arithmetic(), on_host ? "node" : "GPU", human_bytes(available));
+  }
+}
+
+std::string describe(const DocumentTask& task, const BlockPlan& plan) {
+  const auto n = [](std::int64_t count, const char* one, const char* many) {
+    return fmt::format("{} {}", with_commas(count), count == 1 ? one : many);
+  };
+  return fmt::format("document '{}': {}, {} of {}, anchor {}{}, {}", task.id,
+                     n(plan.n_context(), "token", "tokens"), n(plan.n_blocks(), "block", "blocks"),
+                     with_commas(plan.block_size()), with_commas(plan.anchor_size()),
+                     plan.reach() == 0 ? "" : fmt::format(", reach {}", plan.reach()),
+                     n(std::ssize(task.queries), "query", "queries"));
+}
+
+}  // namespace starattn

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// One document through both phases, on one group of ranks.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "command/document_store.h"
+#include "command/document_task.h"
+#include "command/options.h"
+#include "command/progress.h"
+#include "command/session.h"
+#include "star/answer.h"
+#include "star/plan.h"
+
+namespace starattn {
+
+class DocumentRunner {
+ public:
+  // poll: called every now and then in both phases. Arguments outlive this.
+  DocumentRunner(const Options& options, const Ranks& ranks, Session& session,
+                 std::function<void()> poll);
+
+  // Collective over the group, as all that follow. Throws AgreedError: usage, bad_data for a plan
+  // that cannot be, unfit for one without room in memory.
+  BlockPlan plan(const DocumentTask& task, const PlanRequest& request) const;
+  // Phase 1, or what a checkpoint has of it; complete_only: nothing else than that.
+  DocumentKv encode(const DocumentTask& task, const BlockPlan& plan, bool complete_only = false);
+  // For an Answerer of the task's queries. The task outlives them.
+  AnswerOptions answer_options(const DocumentTask& task) const;
+
+  // What the tokens say, up to the first stop string of the query.
+  std::string text_of(const QueryTask& query, std::span<const Token> tokens) const;
+
+ private:
+  void check_memory(const BlockPlan& plan) const;
+
+  const Options& options_;
+  const Ranks& ranks_;
+  Session& session_;
+  std::function<void()> poll_;
+  DocumentStore store_;
+  Progress progress_;
+};
+
+// "document 'a': 8,192 tokens, 4 blocks of 2,048, anchor 2,048, 1 query"
+std::string describe(const DocumentTask& task, const BlockPlan& plan);
+
+}  // namespace starattn
