@@ -84,7 +84,7 @@ int run(int argc, char** argv) {
   }
   for (const Command& command : commands) {
     if (!command.app->parsed()) continue;
-    return command.needs_mpi ? run_on_all_ranks(command, argc, argv) : run_without_mpi(command);
+    return command.needs_mpi() ? run_on_all_ranks(command, argc, argv) : run_without_mpi(command);
   }
   return static_cast<int>(Exit::usage);
 }

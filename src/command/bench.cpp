@@ -241,7 +241,7 @@ Command add_bench(CLI::App& parser) {
   add_machine_options(*app, options->common);
   add_log_options(*app, options->common);
   return {app, [options] { return run_bench(*options); },
-          [options] { return options->common.format(); }, true};
+          [options] { return options->common.format(); }, [] { return true; }};
 }
 
 }  // namespace starattn

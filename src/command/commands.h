@@ -15,7 +15,8 @@ struct Command {
   CLI::App* app = nullptr;
   std::function<Exit()> run;
   std::function<log::Format()> log_format;
-  bool needs_mpi = false;  // all ranks of the job run it; else it works on a login node
+  // All ranks of the job run it; else it works on a login node. Asked when options are parsed.
+  std::function<bool()> needs_mpi;
 };
 
 Command add_run(CLI::App& parser);

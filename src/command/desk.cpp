@@ -14,27 +14,32 @@ namespace {
 // What makes two runs' answers comparable. Nothing of ranks, threads or devices.
 Json settings_of(const Options& options, const Session& session) {
   const PlanRequest plan = options.plan_request();
-  Json json;
-  json["model"] = describe(session.config);
-  json["weights_bytes"] = session.weights.total_bytes();
+  Json json = model_settings(options, session);
   json["attention"] = options.attention;
   json["block_size"] = plan.block_size ? Json(*plan.block_size) : Json("auto");
   json["anchor_size"] = plan.anchor_size ? Json(*plan.anchor_size) : Json("block size");
   json["reach"] = options.reach;
-  json["dtype"] = name_of(session.backend->kv_dtype());
   json["max_new_tokens"] = options.max_new_tokens;
   json["stop"] = options.stop;
   json["temperature"] = options.temperature;
   json["top_p"] = options.top_p;
   json["seed"] = options.seed;
   json["logprobs"] = options.logprobs;
-  json["chat"] = options.chat;
-  json["special_tokens"] = options.special_tokens;
   json["output_format"] = options.output_format;
   return json;
 }
 
 }  // namespace
+
+Json model_settings(const Options& options, const Session& session) {
+  Json json;
+  json["model"] = describe(session.config);
+  json["weights_bytes"] = session.weights.total_bytes();
+  json["dtype"] = name_of(session.backend->kv_dtype());
+  json["chat"] = options.chat;
+  json["special_tokens"] = options.special_tokens;
+  return json;
+}
 
 Desk::Desk(const Options& options, const Session& session, bool has_output)
     : options_(options), reader_(options.input) {

@@ -17,6 +17,9 @@
 
 namespace starattn {
 
+// Of the model and how it is asked, what the answers in one file must agree on.
+Json model_settings(const Options& options, const Session& session);
+
 class Desk {
  public:
   // has_output: false for `encode`, which writes no answers. Throws as LineReader and AnswerWriter.

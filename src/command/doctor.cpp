@@ -98,7 +98,7 @@ Command add_doctor(CLI::App& parser) {
                   "Save, read back and remove 64 MiB there");
   add_log_options(*app, *options);
   return {app, [options] { return diagnose(*options); }, [options] { return options->format(); },
-          true};
+          [] { return true; }};
 }
 
 }  // namespace starattn

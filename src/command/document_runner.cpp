@@ -25,13 +25,14 @@ std::size_t first_stop(const QueryTask& query, const std::string& text) {
 }  // namespace
 
 DocumentRunner::DocumentRunner(const Options& options, const Ranks& ranks, Session& session,
-                               std::function<void()> poll)
+                               std::function<void()> poll, Voice voice)
     : options_(options),
       ranks_(ranks),
       session_(session),
       poll_(std::move(poll)),
       store_(options.checkpoint_dir, session, ranks.group),
-      progress_(!ranks.is_first()) {}
+      is_quiet_(voice == Voice::quiet || !ranks.is_first()),
+      progress_(is_quiet_) {}
 
 BlockPlan DocumentRunner::plan(const DocumentTask& task, const PlanRequest& request) const {
   BlockPlan plan;
@@ -52,9 +53,7 @@ DocumentKv DocumentRunner::encode(const DocumentTask& task, const BlockPlan& pla
       session_.backend->chunk_rows();
   progress_.start(fmt::format("document '{}'", task.id), plan.n_context(),
                   n_own * chunks_a_block * session_.config.n_layers);
-  if (ranks_.is_first()) {
-    log::info("{}", describe(task, plan));
-  }
+  if (!is_quiet_) log::info("{}", describe(task, plan));
   EncodeHooks hooks;
   hooks.poll = [this] {
     progress_.step();

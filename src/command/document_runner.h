@@ -17,9 +17,11 @@ namespace starattn {
 
 class DocumentRunner {
  public:
+  enum class Voice { normal, quiet };  // quiet: no line for a document, no progress
+
   // poll: called every now and then in both phases. Arguments outlive this.
   DocumentRunner(const Options& options, const Ranks& ranks, Session& session,
-                 std::function<void()> poll);
+                 std::function<void()> poll, Voice voice = Voice::normal);
 
   // Collective over the group, as all that follow. Throws AgreedError: usage, bad_data for a plan
   // that cannot be, unfit for one without room in memory.
@@ -40,6 +42,7 @@ class DocumentRunner {
   Session& session_;
   std::function<void()> poll_;
   DocumentStore store_;
+  bool is_quiet_;
   Progress progress_;
 };
 

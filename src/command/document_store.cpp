@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <ctime>
-#include <fstream>
 
 #include "checkpoint/fingerprint.h"
 #include "mpi/runtime.h"
@@ -18,15 +17,6 @@ std::string now_utc() {
   char text[32] = {};
   std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", std::gmtime(&now));
   return text;
-}
-
-// The words of this process's command line, for people.
-std::string command_line() {
-  std::ifstream file("/proc/self/cmdline");
-  std::string words;
-  for (std::string word; std::getline(file, word, '\0');)
-    words += (words.empty() ? "" : " ") + word;
-  return words;
 }
 
 // Everything of config.json that changes K and V.

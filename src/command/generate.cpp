@@ -86,7 +86,8 @@ Command add_generate(CLI::App& parser) {
       ->check(CLI::IsMember({"starattn", "star-attention"}))
       ->capture_default_str();
   app->add_flag("--overwrite", options->overwrite, "Replace an output that exists");
-  return {app, [options] { return generate(*options); }, [] { return log::Format::text; }, false};
+  return {app, [options] { return generate(*options); }, [] { return log::Format::text; },
+          [] { return false; }};
 }
 
 }  // namespace starattn

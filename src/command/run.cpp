@@ -32,7 +32,7 @@ Command make_command(CLI::App& parser, const char* name, const char* what, Work 
   add_machine_options(*app, *options);
   add_log_options(*app, *options);
   return {app, [options, work] { return run_batch(*options, work); },
-          [options] { return options->format(); }, true};
+          [options] { return options->format(); }, [] { return true; }};
 }
 
 }  // namespace

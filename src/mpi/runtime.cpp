@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <fstream>
 
 #include "base/error.h"
 
@@ -71,6 +72,14 @@ std::string mpi_library_version() {
 std::string host_name() {
   char name[256] = {};
   return ::gethostname(name, sizeof(name) - 1) == 0 ? name : "unknown host";
+}
+
+std::string command_line() {
+  std::ifstream file("/proc/self/cmdline");
+  std::string words;
+  for (std::string word; std::getline(file, word, '\0');)
+    words += (words.empty() ? "" : " ") + word;
+  return words;
 }
 
 std::string launcher_mismatch(int mpi_size) {

@@ -25,6 +25,7 @@ class MpiRuntime {
 
 std::string mpi_library_version();  // first line of MPI_Get_library_version
 std::string host_name();
+std::string command_line();  // the words that started this process, for people
 
 // Set when the launcher started several processes but MPI sees one: `srun` without PMI. Each would
 // take itself for rank 0 and write the same output. Empty when all is well. mpi_size: 0 before MPI

@@ -12,14 +12,17 @@
 namespace starattn {
 namespace {
 
+// setting, samples, score, interval, difference, tokens a second, speedup: 80 columns
+constexpr const char* kRow = "{:<21}{:>4}{:>7} {:<14} {:<19}{:>8}{:>6}\n";
+
 std::string interval_text(const Estimate& share) {
-  return fmt::format("{:5.1f} .. {:5.1f}", 100 * share.low, 100 * share.high);
+  return fmt::format("{:.1f} .. {:.1f}", 100 * share.low, 100 * share.high);
 }
 
 std::string difference_text(const Cell& cell) {
   if (cell.is_exact) return "exact";
   if (cell.difference.n == 0) return "-";
-  return fmt::format("{:+5.1f} ({:+.0f} .. {:+.0f})", 100 * cell.difference.mean,
+  return fmt::format("{:+.1f} ({:+.0f} .. {:+.0f})", 100 * cell.difference.mean,
                      100 * cell.difference.low, 100 * cell.difference.high);
 }
 
@@ -38,20 +41,20 @@ Json to_json(const Estimate& estimate) {
 }  // namespace
 
 std::string to_terminal(const std::vector<Cell>& cells) {
-  std::string table = fmt::format("{:<22}{:>5}{:>8}  {:<14}{:<19}{:>8}{:>7}\n", "", "n", "score %",
-                                  "95 % interval", "less than exact", "tokens/s", "x exact");
+  std::string table =
+      fmt::format(kRow, "", "n", "score", "95 % interval", "against exact", "tokens/s", "x");
   const Cell* above = nullptr;
   for (const Cell& cell : cells) {
     if (!above || above->task != cell.task || above->length != cell.length)
       table += fmt::format("{}, {} tokens\n", cell.task, with_commas(cell.length));
     above = &cell;
     const std::string speedup = cell.speedup.n == 0 ? "" : fmt::format("{:.2f}", cell.speedup.mean);
-    table += fmt::format("  {:<20}{:>5}{:>8.1f}  {:<14}{:<19}{:>8.0f}{:>7}\n", cell.setting,
-                         cell.score.n, 100 * cell.score.mean, interval_text(cell.score),
-                         difference_text(cell), cell.tokens_per_second, speedup);
+    table +=
+        fmt::format(kRow, "  " + cell.setting, cell.score.n,
+                    fmt::format("{:.1f}", 100 * cell.score.mean), interval_text(cell.score),
+                    difference_text(cell), fmt::format("{:.0f}", cell.tokens_per_second), speedup);
     if (cell.n_right >= 0)
-      table +=
-          fmt::format("  {:<20}{:>13.1f}  of the chain before the first miss\n", "", cell.n_right);
+      table += fmt::format("{:>32.1f} of the chain before the first miss\n", cell.n_right);
   }
   return table;
 }

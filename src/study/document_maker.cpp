@@ -6,6 +6,10 @@
 
 namespace starattn {
 
+std::string document_id(const TaskInfo& task, std::int64_t length, std::int64_t index) {
+  return fmt::format("{}-{}-{}", task.name, length, index);
+}
+
 DocumentMaker::DocumentMaker(const TaskInfo& task, std::int64_t length, std::uint64_t seed,
                              const Tokenizer& tokenizer, const Materials& materials)
     : task_(&task),
@@ -59,7 +63,7 @@ std::string DocumentMaker::our_line(const Fitted& fitted, std::int64_t index) co
   query["max_new_tokens"] = task_->max_new_tokens;
   query["meta"] = {{"question", sample.question}, {"answer_prefix", sample.answer_prefix}};
   Json json;
-  json["id"] = fmt::format("{}-{}-{}", task_->name, length_, index);
+  json["id"] = document_id(*task_, length_, index);
   json["context"] = sample.context;
   json["queries"] = Json::array({std::move(query)});
   json["meta"] = {{"task", task_->name}, {"length", length_},           {"index", index},

@@ -13,6 +13,9 @@ namespace starattn {
 
 enum class RecordFormat : std::uint8_t { starattn, published };
 
+// "<task>-<length>-<index>"
+std::string document_id(const TaskInfo& task, std::int64_t length, std::int64_t index);
+
 // One task at one length. A line is a function of (seed, task, length, index), the tokenizer and
 // what the user brought; the seed of one line says nothing about another's.
 class DocumentMaker {
@@ -26,7 +29,7 @@ class DocumentMaker {
   const TaskInfo& task() const { return *task_; }
   std::int64_t length() const { return length_; }
   Fitted sample(std::int64_t index) const;  // index >= 0; throws as above
-  // JSON without a line end. The record's id is "<task>-<length>-<index>".
+  // JSON without a line end. The record's id is document_id's.
   std::string line(std::int64_t index, RecordFormat format) const;
 
  private:

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "command/survey_desk.h"
+
+#include <sys/stat.h>
+
+#include <iostream>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "batch/line_reader.h"
+#include "command/desk.h"
+#include "mpi/runtime.h"
+#include "study/accuracy_report.h"
+#include "study/document_maker.h"
+#include "study/setting.h"
+#include "version.h"
+
+namespace starattn {
+namespace {
+
+SurveyRules rules_of(const SurveyOptions& options, const Session& session) {
+  SurveyRules rules;
+  rules.tasks = options.benchmark.chosen_tasks();
+  rules.lengths = options.benchmark.chosen_lengths();
+  if (rules.tasks.empty() || rules.lengths.empty() || options.settings.empty()) {
+    fail(Exit::usage,
+         "eval compares with --task, --length and --setting: at least one of each is needed. To "
+         "score a file of answers, pass --input and --answers");
+  }
+  for (const std::string& text : options.settings) {
+    const std::string name = Setting::parse(text).name();
+    if (std::ranges::find(rules.settings, name) != rules.settings.end())
+      fail(Exit::usage, "--setting: {} is there twice", name);
+    rules.settings.push_back(name);
+  }
+  if (options.find_limit > 0 && rules.lengths.size() != 1) {
+    fail(Exit::usage, "--find-limit doubles the length itself: expected one --length, got {}",
+         rules.lengths.size());
+  }
+  rules.max_length = options.run.allow_long ? std::int64_t{1} << 24 : session.config.max_positions;
+  for (const std::int64_t length : rules.lengths) {
+    if (length > rules.max_length) {
+      fail(Exit::usage,
+           "--length {}: the model has {} positions. Shorten it, or pass --allow-long to go beyond "
+           "what the model was made for",
+           with_commas(length), with_commas(session.config.max_positions));
+    }
+  }
+  rules.count = options.count;
+  rules.until = options.until;
+  rules.find_limit = options.find_limit;
+  return rules;
+}
+
+// What trials in one file must agree on. Tasks, lengths and settings may be added to.
+Json settings_of(const SurveyOptions& options, const Session& session) {
+  Json json = model_settings(options.run, session);
+  json["seed"] = options.benchmark.seed;
+  json["data"] = options.benchmark.data;
+  json["haystack"] = options.benchmark.haystack;
+  return json;
+}
+
+Comparison read_comparison(const std::string& path) {
+  Comparison comparison;
+  LineReader lines(path);
+  while (const auto line = lines.next())
+    comparison.add(parse_trial(line->text, fmt::format("{}:{}", path, line->number)));
+  return comparison;
+}
+
+}  // namespace
+
+SurveyDesk::SurveyDesk(const SurveyOptions& options, const Session& session, int n_groups)
+    : options_(options),
+      n_groups_(n_groups),
+      plan_(rules_of(options, session)),
+      writer_(options.run.output, settings_of(options, session), options.run.overwrite) {
+  if (!options.baseline.empty()) read_comparison(options.baseline);  // its faults are said now
+  take_over();
+}
+
+void SurveyDesk::take_over() {
+  LineReader lines(options_.run.output);
+  while (const auto line = lines.next()) {
+    Trial trial = parse_trial(line->text, fmt::format("{}:{}", options_.run.output, line->number));
+    TrialKey key{trial.id, trial.setting};
+    stored_.emplace(std::move(key), std::move(trial));
+  }
+  if (!stored_.empty())
+    log::info("{}: {} trial(s) of an earlier run", options_.run.output, stored_.size());
+}
+
+std::string SurveyDesk::next_round() {
+  while (!is_stopped_) {
+    const std::optional<Round> round = plan_.next(n_groups_, found_);
+    say_cell_done(round.value_or(Round{}));
+    if (!round) break;
+    round_ = *round;
+    Json samples = Json::array();
+    for (std::int64_t i = round->first; i < round->first + round->n; ++i) {
+      const std::string id = document_id(*round->task, round->length, i);
+      Json todo = Json::array();
+      for (const std::string& setting : round->settings) {
+        writer_.expect(id, setting);
+        const auto stored = stored_.find({id, setting});
+        if (stored == stored_.end()) {
+          todo.push_back(setting);
+        } else {
+          found_.add(std::move(stored->second));
+          stored_.erase(stored);
+        }
+      }
+      if (!todo.empty()) samples.push_back({{"index", i}, {"settings", todo}});
+    }
+    if (samples.empty()) continue;
+    return to_line({{"task", round->task->name}, {"length", round->length}, {"samples", samples}});
+  }
+  return "";
+}
+
+// A line for each task and length, when the last of its samples is in.
+void SurveyDesk::say_cell_done(const Round& next) {
+  if (!round_.task || (next.task == round_.task && next.length == round_.length)) return;
+  std::string scores;
+  for (const std::string& setting : round_.settings) {
+    const Cell cell = found_.cell(std::string(round_.task->name), round_.length, setting);
+    scores +=
+        fmt::format("{}{} {:.1f} %", scores.empty() ? "" : ", ", setting, 100 * cell.score.mean);
+  }
+  log::info("{}, {} tokens, {} sample(s): {} ({})", round_.task->name, with_commas(round_.length),
+            round_.first + round_.n, scores, human_seconds(clock_.seconds()));
+}
+
+void SurveyDesk::take(const std::vector<std::string>& reports) {
+  std::optional<Error> error;
+  for (const std::string& text : reports) {
+    const Json report = parse_json(text, "report");
+    for (const Json& line : report["trials"]) put(parse_trial(line.get<std::string>(), "trial"));
+    if (!error && !report["error"].get<std::string>().empty())
+      error.emplace(static_cast<Exit>(report["exit"].get<int>()),
+                    report["error"].get<std::string>());
+    is_stopped_ = is_stopped_ || report["stop"].get<bool>();
+  }
+  if (error) throw *error;
+}
+
+void SurveyDesk::put(const Trial& trial) {
+  writer_.put(trial.id, trial.setting, to_line(trial));
+  found_.add(trial);
+  ++n_new_;
+}
+
+Exit SurveyDesk::finish() {
+  const std::string& output = options_.run.output;
+  log::info("{} new trial(s); output: {}", with_commas(n_new_), output);
+  if (is_stopped_) {
+    log::warn(
+        "stopped early, as asked; every trial so far is saved; run the same command again to "
+        "go on");
+    return Exit::stopped;
+  }
+  writer_.finish();
+  const std::vector<Cell> cells = found_.cells();
+  std::cout << to_terminal(cells);
+  for (const Limit& limit : plan_.limits()) {
+    std::cout << fmt::format(
+        "{}, {}: {:.0f} % {}{}\n", limit.task, limit.setting, 100 * options_.find_limit,
+        limit.holds > 0 ? fmt::format("held up to {} tokens", with_commas(limit.holds))
+                        : "held at no length",
+        limit.fails > 0 ? fmt::format(", not at {}", with_commas(limit.fails)) : "");
+  }
+  std::cout.flush();
+  write_file_durably(output + ".cells.jsonl", to_json_lines(cells));
+  if (!options_.html.empty()) {
+    const ReportHead head{options_.run.model, command_line(), "starattn " STARATTN_VERSION};
+    write_file_durably(options_.html, to_html(cells, head));
+    log::info("report: {}", options_.html);
+  }
+  return options_.baseline.empty() ? Exit::ok : compare_with_baseline();
+}
+
+Exit SurveyDesk::compare_with_baseline() const {
+  std::int64_t n_compared = 0;
+  const auto worse = found_.regressions(read_comparison(options_.baseline), n_compared);
+  if (n_compared == 0) {
+    fail(Exit::bad_data,
+         "{}: expected trials of the same tasks, lengths, settings and seed as here, got none",
+         options_.baseline);
+  }
+  for (const std::string& line : worse) log::error("worse than {}: {}", options_.baseline, line);
+  if (worse.empty()) log::info("not worse than {} in {} cell(s)", options_.baseline, n_compared);
+  return worse.empty() ? Exit::ok : Exit::worse;
+}
+
+Announcement parse_announcement(const std::string& text) {
+  const Json json = parse_json(text, "announcement");
+  Announcement round{json["task"].get<std::string>(), json["length"].get<std::int64_t>(), {}};
+  for (const Json& sample : json["samples"])
+    round.samples.push_back(
+        {sample["index"].get<std::int64_t>(), sample["settings"].get<std::vector<std::string>>()});
+  return round;
+}
+
+std::string to_text(const RoundReport& report) {
+  return to_line({{"trials", report.trials},
+                  {"error", report.error},
+                  {"exit", static_cast<int>(report.exit)},
+                  {"stop", report.is_asked_to_stop}});
+}
+
+}  // namespace starattn
