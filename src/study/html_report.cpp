@@ -20,8 +20,8 @@ body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 68re
 h1 { font-size: 1.5rem; margin-bottom: .2rem } h2 { font-size: 1.1rem; margin: 2rem 0 .4rem }
 .note, figcaption { color: #555; font-size: .88rem } code { background: #f3f3f3; padding: .1em .3em; overflow-wrap: anywhere }
 .pictures { display: flex; flex-wrap: wrap; gap: 1rem } figure { margin: 0 }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; width: 100% }
-th, td { padding: .22rem .6rem; text-align: right; border-bottom: 1px solid #e6e6e6; white-space: nowrap }
+table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; width: 100% }
+th, td { padding: .22rem .45rem; text-align: right; border-bottom: 1px solid #e6e6e6; white-space: nowrap }
 th { border-bottom: 2px solid #999; font-weight: 600 } th:nth-child(-n+3), td:nth-child(-n+3) { text-align: left }
 .legend span { display: inline-block; margin-right: 1.2rem } .legend i { display: inline-block; width: 1.6em; height: .25em; vertical-align: middle; margin-right: .4em }
 )";
