@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// eval: what a way of attending costs in right answers. Runs tasks x lengths x settings itself, or
-// scores a file of answers that is there already.
+// eval: what a way of attending costs. Runs benchmark tasks in several settings; or audits the
+// user's own documents against exact attention; or scores a file of answers that is there already.
 #include <iostream>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "batch/line_reader.h"
+#include "command/audit.h"
 #include "command/commands.h"
 #include "command/survey.h"
 #include "study/score_sheet.h"
@@ -15,7 +16,9 @@ namespace {
 
 struct EvalOptions {
   SurveyOptions survey;
+  AuditOptions audit;  // but for `run` and `seed`, which are the survey's
   std::string answers;
+  bool audits = false;
 
   bool scores_a_file() const { return !answers.empty(); }
 };
@@ -47,12 +50,28 @@ Exit score_answers(const EvalOptions& options) {
 }
 
 Exit evaluate(const EvalOptions& options) {
-  return options.scores_a_file() ? score_answers(options) : run_survey(options.survey);
+  if (options.scores_a_file()) return score_answers(options);
+  if (!options.audits) return run_survey(options.survey);
+  AuditOptions audit = options.audit;
+  audit.run = options.survey.run;
+  audit.seed = options.survey.benchmark.seed;
+  return run_audit(audit);
+}
+
+// Exactly one of the three kinds of work, and what it needs.
+void check(const EvalOptions& options) {
+  const Options& run = options.survey.run;
+  if (options.scores_a_file() && !options.audits && !run.input.empty()) return;
+  const bool computes = !options.scores_a_file() && !run.model.empty() && !run.output.empty();
+  if (computes && options.audits != run.input.empty()) return;
+  throw CLI::ValidationError(
+      "eval",
+      "expected --model, --output, --task, --length and --setting to compare settings; --audit, "
+      "--model, --input and --output to audit documents; or --input and --answers to score a file");
 }
 
 void add_survey_options(CLI::App& app, SurveyOptions& options) {
   const char* group = "Compare settings";
-  app.add_option("--model", options.run.model, "Model folder (Hugging Face layout)")->group(group);
   const BenchmarkFlags flags = add_benchmark_options(app, options.benchmark);
   flags.task->group(group);
   flags.length->group(group);
@@ -78,22 +97,30 @@ void add_survey_options(CLI::App& app, SurveyOptions& options) {
                  "An earlier --output: exit code 1 when a score or a speed is worse than there by "
                  "more than its noise")
       ->group(group);
-  app.add_flag("--allow-long", options.run.allow_long,
-               "Accept lengths beyond the model's positions")
+}
+
+void add_audit_options(CLI::App& app, EvalOptions& options) {
+  const char* group = "Audit documents";
+  app.add_flag("--audit", options.audits,
+               "Answer a sample of --input exactly and as --attention, --block-size, --anchor-size "
+               "and --reach say, and compare")
       ->group(group);
-  app.add_option("--chat", options.run.chat, "Chat markup: auto, none, llama3 or qwen")
-      ->check(CLI::IsMember({"auto", "none", "llama3", "qwen"}))
+  app.add_option("--sample", options.audit.n_sample, "Documents to draw")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 20))
       ->capture_default_str()
       ->group(group);
-  app.add_option("--timeout", options.run.timeout,
-                 "Minutes without any movement until the run is ended; 0 = never")
-      ->check(CLI::Range(0.0, 1e6))
+  app.add_option("--exact", options.audit.exact,
+                 "What is exact: dense (one rank holds the document) or ring")
+      ->check(CLI::IsMember({"dense", "ring"}))
       ->capture_default_str()
       ->group(group);
-  app.add_flag("--overwrite", options.run.overwrite, "Replace an output made with another model")
+  Options& run = options.survey.run;
+  app.add_option("--max-new-tokens", run.max_new_tokens,
+                 "Longest answer, unless a query says otherwise")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 20))
+      ->capture_default_str()
       ->group(group);
-  add_machine_options(app, options.run);
-  add_log_options(app, options.run);
+  app.add_option("--stop", run.stop, "Text that ends an answer; may be repeated")->group(group);
 }
 
 }  // namespace
@@ -101,28 +128,34 @@ void add_survey_options(CLI::App& app, SurveyOptions& options) {
 Command add_eval(CLI::App& parser) {
   auto options = std::make_shared<EvalOptions>();
   CLI::App* app = parser.add_subcommand(
-      "eval", "Compare settings on benchmark tasks, or score a file of answers (no launcher)");
-  app->add_option("--output", options->survey.run.output,
-                  "Trials, JSON Lines; a rerun continues it. With --answers: scores, JSON");
+      "eval",
+      "Compare settings on benchmark tasks, audit documents, or score a file of answers (that "
+      "without launcher)");
+  Options& run = options->survey.run;
+  app->add_option("--model", run.model, "Model folder (Hugging Face layout)");
+  app->add_option("--input", run.input, "Documents: to audit, or that --answers are about");
+  app->add_option("--output", run.output,
+                  "Trials or audited answers, JSON Lines; a rerun continues it. With --answers: "
+                  "scores, JSON");
+  app->add_flag("--overwrite", run.overwrite, "Replace an output made with other settings");
+  app->add_option("--chat", run.chat, "Chat markup: auto, none, llama3 or qwen")
+      ->check(CLI::IsMember({"auto", "none", "llama3", "qwen"}))
+      ->capture_default_str();
+  app->add_option("--timeout", run.timeout,
+                  "Minutes without any movement until the run is ended; 0 = never")
+      ->check(CLI::Range(0.0, 1e6))
+      ->capture_default_str();
   add_survey_options(*app, options->survey);
-  const char* group = "Score a file";
-  auto* input =
-      app->add_option("--input", options->survey.run.input, "Documents of generate")->group(group);
-  app->add_option("--answers", options->answers, "Answers that run wrote to them")
-      ->needs(input)
-      ->group(group);
-  const auto is_survey = [options] { return !options->scores_a_file(); };
-  app->final_callback([options] {
-    if (options->scores_a_file()) return;
-    if (options->survey.run.model.empty() || options->survey.run.output.empty()) {
-      throw CLI::ValidationError(
-          "eval",
-          "expected --input and --answers, or --model, --output, --task, --length and "
-          "--setting");
-    }
-  });
+  add_audit_options(*app, *options);
+  add_method_options(*app, run);
+  app->add_option("--answers", options->answers, "Score these answers that run wrote to --input")
+      ->group("Score a file");
+  add_machine_options(*app, run);
+  add_log_options(*app, run);
+  app->final_callback([options] { check(*options); });
   return {app, [options] { return evaluate(*options); },
-          [options] { return options->survey.run.format(); }, is_survey};
+          [options] { return options->survey.run.format(); },
+          [options] { return !options->scores_a_file(); }};
 }
 
 }  // namespace starattn
