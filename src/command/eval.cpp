@@ -59,11 +59,17 @@ Exit evaluate(const EvalOptions& options) {
 }
 
 // Exactly one of the three kinds of work, and what it needs.
-void check(const EvalOptions& options) {
+void check(const EvalOptions& options, const CLI::App& app) {
   const Options& run = options.survey.run;
   if (options.scores_a_file() && !options.audits && !run.input.empty()) return;
   const bool computes = !options.scores_a_file() && !run.model.empty() && !run.output.empty();
-  if (computes && options.audits != run.input.empty()) return;
+  if (computes && options.audits != run.input.empty()) {
+    for (const char* method : {"--attention", "--block-size", "--anchor-size", "--reach"}) {
+      if (!options.audits && app.count(method) > 0)
+        throw CLI::ValidationError(method, "goes with --audit; write it as a --setting");
+    }
+    return;
+  }
   throw CLI::ValidationError(
       "eval",
       "expected --model, --output, --task, --length and --setting to compare settings; --audit, "
@@ -152,7 +158,7 @@ Command add_eval(CLI::App& parser) {
       ->group("Score a file");
   add_machine_options(*app, run);
   add_log_options(*app, run);
-  app->final_callback([options] { check(*options); });
+  app->final_callback([options, app] { check(*options, *app); });
   return {app, [options] { return evaluate(*options); },
           [options] { return options->survey.run.format(); },
           [options] { return !options->scores_a_file(); }};

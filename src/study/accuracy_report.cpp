@@ -13,7 +13,7 @@ namespace starattn {
 namespace {
 
 // setting, samples, score, interval, difference, tokens a second, speedup: 80 columns
-constexpr const char* kRow = "{:<21}{:>4}{:>7} {:<14} {:<19}{:>8}{:>6}\n";
+constexpr const char* kRow = "{:<20}{:>4}{:>6} {:<14} {:<20}{:>8}{:>6}\n";
 
 std::string interval_text(const Estimate& share) {
   return fmt::format("{:.1f} .. {:.1f}", 100 * share.low, 100 * share.high);
@@ -50,11 +50,11 @@ std::string to_terminal(const std::vector<Cell>& cells) {
     above = &cell;
     const std::string speedup = cell.speedup.n == 0 ? "" : fmt::format("{:.2f}", cell.speedup.mean);
     table +=
-        fmt::format(kRow, "  " + cell.setting, cell.score.n,
+        fmt::format(kRow, " " + cell.setting, cell.score.n,
                     fmt::format("{:.1f}", 100 * cell.score.mean), interval_text(cell.score),
                     difference_text(cell), fmt::format("{:.0f}", cell.tokens_per_second), speedup);
     if (cell.n_right >= 0)
-      table += fmt::format("{:>32.1f} of the chain before the first miss\n", cell.n_right);
+      table += fmt::format("{:>30.1f} of the chain before the first miss\n", cell.n_right);
   }
   return table;
 }

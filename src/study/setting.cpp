@@ -13,11 +13,14 @@ constexpr const char* kForm =
     "expected dense, ring, star, or star:b=n/4,a=b,r=0 (b: tokens or n/k; a: tokens, b or b/k; r: "
     "blocks or all)";
 
-// A whole number from 1, nothing behind it; 0 when it is none.
-std::int64_t positive(std::string_view text) {
+constexpr std::int64_t kMostParts = std::int64_t{1} << 40;  // no context has more tokens
+
+// A whole number of parts, nothing behind it; 0 when it is none.
+std::int64_t parts(std::string_view text) {
   std::int64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size() && value > 0 ? value : 0;
+  const bool is_whole = error == std::errc() && end == text.data() + text.size();
+  return is_whole && value > 0 && value <= kMostParts ? value : 0;
 }
 
 }  // namespace
@@ -25,7 +28,7 @@ std::int64_t positive(std::string_view text) {
 Setting::Size Setting::parse_size(const std::string& text, char whole, const std::string& where) {
   if (!text.starts_with(whole)) return {parse_tokens(text, where), 0};
   if (text.size() == 1) return {0, 1};
-  const std::int64_t divisor = text[1] == '/' ? positive(std::string_view(text).substr(2)) : 0;
+  const std::int64_t divisor = text[1] == '/' ? parts(std::string_view(text).substr(2)) : 0;
   if (divisor == 0)
     fail(Exit::usage, "{}: expected tokens or {}/k with k at least 1, got '{}'", where, whole,
          text);

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "batch/answer.h"
 #include "study/scoring.h"
+#include "study/setting.h"
 
 namespace starattn {
 namespace {
@@ -53,6 +54,11 @@ Trial parse_trial(std::string_view line, const std::string& where) {
   Trial trial;
   trial.id = object.get_string("id");
   trial.setting = object.get_string("setting");
+  try {
+    Setting::parse(trial.setting);
+  } catch (const Error& error) {
+    fail(Exit::bad_data, "{}: key 'setting': {}", where, error.what());
+  }
   trial.task = object.get_string("task");
   if (!find_task(trial.task))
     fail(Exit::bad_data, "{}: key 'task': expected one of {}, got '{}'", where, task_names(),
