@@ -13,7 +13,8 @@ namespace {
 
 // Colours that differ in lightness too, for print and for eyes that see few hues.
 constexpr const char* kColours[] = {"#1b3a57", "#d1495b", "#2e933c", "#edae49",
-                                    "#7b5ea7", "#00798c", "#8d5524", "#6c757d"};
+                                    "#7b5ea7", "#00798c", "#8d5524", "#6c757d",
+                                    "#e07ab5", "#5b8def", "#9aae07", "#222222"};
 
 constexpr const char* kStyle = R"(
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 68rem; color: #222; padding: 0 1rem }
