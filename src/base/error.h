@@ -13,7 +13,7 @@ namespace starattn {
 // Exit codes of every command (sysexits.h where it has one).
 enum class Exit : int {
   ok = 0,
-  worse = 1,           // eval --baseline: a score or a speed fell
+  worse = 3,           // eval --baseline: a score or a speed fell
   usage = 2,           // wrong options
   bad_data = 65,       // a file or record does not hold what it must
   no_input = 66,       // an input file is missing or unreadable

@@ -100,7 +100,7 @@ void add_survey_options(CLI::App& app, SurveyOptions& options) {
       ->group(group);
   app.add_option("--html", options.html, "Write a page with pictures and the table")->group(group);
   app.add_option("--baseline", options.baseline,
-                 "An earlier --output: exit code 1 when a score or a speed is worse than there by "
+                 "An earlier --output: exit code 3 when a score or a speed is worse than there by "
                  "more than its noise")
       ->group(group);
 }

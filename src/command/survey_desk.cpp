@@ -161,7 +161,9 @@ void SurveyDesk::take(const std::vector<std::string>& reports) {
 }
 
 void SurveyDesk::put(const Trial& trial) {
-  writer_.put(trial.id, trial.setting, to_line(trial));
+  // It may wait in the journal since a round in which another group failed.
+  if (!writer_.is_answered(trial.id, trial.setting))
+    writer_.put(trial.id, trial.setting, to_line(trial));
   found_.add(trial);
   ++n_new_;
 }

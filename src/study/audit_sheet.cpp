@@ -47,21 +47,6 @@ double AuditRow::kl_mean() const {
   return n_positions == 0 ? 0 : kl_sum / static_cast<double>(n_positions);
 }
 
-// Cornish and Fisher's expansion around the normal quantile z; one and two degrees in closed form.
-double student_t95(std::int64_t n_degrees) {
-  STARATTN_CHECK(n_degrees >= 1);
-  if (n_degrees == 1) return 12.706205;
-  if (n_degrees == 2) return 4.302653;
-  const double z = 1.959963984540054;
-  const double z2 = z * z;
-  const auto n = static_cast<double>(n_degrees);
-  const double g1 = z * (z2 + 1) / 4;
-  const double g2 = z * ((5 * z2 + 16) * z2 + 3) / 96;
-  const double g3 = z * (((3 * z2 + 19) * z2 + 17) * z2 - 15) / 384;
-  const double g4 = z * ((((79 * z2 + 776) * z2 + 1482) * z2 - 1920) * z2 - 945) / 92160;
-  return z + (g1 + (g2 + (g3 + g4 / n) / n) / n) / n;
-}
-
 Estimate mean_over_documents(const std::vector<double>& values) {
   if (values.empty()) return {};
   const auto n = static_cast<double>(values.size());

@@ -41,9 +41,6 @@ struct Hits {
 };
 Estimate share_over_documents(const std::vector<Hits>& documents);
 
-// t with P(|T| < t) = 0.95, n_degrees >= 1. Within 0.2 % of the tables.
-double student_t95(std::int64_t n_degrees);
-
 struct AuditSummary {
   std::int64_t n_documents = 0;
   std::int64_t n_queries = 0;

@@ -14,6 +14,7 @@ namespace starattn {
 namespace {
 
 constexpr double kZ = 1.959963984540054;
+constexpr double kSlower = 0.95;  // less than this no timing can tell from chance
 
 using Pairs = std::vector<std::pair<double, double>>;
 
@@ -65,7 +66,9 @@ Estimate paired_ratio(const Pairs& pairs) {
   for (const auto& [a, b] : pairs) mean += std::log(a / b) / n;
   double sum2 = 0;
   for (const auto& [a, b] : pairs) sum2 += std::pow(std::log(a / b) - mean, 2);
-  const double half = pairs.size() < 2 ? INFINITY : kZ * std::sqrt(sum2 / (n - 1) / n);
+  const double half = pairs.size() < 2
+                          ? INFINITY
+                          : student_t95(std::ssize(pairs) - 1) * std::sqrt(sum2 / (n - 1) / n);
   return {std::ssize(pairs), std::exp(mean), std::exp(mean - half), std::exp(mean + half)};
 }
 
@@ -155,7 +158,7 @@ std::vector<std::string> Comparison::regressions(const Comparison& before,
                       where, 100 * now.score.mean, 100 * then.score.mean, change.n,
                       100 * change.mean, 100 * change.low, 100 * change.high));
     }
-    if (now.speedup.n > 0 && then.speedup.n > 0 && now.speedup.high < then.speedup.low) {
+    if (now.speedup.n > 0 && then.speedup.n > 0 && now.speedup.high < kSlower * then.speedup.low) {
       worse.push_back(fmt::format(
           "{}: {:.2f}x as fast as exact ({:.2f} .. {:.2f}), stored {:.2f}x ({:.2f} .. {:.2f})",
           where, now.speedup.mean, now.speedup.low, now.speedup.high, then.speedup.mean,

@@ -26,7 +26,8 @@ struct Estimate {
 // 2005): two pairs are added that cancel, so that a few equal pairs do not look like certainty.
 Estimate paired_difference(const std::vector<std::pair<double, double>>& pairs);
 
-// The geometric mean of a / b over pairs of positive seconds, normal interval of the logarithms.
+// The geometric mean of a / b over pairs of positive seconds, with Student's interval of the
+// logarithms; of a single pair it is not finite.
 Estimate paired_ratio(const std::vector<std::pair<double, double>>& pairs);
 
 struct Cell {
@@ -51,8 +52,8 @@ class Comparison {
   Cell cell(const std::string& task, std::int64_t length, const std::string& setting) const;
 
   // What is worse here than in `before`, one line each: a score whose paired difference lies below
-  // 0 with its whole interval, a speedup whose interval lies below the old one's. n_compared: cells
-  // that both have.
+  // 0 with its whole interval, a speedup whose interval lies more than 5 % below the old one's.
+  // n_compared: cells that both have.
   std::vector<std::string> regressions(const Comparison& before, std::int64_t& n_compared) const;
 
  private:

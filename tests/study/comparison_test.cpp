@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Trials, the cells they make, what counts as worse, and how it is shown.
+// The cells that trials make, what counts as worse, and how it is shown.
 #include "study/comparison.h"
 
 #include <gtest/gtest.h>
@@ -41,48 +41,6 @@ Comparison comparison(int n, int n_wrong, double star_seconds = 2) {
   return all;
 }
 
-TEST(Trial, ComesBackAsItWasWritten) {
-  const Trial back = parse_trial(to_line(trial(3, "star", 0.6)), "here");
-  EXPECT_EQ(back.id, "vt-1024-3");
-  EXPECT_EQ(back.score, 0.6);
-  EXPECT_EQ(back.n_right, 3);
-  EXPECT_EQ(back.encode_seconds, 2);
-  EXPECT_EQ(back.answer, "a \"b\"");
-}
-
-TEST(Trial, RefusesWhatCannotBe) {
-  const std::string good = to_line(trial(3, "star", 0.5));
-  const std::pair<std::string, std::string> changes[] = {{"\"score\":0.5", "\"score\":1.5"},
-                                                         {"\"score\":0.5", "\"score\":\"1\""},
-                                                         {"\"task\":\"vt\"", "\"task\":\"no\""},
-                                                         {"\"encode\":2.0", "\"encode\":-2.0"},
-                                                         {"\"length\":1024", "\"length\":0"},
-                                                         {"\"id\":", "\"di\":"},
-                                                         {"}", ""}};
-  for (const auto& [from, to] : changes) {
-    std::string bad = good;
-    ASSERT_NE(bad.find(from), std::string::npos) << from;
-    bad.replace(bad.find(from), from.size(), to);
-    EXPECT_THROW(parse_trial(bad, "here"), Error) << to;
-  }
-}
-
-TEST(Trial, TheChainIsRightUpToItsFirstMiss) {
-  const TaskInfo& task = *find_task("vt");
-  Query query;
-  query.answers = {"AAAAA", "BBBBB", "CCCCC", "DDDDD", "EEEEE"};
-  Trial t;
-  t.answer = "AAAAA bbbbb DDDDD EEEEE";
-  score(t, task, query, "");
-  EXPECT_EQ(t.n_right, 2);
-  EXPECT_NEAR(t.score, 0.8, 1e-12);
-  Trial other;
-  other.answer = "12";
-  query.answers = {"12"};
-  score(other, *find_task("niah_single_1"), query, "");
-  EXPECT_EQ(other.n_right, -1);
-}
-
 TEST(PairedDifference, IsAgrestiAndMins) {
   // 20 pairs, 4 worse, 1 better: b = 1, c = 4, n + 2 = 22. Middle (1 - 4) / 22; variance
   // ((1.5 + 4.5) - 9 / 22) / 22^2.
@@ -104,8 +62,8 @@ TEST(PairedDifference, IsAgrestiAndMins) {
 TEST(PairedRatio, IsGeometric) {
   const Estimate ratio = paired_ratio({{2, 1}, {8, 1}});
   EXPECT_NEAR(ratio.mean, 4, 1e-12);
-  EXPECT_NEAR(ratio.low, 4 * std::exp(-1.959964 * std::log(2)), 1e-5);
-  EXPECT_NEAR(ratio.high, 4 * std::exp(1.959964 * std::log(2)), 1e-5);
+  EXPECT_NEAR(ratio.low, 4 * std::exp(-12.706205 * std::log(2)), 1e-8);
+  EXPECT_NEAR(ratio.high, 4 * std::exp(12.706205 * std::log(2)), 1);
   EXPECT_EQ(paired_ratio({{3, 1}}).low, 0);  // one pair says nothing of its noise
 }
 
@@ -149,7 +107,7 @@ TEST(Comparison, WorseIsWhatTheNoiseDoesNotExplain) {
   EXPECT_NE(worse[0].find("vt, 1,024 tokens, star:b=n/4: score 65.0 %, stored 95.0 %"),
             std::string::npos)
       << worse[0];
-  EXPECT_TRUE(comparison(40, 2, 2.005).regressions(stored, n_compared).empty());
+  EXPECT_TRUE(comparison(40, 2, 2.08).regressions(stored, n_compared).empty());
   const auto slower = comparison(40, 2, 2.5).regressions(stored, n_compared);
   ASSERT_EQ(slower.size(), 1);
   EXPECT_NE(slower[0].find("1.60x as fast as exact"), std::string::npos) << slower[0];
