@@ -54,7 +54,8 @@ TEST(WriteFileDurably, RefusesPlacesThatCannotBe) {
   fs::create_directory(folder.file("a"));
   expect_refused([&] { write_file_durably(folder.file("none/a"), "x"); }, Exit::cannot_create,
                  {folder.file("none/a")});
-  expect_refused([&] { write_file_durably(folder.file("a"), "x"); }, Exit::cannot_create, {folder.file("a")});
+  expect_refused([&] { write_file_durably(folder.file("a"), "x"); }, Exit::cannot_create,
+                 {folder.file("a")});
   EXPECT_EQ(n_files_in(folder.path()), 1U);
   expect_refused([&] { fsync_directory(folder.file("none")); }, Exit::io, {folder.file("none")});
 }
