@@ -42,7 +42,7 @@ if wanted tests; then
 fi
 
 answers() { # answers DEVICE RANKS FILE
-  timeout 200 mpirun --oversubscribe -n "$2" "$folder/starattn" run --device "$1" --model data/pilot-model \
+  timeout 200 mpirun --oversubscribe -n "$2" "$folder/starattn" run --device "$1" --model data/demo-model \
     --input data/demo.jsonl --output "$3" --block-size 1k >>"$work/log" 2>&1
 }
 only_answers() { python3 -c 'import json, sys

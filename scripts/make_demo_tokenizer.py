@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trains the demo model's tokenizer on documents of `starattn generate`.
 
-    scripts/make_demo_tokenizer.py --program build/release/starattn --model data/pilot-model OUTPUT
+    scripts/make_demo_tokenizer.py --program build/release/starattn --model data/demo-model OUTPUT
 
 OUTPUT is the tokenizer.json to write; --model's tokenizer only measures the documents' lengths."""
 import argparse

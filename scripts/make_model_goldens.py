@@ -3,11 +3,11 @@
 """Asks `transformers` what a correct reader of models must find, and writes it to a folder of goldens:
 
   <family>/       a tiny random model as save_pretrained leaves it, and golden.json: its logits in fp32
-  pilot/          golden.json of a real trained model (whose folder is the second argument)
+  demo/           golden.json of a real trained model (whose folder is the second argument)
   rope.json       inverse frequencies and attention scaling of RoPE settings as published models have them
   defaults.json   what config.json means where it says nothing, by family
 
-usage: make_model_goldens.py OUTPUT_FOLDER [PILOT_MODEL_FOLDER]
+usage: make_model_goldens.py OUTPUT_FOLDER [DEMO_MODEL_FOLDER]
 needs: torch, transformers, tokenizers; no GPU; about ten seconds
 """
 import json
@@ -152,8 +152,8 @@ def make_model(folder, name):
         os.chmod(f"{folder}/{file}", 0o644)
 
 
-def pilot_prompt(folder):
-    """About 200 tokens of the kind that the pilot model was trained on."""
+def demo_prompt(folder):
+    """About 200 tokens of the kind that the demo model was trained on."""
     tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
     noise = " ".join("The {} {} moves the {} {}.".format(*words) for words in zip(
         "wild jolly humble young giant faint keen ancient".split(), "meadow forest lagoon doctor bridge canyon "
@@ -198,8 +198,8 @@ def main():
     defaults = {family: family_defaults(family, FAMILIES[family]) for family in FAMILIES}
     write(f"{out}/defaults.json", {"versions": VERSIONS, "families": defaults})
     if len(sys.argv) > 2:
-        os.makedirs(f"{out}/pilot", exist_ok=True)
-        write(f"{out}/pilot/golden.json", golden(sys.argv[2], pilot_prompt(sys.argv[2])))
+        os.makedirs(f"{out}/demo", exist_ok=True)
+        write(f"{out}/demo/golden.json", golden(sys.argv[2], demo_prompt(sys.argv[2])))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 """Trains a small tokenizer of each supported kind and writes what the `tokenizers` and `sentencepiece`
 libraries make of awkward texts. The same versions of the libraries write the same files.
 
-usage: make_tokenizer_goldens.py [tests/golden/tokenizer [data/pilot-model/tokenizer.json]]
+usage: make_tokenizer_goldens.py [tests/golden/tokenizer [data/demo-model/tokenizer.json]]
 needs: pip install tokenizers sentencepiece
 
 texts.json            the texts
@@ -198,7 +198,7 @@ def save_sentencepiece(folder, lines, texts):
 def main():
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     folder = sys.argv[1] if len(sys.argv) > 1 else f"{root}/tests/golden/tokenizer"
-    pilot = sys.argv[2] if len(sys.argv) > 2 else f"{root}/data/pilot-model/tokenizer.json"
+    demo = sys.argv[2] if len(sys.argv) > 2 else f"{root}/data/demo-model/tokenizer.json"
     rng = random.Random(7)
     lines = training_lines(rng)
     texts = awkward_texts(rng)
@@ -218,7 +218,7 @@ def main():
     for name, tokenizer in kinds.items():
         save(f"{folder}/{name}/tokenizer.json", json.loads(tokenizer.to_str()))
         save_expected(f"{folder}/{name}/expected.json", tokenizer, texts)
-    save_expected(f"{folder}/pilot/expected.json", Tokenizer.from_file(pilot), texts)
+    save_expected(f"{folder}/demo/expected.json", Tokenizer.from_file(demo), texts)
     save_sentencepiece(f"{folder}/sentencepiece", lines, texts)
 
 

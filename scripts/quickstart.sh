@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# From a fresh clone to answers: installs what is missing, builds, and asks data/pilot-model about the
+# From a fresh clone to answers: installs what is missing, builds, and asks data/demo-model about the
 # documents of data/demo.jsonl on 4 MPI ranks.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,6 +11,6 @@ cmake --build --preset release
 source scripts/mpi_environment.sh
 output=$(mktemp -d)/answers.jsonl
 mpirun --oversubscribe -n 4 build/release/starattn run \
-  --model data/pilot-model --input data/demo.jsonl --output "$output"
+  --model data/demo-model --input data/demo.jsonl --output "$output"
 echo
 build/release/starattn inspect "$output" --input data/demo.jsonl

@@ -8,7 +8,7 @@ source_dir=$2
 source "$source_dir/scripts/mpi_environment.sh"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-model=$source_dir/data/pilot-model
+model=$source_dir/data/demo-model
 failed=0
 
 check() { # description, command...

@@ -17,7 +17,7 @@ check() { # description, command...
 generate() { # output, arguments...
   local output=$1
   shift
-  "$program" generate --model "$source_dir/data/pilot-model" --output "$work/$output" "$@" >"$work/out" 2>"$work/log"
+  "$program" generate --model "$source_dir/data/demo-model" --output "$work/$output" "$@" >"$work/out" 2>"$work/log"
   code=$?
 }
 evaluate() { "$program" eval "$@" >"$work/out" 2>"$work/log"; code=$?; }

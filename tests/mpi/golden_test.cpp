@@ -19,7 +19,7 @@ TEST_P(GoldenLogits, AgreeWithTransformers) {
   const std::string name = GetParam();
   const std::string golden_folder = std::string(STARATTN_SOURCE_DIR "/tests/golden/models/") + name;
   const std::string model_folder =
-      name == "pilot" ? STARATTN_SOURCE_DIR "/data/pilot-model" : golden_folder;
+      name == "demo" ? STARATTN_SOURCE_DIR "/data/demo-model" : golden_folder;
   const Json golden = read_json_file(golden_folder + "/golden.json");
 
   const ModelConfig config = read_model_config(model_folder);
@@ -69,7 +69,7 @@ TEST_P(GoldenLogits, AgreeWithTransformers) {
 
 INSTANTIATE_TEST_SUITE_P(Families, GoldenLogits,
                          ::testing::Values("llama31", "llama2_linear", "llama_yarn_bias", "qwen2",
-                                           "qwen3", "mistral", "pilot"),
+                                           "qwen3", "mistral", "demo"),
                          [](const auto& test) { return std::string(test.param); });
 
 }  // namespace

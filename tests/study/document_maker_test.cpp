@@ -67,7 +67,7 @@ TEST(DocumentMaker, NeverGoesOverTheLength) {
   const std::string goldens = STARATTN_SOURCE_DIR "/tests/golden/tokenizer/";
   const Materials materials;
   for (const std::string& folder :
-       {goldens + "../../../data/pilot-model", goldens + "sentencepiece", goldens + "llama3"}) {
+       {goldens + "../../../data/demo-model", goldens + "sentencepiece", goldens + "llama3"}) {
     const auto tokenizer = Tokenizer::open(folder);
     for (const TaskInfo& task : all_tasks()) {
       if (task.needs_data()) continue;

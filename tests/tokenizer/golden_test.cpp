@@ -10,11 +10,11 @@ namespace starattn {
 namespace {
 
 const std::string kGolden = STARATTN_SOURCE_DIR "/tests/golden/tokenizer/";
-const std::string kPilot = STARATTN_SOURCE_DIR "/data/pilot-model";
+const std::string kDemo = STARATTN_SOURCE_DIR "/data/demo-model";
 
 class Golden : public ::testing::TestWithParam<std::string> {
  protected:
-  std::string folder_ = GetParam() == "pilot" ? kPilot : kGolden + GetParam();
+  std::string folder_ = GetParam() == "demo" ? kDemo : kGolden + GetParam();
   std::unique_ptr<Tokenizer> tokenizer_ = Tokenizer::open(folder_);
   Json texts_ = read_json_file(kGolden + "texts.json");
   Json expected_ = read_json_file(kGolden + GetParam() + "/expected.json");
@@ -75,7 +75,7 @@ TEST_P(Golden, ParsesSpecialTokens) {
 
 INSTANTIATE_TEST_SUITE_P(Kinds, Golden,
                          ::testing::Values("llama3", "qwen2", "gpt2", "cased", "steps", "llama2",
-                                           "metaspace", "metaspace_old", "pilot", "sentencepiece"),
+                                           "metaspace", "metaspace_old", "demo", "sentencepiece"),
                          [](const auto& test) { return test.param; });
 
 }  // namespace

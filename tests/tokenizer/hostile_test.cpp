@@ -41,9 +41,9 @@ std::string random_text(std::mt19937& random) {
 }
 
 TEST(RandomTexts, SurviveByteLevelTokenizers) {
-  for (const char* kind : {"llama3", "pilot"}) {
+  for (const char* kind : {"llama3", "demo"}) {
     const std::string folder =
-        kind == std::string("pilot") ? STARATTN_SOURCE_DIR "/data/pilot-model" : kGolden + kind;
+        kind == std::string("demo") ? STARATTN_SOURCE_DIR "/data/demo-model" : kGolden + kind;
     const auto tokenizer = Tokenizer::open(folder);
     std::mt19937 random(7);
     for (int i = 0; i < 3000; ++i) {
