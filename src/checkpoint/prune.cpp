@@ -86,7 +86,11 @@ class Pruner {
     try {
       why_not = rules_.dry_run ? look_at(document) : remove(document, reason);
     } catch (const Error& error) {
-      why_not = error.what();
+      result_.failed.push_back({document, error.what()});
+      return false;
+    } catch (const fs::filesystem_error& error) {
+      result_.failed.push_back({document, error.what()});
+      return false;
     }
     if (reason.empty()) return false;
     if (!why_not.empty()) {

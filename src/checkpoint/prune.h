@@ -26,12 +26,14 @@ struct PruneResult {
     std::string reason;  // why it went, or why it stayed although a rule wanted it gone
   };
   std::vector<Document> removed;  // with dry_run: what would go
-  std::vector<Document> kept;     // in use, locked, holding files that are not ours, not removable
+  std::vector<Document> kept;     // in use, changed meanwhile, or holding files that are not ours
+  std::vector<Document> failed;   // locked for too long, or the system refused; the reason says it
   int n_temporaries = 0;          // leftovers removed from documents that stay
   std::uint64_t freed_bytes = 0;
 };
 
-// now_unix: seconds since 1970. What cannot be removed is among the kept, with the reason.
+// now_unix: seconds since 1970. What goes wrong with one document does not keep the others from
+// going: it is among the failed.
 PruneResult prune(const CheckpointStore& store, const PruneRules& rules, std::int64_t now_unix);
 
 }  // namespace starattn

@@ -101,13 +101,16 @@ Exit prune_store(const CheckpointsOptions& options) {
   for (const auto& document : result.removed)
     print_decision(options.dry_run ? "would remove" : "removed", document);
   for (const auto& document : result.kept) print_decision("kept", document);
+  for (const auto& document : result.failed) print_decision("FAILED", document);
   std::cout << fmt::format("{} document(s) {}, {} {}", result.removed.size(),
                            options.dry_run ? "would go" : "removed",
                            human_bytes(result.freed_bytes), options.dry_run ? "to free" : "freed");
   if (result.n_temporaries > 0)
     std::cout << fmt::format("; {} leftover file(s) removed", result.n_temporaries);
-  std::cout << "\n";
-  return Exit::ok;
+  std::cout << "\n" << std::flush;
+  if (result.failed.empty()) return Exit::ok;
+  fail(Exit::io, "{}: {} document(s) could not be looked into or removed, the first because: {}",
+       options.directory, result.failed.size(), result.failed.front().reason);
 }
 
 CLI::App* add_list(CLI::App& parent, CheckpointsOptions& options) {

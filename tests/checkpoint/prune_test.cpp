@@ -144,6 +144,21 @@ TEST_F(PruneTest, FilesOfOthersAndTheirDocumentStay) {
   EXPECT_EQ(content(folder_ / "secret"), "precious");
 }
 
+// Something that takes the name of a lock file, so that the lock cannot be had, not even by root.
+TEST_F(PruneTest, WhatCannotBeLockedHasFailedAndTheOthersGo) {
+  const fs::path stuck = aged(sample(10), 300);
+  const fs::path free = aged(sample(11), 300);
+  fs::remove(stuck / "lock");
+  fs::create_directory(stuck / "lock");
+  const PruneResult result = prune({.older_than_seconds = 100});
+  ASSERT_EQ(result.failed.size(), 1U);
+  EXPECT_EQ(result.failed[0].summary.directory, stuck);
+  EXPECT_NE(result.failed[0].reason.find(stuck / "lock"), std::string::npos);
+  EXPECT_TRUE(result.kept.empty());
+  EXPECT_TRUE(fs::exists(stuck / "manifest.json"));
+  EXPECT_FALSE(fs::exists(free));
+}
+
 TEST_F(PruneTest, WhatIsNotADocumentIsPassedOver) {
   aged(sample(), 300);
   fs::create_directory(folder_ / "kept" / "notes");

@@ -99,6 +99,14 @@ check "a dry prune names the incomplete one" says_out "^would remove *${key:0:12
 check "and removes nothing" [ "$(ls "$work/prune" | wc -l)" -eq 3 ]
 "$program" checkpoints prune "$work/prune" --incomplete >"$work/out"
 check "prune removes it" [ ! -e "$work/prune/$key" -a "$(ls "$work/prune" | wc -l)" -eq 2 ]
+cp -r "$work/prune" "$work/stuck"
+stuck=$(ls -d "$work"/stuck/* | head -n 1)
+rm -f "$stuck/lock"
+mkdir "$stuck/lock"
+"$program" checkpoints prune "$work/stuck" --keep-newest 0 >"$work/out" 2>"$work/log"
+check "a document that cannot be removed is 74" [ $? -eq 74 ]
+check "named, with the reason" grep -q "$stuck/lock" "$work/log"
+check "and alone left behind" [ "$(ls -d "$work"/stuck/*)" = "$stuck" ]
 "$program" checkpoints prune "$work/prune" --keep-newest 0 >"$work/out"
 check "and all the others" [ -z "$(ls "$work/prune")" ]
 
