@@ -172,6 +172,12 @@ class Backend {
     clear(partial, shape);
     attend(q, segments, shape, product, partial);
   }
+  // parts[i] = attention of q over blocks[i] alone, whatever was in it: thin, and no block causal.
+  virtual void attend_blocks(Rows q, std::span<const KvSegment> blocks, const AttentionShape& shape,
+                             std::span<const Partial> parts) {
+    for (std::size_t i = 0; i < blocks.size(); ++i)
+      attend_alone(q, blocks.subspan(i, 1), shape, Product::thin, parts[i]);
+  }
   // Row i of k and v becomes token own[i].n_before of its query; then partial <- partial merged
   // with attention of row i over its query's tokens 0 to n_before.
   virtual void attend_own(Rows q, Rows k, Rows v, std::span<const OwnTokens> own,

@@ -118,6 +118,18 @@ class CudaBackend : public Backend {
     });
   }
 
+  void attend_blocks(Rows q, std::span<const KvSegment> blocks, const AttentionShape& shape,
+                     std::span<const Partial> parts) override {
+    STARATTN_CHECK(parts.size() == blocks.size());
+    std::size_t n_done = 0;
+    for_each_input(q, blocks, shape, [&](const kernels::AttentionInput& input) {
+      kernels::Partial results[kernels::kMaxSegments];
+      for (int i = 0; i < input.n_segments; ++i) results[i] = as_kernel(parts[n_done++]);
+      const Buffer workspace = device_.allocate(kernels::block_attention_workspace(input));
+      kernels::block_attention(input, results, workspace.data(), stream());
+    });
+  }
+
   void attend_own(Rows q, Rows k, Rows v, std::span<const OwnTokens> own,
                   const AttentionShape& shape, Partial partial) override {
     STARATTN_CHECK(static_cast<std::int64_t>(own.size()) == q.n_rows);
