@@ -12,7 +12,7 @@ namespace starattn {
 namespace {
 
 constexpr int kSubtreeTag = 111;
-constexpr std::int64_t kBlocksAtOnce = 8;  // bounds the memory of partials that are not merged yet
+constexpr std::size_t kBlocksAtOnce = 8;  // bounds the memory of partials that are not merged yet
 
 using SubtreePartials = std::vector<std::pair<MergeNode, PartialBuffer>>;
 
@@ -66,18 +66,17 @@ void Answerer::attend_to_context(std::int64_t layer, Rows q) {
     const obs::Range range("partial attention");
     const std::vector<BlockId> blocks = kv_->plan.blocks_of(group_->rank());
     std::deque<PartialBuffer> ahead;  // of the next blocks
-    auto next = kv_->blocks.begin();
+    std::span<const KvSegment> segments = feed_.layer(layer);
     mine = merge_subtrees<PartialBuffer>(
         blocks,
         [&](BlockId) {
           if (ahead.empty()) {
-            std::vector<KvSegment> segments;
+            const std::size_t n = std::min(kBlocksAtOnce, segments.size());
             std::vector<Partial> parts;
-            for (; next != kv_->blocks.end() && std::ssize(ahead) < kBlocksAtOnce; ++next) {
-              segments.push_back(next->second.segment(layer, next->second.n_tokens()));
+            for (std::size_t i = 0; i < n; ++i)
               parts.push_back(ahead.emplace_back(*backend_, n_all, shape_).partial());
-            }
-            backend_->attend_blocks(all_q, segments, shape_, parts);
+            backend_->attend_blocks(all_q, segments.first(n), shape_, parts);
+            segments = segments.subspan(n);
           }
           PartialBuffer buffer = std::move(ahead.front());
           ahead.pop_front();

@@ -28,6 +28,7 @@ class CudaBackend : public Backend {
   Dtype activation_dtype() const override { return Dtype::bf16; }
   std::int64_t chunk_rows() const override { return 8192; }
   std::uint64_t memory_bytes() const override { return device_.memory_bytes(); }
+  std::uint64_t free_bytes() const override { return device_.free_bytes(); }
   std::uint64_t peak_bytes() const override { return device_.peak_bytes(); }
 
   Buffer allocate(std::size_t n_bytes) override { return device_.allocate(n_bytes); }
@@ -39,6 +40,10 @@ class CudaBackend : public Backend {
   void download(const std::byte* device, std::span<std::byte> host) override {
     device_.download(device, host);
   }
+  void start_copy(Way way, std::span<const std::byte> from, std::byte* to) override {
+    device_.start_copy(way, from, to);
+  }
+  void await_copies(Way way) override { device_.await_copies(way); }
   void download_rows(Rows x, std::span<float> host) override {
     const Buffer wide = device_.allocate(host.size_bytes());
     auto* floats = reinterpret_cast<float*>(wide.data());
