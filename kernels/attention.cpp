@@ -72,11 +72,11 @@ bool on_hopper() {
 }
 
 // Enough pieces to fill a large GPU whatever it is: the bounds must not depend on it.
-KeyPieces pieces_of(const AttentionInput& in) {
+KeyPieces pieces_of(const KvSegment* segments, int n_segments, const AttentionShape& shape) {
   std::int64_t n_tiles = 0;
-  for (int i = 0; i < in.n_segments; ++i)
-    n_tiles += (in.segments[i].n_tokens + kKeysPerTile - 1) / kKeysPerTile;
-  const std::int64_t most = std::max(1, 128 / in.shape.n_kv_heads);
+  for (int i = 0; i < n_segments; ++i)
+    n_tiles += (segments[i].n_tokens + kKeysPerTile - 1) / kKeysPerTile;
+  const std::int64_t most = std::max(1, 128 / shape.n_kv_heads);
   const std::int64_t per_piece = std::max<std::int64_t>(2, (n_tiles + most - 1) / most);
   KeyPieces pieces;
   pieces.n_pieces =
@@ -99,6 +99,23 @@ Partial workspace_partial(void* workspace, std::int64_t n_values, int head_dim) 
   return {o, o + n_values * head_dim, o + n_values * (head_dim + 1)};
 }
 
+std::size_t pieces_bytes(const AttentionInput& in, std::int64_t n_pieces) {
+  return static_cast<std::size_t>(n_pieces * in.n_rows * in.shape.n_heads *
+                                  (in.shape.head_dim + 2)) *
+         sizeof(float);
+}
+
+// Blocks beside each other, where no kernel takes them together.
+void attend_one_by_one(AttentionInput in, Partial parts, const KeyPieces* pieces, Stream stream) {
+  const int n_blocks = in.n_segments;
+  in.n_segments = 1;
+  for (int i = 0; i < n_blocks; ++i, ++in.segments) {
+    attend(in, {nullptr, nullptr, parts}, pieces[i], stream);
+    const std::int64_t n_values = pieces[i].n_pieces * in.n_rows * in.shape.n_heads;
+    parts = {parts.o + n_values * in.shape.head_dim, parts.m + n_values, parts.l + n_values};
+  }
+}
+
 }  // namespace
 
 void prefill_attention(const AttentionInput& in, const AttentionOutput& out, Stream stream) {
@@ -111,8 +128,7 @@ void prefill_attention(const AttentionInput& in, const AttentionOutput& out, Str
 
 std::size_t partial_attention_workspace(const AttentionInput& in) {
   check_input(in);
-  const std::size_t n_values = static_cast<std::size_t>(in.n_rows) * in.shape.n_heads;
-  return pieces_of(in).n_pieces * n_values * (in.shape.head_dim + 2) * sizeof(float);
+  return pieces_bytes(in, pieces_of(in.segments, in.n_segments, in.shape).n_pieces);
 }
 
 void partial_attention(const AttentionInput& in, const Partial& result, void* workspace,
@@ -120,12 +136,46 @@ void partial_attention(const AttentionInput& in, const Partial& result, void* wo
   check_input(in);
   require(result.o && result.m && result.l, "a partial needs o, m and l");
   if (in.n_rows == 0) return;
-  const KeyPieces pieces = pieces_of(in);
+  const KeyPieces pieces = pieces_of(in.segments, in.n_segments, in.shape);
   require(workspace, "partial attention needs its workspace");
   const std::int64_t n_values = in.n_rows * in.shape.n_heads;
   const Partial parts = workspace_partial(workspace, n_values * pieces.n_pieces, in.shape.head_dim);
   attend(in, {nullptr, nullptr, parts}, pieces, stream);
-  merge_pieces(parts, pieces.n_pieces, result, n_values, in.shape.head_dim, stream);
+  merge_pieces(parts, {1, {pieces.n_pieces}, {result}}, n_values, in.shape.head_dim, stream);
+}
+
+std::size_t block_attention_workspace(const AttentionInput& in) {
+  check_input(in);
+  std::int64_t n_pieces = 0;
+  for (int i = 0; i < in.n_segments; ++i)
+    n_pieces += pieces_of(in.segments + i, 1, in.shape).n_pieces;
+  return pieces_bytes(in, n_pieces);
+}
+
+void block_attention(const AttentionInput& in, const Partial* results, void* workspace,
+                     Stream stream) {
+  check_input(in);
+  require(!in.causal, "blocks beside each other cannot be causal");
+  if (in.n_rows == 0 || in.n_segments == 0) return;
+  require(workspace, "block attention needs its workspace");
+  KeyPieces pieces[kMaxSegments];
+  BlockPieces blocks{in.n_segments, {}, {}};
+  std::int64_t n_pieces = 0;
+  for (int i = 0; i < in.n_segments; ++i) {
+    require(results[i].o && results[i].m && results[i].l, "a partial needs o, m and l");
+    pieces[i] = pieces_of(in.segments + i, 1, in.shape);
+    blocks.n_pieces[i] = pieces[i].n_pieces;
+    blocks.results[i] = results[i];
+    n_pieces += pieces[i].n_pieces;
+  }
+  const std::int64_t n_values = in.n_rows * in.shape.n_heads;
+  const Partial parts = workspace_partial(workspace, n_values * n_pieces, in.shape.head_dim);
+  if (on_hopper()) {
+    block_attention_sm90(in, parts, pieces, stream);
+  } else {
+    attend_one_by_one(in, parts, pieces, stream);
+  }
+  merge_pieces(parts, blocks, n_values, in.shape.head_dim, stream);
 }
 
 void merge_partials(const Partial& into, const Partial& from, std::int64_t n_rows,

@@ -63,6 +63,12 @@ std::size_t partial_attention_workspace(const AttentionInput& input);
 void partial_attention(const AttentionInput& input, const Partial& result, void* workspace,
                        Stream stream);
 
+// The same for blocks of keys beside each other: segment i is block i, and results[i] gets the bits
+// of a call with that segment alone. Nothing may be causal.
+std::size_t block_attention_workspace(const AttentionInput& input);
+void block_attention(const AttentionInput& input, const Partial* results, void* workspace,
+                     Stream stream);
+
 // into <- into merged with from, both [n_rows, n_heads].
 void merge_partials(const Partial& into, const Partial& from, std::int64_t n_rows,
                     const AttentionShape& shape, Stream stream);

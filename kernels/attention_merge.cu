@@ -32,25 +32,40 @@ __device__ Part merge(const Part& a, const Part& b) {
   return {o, m, a.l * wa + b.l * wb};
 }
 
-// A thread owns four columns of a row. result may be piece 0. All threads of a row read m and l of
-// all pieces before one of them writes: rows never cross a block and head_dim / 4 divides 256.
-__global__ void merge_kernel(Partial first, Partial rest, int n_rest, Partial result,
-                             std::int64_t n, int head_dim) {
+__device__ void store(const Part& part, const Partial& to, std::int64_t row, int column,
+                      int head_dim) {
+  *reinterpret_cast<float4*>(to.o + row * head_dim + column) = part.o;
+  if (column != 0) return;
+  to.m[row] = part.m;
+  to.l[row] = part.l;
+}
+
+// A thread owns four columns of a row. All threads of a row read m and l before one of them writes:
+// rows never cross a block and head_dim / 4 divides 256.
+__global__ void merge_two_kernel(Partial into, Partial from, std::int64_t n, int head_dim) {
   const std::int64_t thread = blockIdx.x * static_cast<std::int64_t>(kThreads) + threadIdx.x;
   const std::int64_t row = thread / (head_dim / 4);
   const int column = static_cast<int>(thread % (head_dim / 4)) * 4;
   Part part{};
-  if (row < n) {
-    part = load(first, row, column, head_dim);
-    for (int i = 0; i < n_rest; ++i) part = merge(part, load(rest, i * n + row, column, head_dim));
-  }
+  if (row < n)
+    part = merge(load(into, row, column, head_dim), load(from, row, column, head_dim));
   __syncthreads();
+  if (row < n) store(part, into, row, column, head_dim);
+}
+
+// The same threads for the rows; blockIdx.y: the block of keys.
+__global__ void merge_pieces_kernel(Partial parts, const __grid_constant__ BlockPieces blocks,
+                                    std::int64_t n, int head_dim) {
+  const std::int64_t thread = blockIdx.x * static_cast<std::int64_t>(kThreads) + threadIdx.x;
+  const std::int64_t row = thread / (head_dim / 4);
+  const int column = static_cast<int>(thread % (head_dim / 4)) * 4;
   if (row >= n) return;
-  *reinterpret_cast<float4*>(result.o + row * head_dim + column) = part.o;
-  if (column == 0) {
-    result.m[row] = part.m;
-    result.l[row] = part.l;
-  }
+  std::int64_t first = 0;
+  for (unsigned i = 0; i < blockIdx.y; ++i) first += blocks.n_pieces[i];
+  Part part = load(parts, first * n + row, column, head_dim);
+  for (int i = 1; i < blocks.n_pieces[blockIdx.y]; ++i)
+    part = merge(part, load(parts, (first + i) * n + row, column, head_dim));
+  store(part, blocks.results[blockIdx.y], row, column, head_dim);
 }
 
 __global__ void finish_kernel(Partial partial, std::int64_t n, int head_dim, __nv_bfloat162* out) {
@@ -70,17 +85,16 @@ unsigned blocks_for(std::int64_t n, int head_dim) {
 
 }  // namespace
 
-void merge_pieces(const Partial& parts, int n_pieces, const Partial& result, std::int64_t n,
-                  int head_dim, Stream stream) {
-  const Partial rest{parts.o + n * head_dim, parts.m + n, parts.l + n};
-  merge_kernel<<<blocks_for(n, head_dim), kThreads, 0, stream>>>(parts, rest, n_pieces - 1, result,
-                                                                 n, head_dim);
+void merge_pieces(const Partial& parts, const BlockPieces& blocks, std::int64_t n, int head_dim,
+                  Stream stream) {
+  const dim3 grid(blocks_for(n, head_dim), static_cast<unsigned>(blocks.n_blocks));
+  merge_pieces_kernel<<<grid, kThreads, 0, stream>>>(parts, blocks, n, head_dim);
   check_launch("merging pieces");
 }
 
 void merge_two(const Partial& into, const Partial& from, std::int64_t n, int head_dim,
                Stream stream) {
-  merge_kernel<<<blocks_for(n, head_dim), kThreads, 0, stream>>>(into, from, 1, into, n, head_dim);
+  merge_two_kernel<<<blocks_for(n, head_dim), kThreads, 0, stream>>>(into, from, n, head_dim);
   check_launch("merging partials");
 }
 

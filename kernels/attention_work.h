@@ -9,6 +9,13 @@
 
 namespace starattn::kernels {
 
+// Keys that belong together, cut into pieces of their own: all segments of a call, or each of them.
+struct KeyBlock {
+  int first_segment, end_segment;
+  int n_pieces;  // 1: whole rows
+  int tiles_per_piece;
+};
+
 // Everything a kernel knows about one call, passed by value as its parameter.
 struct AttentionTask {
   CUtensorMap q;                // (64 columns, heads, rows)
@@ -26,8 +33,8 @@ struct AttentionTask {
   // The work list: kv heads in bundles whose keys fit in L2 together, row tiles, pieces of keys.
   int heads_per_bundle;
   int n_row_tiles;
-  int n_pieces;         // 1: whole rows
-  int tiles_per_piece;  // key tiles
+  int n_pieces;  // of all blocks, one block's after the other's
+  KeyBlock blocks[kMaxSegments];
 
   AttentionOutput output;  // with pieces: partial [n_pieces, n_rows, n_heads]
 };
@@ -91,13 +98,17 @@ struct KeyWalk {
 #ifdef __CUDACC__
   // last_row: the last query row of the unit; piece: which run of tiles.
   __device__ KeyWalk(const AttentionTask& task, int last_row, int piece) {
+    const KeyBlock* block = task.blocks;
+    for (; piece >= block->n_pieces; ++block) piece -= block->n_pieces;
     int n_tiles = 0;
-    for (int i = 0; i < task.n_segments; ++i)
+    for (int i = block->first_segment; i < block->end_segment; ++i)
       n_tiles += (visible(task, i, last_row) + kKeys - 1) / kKeys;
-    int skip = piece * task.tiles_per_piece;
-    n_left = max(0, min(n_tiles - skip, task.tiles_per_piece));
-    length = visible(task, 0, last_row);
-    for (; n_left > 0; ++segment, length = visible(task, segment, last_row)) {
+    int skip = piece * block->tiles_per_piece;
+    n_left = max(0, min(n_tiles - skip, block->tiles_per_piece));
+    if (n_left == 0) return;
+    segment = block->first_segment;
+    length = visible(task, segment, last_row);
+    for (;; ++segment, length = visible(task, segment, last_row)) {
       const int tiles = (length + kKeys - 1) / kKeys;
       if (skip < tiles) break;
       skip -= tiles;

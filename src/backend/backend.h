@@ -108,6 +108,9 @@ struct Projection {
   Rows y;
 };
 
+// Copies beside the operations: each way by itself, in order.
+enum class Way { to_device, to_host };
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -121,6 +124,7 @@ class Backend {
 
   // Memory of the device; 0 where that is the node's own.
   virtual std::uint64_t memory_bytes() const { return 0; }
+  virtual std::uint64_t free_bytes() const { return 0; }       // of it
   virtual std::uint64_t peak_bytes() const { return 0; }       // of it that was ever taken
   bool is_host_memory() const { return memory_bytes() == 0; }  // MPI may read and write it
 
@@ -132,6 +136,13 @@ class Backend {
   virtual void load(const WeightView&) {}
   virtual void upload(std::span<const std::byte> host, std::byte* device) = 0;
   virtual void download(const std::byte* device, std::span<std::byte> host) = 0;
+  // Begins to copy between pinned host memory (allocate_host) and the device once the operations
+  // called so far have finished, while later ones go on.
+  virtual void start_copy(Way, std::span<const std::byte> from, std::byte* to) {
+    upload(from, to);  // right where the device's memory is the host's
+  }
+  // Operations called from here on, synchronize() among them, wait for the copies started so far.
+  virtual void await_copies(Way) {}
   // x as fp32 on the host. [n_rows, width]
   virtual void download_rows(Rows x, std::span<float> host) {
     download(x.data, std::as_writable_bytes(host));  // right where activations are fp32
@@ -171,6 +182,12 @@ class Backend {
                             const AttentionShape& shape, Product product, Partial partial) {
     clear(partial, shape);
     attend(q, segments, shape, product, partial);
+  }
+  // parts[i] = attention of q over blocks[i] alone, whatever was in it: thin, and no block causal.
+  virtual void attend_blocks(Rows q, std::span<const KvSegment> blocks, const AttentionShape& shape,
+                             std::span<const Partial> parts) {
+    for (std::size_t i = 0; i < blocks.size(); ++i)
+      attend_alone(q, blocks.subspan(i, 1), shape, Product::thin, parts[i]);
   }
   // Row i of k and v becomes token own[i].n_before of its query; then partial <- partial merged
   // with attention of row i over its query's tokens 0 to n_before.

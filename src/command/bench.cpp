@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "command/commands.h"
+#include "command/kv_memory.h"
 #include "command/session.h"
 #include "mpi/runtime.h"
 #include "obs/range.h"
@@ -110,6 +111,7 @@ class Bench {
     say("{:<34}{:>12}", "matrix products of these ranks",
         fmt::format("{:.1f} GFLOP/s", sgemm * 1e-9));
 
+    say("# KV in {} memory", kv_memory() == KvMemory::host ? "host" : "device");
     DocumentKv kv;
     if (!backend_->is_host_memory()) warm_up();
     Phase1 recompute;  // first, so that only one KV cache is alive at a time
@@ -157,9 +159,16 @@ class Bench {
                    AnchorMode::broadcast);
   }
 
+  KvMemory kv_memory() const {
+    const MemoryNeed on_device =
+        memory_need(config_, plan_, AnchorMode::recompute, weights_.total_bytes(),
+                    backend_->kv_dtype(), backend_->activation_dtype(), backend_->chunk_rows());
+    return choose_kv_memory(options_.common.kv_memory, on_device, *backend_, ranks_.group);
+  }
+
   Phase1 encode(AnchorMode mode, DocumentKv& kv) {
     kv = {};
-    Encoder encoder(decoder_, ranks_.group, {});
+    Encoder encoder(decoder_, ranks_.group, {}, kv_memory());
     obs::reset();
     ranks_.world.barrier();
     const Stopwatch clock;

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "command/kv_memory.h"
 #include "mpi/runtime.h"
 #include "star/cost.h"
 #include "star/encode.h"
@@ -59,7 +60,12 @@ DocumentKv DocumentRunner::encode(const DocumentTask& task, const BlockPlan& pla
     progress_.step();
     poll_();
   };
-  return store_.load_or_encode(plan, task.context, options_.anchor_mode(), complete_only, hooks);
+  const KvMemory kv_memory = choose_kv_memory(options_.kv_memory, need(plan, KvMemory::device),
+                                              *session_.backend, ranks_.group);
+  if (kv_memory == KvMemory::host && !is_quiet_)
+    log::info("KV in host memory: {}", need(plan, kv_memory).arithmetic());
+  return store_.load_or_encode(plan, task.context, options_.anchor_mode(), complete_only, hooks,
+                               kv_memory);
 }
 
 AnswerOptions DocumentRunner::answer_options(const DocumentTask& task) const {
@@ -85,19 +91,29 @@ std::string DocumentRunner::text_of(const QueryTask& query, std::span<const Toke
   return text.substr(0, first_stop(query, text));
 }
 
+MemoryNeed DocumentRunner::need(const BlockPlan& plan, KvMemory kv_memory) const {
+  return memory_need(session_.config, plan, options_.anchor_mode(), session_.weights.total_bytes(),
+                     session_.backend->kv_dtype(), session_.backend->activation_dtype(),
+                     session_.backend->chunk_rows(), kv_memory);
+}
+
 // Needs the weights once a node; everything else once a rank.
 void DocumentRunner::check_memory(const BlockPlan& plan) const {
-  const MemoryNeed need =
-      memory_need(session_.config, plan, options_.anchor_mode(), session_.weights.total_bytes(),
-                  session_.backend->kv_dtype(), session_.backend->activation_dtype(),
-                  session_.backend->chunk_rows());
   const bool on_host = session_.backend->is_host_memory();
+  const bool kv_on_device = on_host || options_.kv_memory == "device";
+  const MemoryNeed least = need(plan, kv_on_device ? KvMemory::device : KvMemory::host);
+  if (least.host_kv > memory_of_node()) {
+    fail(Exit::unfit,
+         "the document does not fit: a rank needs {}, this node has {}. Use more ranks on more "
+         "nodes, or a smaller document",
+         least.arithmetic(), human_bytes(memory_of_node()));
+  }
   const std::uint64_t available = on_host ? memory_of_node() : session_.backend->memory_bytes();
-  if (need.total() > available) {
+  if (least.total() > available) {
     fail(Exit::unfit,
          "the document does not fit: a rank needs {}, this {} has {}. Use more ranks, a smaller "
          "--block-size, or a smaller document",
-         need.arithmetic(), on_host ? "node" : "GPU", human_bytes(available));
+         least.arithmetic(), on_host ? "node" : "GPU", human_bytes(available));
   }
 }
 

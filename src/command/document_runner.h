@@ -11,6 +11,7 @@
 #include "command/progress.h"
 #include "command/session.h"
 #include "star/answer.h"
+#include "star/cost.h"
 #include "star/plan.h"
 
 namespace starattn {
@@ -35,6 +36,7 @@ class DocumentRunner {
   std::string text_of(const QueryTask& query, std::span<const Token> tokens) const;
 
  private:
+  MemoryNeed need(const BlockPlan& plan, KvMemory kv_memory) const;
   void check_memory(const BlockPlan& plan) const;
 
   const Options& options_;

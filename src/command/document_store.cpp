@@ -66,9 +66,9 @@ DocumentInfo DocumentStore::info_of(const BlockPlan& plan) const {
 
 DocumentKv DocumentStore::load_or_encode(const BlockPlan& plan, std::span<const Token> context,
                                          AnchorMode anchor_mode, bool complete_only,
-                                         EncodeHooks hooks) {
+                                         EncodeHooks hooks, KvMemory kv_memory) {
   if (store_.directory().empty()) {
-    Encoder encoder(*session_.decoder, group_, std::move(hooks));
+    Encoder encoder(*session_.decoder, group_, std::move(hooks), kv_memory);
     return encoder.encode(plan, context, anchor_mode);
   }
   std::optional<DocumentCheckpoint> saved;
@@ -78,7 +78,7 @@ DocumentKv DocumentStore::load_or_encode(const BlockPlan& plan, std::span<const 
   });
   collectively(group_, [&] {
     if (!group_.is_root()) saved = open(plan, context, /*complete_only=*/true);
-    loaded = load_blocks(*saved, plan);
+    loaded = load_blocks(*saved, plan, kv_memory);
     const std::size_t n_own = plan.blocks_of(group_.rank()).size();
     if (complete_only && loaded.size() < n_own) {
       fail(Exit::bad_data,
@@ -100,7 +100,7 @@ DocumentKv DocumentStore::load_or_encode(const BlockPlan& plan, std::span<const 
       unsaved = error;
     }
   };
-  Encoder encoder(*session_.decoder, group_, std::move(hooks));
+  Encoder encoder(*session_.decoder, group_, std::move(hooks), kv_memory);
   DocumentKv kv = encoder.encode(plan, context, anchor_mode, std::move(loaded));
   collectively(group_, [&] {
     if (unsaved) throw *unsaved;
@@ -136,7 +136,8 @@ DocumentCheckpoint DocumentStore::open(const BlockPlan& plan, std::span<const To
 }
 
 std::map<BlockId, KvCache> DocumentStore::load_blocks(DocumentCheckpoint& saved,
-                                                      const BlockPlan& plan) const {
+                                                      const BlockPlan& plan,
+                                                      KvMemory kv_memory) const {
   const obs::Range range("load blocks");
   std::map<BlockId, KvCache> loaded;
   const std::vector<std::int64_t> present = saved.blocks_present();
@@ -144,7 +145,7 @@ std::map<BlockId, KvCache> DocumentStore::load_blocks(DocumentCheckpoint& saved,
   for (const BlockId block : plan.blocks_of(group_.rank())) {
     if (!std::ranges::binary_search(present, block)) continue;
     KvCache cache(backend, session_.config.n_layers, plan.block(block).n_tokens,
-                  session_.config.kv_width());
+                  session_.config.kv_width(), kv_memory);
     std::vector<std::byte> staging(cache.part_bytes());
     KvSink sink;
     sink.place = [&](std::int64_t, KvPart) { return std::span(staging); };

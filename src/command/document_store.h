@@ -26,13 +26,15 @@ class DocumentStore {
   // signal to any rank ends this with AgreedError(stopped) on all: ranks finish and save the blocks
   // they are at, and the message says how many are saved.
   DocumentKv load_or_encode(const BlockPlan& plan, std::span<const Token> context,
-                            AnchorMode anchor_mode, bool complete_only, EncodeHooks hooks);
+                            AnchorMode anchor_mode, bool complete_only, EncodeHooks hooks,
+                            KvMemory kv_memory);
 
  private:
   DocumentInfo info_of(const BlockPlan& plan) const;
   DocumentCheckpoint open(const BlockPlan& plan, std::span<const Token> context,
                           bool complete_only) const;
-  std::map<BlockId, KvCache> load_blocks(DocumentCheckpoint& saved, const BlockPlan& plan) const;
+  std::map<BlockId, KvCache> load_blocks(DocumentCheckpoint& saved, const BlockPlan& plan,
+                                         KvMemory kv_memory) const;
   void stop_if_asked(const BlockPlan& plan, std::int64_t n_own_saved) const;
   void save(DocumentCheckpoint& saved, const BlockPlan& plan, BlockId block,
             const KvCache& cache) const;

@@ -156,6 +156,12 @@ void add_machine_options(CLI::App& app, Options& options) {
       ->check(CLI::IsMember({"auto", "f32", "bf16"}))
       ->capture_default_str()
       ->group(group);
+  app.add_option("--kv-memory", options.kv_memory,
+                 "Encoded blocks of a GPU: device, host (pinned), or auto (host where they do not "
+                 "fit)")
+      ->check(CLI::IsMember({"auto", "device", "host"}))
+      ->capture_default_str()
+      ->group(group);
   app.add_option("--threads", options.threads,
                  "Threads a rank; 0 = its share of the cores it may use")
       ->check(CLI::Range(0, 1024))

@@ -43,6 +43,7 @@ struct Options {
   // the machine
   std::string device = "auto";
   std::string dtype = "auto";
+  std::string kv_memory = "auto";
   int threads = 0;
   int ranks_per_document = 0;
   std::string query_ranks = "1";

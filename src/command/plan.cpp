@@ -64,6 +64,11 @@ Exit print_plan(const PlanOptions& options) {
   const MemoryNeed need =
       memory_need(config, plan, anchor_mode, weight_bytes, dtype, dtype, on_gpu ? 8192 : 512);
   std::cout << fmt::format("memory   fullest rank, {}: {}\n", name_of(dtype), need.arithmetic());
+  if (on_gpu) {
+    const MemoryNeed in_host_memory =
+        memory_need(config, plan, anchor_mode, weight_bytes, dtype, dtype, 8192, KvMemory::host);
+    std::cout << fmt::format("         with --kv-memory host: {}\n", in_host_memory.arithmetic());
+  }
   const Phase1Flops flops = phase1_flops(config, plan, anchor_mode);
   std::cout << fmt::format("phase 1  {:.3g} TFLOP: linear {:.3g}, attention {:.3g}\n",
                            flops.total() * 1e-12, flops.linear * 1e-12, flops.attention * 1e-12);

@@ -46,7 +46,12 @@ void AnchorBroadcast::send(std::int64_t layer, const KvCache& block_0) {
   STARATTN_CHECK(is_root());
   block_0_ = &block_0;
   if (layer >= n_layers_) return;
-  if (backend_->is_host_memory()) return post(layer, block_0.k(layer), block_0.v(layer));
+  if (block_0.is_on_host()) {  // where it may still be on its way to
+    backend_->await_copies(Way::to_host);
+    backend_->synchronize();
+  }
+  if (backend_->is_host_memory() || block_0.is_on_host())
+    return post(layer, block_0.k(layer), block_0.v(layer));
   if (layer >= kStagedLayers) {
     const obs::Range range("wait for anchor");
     layers_[static_cast<std::size_t>(layer - kStagedLayers)].wait();

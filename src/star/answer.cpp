@@ -37,6 +37,7 @@ Answerer::Answerer(Decoder& decoder, const Communicator& group, const DocumentKv
       backend_(&decoder.backend()),
       group_(&group),
       kv_(&kv),
+      feed_(*backend_, sources_of(kv), decoder.config().n_layers),
       options_(std::move(options)),
       shape_(decoder.attention_shape()),
       rows_per_rank_(options_.spread_queries ? std::max<std::int64_t>(1, kMaxRows / group.size())

@@ -15,6 +15,7 @@
 #include "model/decoder.h"
 #include "mpi/communicator.h"
 #include "star/kv.h"
+#include "star/kv_feed.h"
 #include "star/merge_tree.h"
 #include "star/sampling.h"
 
@@ -97,6 +98,7 @@ class Answerer {
   Backend* backend_;
   const Communicator* group_;
   const DocumentKv* kv_;
+  KvFeed feed_;
   AnswerOptions options_;
   AttentionShape shape_;
   std::int64_t rows_per_rank_;

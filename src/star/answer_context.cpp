@@ -2,6 +2,7 @@
 // Phase 2's exchange: Q to everyone, partial attention per block, partials back, the canonical
 // merge.
 #include <algorithm>
+#include <deque>
 #include <numeric>
 
 #include "obs/range.h"
@@ -11,6 +12,7 @@ namespace starattn {
 namespace {
 
 constexpr int kSubtreeTag = 111;
+constexpr std::size_t kBlocksAtOnce = 8;  // bounds the memory of partials that are not merged yet
 
 using SubtreePartials = std::vector<std::pair<MergeNode, PartialBuffer>>;
 
@@ -63,13 +65,21 @@ void Answerer::attend_to_context(std::int64_t layer, Rows q) {
   {
     const obs::Range range("partial attention");
     const std::vector<BlockId> blocks = kv_->plan.blocks_of(group_->rank());
+    std::deque<PartialBuffer> ahead;  // of the next blocks
+    std::span<const KvSegment> segments = feed_.layer(layer);
     mine = merge_subtrees<PartialBuffer>(
         blocks,
-        [&](BlockId i) {
-          PartialBuffer buffer(*backend_, n_all, shape_);
-          const KvCache& cache = kv_->blocks.at(i);
-          const KvSegment segment = cache.segment(layer, cache.n_tokens());
-          backend_->attend_alone(all_q, {&segment, 1}, shape_, Product::thin, buffer.partial());
+        [&](BlockId) {
+          if (ahead.empty()) {
+            const std::size_t n = std::min(kBlocksAtOnce, segments.size());
+            std::vector<Partial> parts;
+            for (std::size_t i = 0; i < n; ++i)
+              parts.push_back(ahead.emplace_back(*backend_, n_all, shape_).partial());
+            backend_->attend_blocks(all_q, segments.first(n), shape_, parts);
+            segments = segments.subspan(n);
+          }
+          PartialBuffer buffer = std::move(ahead.front());
+          ahead.pop_front();
           return buffer;
         },
         [&](PartialBuffer& a, PartialBuffer& b) {

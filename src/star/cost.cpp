@@ -69,7 +69,7 @@ double slowest_rank_flops(const ModelConfig& config, const BlockPlan& plan,
 
 MemoryNeed memory_need(const ModelConfig& config, const BlockPlan& plan, AnchorMode anchor_mode,
                        std::uint64_t weight_bytes, Dtype kv_dtype, Dtype activation_dtype,
-                       std::int64_t chunk_rows) {
+                       std::int64_t chunk_rows, KvMemory kv_memory) {
   MemoryNeed worst;
   for (Rank rank = 0; rank < plan.n_ranks(); ++rank) {
     MemoryNeed need;
@@ -84,6 +84,10 @@ MemoryNeed memory_need(const ModelConfig& config, const BlockPlan& plan, AnchorM
     }
     const bool is_root = plan.owner(0) == rank && anchor_mode == AnchorMode::broadcast;
     need.own_kv = static_cast<std::uint64_t>(n_own) * config.kv_bytes_per_token(kv_dtype);
+    if (kv_memory == KvMemory::host) {
+      need.host_kv = need.own_kv;
+      need.own_kv = 2 * need.host_kv / static_cast<std::uint64_t>(config.n_layers);
+    }
     if (needs_anchor && !is_root && plan.reach() == 0) {
       need.anchor = static_cast<std::uint64_t>(plan.anchor_size()) *
                     config.kv_bytes_per_token(kv_dtype) /
@@ -117,9 +121,10 @@ MemoryNeed memory_need(const ModelConfig& config, const BlockPlan& plan, AnchorM
 }
 
 std::string MemoryNeed::arithmetic() const {
-  return fmt::format("weights {} + own KV {} + anchor {} + workspace {} = {}", human_bytes(weights),
-                     human_bytes(own_kv), human_bytes(anchor), human_bytes(workspace),
-                     human_bytes(total()));
+  return fmt::format("weights {} + {} {} + anchor {} + workspace {} = {}{}", human_bytes(weights),
+                     host_kv > 0 ? "two layers of own KV" : "own KV", human_bytes(own_kv),
+                     human_bytes(anchor), human_bytes(workspace), human_bytes(total()),
+                     host_kv > 0 ? ", and own KV " + human_bytes(host_kv) + " in host memory" : "");
 }
 
 }  // namespace starattn

@@ -8,6 +8,7 @@
 
 #include "base/dtype.h"
 #include "model/config.h"
+#include "star/kv.h"
 #include "star/plan.h"
 
 namespace starattn {
@@ -26,7 +27,8 @@ double slowest_rank_flops(const ModelConfig& config, const BlockPlan& plan, Anch
 
 struct MemoryNeed {
   std::uint64_t weights = 0;    // one copy a node: read-only mapping shared by its ranks
-  std::uint64_t own_kv = 0;     // this rank's blocks
+  std::uint64_t own_kv = 0;     // this rank's blocks; in host memory: two of their layers
+  std::uint64_t host_kv = 0;    // this rank's blocks, pinned in host memory, beside the total
   std::uint64_t anchor = 0;     // the anchor's K and V, except on block 0's owner
   std::uint64_t workspace = 0;  // residual stream of the rows in work, chunks, partials
   std::uint64_t total() const { return weights + own_kv + anchor + workspace; }
@@ -36,6 +38,6 @@ struct MemoryNeed {
 // Of the rank that needs most.
 MemoryNeed memory_need(const ModelConfig& config, const BlockPlan& plan, AnchorMode anchor_mode,
                        std::uint64_t weight_bytes, Dtype kv_dtype, Dtype activation_dtype,
-                       std::int64_t chunk_rows);
+                       std::int64_t chunk_rows, KvMemory kv_memory = KvMemory::device);
 
 }  // namespace starattn

@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "obs/range.h"
+#include "star/kv_feed.h"
+#include "star/kv_window.h"
 
 namespace starattn {
 namespace {
@@ -25,11 +27,12 @@ std::vector<bool> anchor_ranks(const BlockPlan& plan, const std::vector<bool>& c
 
 }  // namespace
 
-Encoder::Encoder(Decoder& decoder, const Communicator& group, EncodeHooks hooks)
+Encoder::Encoder(Decoder& decoder, const Communicator& group, EncodeHooks hooks, KvMemory kv_memory)
     : decoder_(&decoder),
       backend_(&decoder.backend()),
       group_(&group),
       hooks_(std::move(hooks)),
+      kv_memory_(kv_memory),
       chunk_rows_(backend_->chunk_rows()),
       q_(*backend_, chunk_rows_, decoder.config().q_width()),
       attended_(*backend_, chunk_rows_, decoder.config().q_width()),
@@ -52,7 +55,8 @@ DocumentKv Encoder::encode(const BlockPlan& plan, std::span<const Token> context
         group_->bcast_value<char>(mine && !kv.blocks.contains(i), plan.owner(i)) != 0;
     computing[static_cast<std::size_t>(i)] = missing;
     if (mine && missing) {
-      kv.blocks.emplace(i, new_cache(decoder_->config().n_layers, plan.block(i).n_tokens));
+      kv.blocks.emplace(i, KvCache(*backend_, decoder_->config().n_layers, plan.block(i).n_tokens,
+                                   decoder_->config().kv_width(), kv_memory_));
     }
   }
   if (plan.reach() == 0) {
@@ -92,6 +96,7 @@ void Encoder::encode_star(DocumentKv& kv, std::span<const Token> context, Anchor
   if (broadcast && is_root && !computing[0]) {
     for (std::int64_t layer = 0; layer < n_layers; ++layer) broadcast->send(layer, kv.blocks.at(0));
   }
+  std::optional<KvFeed> own_anchor;  // on block 0's owner, once that is finished
   bool is_first = true;
   for (auto& [i, cache] : kv.blocks) {
     if (!computing[static_cast<std::size_t>(i)]) continue;
@@ -101,13 +106,17 @@ void Encoder::encode_star(DocumentKv& kv, std::span<const Token> context, Anchor
     KvCache again;  // the anchor, encoded again for this block alone
     if (n_anchor > 0 && anchor_mode == AnchorMode::recompute) {
       const obs::Range range("encode anchor again");
-      again = new_cache(n_layers - 1, n_anchor);
+      again = KvCache(*backend_, n_layers - 1, n_anchor, decoder_->config().kv_width());
       encode_rows(context.first(static_cast<std::size_t>(n_anchor)), 0, {}, again, {});
     }
     const auto anchor = [&, n_anchor](std::int64_t layer) -> KvSegment {
       if (n_anchor == 0) return {};
       if (anchor_mode == AnchorMode::recompute) return again.segment(layer, n_anchor);
-      return is_root ? kv.blocks.at(0).segment(layer, n_anchor) : broadcast->wait(layer);
+      if (!is_root) return broadcast->wait(layer);
+      if (!own_anchor)
+        own_anchor.emplace(*backend_, std::vector{KvFeed::Source{&kv.blocks.at(0), n_anchor}},
+                           n_layers - 1);
+      return own_anchor->layer(layer).front();
     };
     const auto layer_done = [&, block_id = i, &block_cache = cache](std::int64_t layer) {
       if (block_id == 0 && broadcast) broadcast->send(layer, block_cache);
@@ -129,6 +138,7 @@ void Encoder::encode_rows(std::span<const Token> tokens, std::int64_t first_doc,
   const RopeTable rope = decoder_->rope_table(first_doc, n_rows);
   const RowBuffer x(*backend_, n_rows, decoder_->config().hidden_size);
   decoder_->embed(tokens, x.rows(n_rows));
+  KvWindow window(*backend_, out);
 
   for (std::int64_t layer = 0; layer < out.n_layers(); ++layer) {
     const obs::Range range("layer");
@@ -139,15 +149,16 @@ void Encoder::encode_rows(std::span<const Token> tokens, std::int64_t first_doc,
       const std::int64_t n = std::min(chunk_rows_, n_rows - first_blk);
       const Rows rows = x.rows(first_blk, n);
       const Rows q = q_.rows(n);
-      const Rows k = out.k_rows(layer, first_blk, n);  // straight into the cache
-      const Rows v = out.v_rows(layer, first_blk, n);
+      const Rows k = window.k_rows(layer, first_blk, n);  // straight into the cache
+      const Rows v = window.v_rows(layer, first_blk, n);
       const float* cos = rope.cos(first_blk);
       const float* sin = rope.sin(first_blk);
       if (keys_and_values_only) {
         decoder_->project_kv(layer, rows, cos, sin, k, v, Product::chunk);
       } else {
         decoder_->project_qkv(layer, rows, cos, sin, q, k, v, Product::chunk);
-        const KvSegment segments[] = {before, out.segment(layer, first_blk + n, /*causal=*/true)};
+        const KvSegment segments[] = {before,
+                                      window.segment(layer, first_blk + n, /*causal=*/true)};
         {
           const obs::Range attention("attention");
           backend_->attend_all(q, std::span(segments).subspan(before.n_tokens == 0 ? 1 : 0),
@@ -160,12 +171,10 @@ void Encoder::encode_rows(std::span<const Token> tokens, std::int64_t first_doc,
       hooks_.poll();
     }
     backend_->synchronize(hooks_.poll);
+    window.store(layer);
     if (layer_done) layer_done(layer);
   }
-}
-
-KvCache Encoder::new_cache(std::int64_t n_layers, std::int64_t n_tokens) const {
-  return {*backend_, n_layers, n_tokens, decoder_->config().kv_width()};
+  window.finish();
 }
 
 }  // namespace starattn

@@ -32,7 +32,9 @@ struct EncodeHooks {
 class Encoder {
  public:
   // All ranks of `group` encode together. Arguments must outlive the encoder.
-  Encoder(Decoder& decoder, const Communicator& group, EncodeHooks hooks);
+  // kv_memory: where the blocks go.
+  Encoder(Decoder& decoder, const Communicator& group, EncodeHooks hooks,
+          KvMemory kv_memory = KvMemory::device);
 
   // context: the whole document's tokens, on every rank. loaded: own blocks that a checkpoint
   // already held; they are kept as they are. Collective over the group.
@@ -53,12 +55,11 @@ class Encoder {
   void encode_rows(std::span<const Token> tokens, std::int64_t first_doc,
                    const std::function<KvSegment(std::int64_t layer)>& anchor, KvCache& out,
                    const std::function<void(std::int64_t layer)>& layer_done);
-  KvCache new_cache(std::int64_t n_layers, std::int64_t n_tokens) const;
-
   Decoder* decoder_;
   Backend* backend_;
   const Communicator* group_;
   EncodeHooks hooks_;
+  KvMemory kv_memory_;
   std::int64_t chunk_rows_;
   RowBuffer q_, attended_;  // [chunk_rows, ...]
   PartialBuffer partial_;   // [chunk_rows, n_heads, head_dim]

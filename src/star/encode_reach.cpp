@@ -7,6 +7,7 @@
 
 #include "obs/range.h"
 #include "star/encode.h"
+#include "star/kv_window.h"
 #include "star/segment_exchange.h"
 
 namespace starattn {
@@ -54,14 +55,17 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
                     x.rows(chunk.first_row, chunk.n_rows));
   }
 
-  const auto project_block = [&](BlockId i, KvCache& cache, std::int64_t layer,
+  std::map<BlockId, KvWindow> windows;
+  for (const auto& [i, cache] : kv.blocks) windows.try_emplace(i, *backend_, cache);
+
+  const auto project_block = [&](BlockId i, const KvWindow& kv_of_block, std::int64_t layer,
                                  bool keys_and_values_only) {
     for (std::size_t c = 0; c < chunks.size(); ++c) {
       const Chunk& chunk = chunks[c];
       if (chunk.block != i) continue;
       const Rows rows = x.rows(chunk.first_row, chunk.n_rows);
-      const Rows k = cache.k_rows(layer, chunk.first_blk, chunk.n_rows);
-      const Rows v = cache.v_rows(layer, chunk.first_blk, chunk.n_rows);
+      const Rows k = kv_of_block.k_rows(layer, chunk.first_blk, chunk.n_rows);
+      const Rows v = kv_of_block.v_rows(layer, chunk.first_blk, chunk.n_rows);
       if (keys_and_values_only) {
         decoder_->project_kv(layer, rows, rope[c].cos(), rope[c].sin(), k, v, Product::chunk);
       } else {
@@ -95,7 +99,13 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
     const bool keys_and_values_only = layer + 1 == config.n_layers;
     if (!keys_and_values_only) exchange.start_layer();
     for (auto& [i, cache] : kv.blocks) {
-      if (is_computed(i)) project_block(i, cache, layer, keys_and_values_only);
+      KvWindow& window = windows.at(i);
+      if (is_computed(i)) {
+        project_block(i, window, layer, keys_and_values_only);
+        window.store(layer);
+      } else if (!keys_and_values_only) {
+        window.fetch(layer);
+      }
       if (!keys_and_values_only) exchange.send(i, layer, cache);
     }
     if (keys_and_values_only) break;
@@ -104,7 +114,7 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
     for (BlockId j = 0; j < plan.n_blocks(); ++j) {
       const auto own = kv.blocks.find(j);
       if (own != kv.blocks.end()) {
-        attend_to(j, own->second.segment(layer, own->second.n_tokens()));
+        attend_to(j, windows.at(j).segment(layer, own->second.n_tokens()));
       } else if (exchange.n_needed(group_->rank(), j) > 0) {
         attend_to(j, exchange.receive(j));
       }
@@ -120,6 +130,7 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
   }
   exchange.finish();
   for (const auto& [i, cache] : kv.blocks) {
+    windows.at(i).finish();
     if (is_computed(i)) hooks_.block_done(i, cache);
   }
 }

@@ -11,17 +11,24 @@
 
 namespace starattn {
 
+// Where finished blocks live. In host memory they are pinned, and come to the device and back layer
+// by layer (star/kv_window.h, star/kv_feed.h); the bits are the same.
+enum class KvMemory { device, host };
+
 // K and V of consecutive tokens in several layers: [n_layers][k, v][n_tokens, n_kv_heads,
 // head_dim].
 class KvCache {
  public:
   KvCache() = default;
-  KvCache(Backend& backend, std::int64_t n_layers, std::int64_t n_tokens, std::int64_t kv_width)
-      : n_layers_(n_layers),
+  KvCache(Backend& backend, std::int64_t n_layers, std::int64_t n_tokens, std::int64_t kv_width,
+          KvMemory where = KvMemory::device)
+      : where_(where),
+        n_layers_(n_layers),
         n_tokens_(n_tokens),
         width_(kv_width),
         row_bytes_(static_cast<std::size_t>(kv_width) * size_of(backend.kv_dtype())),
-        memory_(backend.allocate(static_cast<std::size_t>(n_layers) * 2 * part_bytes())) {}
+        memory_(where == KvMemory::host ? backend.allocate_host(n_bytes())
+                                        : backend.allocate(n_bytes())) {}
 
   std::byte* k(std::int64_t layer) const { return part(layer, 0); }
   std::byte* v(std::int64_t layer) const { return part(layer, 1); }
@@ -34,6 +41,9 @@ class KvCache {
   }
   std::size_t row_bytes() const { return row_bytes_; }
   std::size_t part_bytes() const { return static_cast<std::size_t>(n_tokens_) * row_bytes_; }
+  std::size_t n_bytes() const { return static_cast<std::size_t>(n_layers_) * 2 * part_bytes(); }
+  bool is_on_host() const { return where_ == KvMemory::host; }
+  std::int64_t width() const { return width_; }
   std::int64_t n_tokens() const { return n_tokens_; }
   std::int64_t n_layers() const { return n_layers_; }
 
@@ -48,6 +58,7 @@ class KvCache {
     return memory_.data() + (static_cast<std::size_t>(layer) * 2 + which) * part_bytes();
   }
 
+  KvMemory where_ = KvMemory::device;
   std::int64_t n_layers_ = 0;
   std::int64_t n_tokens_ = 0;
   std::int64_t width_ = 0;

@@ -50,7 +50,10 @@ void SegmentExchange::send(BlockId j, std::int64_t layer, const KvCache& cache) 
     Sent& sent = sends_.emplace_back();
     const std::byte* k = cache.k(layer);
     const std::byte* v = cache.v(layer);
-    if (!backend_->is_host_memory()) {
+    if (cache.is_on_host()) {  // where it may still be on its way to
+      backend_->await_copies(Way::to_host);
+      backend_->synchronize();
+    } else if (!backend_->is_host_memory()) {
       sent.staging = backend_->allocate_host(2 * n_bytes);
       backend_->download(k, {sent.staging.data(), n_bytes});
       backend_->download(v, {sent.staging.data() + n_bytes, n_bytes});

@@ -300,12 +300,34 @@ TEST_P(CudaAttention, EqualsTheCpus) {
   }
 }
 
+TEST_P(CudaAttention, BlocksBesideEachOtherHaveTheBitsOfEachAlone) {
+  std::vector<KvSegment> blocks = segments(*gpu_);
+  for (KvSegment& block : blocks) block.causal = false;
+  const Rows q = gpu_->rows(q_, c_.shape.n_heads * c_.shape.head_dim);
+  const auto numbers = [&](const Partial& partial) {
+    const std::int64_t n = c_.n_rows * c_.shape.n_heads;
+    std::vector<Floats> all = {gpu_->get(partial.o, n * c_.shape.head_dim), gpu_->get(partial.m, n),
+                               gpu_->get(partial.l, n)};
+    return all;
+  };
+  std::vector<Partial> together;
+  for (std::size_t i = 0; i < blocks.size(); ++i)
+    together.push_back(gpu_->partial(c_.n_rows, c_.shape));
+  gpu_->backend->attend_blocks(q, blocks, c_.shape, together);
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    const Partial alone = gpu_->partial(c_.n_rows, c_.shape);
+    gpu_->backend->attend_alone(q, {&blocks[i], 1}, c_.shape, Product::thin, alone);
+    EXPECT_EQ(numbers(together[i]), numbers(alone)) << "block " << i;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Shapes, CudaAttention,
     ::testing::Values(AttentionCase{{6, 2, 64}, 1, {1}, true},
                       AttentionCase{{6, 2, 64}, 70, {300, 70}, true},
                       AttentionCase{{8, 2, 128}, 257, {100, 1, 400}, true},
                       AttentionCase{{8, 8, 128}, 33, {2000}, false},
+                      AttentionCase{{8, 2, 128}, 3, {5000, 200, 3000, 1}, false},
                       AttentionCase{
                           {16, 2, 64}, 300, {10, 20, 30, 40, 50, 60, 70, 80, 90, 500}, true},
                       AttentionCase{{14, 2, 128}, 5, {5000}, false}));

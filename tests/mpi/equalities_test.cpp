@@ -27,6 +27,7 @@ struct Setting {
   AnchorMode anchor_mode = AnchorMode::broadcast;
   bool spread = false;
   bool tree = false;
+  KvMemory kv_memory = KvMemory::device;
 };
 
 struct Outcome {
@@ -88,7 +89,7 @@ Outcome run(const Communicator& group, const Setting& setting, int n_threads = 1
   request.placement = setting.placement;
   const BlockPlan plan = BlockPlan::make(request, setting.n_context, group.size());
   const std::vector<Token> context = random_tokens(setting.n_context, 1);
-  Encoder encoder(model.decoder, group, {});
+  Encoder encoder(model.decoder, group, {}, setting.kv_memory);
   const DocumentKv kv = encoder.encode(plan, context, setting.anchor_mode);
 
   AnswerOptions options;
@@ -310,6 +311,27 @@ TEST_F(Equalities, AStopOnAnyRankLeavesTheQueriesThatHaveNotBegun) {
     EXPECT_GE(n_answered_by_all, 42);
     EXPECT_LT(n_answered_by_all, 150);
     EXPECT_EQ(n_answered_by_all + stopped.n_left(), 300);
+  }
+}
+
+// On the CPU as well the layers pass through the window and the feed, by plain copies.
+TEST_F(Equalities, BlocksInHostMemoryGiveTheSameBits) {
+  for (const std::int64_t reach : {0, 1}) {
+    for (const AnchorMode anchor_mode : {AnchorMode::broadcast, AnchorMode::recompute}) {
+      if (reach > 0 && anchor_mode == AnchorMode::recompute) continue;
+      Setting setting;
+      setting.block = 60;
+      setting.anchor = 50;
+      setting.reach = reach;
+      setting.anchor_mode = anchor_mode;
+      const Outcome device = run(world_, setting);
+      setting.kv_memory = KvMemory::host;
+      const Outcome host = run(world_, setting);
+      EXPECT_EQ(device.answers, host.answers);
+      if (world_.is_root()) {
+        EXPECT_TRUE(same_bits(device.logits, host.logits));
+      }
+    }
   }
 }
 

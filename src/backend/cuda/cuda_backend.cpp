@@ -28,6 +28,7 @@ class CudaBackend : public Backend {
   Dtype activation_dtype() const override { return Dtype::bf16; }
   std::int64_t chunk_rows() const override { return 8192; }
   std::uint64_t memory_bytes() const override { return device_.memory_bytes(); }
+  std::uint64_t free_bytes() const override { return device_.free_bytes(); }
   std::uint64_t peak_bytes() const override { return device_.peak_bytes(); }
 
   Buffer allocate(std::size_t n_bytes) override { return device_.allocate(n_bytes); }
@@ -39,6 +40,10 @@ class CudaBackend : public Backend {
   void download(const std::byte* device, std::span<std::byte> host) override {
     device_.download(device, host);
   }
+  void start_copy(Way way, std::span<const std::byte> from, std::byte* to) override {
+    device_.start_copy(way, from, to);
+  }
+  void await_copies(Way way) override { device_.await_copies(way); }
   void download_rows(Rows x, std::span<float> host) override {
     const Buffer wide = device_.allocate(host.size_bytes());
     auto* floats = reinterpret_cast<float*>(wide.data());
@@ -115,6 +120,18 @@ class CudaBackend : public Backend {
     for_each_input(q, segments, shape, [&](const kernels::AttentionInput& input) {
       const Buffer workspace = device_.allocate(kernels::partial_attention_workspace(input));
       kernels::partial_attention(input, as_kernel(partial), workspace.data(), stream());
+    });
+  }
+
+  void attend_blocks(Rows q, std::span<const KvSegment> blocks, const AttentionShape& shape,
+                     std::span<const Partial> parts) override {
+    STARATTN_CHECK(parts.size() == blocks.size());
+    std::size_t n_done = 0;
+    for_each_input(q, blocks, shape, [&](const kernels::AttentionInput& input) {
+      kernels::Partial results[kernels::kMaxSegments];
+      for (int i = 0; i < input.n_segments; ++i) results[i] = as_kernel(parts[n_done++]);
+      const Buffer workspace = device_.allocate(kernels::block_attention_workspace(input));
+      kernels::block_attention(input, results, workspace.data(), stream());
     });
   }
 

@@ -19,13 +19,6 @@ void free_pinned(void* memory, void*) {
   cudaFreeHost(memory);
 }
 
-// What the pool holds back is ours as well.
-std::uint64_t free_bytes() {
-  std::size_t free = 0, total = 0;
-  cudaMemGetInfo(&free, &total);
-  return free;
-}
-
 }  // namespace
 
 void check(cudaError_t status, const char* what) {
@@ -44,6 +37,11 @@ Device::Device(int index) {
   name_ = properties.name;
   memory_bytes_ = properties.totalGlobalMem;
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a CUDA stream");
+  for (CopyLane& copies : lanes_) {
+    check(cudaStreamCreateWithFlags(&copies.stream, cudaStreamNonBlocking),
+          "creating a CUDA stream");
+    check(cudaEventCreateWithFlags(&copies.event, cudaEventDisableTiming), "creating a CUDA event");
+  }
   check(cudaDeviceGetDefaultMemPool(&pool_, index), "finding the CUDA memory pool");
   std::uint64_t keep_all = UINT64_MAX;
   check(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &keep_all),
@@ -53,6 +51,22 @@ Device::Device(int index) {
 Device::~Device() {
   cudaStreamSynchronize(stream_);
   cudaStreamDestroy(stream_);
+  for (const CopyLane& copies : lanes_) {
+    cudaStreamSynchronize(copies.stream);
+    cudaStreamDestroy(copies.stream);
+    cudaEventDestroy(copies.event);
+  }
+}
+
+std::uint64_t Device::free_bytes() const {
+  std::size_t free = 0, total = 0;
+  check(cudaMemGetInfo(&free, &total), "asking for free GPU memory");
+  std::uint64_t reserved = 0, used = 0;
+  check(cudaMemPoolGetAttribute(pool_, cudaMemPoolAttrReservedMemCurrent, &reserved),
+        "asking the CUDA pool");
+  check(cudaMemPoolGetAttribute(pool_, cudaMemPoolAttrUsedMemCurrent, &used),
+        "asking the CUDA pool");
+  return free + (reserved - used);
 }
 
 std::uint64_t Device::peak_bytes() const {
@@ -83,16 +97,32 @@ Buffer Device::allocate_host(std::size_t n_bytes) {
 
 void Device::upload(std::span<const std::byte> host, std::byte* device) {
   if (host.empty()) return;
-  check(cudaMemcpyAsync(device, host.data(), host.size(), cudaMemcpyHostToDevice, stream_),
+  check(cudaMemcpyAsync(device, host.data(), host.size(), cudaMemcpyDefault, stream_),
         "copying to the GPU");
   check(cudaStreamSynchronize(stream_), "copying to the GPU");
 }
 
 void Device::download(const std::byte* device, std::span<std::byte> host) {
   if (host.empty()) return;
-  check(cudaMemcpyAsync(host.data(), device, host.size(), cudaMemcpyDeviceToHost, stream_),
+  check(cudaMemcpyAsync(host.data(), device, host.size(), cudaMemcpyDefault, stream_),
         "copying from the GPU");
   check(cudaStreamSynchronize(stream_), "copying from the GPU");
+}
+
+void Device::start_copy(Way way, std::span<const std::byte> from, std::byte* to) {
+  if (from.empty()) return;
+  const CopyLane& copies = lane(way);
+  const char* what =
+      way == Way::to_device ? "copying beside, to the GPU" : "copying beside, from the GPU";
+  check(cudaEventRecord(copies.event, stream_), what);
+  check(cudaStreamWaitEvent(copies.stream, copies.event, 0), what);
+  check(cudaMemcpyAsync(to, from.data(), from.size(), cudaMemcpyDefault, copies.stream), what);
+}
+
+void Device::await_copies(Way way) {
+  const CopyLane& copies = lane(way);
+  check(cudaEventRecord(copies.event, copies.stream), "waiting for copies");
+  check(cudaStreamWaitEvent(stream_, copies.event, 0), "waiting for copies");
 }
 
 void Device::synchronize(const std::function<void()>& poll) {

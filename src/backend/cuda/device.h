@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One CUDA device with one stream, on which everything runs in order.
+// One CUDA device with one stream, on which everything runs in order, and a stream each way for
+// copies beside it.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -25,6 +26,7 @@ class Device {
 
   cudaStream_t stream() const { return stream_; }
   std::uint64_t memory_bytes() const { return memory_bytes_; }
+  std::uint64_t free_bytes() const;  // what the pool holds back included
   std::uint64_t peak_bytes() const;  // of the pool
   const std::string& name() const { return name_; }
 
@@ -32,10 +34,20 @@ class Device {
   Buffer allocate_host(std::size_t n_bytes);
   void upload(std::span<const std::byte> host, std::byte* device);  // host may be reused at once
   void download(const std::byte* device, std::span<std::byte> host);
+  void start_copy(Way way, std::span<const std::byte> from, std::byte* to);
+  void await_copies(Way way);
   void synchronize(const std::function<void()>& poll);
 
  private:
+  // A stream for the copies of one way, and the event that one stream hands to the other.
+  struct CopyLane {
+    cudaStream_t stream = nullptr;
+    cudaEvent_t event = nullptr;
+  };
+  CopyLane& lane(Way way) { return lanes_[static_cast<int>(way)]; }
+
   cudaStream_t stream_ = nullptr;
+  CopyLane lanes_[2];
   cudaMemPool_t pool_ = nullptr;
   std::uint64_t memory_bytes_ = 0;
   std::string name_;
