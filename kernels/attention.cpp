@@ -5,9 +5,11 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <string_view>
 
 #include "attention_merge.h"
-#include "attention_plain.h"
+#include "attention_sm80.h"
 #include "attention_sm90.h"
 #include "cuda_check.h"
 
@@ -71,6 +73,20 @@ bool on_hopper() {
   return major == 9;
 }
 
+// STARATTN_KERNELS=sm80|sm90 asks for other kernels than the device's own.
+bool use_sm90() {
+  const char* wish_text = std::getenv("STARATTN_KERNELS");
+  const std::string_view wish = wish_text ? wish_text : "";
+  if (!wish.empty() && wish != "sm80" && wish != "sm90")
+    throw std::invalid_argument("STARATTN_KERNELS: expected sm80 or sm90, got '" +
+                                std::string(wish) + "'");
+  const bool hopper = on_hopper();
+  if (wish == "sm90" && !hopper)
+    throw std::invalid_argument(
+        "STARATTN_KERNELS=sm90: this GPU is not of the Hopper generation; unset it or use sm80");
+  return hopper && wish != "sm80";
+}
+
 // Enough pieces to fill a large GPU whatever it is: the bounds must not depend on it.
 KeyPieces pieces_of(const AttentionInput& in) {
   std::int64_t n_tiles = 0;
@@ -87,10 +103,10 @@ KeyPieces pieces_of(const AttentionInput& in) {
 
 void attend(const AttentionInput& in, const AttentionOutput& out, const KeyPieces& pieces,
             Stream stream) {
-  if (on_hopper())
+  if (use_sm90())
     attention_sm90(in, out, pieces, stream);
   else
-    attention_plain(in, out, pieces, stream);
+    attention_sm80(in, out, pieces, stream);
 }
 
 // The partials of all pieces, one after another in `workspace`: o, then m, then l.

@@ -11,69 +11,32 @@
 namespace starattn::kernels {
 namespace {
 
-// Keys of one bundle of kv heads that are meant to stay in L2 (50 MB on an H100) while all blocks
-// work on it.
-constexpr std::int64_t kBundleBytes = 24 << 20;
-
-int heads_that_fit(const AttentionShape& shape, std::int64_t n_keys) {
-  const std::int64_t head_bytes = std::max<std::int64_t>(1, 4 * n_keys * shape.head_dim);
-  return static_cast<int>(std::clamp<std::int64_t>(kBundleBytes / head_bytes, 1, shape.n_kv_heads));
-}
-
 template <typename Tile>
-AttentionTask make_task(const AttentionInput& in, const AttentionOutput& out,
-                        const KeyPieces& pieces) {
+HopperTask make_hopper_task(const AttentionInput& in, const AttentionOutput& out,
+                            const KeyPieces& pieces) {
   const AttentionShape& shape = in.shape;
-  AttentionTask task{};
-  task.group = shape.n_heads / shape.n_kv_heads;
-  task.tokens_per_tile = Tile::kRows / task.group;
-  task.q = tensor_map(in.q, {shape.head_dim, shape.n_heads, in.n_rows}, in.q_row_stride,
-                      {64, task.group, task.tokens_per_tile});
-  std::int64_t n_keys = 0;
-  for (int i = 0; i < in.n_segments; ++i) {
-    const KvSegment& segment = in.segments[i];
-    if (segment.n_tokens == 0) continue;
-    const std::int64_t stride = static_cast<std::int64_t>(shape.n_kv_heads) * shape.head_dim;
-    const int at = task.n_segments++;
-    const TensorSize size{shape.head_dim, shape.n_kv_heads, segment.n_tokens};
-    const TensorBox box{64, 1, Tile::kKeys};
-    task.k[at] = tensor_map(segment.k, size, stride, box);
-    task.v[at] = tensor_map(segment.v, size, stride, box);
-    task.n_tokens[at] = static_cast<int>(segment.n_tokens);
-    task.causal = in.causal && i + 1 == in.n_segments;
-    n_keys += segment.n_tokens;
+  HopperTask task{make_task(in, out, pieces, Tile::kRows, Tile::kKeys), {}, {}, {}};
+  task.q_map = tensor_map(in.q, {shape.head_dim, shape.n_heads, in.n_rows}, in.q_row_stride,
+                          {64, task.group, task.tokens_per_tile});
+  const std::int64_t stride = static_cast<std::int64_t>(shape.n_kv_heads) * shape.head_dim;
+  const TensorBox box{64, 1, Tile::kKeys};
+  for (int i = 0; i < task.n_segments; ++i) {
+    const TensorSize size{shape.head_dim, shape.n_kv_heads, task.n_tokens[i]};
+    task.k_maps[i] = tensor_map(task.k[i], size, stride, box);
+    task.v_maps[i] = tensor_map(task.v[i], size, stride, box);
   }
-  task.n_rows = static_cast<int>(in.n_rows);
-  task.n_heads = shape.n_heads;
-  task.n_kv_heads = shape.n_kv_heads;
-  task.scale = in.scale;
-  task.heads_per_bundle = pieces.n_pieces > 1 ? shape.n_kv_heads : heads_that_fit(shape, n_keys);
-  task.n_row_tiles = (task.n_rows + task.tokens_per_tile - 1) / task.tokens_per_tile;
-  task.n_pieces = pieces.n_pieces;
-  task.tiles_per_piece = pieces.tiles_per_piece;
-  task.output = out;
   return task;
-}
-
-int n_multiprocessors() {
-  int device = 0, n = 0;
-  check_cuda(cudaGetDevice(&device), "attention: device");
-  check_cuda(cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device),
-             "attention: multiprocessors");
-  return n;
 }
 
 template <typename Tile>
 void launch(const AttentionInput& in, const AttentionOutput& out, const KeyPieces& pieces,
             Stream stream) {
-  const AttentionTask task = make_task<Tile>(in, out, pieces);
+  const HopperTask task = make_hopper_task<Tile>(in, out, pieces);
   check_cuda(cudaFuncSetAttribute(attention_sm90_kernel<Tile>,
                                   cudaFuncAttributeMaxDynamicSharedMemorySize, Tile::kSharedBytes),
              "attention: shared memory");
-  const std::int64_t n_items =
-      static_cast<std::int64_t>(task.n_kv_heads) * task.n_row_tiles * task.n_pieces;
   static const int n_blocks = n_multiprocessors();  // a block fills one
-  const int grid = static_cast<int>(std::min<std::int64_t>(n_blocks, n_items));
+  const int grid = static_cast<int>(std::min<std::int64_t>(n_blocks, n_units(task)));
   attention_sm90_kernel<Tile><<<grid, Tile::kThreads, Tile::kSharedBytes, stream>>>(task);
   check_launch("attention");
 }

@@ -2,17 +2,9 @@
 // Launches attention on Hopper. Arguments are checked by the caller (attention.cpp).
 #pragma once
 
-#include "attention.h"
+#include "attention_work.h"
 
 namespace starattn::kernels {
-
-// Pieces of keys for phase 2: how many, and how many tiles of keys each has.
-struct KeyPieces {
-  int n_pieces = 1;
-  int tiles_per_piece = 1 << 30;
-};
-
-inline constexpr int kKeysPerTile = 128;  // the same in all kernels of phase 2: it shapes the bits
 
 void attention_sm90(const AttentionInput& input, const AttentionOutput& output,
                     const KeyPieces& pieces, Stream stream);

@@ -3,17 +3,24 @@
 // of threads take the tiles. Plain integer arithmetic, the same on the host and on the device.
 #pragma once
 
-#include <cuda.h>
-
 #include "attention.h"
 
 namespace starattn::kernels {
 
+// Pieces of keys for phase 2: how many, and how many tiles of keys each has.
+struct KeyPieces {
+  int n_pieces = 1;
+  int tiles_per_piece = 1 << 30;
+};
+
+inline constexpr int kKeysPerTile = 128;  // of a piece's tiles, on every GPU: it shapes the bits
+
 // Everything a kernel knows about one call, passed by value as its parameter.
 struct AttentionTask {
-  CUtensorMap q;                // (64 columns, heads, rows)
-  CUtensorMap k[kMaxSegments];  // (64 columns, kv heads, tokens)
-  CUtensorMap v[kMaxSegments];
+  const void* q;  // [n_rows, n_heads, head_dim], rows q_row_stride elements apart
+  std::int64_t q_row_stride;
+  const void* k[kMaxSegments];  // [n_tokens, n_kv_heads, head_dim]; no segment is empty
+  const void* v[kMaxSegments];
   int n_tokens[kMaxSegments];
   int n_segments;
   bool causal;
@@ -27,10 +34,19 @@ struct AttentionTask {
   int heads_per_bundle;
   int n_row_tiles;
   int n_pieces;         // 1: whole rows
-  int tiles_per_piece;  // key tiles
+  int tiles_per_piece;  // key tiles of the kernel's own size
 
   AttentionOutput output;  // with pieces: partial [n_pieces, n_rows, n_heads]
 };
+
+// A call cut for tiles of tile_rows packed rows and tile_keys keys (a divisor of kKeysPerTile where
+// there are pieces).
+AttentionTask make_task(const AttentionInput& input, const AttentionOutput& output,
+                        const KeyPieces& pieces, int tile_rows, int tile_keys);
+
+// Units of work in all; multiprocessors of the current device.
+std::int64_t n_units(const AttentionTask& task);
+int n_multiprocessors();
 
 // One unit of work of a block.
 struct WorkItem {
