@@ -5,9 +5,11 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <string_view>
 
 #include "attention_merge.h"
-#include "attention_plain.h"
+#include "attention_sm80.h"
 #include "attention_sm90.h"
 #include "cuda_check.h"
 
@@ -71,6 +73,20 @@ bool on_hopper() {
   return major == 9;
 }
 
+// STARATTN_KERNELS=sm80|sm90 asks for other kernels than the device's own.
+bool use_sm90() {
+  const char* wish_text = std::getenv("STARATTN_KERNELS");
+  const std::string_view wish = wish_text ? wish_text : "";
+  if (!wish.empty() && wish != "sm80" && wish != "sm90")
+    throw std::invalid_argument("STARATTN_KERNELS: expected sm80 or sm90, got '" +
+                                std::string(wish) + "'");
+  const bool hopper = on_hopper();
+  if (wish == "sm90" && !hopper)
+    throw std::invalid_argument(
+        "STARATTN_KERNELS=sm90: this GPU is not of the Hopper generation; unset it or use sm80");
+  return hopper && wish != "sm80";
+}
+
 // Enough pieces to fill a large GPU whatever it is: the bounds must not depend on it.
 KeyPieces pieces_of(const KvSegment* segments, int n_segments, const AttentionShape& shape) {
   std::int64_t n_tiles = 0;
@@ -85,12 +101,12 @@ KeyPieces pieces_of(const KvSegment* segments, int n_segments, const AttentionSh
   return pieces;
 }
 
-void attend(const AttentionInput& in, const AttentionOutput& out, const KeyPieces& pieces,
+void attend(const AttentionInput& in, const AttentionOutput& out, const KeyCut& cut,
             Stream stream) {
-  if (on_hopper())
-    attention_sm90(in, out, pieces, stream);
+  if (use_sm90())
+    attention_sm90(in, out, cut, stream);
   else
-    attention_plain(in, out, pieces, stream);
+    attention_sm80(in, out, cut, stream);
 }
 
 // The partials of all pieces, one after another in `workspace`: o, then m, then l.
@@ -105,17 +121,6 @@ std::size_t pieces_bytes(const AttentionInput& in, std::int64_t n_pieces) {
          sizeof(float);
 }
 
-// Blocks beside each other, where no kernel takes them together.
-void attend_one_by_one(AttentionInput in, Partial parts, const KeyPieces* pieces, Stream stream) {
-  const int n_blocks = in.n_segments;
-  in.n_segments = 1;
-  for (int i = 0; i < n_blocks; ++i, ++in.segments) {
-    attend(in, {nullptr, nullptr, parts}, pieces[i], stream);
-    const std::int64_t n_values = pieces[i].n_pieces * in.n_rows * in.shape.n_heads;
-    parts = {parts.o + n_values * in.shape.head_dim, parts.m + n_values, parts.l + n_values};
-  }
-}
-
 }  // namespace
 
 void prefill_attention(const AttentionInput& in, const AttentionOutput& out, Stream stream) {
@@ -123,7 +128,8 @@ void prefill_attention(const AttentionInput& in, const AttentionOutput& out, Str
   const Partial& partial = out.partial;
   require((partial.o && partial.m && partial.l) || (!partial.o && !partial.m && !partial.l),
           "a partial needs o, m and l");
-  if (in.n_rows > 0) attend(in, out, {}, stream);
+  const KeyPieces whole;
+  if (in.n_rows > 0) attend(in, out, {&whole, 1}, stream);
 }
 
 std::size_t partial_attention_workspace(const AttentionInput& in) {
@@ -140,7 +146,7 @@ void partial_attention(const AttentionInput& in, const Partial& result, void* wo
   require(workspace, "partial attention needs its workspace");
   const std::int64_t n_values = in.n_rows * in.shape.n_heads;
   const Partial parts = workspace_partial(workspace, n_values * pieces.n_pieces, in.shape.head_dim);
-  attend(in, {nullptr, nullptr, parts}, pieces, stream);
+  attend(in, {nullptr, nullptr, parts}, {&pieces, 1}, stream);
   merge_pieces(parts, {1, {pieces.n_pieces}, {result}}, n_values, in.shape.head_dim, stream);
 }
 
@@ -170,11 +176,7 @@ void block_attention(const AttentionInput& in, const Partial* results, void* wor
   }
   const std::int64_t n_values = in.n_rows * in.shape.n_heads;
   const Partial parts = workspace_partial(workspace, n_values * n_pieces, in.shape.head_dim);
-  if (on_hopper()) {
-    block_attention_sm90(in, parts, pieces, stream);
-  } else {
-    attend_one_by_one(in, parts, pieces, stream);
-  }
+  attend(in, {nullptr, nullptr, parts}, {pieces, in.n_segments}, stream);
   merge_pieces(parts, blocks, n_values, in.shape.head_dim, stream);
 }
 

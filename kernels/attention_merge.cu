@@ -47,8 +47,7 @@ __global__ void merge_two_kernel(Partial into, Partial from, std::int64_t n, int
   const std::int64_t row = thread / (head_dim / 4);
   const int column = static_cast<int>(thread % (head_dim / 4)) * 4;
   Part part{};
-  if (row < n)
-    part = merge(load(into, row, column, head_dim), load(from, row, column, head_dim));
+  if (row < n) part = merge(load(into, row, column, head_dim), load(from, row, column, head_dim));
   __syncthreads();
   if (row < n) store(part, into, row, column, head_dim);
 }

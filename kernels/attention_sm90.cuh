@@ -7,11 +7,18 @@
 // A tile's rows are (token, head of the group) pairs: row = token * group + head.
 #pragma once
 
-#include "attention_softmax.cuh"
-#include "attention_work.h"
+#include <cuda.h>
+
+#include "attention_rows.cuh"
 #include "hopper.cuh"
 
 namespace starattn::kernels {
+
+struct HopperTask : AttentionTask {
+  CUtensorMap q_map;                 // (64 columns, heads, rows)
+  CUtensorMap k_maps[kMaxSegments];  // (64 columns, kv heads, tokens)
+  CUtensorMap v_maps[kMaxSegments];
+};
 
 template <int kHeadDim_, int kKeys_, int kStages_, int kConsumers_>
 struct AttentionTile {
@@ -71,15 +78,6 @@ struct Ring {
   }
 };
 
-// The keys of a unit reach as far as its last row sees.
-__device__ __forceinline__ int last_row_of(const AttentionTask& task, const WorkItem& item) {
-  return min((item.row_tile + 1) * task.tokens_per_tile, task.n_rows) - 1;
-}
-
-__device__ __forceinline__ int first_row_of(const AttentionTask& task, const WorkItem& item) {
-  return item.row_tile * task.tokens_per_tile;
-}
-
 // --- producer: one thread ------------------------------------------------------------------------
 
 template <typename Tile>
@@ -91,7 +89,7 @@ __device__ void load_kv(const CUtensorMap& map, char* to, std::uint64_t* full, i
 }
 
 template <typename Tile>
-__device__ void produce(const AttentionTask& task, const AttentionShared<Tile>& shared) {
+__device__ void produce(const HopperTask& task, const AttentionShared<Tile>& shared) {
   Ring<Tile::kStages> k_ring, v_ring;
   Ring<1> q_ring;
   WorkList work(task);
@@ -107,18 +105,18 @@ __device__ void produce(const AttentionTask& task, const AttentionShared<Tile>& 
                            Tile::kColumnBlocks * task.tokens_per_tile * task.group * 128);
 #pragma unroll
     for (int c = 0; c < Tile::kColumnBlocks; ++c)
-      hopper::tma_load(shared.q + c * Tile::kRows * 128, &task.q, shared.q_full, c * 64,
+      hopper::tma_load(shared.q + c * Tile::kRows * 128, &task.q_map, shared.q_full, c * 64,
                        item.kv_head * task.group, first_row_of(task, item));
 
     auto load_k = [&] {
       hopper::barrier_wait(shared.k_empty + k_ring.stage, k_ring.phase ^ 1);
-      load_kv<Tile>(task.k[walk.segment], shared.k + k_ring.stage * Tile::kKvBytes,
+      load_kv<Tile>(task.k_maps[walk.segment], shared.k + k_ring.stage * Tile::kKvBytes,
                     shared.k_full + k_ring.stage, item.kv_head, walk.key);
       k_ring.step();
     };
     auto load_v = [&](int segment, int key) {
       hopper::barrier_wait(shared.v_empty + v_ring.stage, v_ring.phase ^ 1);
-      load_kv<Tile>(task.v[segment], shared.v + v_ring.stage * Tile::kKvBytes,
+      load_kv<Tile>(task.v_maps[segment], shared.v + v_ring.stage * Tile::kKvBytes,
                     shared.v_full + v_ring.stage, item.kv_head, key);
       v_ring.step();
     };
@@ -164,48 +162,8 @@ __device__ __forceinline__ void release(std::uint64_t* empty) {
   if (threadIdx.x % 128 == 0) hopper::barrier_arrive(empty);
 }
 
-// Writes a thread's two rows; see AttentionOutput.
-template <typename Tile, int kSize>
-__device__ void write_rows(const AttentionTask& task, const WorkItem& item, int first_row,
-                           int tile_row, const float (&o)[kSize], const RowState& rows) {
-  const int lane = threadIdx.x % 32;
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    const float sum = row_total(rows.sum[r]);
-    const int packed = tile_row + 8 * r;
-    const int token = packed / task.group;
-    const int row = first_row + token;
-    if (token >= task.tokens_per_tile || row >= task.n_rows) continue;
-    const int head = item.kv_head * task.group + packed % task.group;
-    const std::size_t at =
-        (static_cast<std::size_t>(item.piece) * task.n_rows + row) * task.n_heads + head;
-    const std::size_t column = at * Tile::kHeadDim + 2 * (lane % 4);
-    const AttentionOutput& to = task.output;
-    if (to.out) {
-      const float inverse = sum == 0 ? 0 : 1 / sum;
-      auto* out = static_cast<__nv_bfloat16*>(to.out) + column;
-#pragma unroll
-      for (int i = 0; i < kSize / 4; ++i)
-        *reinterpret_cast<__nv_bfloat162*>(out + 8 * i) =
-            __floats2bfloat162_rn(o[4 * i + 2 * r] * inverse, o[4 * i + 2 * r + 1] * inverse);
-    }
-    if (to.partial.o) {
-#pragma unroll
-      for (int i = 0; i < kSize / 4; ++i)
-        *reinterpret_cast<float2*>(to.partial.o + column + 8 * i) =
-            make_float2(o[4 * i + 2 * r], o[4 * i + 2 * r + 1]);
-      if (lane % 4 == 0) {
-        to.partial.m[at] = rows.max[r] * task.scale;
-        to.partial.l[at] = sum;
-      }
-    }
-    if (to.lse && lane % 4 == 0)
-      to.lse[at] = sum == 0 ? -INFINITY : rows.max[r] * task.scale + logf(sum);
-  }
-}
-
 template <typename Tile>
-__device__ void consume(const AttentionTask& task, const AttentionShared<Tile>& shared) {
+__device__ void consume(const HopperTask& task, const AttentionShared<Tile>& shared) {
   const int group_index = threadIdx.x / 128 - 1;
   const int lane = threadIdx.x % 32;
   const int tile_row = group_index * 64 + (threadIdx.x % 128) / 32 * 16 + lane / 4;
@@ -241,7 +199,7 @@ __device__ void consume(const AttentionTask& task, const AttentionShared<Tile>& 
 #pragma unroll
     for (float& x : o) x = 0;
     if (walk.n_left == 0) {
-      write_rows<Tile>(task, item, first_row, tile_row, o, rows);
+      write_rows(task, item, first_row, tile_row, o, rows);
       continue;
     }
 
@@ -309,21 +267,21 @@ __device__ void consume(const AttentionTask& task, const AttentionShared<Tile>& 
     hopper::touch(o);
     release(shared.v_empty + v_ring.stage);
     v_ring.step();
-    write_rows<Tile>(task, item, first_row, tile_row, o, rows);
+    write_rows(task, item, first_row, tile_row, o, rows);
   }
 }
 
 template <typename Tile>
 __global__ void __launch_bounds__(Tile::kThreads, 1)
-    attention_sm90_kernel(const __grid_constant__ AttentionTask task) {
+    attention_sm90_kernel(const __grid_constant__ HopperTask task) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ char memory[];
   const AttentionShared<Tile> shared(memory);
   if (threadIdx.x == 0) {
     const_cast<AttentionShared<Tile>&>(shared).init();
-    hopper::prefetch_map(&task.q);
-    hopper::prefetch_map(&task.k[0]);
-    hopper::prefetch_map(&task.v[0]);
+    hopper::prefetch_map(&task.q_map);
+    hopper::prefetch_map(&task.k_maps[0]);
+    hopper::prefetch_map(&task.v_maps[0]);
   }
   __syncthreads();
 

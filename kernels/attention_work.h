@@ -3,24 +3,42 @@
 // of threads take the tiles. Plain integer arithmetic, the same on the host and on the device.
 #pragma once
 
-#include <cuda.h>
-
 #include "attention.h"
 
 namespace starattn::kernels {
 
-// Keys that belong together, cut into pieces of their own: all segments of a call, or each of them.
+// Keys that belong together, cut into pieces for phase 2: how many, and how many tiles each has.
+struct KeyPieces {
+  int n_pieces = 1;
+  int tiles_per_piece = 1 << 30;
+};
+
+// The pieces of all segments of a call together (n_blocks = 1), or of each segment.
+struct KeyCut {
+  const KeyPieces* blocks;
+  int n_blocks;
+};
+
+// All keys at once: phase 1.
+inline bool are_whole(const KeyPieces& pieces) {
+  return pieces.tiles_per_piece == KeyPieces{}.tiles_per_piece;
+}
+
+inline constexpr int kKeysPerTile = 128;  // of a piece's tiles, on every GPU: it shapes the bits
+
+// A run of segments with pieces of its own.
 struct KeyBlock {
   int first_segment, end_segment;
-  int n_pieces;  // 1: whole rows
-  int tiles_per_piece;
+  int n_pieces;         // 1: whole rows
+  int tiles_per_piece;  // key tiles of the kernel's own size
 };
 
 // Everything a kernel knows about one call, passed by value as its parameter.
 struct AttentionTask {
-  CUtensorMap q;                // (64 columns, heads, rows)
-  CUtensorMap k[kMaxSegments];  // (64 columns, kv heads, tokens)
-  CUtensorMap v[kMaxSegments];
+  const void* q;  // [n_rows, n_heads, head_dim], rows q_row_stride elements apart
+  std::int64_t q_row_stride;
+  const void* k[kMaxSegments];  // [n_tokens, n_kv_heads, head_dim]; no segment is empty
+  const void* v[kMaxSegments];
   int n_tokens[kMaxSegments];
   int n_segments;
   bool causal;
@@ -38,6 +56,15 @@ struct AttentionTask {
 
   AttentionOutput output;  // with pieces: partial [n_pieces, n_rows, n_heads]
 };
+
+// A call cut for tiles of tile_rows packed rows and tile_keys keys (a divisor of kKeysPerTile where
+// there are pieces).
+AttentionTask make_task(const AttentionInput& input, const AttentionOutput& output,
+                        const KeyCut& cut, int tile_rows, int tile_keys);
+
+// Units of work in all; multiprocessors of the current device.
+std::int64_t n_units(const AttentionTask& task);
+int n_multiprocessors();
 
 // One unit of work of a block.
 struct WorkItem {

@@ -5,9 +5,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <list>
 #include <random>
+#include <tuple>
 
 #include "backend/backend.h"
 #include "base/error.h"
@@ -245,7 +247,8 @@ std::ostream& operator<<(std::ostream& out, const AttentionCase& c) {
   return out << (c.causal ? ", causal" : "");
 }
 
-class CudaAttention : public CudaBackend, public ::testing::WithParamInterface<AttentionCase> {
+class CudaAttention : public CudaBackend,
+                      public ::testing::WithParamInterface<std::tuple<const char*, AttentionCase>> {
  protected:
   std::vector<KvSegment> segments(Side& side) {
     std::vector<KvSegment> all;
@@ -258,6 +261,8 @@ class CudaAttention : public CudaBackend, public ::testing::WithParamInterface<A
   }
   void SetUp() override {
     CudaBackend::SetUp();
+    if (IsSkipped()) return;
+    ::setenv("STARATTN_KERNELS", std::get<0>(GetParam()), 1);
     q_ = numbers_.bell(c_.n_rows * c_.shape.n_heads * c_.shape.head_dim, 2);
     for (const std::int64_t n : c_.segments) {
       k_.push_back(numbers_.bell(n * c_.shape.n_kv_heads * c_.shape.head_dim));
@@ -265,7 +270,9 @@ class CudaAttention : public CudaBackend, public ::testing::WithParamInterface<A
     }
   }
 
-  const AttentionCase& c_ = GetParam();
+  void TearDown() override { ::unsetenv("STARATTN_KERNELS"); }
+
+  const AttentionCase& c_ = std::get<1>(GetParam());
   Floats q_;
   std::vector<Floats> k_, v_;
 };
@@ -321,16 +328,38 @@ TEST_P(CudaAttention, BlocksBesideEachOtherHaveTheBitsOfEachAlone) {
   }
 }
 
+// Pieces of keys: a row has the bits that it has among others.
+TEST_P(CudaAttention, ThinTreatsRowsOneByOne) {
+  if (c_.causal) GTEST_SKIP() << "rows of phase 2 see all keys";
+  const std::int64_t width = c_.shape.n_heads * c_.shape.head_dim;
+  const auto outputs = [&](std::int64_t first, std::int64_t n) {
+    const Floats q(q_.begin() + first * width, q_.begin() + (first + n) * width);
+    const Partial partial = gpu_->partial(n, c_.shape);
+    gpu_->backend->attend_alone(gpu_->rows(q, width), segments(*gpu_), c_.shape, Product::thin,
+                                partial);
+    return gpu_->get(partial.o, n * width);
+  };
+  const Floats all = outputs(0, c_.n_rows);
+  for (const std::int64_t n : {std::int64_t{1}, c_.n_rows / 2}) {
+    const std::int64_t first = c_.n_rows - n;
+    const Floats some = outputs(first, n);
+    EXPECT_EQ(0, std::memcmp(some.data(), all.data() + first * width, some.size() * 4)) << n;
+  }
+}
+
+// The kernels that the device takes by itself, and those that every device has.
 INSTANTIATE_TEST_SUITE_P(
     Shapes, CudaAttention,
-    ::testing::Values(AttentionCase{{6, 2, 64}, 1, {1}, true},
-                      AttentionCase{{6, 2, 64}, 70, {300, 70}, true},
-                      AttentionCase{{8, 2, 128}, 257, {100, 1, 400}, true},
-                      AttentionCase{{8, 8, 128}, 33, {2000}, false},
-                      AttentionCase{{8, 2, 128}, 3, {5000, 200, 3000, 1}, false},
-                      AttentionCase{
-                          {16, 2, 64}, 300, {10, 20, 30, 40, 50, 60, 70, 80, 90, 500}, true},
-                      AttentionCase{{14, 2, 128}, 5, {5000}, false}));
+    ::testing::Combine(
+        ::testing::Values("", "sm80"),
+        ::testing::Values(
+            AttentionCase{{6, 2, 64}, 1, {1}, true}, AttentionCase{{6, 2, 64}, 70, {300, 70}, true},
+            AttentionCase{{8, 2, 128}, 257, {100, 1, 400}, true},
+            AttentionCase{{8, 8, 128}, 33, {2000}, false},
+            AttentionCase{{16, 2, 64}, 300, {10, 20, 30, 40, 50, 60, 70, 80, 90, 500}, true},
+            AttentionCase{{14, 2, 128}, 5, {5000}, false},
+            AttentionCase{{32, 2, 128}, 12, {700, 1, 3000}, false},
+            AttentionCase{{14, 2, 64}, 40, {9000}, false})));
 
 TEST_F(CudaBackend, TwoEmptyPartialsMergeToTheEmptyOne) {
   const AttentionShape shape{4, 2, 64};
