@@ -118,12 +118,17 @@ void Encoder::encode_star(DocumentKv& kv, std::span<const Token> context, Anchor
                            n_layers - 1);
       return own_anchor->layer(layer).front();
     };
-    const auto layer_done = [&, block_id = i, &block_cache = cache](std::int64_t layer) {
-      if (block_id == 0 && broadcast) broadcast->send(layer, block_cache);
-    };
+    std::function<void(std::int64_t layer)> layer_done;
+    if (broadcast) {
+      layer_done = [&, block_id = i, &block_cache = cache](std::int64_t layer) {
+        backend_->synchronize(hooks_.poll);  // the other ranks' layers move meanwhile
+        if (block_id == 0) broadcast->send(layer, block_cache);
+      };
+    }
     encode_rows(context.subspan(static_cast<std::size_t>(block.first_doc),
                                 static_cast<std::size_t>(block.n_tokens)),
                 block.first_doc, anchor, cache, layer_done);
+    backend_->synchronize(hooks_.poll);
     hooks_.block_done(i, cache);
   }
   if (broadcast) broadcast->finish();
@@ -170,7 +175,6 @@ void Encoder::encode_rows(std::span<const Token> tokens, std::int64_t first_doc,
       }
       hooks_.poll();
     }
-    backend_->synchronize(hooks_.poll);
     window.store(layer);
     if (layer_done) layer_done(layer);
   }
