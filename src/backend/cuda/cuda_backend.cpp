@@ -9,6 +9,7 @@
 #include "backend/cuda/device.h"
 #include "backend/cuda/device_weights.h"
 #include "backend/cuda/matmul.h"
+#include "backend/cuda/pinned_memory.h"
 #include "base/error.h"
 #include "base/text.h"
 #include "elementwise.h"
@@ -32,7 +33,7 @@ class CudaBackend : public Backend {
   std::uint64_t peak_bytes() const override { return device_.peak_bytes(); }
 
   Buffer allocate(std::size_t n_bytes) override { return device_.allocate(n_bytes); }
-  Buffer allocate_host(std::size_t n_bytes) override { return device_.allocate_host(n_bytes); }
+  Buffer allocate_host(std::size_t n_bytes) override { return cuda::pinned_memory(n_bytes); }
   void load(const WeightView& weight) override { weights_.load(weight); }
   void upload(std::span<const std::byte> host, std::byte* device) override {
     device_.upload(host, device);

@@ -15,10 +15,6 @@ void free_on_stream(void* memory, void* stream) {
   cudaFreeAsync(memory, static_cast<cudaStream_t>(stream));
 }
 
-void free_pinned(void* memory, void*) {
-  cudaFreeHost(memory);
-}
-
 }  // namespace
 
 void check(cudaError_t status, const char* what) {
@@ -86,13 +82,6 @@ Buffer Device::allocate(std::size_t n_bytes) {
   }
   check(status, "allocating GPU memory");
   return {memory, n_bytes, free_on_stream, stream_};
-}
-
-Buffer Device::allocate_host(std::size_t n_bytes) {
-  void* memory = nullptr;
-  check(cudaHostAlloc(&memory, std::max<std::size_t>(n_bytes, 16), cudaHostAllocDefault),
-        "allocating pinned host memory");
-  return {memory, n_bytes, free_pinned, nullptr};
 }
 
 void Device::upload(std::span<const std::byte> host, std::byte* device) {

@@ -31,7 +31,6 @@ class Device {
   const std::string& name() const { return name_; }
 
   Buffer allocate(std::size_t n_bytes);  // from the stream's pool: cheap, freed in stream order
-  Buffer allocate_host(std::size_t n_bytes);
   void upload(std::span<const std::byte> host, std::byte* device);  // host may be reused at once
   void download(const std::byte* device, std::span<std::byte> host);
   void start_copy(Way way, std::span<const std::byte> from, std::byte* to);

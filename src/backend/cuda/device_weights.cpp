@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "backend/cuda/pinned_memory.h"
 #include "elementwise.h"
 
 namespace starattn::cuda {
@@ -44,7 +45,7 @@ void DeviceWeights::copy(const WeightView& host, std::byte* to) {
   const std::size_t n_bytes = host.n_bytes();
   cudaEvent_t sent[2];
   for (int i = 0; i < 2; ++i) {
-    if (!staging_[i].data()) staging_[i] = device_->allocate_host(kStagingBytes);
+    if (!staging_[i].data()) staging_[i] = pinned_memory(kStagingBytes);
     check(cudaEventCreateWithFlags(&sent[i], cudaEventDisableTiming), "creating a CUDA event");
   }
   int turn = 0;

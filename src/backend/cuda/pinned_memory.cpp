@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backend/cuda/pinned_memory.h"
+
+#include <cuda_runtime.h>
+#include <sched.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+#include "base/error.h"
+#include "base/text.h"
+
+namespace starattn::cuda {
+namespace {
+
+constexpr std::size_t kPage = 4096;
+constexpr std::size_t kBytesPerThread = 64 << 20;  // below, starting a thread costs more
+
+std::size_t n_own_cores() {
+  cpu_set_t cores;
+  if (sched_getaffinity(0, sizeof cores, &cores) != 0) return 1;
+  return static_cast<std::size_t>(std::max(1, CPU_COUNT(&cores)));
+}
+
+void touch(std::byte* first, std::size_t n_bytes) {
+  for (std::size_t at = 0; at < n_bytes; at += kPage)
+    static_cast<volatile std::byte*>(first)[at] = std::byte{0};
+}
+
+void touch_on_all_cores(std::byte* memory, std::size_t n_bytes) {
+  const std::size_t n_threads =
+      std::clamp<std::size_t>(n_bytes / kBytesPerThread, 1, n_own_cores());
+  const std::size_t part = (n_bytes / n_threads / kPage + 1) * kPage;
+  std::vector<std::jthread> threads;
+  for (std::size_t at = 0; at < n_bytes; at += part)
+    threads.emplace_back([=] { touch(memory + at, std::min(part, n_bytes - at)); });
+}
+
+// context: the size, as Buffer hands it back.
+void free_pinned(void* memory, void* context) {
+  cudaHostUnregister(memory);
+  ::munmap(memory, reinterpret_cast<std::uintptr_t>(context));
+}
+
+}  // namespace
+
+Buffer pinned_memory(std::size_t n_bytes) {
+  const std::size_t n_mapped = (std::max<std::size_t>(n_bytes, 1) + kPage - 1) / kPage * kPage;
+  void* memory =
+      ::mmap(nullptr, n_mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED)
+    fail(Exit::unfit, "out of host memory: {} asked for. Use more nodes or --kv-memory device",
+         human_bytes(n_bytes));
+  ::madvise(memory, n_mapped, MADV_HUGEPAGE);  // a wish
+  touch_on_all_cores(static_cast<std::byte*>(memory), n_mapped);
+  const cudaError_t status = cudaHostRegister(memory, n_mapped, cudaHostRegisterDefault);
+  if (status != cudaSuccess) {
+    cudaGetLastError();  // not sticky
+    ::munmap(memory, n_mapped);
+    fail(Exit::unfit,
+         "pinning {} of host memory: {}. Raise 'ulimit -l', use more nodes or --kv-memory device",
+         human_bytes(n_bytes), cudaGetErrorString(status));
+  }
+  return {memory, n_bytes, free_pinned, reinterpret_cast<void*>(n_mapped)};
+}
+
+}  // namespace starattn::cuda

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// Host memory that the GPU's copy engines reach, for the K and V of whole documents.
+#pragma once
+
+#include <cstddef>
+
+#include "backend/backend.h"
+
+namespace starattn::cuda {
+
+// Zeroes. cudaHostAlloc touches its pages on one thread (1.4 GB/s; docs/performance.md); here all
+// cores of this process do, in large pages, before the memory is pinned. Error(unfit) where the
+// host has no room.
+Buffer pinned_memory(std::size_t n_bytes);
+
+}  // namespace starattn::cuda
