@@ -97,6 +97,12 @@ void Decoder::logits(Rows x, std::span<float> logits) {
   backend_->linear_to_host(normed, weights_->lm_head, logits);
 }
 
+void Decoder::likeliest(Rows x, std::span<Token> tokens) {
+  const Rows normed = normed_.rows(x.n_rows);
+  backend_->rms_norm(x, weights_->final_norm, config_->rms_norm_eps, normed);
+  backend_->likeliest(normed, weights_->lm_head, tokens);
+}
+
 void Decoder::normalise_input(const LayerWeights& layer, Rows x, Rows normed) {
   STARATTN_CHECK(x.n_rows <= max_rows_);
   backend_->rms_norm(x, layer.input_norm, config_->rms_norm_eps, normed);

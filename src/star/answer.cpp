@@ -81,11 +81,11 @@ std::vector<QueryResult> Answerer::answer(std::span<const QueryJob> jobs) {
         continue;
       }
       const std::size_t end = end_of_run(pieces, first);
-      const std::span<const float> logits =
-          logits_of_rows(pieces[first].last_row(), static_cast<std::int64_t>(end - first));
+      const std::vector<Token> next =
+          next_tokens(queries, std::span(pieces).subspan(first, end - first));
       for (std::size_t i = first; i < end; ++i) {
-        if (!pieces[i].is_last) continue;
-        take_next_token(queries[pieces[i].query], row_of(logits, i - first), clock.seconds());
+        if (pieces[i].is_last)
+          take_next_token(queries[pieces[i].query], next[i - first], clock.seconds());
       }
       first = end;
     }
@@ -204,6 +204,37 @@ void Answerer::forward(std::vector<Query>& queries, std::span<const Piece> piece
   }
 }
 
+bool Answerer::needs_logits(const Query& query) const {
+  return options_.sampling.temperature > 0 ||
+         (options_.n_logprobs > 0 && query.result.tokens.empty());
+}
+
+// Of pieces whose last rows lie side by side. Logits come to the host only where they are asked
+// for.
+std::vector<Token> Answerer::next_tokens(std::vector<Query>& queries,
+                                         std::span<const Piece> pieces) {
+  const std::int64_t first_row = pieces.front().last_row();
+  std::vector<Token> next(pieces.size());
+  const bool likeliest = std::ranges::none_of(
+      pieces, [&](const Piece& piece) { return needs_logits(queries[piece.query]); });
+  if (likeliest) {
+    const obs::Range range("logits");
+    decoder_->likeliest(x_.rows(first_row, std::ssize(pieces)), next);
+    return next;
+  }
+  const std::span<const float> all = logits_of_rows(first_row, std::ssize(pieces));
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    if (!pieces[i].is_last) continue;
+    Query& query = queries[pieces[i].query];
+    QueryResult& result = query.result;
+    const std::span<const float> logits = row_of(all, i);
+    if (result.tokens.empty() && options_.n_logprobs > 0)
+      result.logprobs = top_logits(logits, options_.n_logprobs);
+    next[i] = sample(logits, options_.sampling, query.job->sampling_key, result.tokens.size());
+  }
+  return next;
+}
+
 std::span<const float> Answerer::logits_of_rows(std::int64_t first_row, std::int64_t n_rows) {
   const obs::Range range("logits");
   const auto n = static_cast<std::size_t>(n_rows * decoder_->config().vocab_size);
@@ -226,14 +257,9 @@ std::size_t Answerer::end_of_run(std::span<const Piece> pieces, std::size_t firs
   return end;
 }
 
-void Answerer::take_next_token(Query& query, std::span<const float> logits, double seconds) {
+void Answerer::take_next_token(Query& query, Token next, double seconds) {
   QueryResult& result = query.result;
-  if (result.tokens.empty() && options_.n_logprobs > 0) {
-    result.logprobs = top_logits(logits, options_.n_logprobs);
-  }
   if (query.job->max_new_tokens > 0) {
-    const Token next =
-        sample(logits, options_.sampling, query.job->sampling_key, result.tokens.size());
     result.tokens.push_back(next);
     query.pending.push_back(next);
     const bool is_eos = std::find(options_.eos_tokens.begin(), options_.eos_tokens.end(), next) !=

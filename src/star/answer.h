@@ -88,7 +88,9 @@ class Answerer {
   void attend_to_context(std::int64_t layer, Rows q);
   void gather_and_merge(std::vector<std::pair<MergeNode, PartialBuffer>> mine);
   void merge_along_tree(std::vector<std::pair<MergeNode, PartialBuffer>> mine);
-  void take_next_token(Query& query, std::span<const float> logits, double seconds);
+  bool needs_logits(const Query& query) const;
+  std::vector<Token> next_tokens(std::vector<Query>& queries, std::span<const Piece> pieces);
+  void take_next_token(Query& query, Token next, double seconds);
   // [n_rows, vocab] on the host, of rows that lie side by side. Good until the next call.
   std::span<const float> logits_of_rows(std::int64_t first_row, std::int64_t n_rows);
   std::span<const float> row_of(std::span<const float> logits, std::size_t row) const;

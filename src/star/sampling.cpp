@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/first_highest.h"
 #include "base/random.h"
 
 namespace starattn {
@@ -24,24 +25,6 @@ std::uint64_t sampling_key(std::uint64_t seed, std::string_view document_id,
   return absorb(absorb(mix(seed), document_id), query_id);
 }
 
-Token argmax(std::span<const float> logits) {
-  STARATTN_CHECK(!logits.empty());
-  // Eight running maxima, which compilers turn into vectors; then the first place of the largest.
-  constexpr std::size_t kLanes = 8;
-  float lanes[kLanes];
-  std::fill_n(lanes, kLanes, logits[0]);
-  std::size_t i = 0;
-  for (; i + kLanes <= logits.size(); i += kLanes) {
-    for (std::size_t j = 0; j < kLanes; ++j)
-      lanes[j] = logits[i + j] > lanes[j] ? logits[i + j] : lanes[j];
-  }
-  float highest = *std::max_element(lanes, lanes + kLanes);
-  for (; i < logits.size(); ++i) highest = std::max(highest, logits[i]);
-  const auto place = std::find(logits.begin(), logits.end(), highest);
-  STARATTN_CHECK(place != logits.end());  // not a number
-  return static_cast<Token>(place - logits.begin());
-}
-
 std::vector<std::pair<Token, float>> top_logits(std::span<const float> logits, std::int64_t k) {
   std::vector<Token> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
@@ -58,7 +41,7 @@ std::vector<std::pair<Token, float>> top_logits(std::span<const float> logits, s
 
 Token sample(std::span<const float> logits, const Sampling& sampling, std::uint64_t key,
              std::uint64_t step) {
-  if (sampling.temperature <= 0) return argmax(logits);
+  if (sampling.temperature <= 0) return first_highest(logits);
   std::vector<Token> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
   std::sort(order.begin(), order.end(),

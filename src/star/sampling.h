@@ -23,9 +23,6 @@ struct Sampling {
 std::uint64_t sampling_key(std::uint64_t seed, std::string_view document_id,
                            std::string_view query_id);
 
-// The highest logit; ties go to the lower id.
-Token argmax(std::span<const float> logits);
-
 // Draw number `step` of the query `key`.
 Token sample(std::span<const float> logits, const Sampling& sampling, std::uint64_t key,
              std::uint64_t step);

@@ -188,6 +188,32 @@ TEST_F(CudaBackend, MultipliesWithAndWithoutBias) {
   }
 }
 
+TEST_F(CudaBackend, FindsTheFirstHighest) {
+  for (const std::int64_t n_out : {1, 31, 1000, 128256}) {
+    const std::int64_t n_in = 64, n_rows = 33;
+    const WeightView w = weight(numbers_.bell(n_out * n_in), n_in);
+    const Rows x = gpu_->rows(numbers_.bell(n_rows * n_in), n_in);
+    Floats logits(static_cast<std::size_t>(n_rows * n_out));
+    gpu_->backend->linear_to_host(x, w, logits);
+    std::vector<Token> tokens(static_cast<std::size_t>(n_rows));
+    gpu_->backend->likeliest(x, w, tokens);
+    for (std::int64_t row = 0; row < n_rows; ++row) {
+      const auto first = logits.begin() + row * n_out;
+      EXPECT_EQ(tokens[static_cast<std::size_t>(row)],
+                std::max_element(first, first + n_out) - first)
+          << n_out << ", row " << row;
+    }
+  }
+  // Equal logits: the first of them. Not a number: refused.
+  const WeightView same = weight(Floats(5000 * 64, 1), 64);
+  Floats values(2 * 64, 1);
+  std::vector<Token> tokens(2, -1);
+  gpu_->backend->likeliest(gpu_->rows(values, 64), same, tokens);
+  EXPECT_EQ(tokens, (std::vector<Token>{0, 0}));
+  values[70] = std::nanf("");
+  EXPECT_ANY_THROW(gpu_->backend->likeliest(gpu_->rows(values, 64), same, tokens));
+}
+
 TEST_F(CudaBackend, ThinProductsTreatRowsOneByOne) {
   const std::int64_t n_in = 4096, n_out = 1000, n_rows = 77;
   const WeightView w = weight(numbers_.bell(n_out * n_in), n_in);

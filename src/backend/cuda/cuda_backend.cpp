@@ -87,11 +87,16 @@ class CudaBackend : public Backend {
   }
   void linear_to_host(Rows x, const WeightView& w, std::span<float> host) override {
     STARATTN_CHECK(static_cast<std::int64_t>(host.size()) == x.n_rows * w.n_rows);
-    const Buffer y = device_.allocate(host.size_bytes());
-    kernels::ThinLinear product{x.data, x.n_rows, x.width, /*y_is_f32=*/true};
-    product.outputs[0] = {weights_.find(w), nullptr, nullptr, y.data(), w.n_rows};
-    kernels::thin_linear(product, stream());
-    download(y.data(), std::as_writable_bytes(host));
+    download(multiply_to_f32(x, w).data(), std::as_writable_bytes(host));
+  }
+  void likeliest(Rows x, const WeightView& w, std::span<Token> tokens) override {
+    STARATTN_CHECK(static_cast<std::int64_t>(tokens.size()) == x.n_rows);
+    const Buffer logits = multiply_to_f32(x, w);
+    const Buffer places = device_.allocate(tokens.size_bytes());
+    kernels::first_highest(reinterpret_cast<const float*>(logits.data()), x.n_rows, w.n_rows,
+                           reinterpret_cast<std::int32_t*>(places.data()), stream());
+    download(places.data(), std::as_writable_bytes(tokens));
+    for (const Token token : tokens) STARATTN_CHECK(token >= 0);  // not a number
   }
 
   void rope(Rows x, std::int64_t head_dim, const float* cos, const float* sin) override {
@@ -178,6 +183,14 @@ class CudaBackend : public Backend {
   }
 
  private:
+  // x W^T, thin. fp32 [n_rows, n_out]
+  Buffer multiply_to_f32(Rows x, const WeightView& w) {
+    Buffer y = device_.allocate(static_cast<std::size_t>(x.n_rows * w.n_rows) * sizeof(float));
+    kernels::ThinLinear product{x.data, x.n_rows, x.width, /*y_is_f32=*/true, 1, {}};
+    product.outputs[0] = {weights_.find(w), nullptr, nullptr, y.data(), w.n_rows};
+    kernels::thin_linear(product, stream());
+    return y;
+  }
   kernels::Stream stream() const { return device_.stream(); }
 
   static kernels::AttentionShape as_kernel(const AttentionShape& shape) {
@@ -231,8 +244,8 @@ class CudaBackend : public Backend {
 
   void multiply_thin(Rows x, std::span<const Projection> to, bool add) {
     STARATTN_CHECK(to.size() <= kernels::kMaxThinOutputs);
-    kernels::ThinLinear product{x.data, x.n_rows, x.width};
-    product.n_outputs = static_cast<int>(to.size());
+    kernels::ThinLinear product{
+        x.data, x.n_rows, x.width, /*y_is_f32=*/false, static_cast<int>(to.size()), {}};
     for (std::size_t i = 0; i < to.size(); ++i) {
       check_shape(x, to[i]);
       product.outputs[i] = {weights_.find(to[i].w), weights_.find(to[i].bias),
