@@ -34,9 +34,8 @@ __device__ __forceinline__ uint4 load_once(const __nv_bfloat16* from) {
   return v;
 }
 
-// kTiles: tiles of 16 matrix rows of a block; kColumns: tiles of 8 rows of x; kAhead: steps that
-// are loaded together. None of them changes the order of a sum.
-template <int kTiles, int kColumns, int kAhead>
+// kTiles: tiles of 16 matrix rows of a block; kColumns: tiles of 8 rows of x.
+template <int kTiles, int kColumns>
 __global__ void __launch_bounds__(kWarps * 32)
     thin_linear_kernel(const __grid_constant__ ThinLinear p) {
   constexpr int kOut = 16 * kTiles;
@@ -55,11 +54,11 @@ __global__ void __launch_bounds__(kWarps * 32)
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 
   float c[kTiles][kColumns][4] = {};
-  const auto work = [&](std::int64_t first_column) {
-    uint4 a[kAhead][kTiles][2];
+  for (std::int64_t run = warp * kRun; run < p.n_in; run += kWarps * kRun) {
+    uint4 a[kRun / kStep][kTiles][2];
 #pragma unroll
-    for (int s = 0; s < kAhead; ++s) {
-      const std::int64_t column = first_column + s * kStep + lane % 4 * 8;
+    for (int s = 0; s < kRun / kStep; ++s) {
+      const std::int64_t column = run + s * kStep + lane % 4 * 8;
 #pragma unroll
       for (int t = 0; t < 2 * kTiles; ++t) {
         const std::int64_t out = first_out + 8 * t + lane / 4;
@@ -69,8 +68,8 @@ __global__ void __launch_bounds__(kWarps * 32)
       }
     }
 #pragma unroll
-    for (int s = 0; s < kAhead; ++s) {
-      const std::int64_t column = first_column + s * kStep + lane % 4 * 8;
+    for (int s = 0; s < kRun / kStep; ++s) {
+      const std::int64_t column = run + s * kStep + lane % 4 * 8;
 #pragma unroll
       for (int n = 0; n < kColumns; ++n) {
         const std::int64_t row = 8 * n + lane / 4;
@@ -86,10 +85,7 @@ __global__ void __launch_bounds__(kWarps * 32)
         }
       }
     }
-  };
-  for (std::int64_t run = warp * kRun; run < p.n_in; run += kWarps * kRun)
-    for (int part = 0; part < kRun; part += kAhead * kStep) work(run + part);
-
+  }
 #pragma unroll
   for (int t = 0; t < kTiles; ++t)
 #pragma unroll
@@ -116,12 +112,12 @@ __global__ void __launch_bounds__(kWarps * 32)
   }
 }
 
-template <int kTiles, int kColumns, int kAhead = kRun / kStep>
+template <int kTiles, int kColumns>
 void launch(const ThinLinear& p, Stream stream) {
   constexpr int kOut = 16 * kTiles;
   std::int64_t n_blocks = 0;
   for (int i = 0; i < p.n_outputs; ++i) n_blocks += (p.outputs[i].n_out + kOut - 1) / kOut;
-  thin_linear_kernel<kTiles, kColumns, kAhead>
+  thin_linear_kernel<kTiles, kColumns>
       <<<static_cast<unsigned>(n_blocks), kWarps * 32, 0, stream>>>(p);
   check_launch("thin product");
 }
@@ -163,10 +159,8 @@ void thin_linear(const ThinLinear& p, Stream stream) {
       launch<1, 1>(part, stream);
     else if (n <= 16)
       launch<2, 2>(part, stream);
-    else if (p.n_in > 8192)
-      launch<2, 4>(part, stream);
     else
-      launch<2, 4, 2>(part, stream);  // fewer registers, more blocks beside each other
+      launch<2, 4>(part, stream);
   }
 }
 
