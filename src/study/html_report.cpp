@@ -96,9 +96,10 @@ class Picture {
                            points, colour);
     }
     return fmt::format(
-        "<figure><svg width='{0}' height='{1}' viewBox='0 0 {0} {1}' role='img' "
+        "<figure><figcaption>{2}</figcaption><svg width='{0}' height='{1}' viewBox='0 0 {0} {1}' "
+        "role='img' "
         "aria-label='Score over length, {2}' font-size='11' fill='#444'>{3}{4}</svg>"
-        "<figcaption>{2}</figcaption></figure>\n",
+        "</figure>\n",
         kWidth, kHeight, escaped(task_), axes(), lines);
   }
 
