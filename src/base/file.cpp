@@ -105,6 +105,10 @@ void write_file_durably(const std::string& path, std::string_view bytes) {
   file.commit();
 }
 
+void require_creatable(const std::string& path) {
+  const DurableFile file(path);
+}
+
 void fsync_directory(const std::string& directory) {
   const FileDescriptor file(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!file.valid() || ::fsync(file.get()) != 0) {

@@ -17,6 +17,9 @@ std::string read_file(const std::string& path, std::size_t max_bytes);
 // holds the old bytes or the new ones. Throws cannot_create or io.
 void write_file_durably(const std::string& path, std::string_view bytes);
 
+// Throws what that would throw where it could not even begin; the path keeps what it has.
+void require_creatable(const std::string& path);
+
 void fsync_directory(const std::string& directory);  // throws io
 std::string parent_directory(const std::string& path);
 

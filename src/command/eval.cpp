@@ -26,6 +26,7 @@ struct EvalOptions {
 Exit score_answers(const EvalOptions& options) {
   const std::string& input = options.survey.run.input;
   const std::string& output = options.survey.run.output;
+  if (!output.empty()) require_creatable(output);
   ScoreSheet sheet;
   LineReader documents(input);
   while (const auto line = documents.next())

@@ -91,7 +91,10 @@ SurveyDesk::SurveyDesk(const SurveyOptions& options, const Session& session, int
       n_groups_(n_groups),
       plan_(rules_of(options, session)),
       writer_(options.run.output, settings_of(options, session), options.run.overwrite) {
-  if (!options.baseline.empty()) read_comparison(options.baseline);  // its faults are said now
+  // Faults of files that are needed at the end are said now.
+  if (!options.baseline.empty()) read_comparison(options.baseline);
+  require_creatable(options.run.output + ".cells.jsonl");
+  if (!options.html.empty()) require_creatable(options.html);
   take_over();
 }
 

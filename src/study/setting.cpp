@@ -35,9 +35,24 @@ Setting::Size Setting::parse_size(const std::string& text, char whole, const std
   return {0, divisor};
 }
 
+std::string Setting::Size::text(char whole) const {
+  if (divisor == 0) return std::to_string(n_tokens);
+  return divisor == 1 ? std::string(1, whole) : fmt::format("{}/{}", whole, divisor);
+}
+
+std::string Setting::name() const {
+  if (attention_ == Attention::dense) return "dense";
+  if (attention_ == Attention::ring) return "ring";
+  std::string parts;
+  if (block_) parts += ",b=" + block_->text('n');
+  if (anchor_) parts += ",a=" + anchor_->text('b');
+  if (reach_ == kReachAll) parts += ",r=all";
+  if (reach_ > 0 && reach_ != kReachAll) parts += fmt::format(",r={}", reach_);
+  return parts.empty() ? "star" : "star:" + parts.substr(1);
+}
+
 Setting Setting::parse(const std::string& text) {
   Setting setting;
-  setting.name_ = text;
   const std::size_t colon = text.find(':');
   const std::string mode = text.substr(0, colon);
   if (mode == "dense") setting.attention_ = Attention::dense;

@@ -20,7 +20,8 @@ class Setting {
   // Throws Error(usage) naming what it cannot read.
   static Setting parse(const std::string& text);
 
-  const std::string& name() const { return name_; }  // as it was given
+  // The same for all spellings of a setting: b, a, r in this order, 1k as 1024, without r=0.
+  std::string name() const;
   bool is_exact() const { return attention_ != Attention::star; }
   // For a context of so many tokens. Parts are rounded up.
   PlanRequest plan_request(std::int64_t n_context) const;
@@ -34,10 +35,10 @@ class Setting {
     std::int64_t of(std::int64_t whole) const {
       return divisor == 0 ? n_tokens : (whole + divisor - 1) / divisor;
     }
+    std::string text(char whole) const;
   };
   static Size parse_size(const std::string& text, char whole, const std::string& where);
 
-  std::string name_;
   Attention attention_ = Attention::star;
   std::optional<Size> block_;
   std::optional<Size> anchor_;

@@ -96,6 +96,8 @@ check "another seed in the same file is 2" [ $code -eq 2 ]
 refused "no setting" 2 "setting: at least one of each" --task qa1
 refused "a wrong setting" 2 "--setting 'star:b=m/4'" --task qa1 --setting star:b=m/4
 refused "a setting twice" 2 "is there twice" --task qa1 --setting dense --setting dense
+refused "in another spelling" 2 "is there twice" --task qa1 --setting star:r=1,b=1k --setting star:b=1024,r=1
+refused "a page that cannot be written" 73 "/nowhere/page.html" --task qa1 --setting dense --html /nowhere/page.html
 refused "an anchor over the block" 2 "--setting star:b=64,a=128, " --task qa1 --setting star:b=64,a=128
 length=128k
 refused "too long" 2 "65,536 positions), got 131,072" --task qa1 --setting dense

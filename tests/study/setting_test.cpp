@@ -21,6 +21,10 @@ TEST(Setting, ModesByName) {
   EXPECT_TRUE(Setting::parse("dense").is_exact());
   EXPECT_FALSE(Setting::parse("star:r=all").is_exact());
   EXPECT_EQ(Setting::parse("star:b=n/4,a=b").name(), "star:b=n/4,a=b");
+  for (const char* text : {"dense", "ring", "star", "star:b=n", "star:a=b/3,r=all", "star:b=5,a=0"})
+    EXPECT_EQ(Setting::parse(text).name(), text);
+  EXPECT_EQ(Setting::parse("star:r=2,a=1k,b=n/1").name(), "star:b=n,a=1024,r=2");
+  EXPECT_EQ(Setting::parse("star:r=0").name(), "star");
 }
 
 TEST(Setting, SizesAreTokensOrPartsRoundedUp) {
