@@ -111,7 +111,9 @@ class Bench {
     say("{:<34}{:>12}", "matrix products of these ranks",
         fmt::format("{:.1f} GFLOP/s", sgemm * 1e-9));
 
-    say("# KV in {} memory", kv_memory() == KvMemory::host ? "host" : "device");
+    const KvMemory where = kv_memory();
+    if (!backend_->is_host_memory())
+      say("# KV in {} memory", where == KvMemory::host ? "host" : "device");
     DocumentKv kv;
     if (!backend_->is_host_memory()) warm_up();
     Phase1 recompute;  // first, so that only one KV cache is alive at a time
