@@ -88,11 +88,13 @@ DocumentKv DocumentStore::load_or_encode(const BlockPlan& plan, std::span<const 
     }
   });
   // A block that cannot be saved must not stop the others, who wait for this rank's anchor: it is
-  // said at the end, when every rank can hear it.
+  // said at the end, when every rank can hear it. Till then this rank's other blocks would only
+  // wait for the same disk or lock.
   std::optional<Error> unsaved;
   auto n_own_saved = static_cast<std::int64_t>(loaded.size());
-  hooks.stop = stop_requested;
+  hooks.stop = [&] { return unsaved || stop_requested(); };
   hooks.block_done = [&](BlockId block, const KvCache& cache) {
+    if (unsaved) return;
     try {
       save(*saved, plan, block, cache);
       ++n_own_saved;
