@@ -73,20 +73,6 @@ bool on_hopper() {
   return major == 9;
 }
 
-// STARATTN_KERNELS=sm80|sm90 asks for other kernels than the device's own.
-bool use_sm90() {
-  const char* wish_text = std::getenv("STARATTN_KERNELS");
-  const std::string_view wish = wish_text ? wish_text : "";
-  if (!wish.empty() && wish != "sm80" && wish != "sm90")
-    throw std::invalid_argument("STARATTN_KERNELS: expected sm80 or sm90, got '" +
-                                std::string(wish) + "'");
-  const bool hopper = on_hopper();
-  if (wish == "sm90" && !hopper)
-    throw std::invalid_argument(
-        "STARATTN_KERNELS=sm90: this GPU is not of the Hopper generation; unset it or use sm80");
-  return hopper && wish != "sm80";
-}
-
 // Enough pieces to fill a large GPU whatever it is: the bounds must not depend on it.
 KeyPieces pieces_of(const KvSegment* segments, int n_segments, const AttentionShape& shape) {
   std::int64_t n_tiles = 0;
@@ -103,7 +89,7 @@ KeyPieces pieces_of(const KvSegment* segments, int n_segments, const AttentionSh
 
 void attend(const AttentionInput& in, const AttentionOutput& out, const KeyCut& cut,
             Stream stream) {
-  if (use_sm90())
+  if (takes_hopper_kernels())
     attention_sm90(in, out, cut, stream);
   else
     attention_sm80(in, out, cut, stream);
@@ -122,6 +108,19 @@ std::size_t pieces_bytes(const AttentionInput& in, std::int64_t n_pieces) {
 }
 
 }  // namespace
+
+bool takes_hopper_kernels() {
+  const char* wish_text = std::getenv("STARATTN_KERNELS");
+  const std::string_view wish = wish_text ? wish_text : "";
+  if (!wish.empty() && wish != "sm80" && wish != "sm90")
+    throw std::invalid_argument("STARATTN_KERNELS: expected sm80 or sm90, got '" +
+                                std::string(wish) + "'");
+  const bool hopper = on_hopper();
+  if (wish == "sm90" && !hopper)
+    throw std::invalid_argument(
+        "STARATTN_KERNELS=sm90: this GPU is not of the Hopper generation; unset it or use sm80");
+  return hopper && wish != "sm80";
+}
 
 void prefill_attention(const AttentionInput& in, const AttentionOutput& out, Stream stream) {
   check_input(in);

@@ -53,6 +53,11 @@ struct AttentionOutput {
   Partial partial;
 };
 
+// Whether the current device runs its own kernels (wgmma) or those of all GPUs (mma.sync), which
+// STARATTN_KERNELS=sm80|sm90 can ask for. Throws std::invalid_argument where it asks for neither,
+// or for what the device has not.
+bool takes_hopper_kernels();
+
 // Phase 1. Throws BadShape or CudaFailure; asynchronous on `stream`.
 void prefill_attention(const AttentionInput& input, const AttentionOutput& output, Stream stream);
 

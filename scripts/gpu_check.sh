@@ -64,11 +64,14 @@ if wanted kernels; then
   python3 scripts/gpu_bench.py time "$library" --d 64 --lengths 8,32,64 --star ""
   python3 scripts/gpu_bench.py partial "$library" --lengths 32,128 --rows 1,8,32,64
   python3 scripts/gpu_bench.py rest "$library"
+  STARATTN_KERNELS=sm80 python3 scripts/gpu_bench.py time "$library" --lengths 8,32 --star ""
+  STARATTN_KERNELS=sm80 python3 scripts/gpu_bench.py partial "$library" --lengths 32 --rows 1,8,64
 fi
 
 if wanted bench; then
   timeout 300 "$folder/starattn" bench --device cuda --shape 8b --tokens 128k --block-size 32k --new-tokens 32
   timeout 300 "$folder/starattn" bench --device cuda --shape 8b --tokens 128k --block-size 32k --new-tokens 32 --queries 32
   timeout 300 "$folder/starattn" bench --device cuda --shape 8b --tokens 128k --attention dense --new-tokens 32
+  timeout 300 "$folder/starattn" bench --device cuda --shape 8b --tokens 128k --block-size 32k --new-tokens 4 --kv-memory host
 fi
 exit $failed

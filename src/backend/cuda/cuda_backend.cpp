@@ -21,7 +21,13 @@ namespace {
 
 class CudaBackend : public Backend {
  public:
-  explicit CudaBackend(int device) : device_(device), matmul_(device_), weights_(device_) {}
+  explicit CudaBackend(int device) : device_(device), matmul_(device_), weights_(device_) {
+    try {
+      kernels::takes_hopper_kernels();
+    } catch (const std::invalid_argument& bad) {
+      fail(Exit::usage, "{}", bad.what());
+    }
+  }
 
   std::string describe() const override {
     return fmt::format("CUDA, {}, {}", device_.name(), human_bytes(device_.memory_bytes()));

@@ -39,8 +39,9 @@ void touch_on_all_cores(std::byte* memory, std::size_t n_bytes) {
     threads.emplace_back([=] { touch(memory + at, std::min(part, n_bytes - at)); });
 }
 
-// context: the size, as Buffer hands it back.
+// context: the size, as Buffer hands it back. A copy that was begun ahead may still be on its way.
 void free_pinned(void* memory, void* context) {
+  cudaDeviceSynchronize();
   cudaHostUnregister(memory);
   ::munmap(memory, reinterpret_cast<std::uintptr_t>(context));
 }

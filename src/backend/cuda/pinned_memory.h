@@ -8,9 +8,9 @@
 
 namespace starattn::cuda {
 
-// Zeroes. cudaHostAlloc touches its pages on one thread (1.4 GB/s; docs/performance.md); here all
-// cores of this process do, in large pages, before the memory is pinned. Error(unfit) where the
-// host has no room.
+// Zeroes. cudaHostAlloc touches its pages on one thread, which took almost as long as phase 1
+// (docs/performance.md); here all cores of this process do, in large pages, before the memory is
+// pinned. Error(unfit) where the host has no room. Freeing it waits for the device.
 Buffer pinned_memory(std::size_t n_bytes);
 
 }  // namespace starattn::cuda
