@@ -132,6 +132,8 @@ class Backend {
   virtual Buffer allocate(std::size_t n_bytes) = 0;
   // Host memory that moves to and from the device fast (pinned).
   virtual Buffer allocate_host(std::size_t n_bytes) { return allocate(n_bytes); }
+  // Host memory of somebody else moves fast, too, while the result lives.
+  virtual Buffer pin(std::span<std::byte>) { return {}; }
   // The weight will be used: a device with memory of its own fetches it now.
   virtual void load(const WeightView&) {}
   virtual void upload(std::span<const std::byte> host, std::byte* device) = 0;
@@ -143,6 +145,10 @@ class Backend {
   }
   // Operations called from here on, synchronize() among them, wait for the copies started so far.
   virtual void await_copies(Way) {}
+  // Begins to copy at once: earlier operations have finished with both sides, and later ones touch
+  // neither before copies_done().
+  virtual void copy_aside(Way, std::span<const std::byte> from, std::byte* to) { upload(from, to); }
+  virtual bool copies_done(Way) { return true; }  // those started so far
   // x as fp32 on the host. [n_rows, width]
   virtual void download_rows(Rows x, std::span<float> host) {
     download(x.data, std::as_writable_bytes(host));  // right where activations are fp32

@@ -91,6 +91,7 @@ class Communicator {
   }
 
  private:
+  friend class NodeMemory;
   explicit Communicator(MPI_Comm comm);
   MPI_Comm comm_ = MPI_COMM_NULL;
   Rank rank_ = 0;

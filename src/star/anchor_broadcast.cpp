@@ -2,96 +2,175 @@
 #include "star/anchor_broadcast.h"
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 
 #include "obs/range.h"
 
 namespace starattn {
+namespace {
 
-AnchorBroadcast::AnchorBroadcast(const Communicator& ranks, Rank root, Backend& backend,
+// One rank a node takes part in the broadcast between nodes: the root, or the lowest member.
+bool is_leader(const Communicator& group, const AnchorStage& stage,
+               const std::vector<bool>& is_member, Rank root) {
+  const std::vector<Rank>& node = stage.ranks();
+  if (std::find(node.begin(), node.end(), root) != node.end()) return group.rank() == root;
+  const auto lowest = std::find_if(node.begin(), node.end(), [&](Rank rank) {
+    return is_member[static_cast<std::size_t>(rank)];
+  });
+  return lowest != node.end() && *lowest == group.rank();
+}
+
+}  // namespace
+
+AnchorBroadcast::AnchorBroadcast(const Communicator& group, AnchorStage& stage,
+                                 const std::vector<bool>& is_member, Rank root, Backend& backend,
                                  std::int64_t n_layers, std::int64_t anchor_size,
                                  std::int64_t kv_width)
-    : ranks_(&ranks),
-      root_(root),
+    : stage_(&stage),
       backend_(&backend),
-      n_layers_(n_layers - 1),
-      anchor_size_(anchor_size),
+      leaders_(group.split(is_leader(group, stage, is_member, root) ? 0 : -1)),
+      is_root_(group.rank() == root),
+      takes_(is_member[static_cast<std::size_t>(group.rank())] && !is_root_),
       part_bytes_(static_cast<std::size_t>(anchor_size * kv_width) * size_of(backend.kv_dtype())),
-      layers_(static_cast<std::size_t>(n_layers - 1)) {
-  if (!backend.is_host_memory()) {
-    staging_ = backend.allocate_host(static_cast<std::size_t>(kStagedLayers) * 2 * part_bytes_);
+      piece_bytes_(std::min(part_bytes_, kMaxPieceBytes)),
+      pieces_per_part_((part_bytes_ + piece_bytes_ - 1) / piece_bytes_),
+      n_pieces_(n_pieces_through(n_layers - 2)),
+      n_slots_(std::min<std::uint64_t>(kMaxSlots, AnchorStage::kBytes / piece_bytes_)),
+      anchor_size_(anchor_size),
+      requests_(n_slots_) {
+  for (std::size_t i = 0; i < stage.ranks().size(); ++i) {
+    const Rank rank = stage.ranks()[i];
+    if (rank != root && is_member[static_cast<std::size_t>(rank)]) takers_.push_back(i);
   }
-  if (is_root()) return;
-  received_ = KvCache(backend, n_layers_, anchor_size, kv_width);
-  if (backend.is_host_memory()) {
-    for (std::int64_t layer = 0; layer < n_layers_; ++layer)
-      post(layer, received_.k(layer), received_.v(layer));
-  } else {
-    for (std::int64_t layer = 0; layer < std::min(kStagedLayers, n_layers_); ++layer)
-      post(layer, staged(layer, 0), staged(layer, 1));
+  if (leaders_.is_member()) {
+    const std::vector<char> roots = leaders_.allgather(static_cast<char>(is_root_));
+    root_leader_ = static_cast<Rank>(std::find(roots.begin(), roots.end(), 1) - roots.begin());
   }
+  if (takes_) {
+    received_ = KvCache(backend, n_layers - 1, anchor_size, kv_width);
+    backend.synchronize();  // copies aside need the memory now
+  }
+  stage.begin();
 }
 
-std::byte* AnchorBroadcast::staged(std::int64_t layer, int part) const {
-  return staging_.data() + static_cast<std::size_t>(layer % kStagedLayers * 2 + part) * part_bytes_;
+AnchorBroadcast::Piece AnchorBroadcast::piece(std::uint64_t i) const {
+  const std::uint64_t part = i / pieces_per_part_;
+  const std::size_t offset = i % pieces_per_part_ * piece_bytes_;
+  return {static_cast<std::int64_t>(part / 2), part % 2 == 1, offset,
+          std::min(piece_bytes_, part_bytes_ - offset)};
 }
 
-void AnchorBroadcast::post(std::int64_t layer, std::byte* k, std::byte* v) {
-  Requests& requests = layers_[static_cast<std::size_t>(layer)];
-  ranks_->ibcast({k, part_bytes_}, root_, requests);
-  ranks_->ibcast({v, part_bytes_}, root_, requests);
-  obs::count_bytes("anchor broadcast", 2 * part_bytes_);
+std::uint64_t AnchorBroadcast::n_taken_by_all() const {
+  std::uint64_t n = n_pieces_;
+  for (const std::size_t taker : takers_) n = std::min(n, stage_->n_taken(taker));
+  return n;
+}
+
+bool AnchorBroadcast::is_free(std::uint64_t i) const {
+  if (i < n_slots_) return true;
+  const bool is_delivered = !is_root_ || leaders_.size() == 1 || n_delivered_ + n_slots_ > i;
+  return is_delivered && n_taken_by_all() + n_slots_ > i;
 }
 
 void AnchorBroadcast::send(std::int64_t layer, const KvCache& block_0) {
-  STARATTN_CHECK(is_root());
+  STARATTN_CHECK(is_root_);
   block_0_ = &block_0;
-  if (layer >= n_layers_) return;
+  if (n_ready_ == n_pieces_) return;
   if (block_0.is_on_host()) {  // where it may still be on its way to
     backend_->await_copies(Way::to_host);
     backend_->synchronize();
   }
-  if (backend_->is_host_memory() || block_0.is_on_host())
-    return post(layer, block_0.k(layer), block_0.v(layer));
-  if (layer >= kStagedLayers) {
-    const obs::Range range("wait for anchor");
-    layers_[static_cast<std::size_t>(layer - kStagedLayers)].wait();
-  }
-  backend_->download(block_0.k(layer), {staged(layer, 0), part_bytes_});
-  backend_->download(block_0.v(layer), {staged(layer, 1), part_bytes_});
-  post(layer, staged(layer, 0), staged(layer, 1));
+  n_ready_ = n_pieces_through(layer);
+  poll();
 }
 
 KvSegment AnchorBroadcast::wait(std::int64_t layer) {
-  if (is_root()) return block_0_->segment(layer, anchor_size_);
-  while (n_arrived_ <= layer) arrive(n_arrived_);
+  if (is_root_) return block_0_->segment(layer, anchor_size_);
+  STARATTN_CHECK(takes_);
+  poll_until([&] { return n_taken_ >= n_pieces_through(layer); });
   return received_.segment(layer, anchor_size_);
 }
 
-void AnchorBroadcast::arrive(std::int64_t layer) {
-  {
-    const obs::Range range("wait for anchor");
-    layers_[static_cast<std::size_t>(layer)].wait();
-  }
-  n_arrived_ = layer + 1;
-  if (backend_->is_host_memory()) return;
-  backend_->upload({staged(layer, 0), part_bytes_}, received_.k(layer));
-  backend_->upload({staged(layer, 1), part_bytes_}, received_.v(layer));
-  const std::int64_t next = layer + kStagedLayers;
-  if (next < n_layers_) post(next, staged(next, 0), staged(next, 1));
-}
-
 void AnchorBroadcast::poll() {
-  for (Requests& layer : layers_) {
-    if (!layer.empty() && !layer.test()) return;  // layers arrive in order
+  while (step()) {
   }
 }
 
 void AnchorBroadcast::finish() {
+  poll_until([&] {
+    if (takes_ && n_taken_ < n_pieces_) return false;
+    if (!leaders_.is_member()) return true;
+    const bool is_delivered = !is_root_ || leaders_.size() == 1 || n_delivered_ == n_pieces_;
+    return n_filled_ == n_pieces_ && is_delivered && n_taken_by_all() == n_pieces_;
+  });
+}
+
+template <typename Condition>
+void AnchorBroadcast::poll_until(const Condition& is_true) {
+  constexpr int kLooksBeforeSleeping = 1000;  // ranks may share cores: Requests::wait
+  poll();
+  if (is_true()) return;
   const obs::Range range("wait for anchor");
-  if (!is_root()) {
-    while (n_arrived_ < n_layers_) arrive(n_arrived_);
+  for (int look = 0; !is_true(); ++look) {
+    poll();
+    if (look > kLooksBeforeSleeping) std::this_thread::sleep_for(std::chrono::microseconds(20));
   }
-  for (Requests& layer : layers_) layer.wait();
+}
+
+bool AnchorBroadcast::step() {
+  bool moved = false;
+  if (is_root_) {
+    moved = fill();
+  } else if (leaders_.is_member()) {
+    moved = receive();
+  }
+  return (takes_ && take()) || moved;
+}
+
+bool AnchorBroadcast::fill() {
+  while (n_delivered_ < n_filled_ && requests(n_delivered_).test()) ++n_delivered_;
+  if (n_filled_ < n_begun_) {
+    if (!backend_->copies_done(Way::to_host)) return false;
+    const Piece arrived = piece(n_filled_);
+    if (leaders_.size() > 1)
+      leaders_.ibcast({slot(n_filled_), arrived.n_bytes}, root_leader_, requests(n_filled_));
+    stage_->set_filled(++n_filled_);
+    return true;
+  }
+  if (n_begun_ == n_ready_ || !is_free(n_begun_)) return false;
+  const Piece next = piece(n_begun_);
+  const std::byte* part = next.is_value ? block_0_->v(next.layer) : block_0_->k(next.layer);
+  backend_->copy_aside(Way::to_host, {part + next.offset, next.n_bytes}, slot(n_begun_));
+  obs::count_bytes("anchor broadcast", next.n_bytes);
+  ++n_begun_;
+  return true;
+}
+
+bool AnchorBroadcast::receive() {
+  if (n_filled_ < n_begun_ && requests(n_filled_).test()) {
+    stage_->set_filled(++n_filled_);
+    return true;
+  }
+  if (n_begun_ == n_pieces_ || !is_free(n_begun_)) return false;
+  leaders_.ibcast({slot(n_begun_), piece(n_begun_).n_bytes}, root_leader_, requests(n_begun_));
+  ++n_begun_;
+  return true;
+}
+
+bool AnchorBroadcast::take() {
+  if (n_taken_ < n_fetched_) {
+    if (!backend_->copies_done(Way::to_device)) return false;
+    stage_->set_taken(n_taken_ = n_fetched_);
+    return true;
+  }
+  if (n_fetched_ == stage_->n_filled()) return false;
+  const Piece next = piece(n_fetched_);
+  std::byte* part = next.is_value ? received_.v(next.layer) : received_.k(next.layer);
+  backend_->copy_aside(Way::to_device, {slot(n_fetched_), next.n_bytes}, part + next.offset);
+  obs::count_bytes("anchor broadcast", next.n_bytes);
+  ++n_fetched_;
+  return true;
 }
 
 }  // namespace starattn

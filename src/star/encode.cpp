@@ -73,18 +73,14 @@ void Encoder::encode_star(DocumentKv& kv, std::span<const Token> context, Anchor
   const std::int64_t n_layers = decoder_->config().n_layers;
   const Rank root = plan.owner(0);
   const std::vector<bool> members = anchor_ranks(plan, computing);
-  const bool is_member = members[static_cast<std::size_t>(group_->rank())];
   const auto n_members = std::count(members.begin(), members.end(), true);
 
-  const bool broadcasting =
-      anchor_mode == AnchorMode::broadcast && plan.anchor_size() > 0 && n_members > 1;
-  const Communicator ranks = group_->split(broadcasting && is_member ? 0 : -1);
   std::optional<AnchorBroadcast> broadcast;
-  if (broadcasting && is_member) {
-    const auto root_among_members =
-        static_cast<Rank>(std::count(members.begin(), members.begin() + root, true));
-    broadcast.emplace(ranks, root_among_members, *backend_, n_layers, plan.anchor_size(),
-                      decoder_->config().kv_width());
+  if (anchor_mode == AnchorMode::broadcast && plan.anchor_size() > 0 && n_layers > 1 &&
+      n_members > 1) {
+    if (!anchor_stage_) anchor_stage_.emplace(*group_, group_->split_by_node(), *backend_);
+    broadcast.emplace(*group_, *anchor_stage_, members, root, *backend_, n_layers,
+                      plan.anchor_size(), decoder_->config().kv_width());
   }
   const EncodeHooks outer = hooks_;
   hooks_.poll = [&] {

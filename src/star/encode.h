@@ -11,6 +11,7 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <span>
 
 #include "model/decoder.h"
@@ -61,8 +62,9 @@ class Encoder {
   EncodeHooks hooks_;
   KvMemory kv_memory_;
   std::int64_t chunk_rows_;
-  RowBuffer q_, attended_;  // [chunk_rows, ...]
-  PartialBuffer partial_;   // [chunk_rows, n_heads, head_dim]
+  RowBuffer q_, attended_;                   // [chunk_rows, ...]
+  std::optional<AnchorStage> anchor_stage_;  // from the first document that needs it on
+  PartialBuffer partial_;                    // [chunk_rows, n_heads, head_dim]
 };
 
 }  // namespace starattn

@@ -40,6 +40,7 @@ class CudaBackend : public Backend {
 
   Buffer allocate(std::size_t n_bytes) override { return device_.allocate(n_bytes); }
   Buffer allocate_host(std::size_t n_bytes) override { return cuda::pinned_memory(n_bytes); }
+  Buffer pin(std::span<std::byte> host) override { return cuda::pin(host); }
   void load(const WeightView& weight) override { weights_.load(weight); }
   void upload(std::span<const std::byte> host, std::byte* device) override {
     device_.upload(host, device);
@@ -51,6 +52,10 @@ class CudaBackend : public Backend {
     device_.start_copy(way, from, to);
   }
   void await_copies(Way way) override { device_.await_copies(way); }
+  void copy_aside(Way way, std::span<const std::byte> from, std::byte* to) override {
+    device_.copy_aside(way, from, to);
+  }
+  bool copies_done(Way way) override { return device_.copies_done(way); }
   void download_rows(Rows x, std::span<float> host) override {
     const Buffer wide = device_.allocate(host.size_bytes());
     auto* floats = reinterpret_cast<float*>(wide.data());

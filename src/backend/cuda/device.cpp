@@ -99,13 +99,22 @@ void Device::download(const std::byte* device, std::span<std::byte> host) {
 }
 
 void Device::start_copy(Way way, std::span<const std::byte> from, std::byte* to) {
-  if (from.empty()) return;
   const CopyLane& copies = lane(way);
-  const char* what =
-      way == Way::to_device ? "copying beside, to the GPU" : "copying beside, from the GPU";
-  check(cudaEventRecord(copies.event, stream_), what);
-  check(cudaStreamWaitEvent(copies.stream, copies.event, 0), what);
-  check(cudaMemcpyAsync(to, from.data(), from.size(), cudaMemcpyDefault, copies.stream), what);
+  check(cudaEventRecord(copies.event, stream_), "copying beside the GPU's work");
+  check(cudaStreamWaitEvent(copies.stream, copies.event, 0), "copying beside the GPU's work");
+  copy_aside(way, from, to);
+}
+
+void Device::copy_aside(Way way, std::span<const std::byte> from, std::byte* to) {
+  if (from.empty()) return;
+  check(cudaMemcpyAsync(to, from.data(), from.size(), cudaMemcpyDefault, lane(way).stream),
+        way == Way::to_device ? "copying to the GPU" : "copying from the GPU");
+}
+
+bool Device::copies_done(Way way) {
+  const cudaError_t status = cudaStreamQuery(lane(way).stream);
+  if (status != cudaErrorNotReady) check(status, "waiting for copies");
+  return status == cudaSuccess;
 }
 
 void Device::await_copies(Way way) {

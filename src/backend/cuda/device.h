@@ -35,6 +35,8 @@ class Device {
   void download(const std::byte* device, std::span<std::byte> host);
   void start_copy(Way way, std::span<const std::byte> from, std::byte* to);
   void await_copies(Way way);
+  void copy_aside(Way way, std::span<const std::byte> from, std::byte* to);
+  bool copies_done(Way way);
   void synchronize(const std::function<void()>& poll);
 
  private:

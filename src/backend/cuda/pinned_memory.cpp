@@ -39,11 +39,25 @@ void touch_on_all_cores(std::byte* memory, std::size_t n_bytes) {
     threads.emplace_back([=] { touch(memory + at, std::min(part, n_bytes - at)); });
 }
 
-// context: the size, as Buffer hands it back. A copy that was begun ahead may still be on its way.
-void free_pinned(void* memory, void* context) {
+// A copy that was begun ahead may still be on its way.
+void unpin(void* memory, void*) {
   cudaDeviceSynchronize();
   cudaHostUnregister(memory);
+}
+
+// context: the size, as Buffer hands it back.
+void free_pinned(void* memory, void* context) {
+  unpin(memory, nullptr);
   ::munmap(memory, reinterpret_cast<std::uintptr_t>(context));
+}
+
+void register_pages(void* memory, std::size_t n_bytes) {
+  const cudaError_t status = cudaHostRegister(memory, n_bytes, cudaHostRegisterDefault);
+  if (status == cudaSuccess) return;
+  cudaGetLastError();  // not sticky
+  fail(Exit::unfit,
+       "pinning {} of host memory: {}. Raise 'ulimit -l', use more nodes or --kv-memory device",
+       human_bytes(n_bytes), cudaGetErrorString(status));
 }
 
 }  // namespace
@@ -57,15 +71,18 @@ Buffer pinned_memory(std::size_t n_bytes) {
          human_bytes(n_bytes));
   ::madvise(memory, n_mapped, MADV_HUGEPAGE);  // a wish
   touch_on_all_cores(static_cast<std::byte*>(memory), n_mapped);
-  const cudaError_t status = cudaHostRegister(memory, n_mapped, cudaHostRegisterDefault);
-  if (status != cudaSuccess) {
-    cudaGetLastError();  // not sticky
+  try {
+    register_pages(memory, n_mapped);
+  } catch (...) {
     ::munmap(memory, n_mapped);
-    fail(Exit::unfit,
-         "pinning {} of host memory: {}. Raise 'ulimit -l', use more nodes or --kv-memory device",
-         human_bytes(n_bytes), cudaGetErrorString(status));
+    throw;
   }
   return {memory, n_bytes, free_pinned, reinterpret_cast<void*>(n_mapped)};
+}
+
+Buffer pin(std::span<std::byte> memory) {
+  register_pages(memory.data(), memory.size());
+  return {memory.data(), memory.size(), unpin};
 }
 
 }  // namespace starattn::cuda

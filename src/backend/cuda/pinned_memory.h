@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 
 #include "backend/backend.h"
 
@@ -12,5 +13,8 @@ namespace starattn::cuda {
 // (docs/performance.md); here all cores of this process do, in large pages, before the memory is
 // pinned. Error(unfit) where the host has no room. Freeing it waits for the device.
 Buffer pinned_memory(std::size_t n_bytes);
+
+// Pins memory that somebody else owns, for as long as the result lives.
+Buffer pin(std::span<std::byte> memory);
 
 }  // namespace starattn::cuda
