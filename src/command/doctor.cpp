@@ -12,6 +12,7 @@
 #include "command/commands.h"
 #include "command/session.h"
 #include "mpi/runtime.h"
+#include "star/anchor_broadcast.h"
 #include "version.h"
 
 namespace starattn {
@@ -29,18 +30,33 @@ void print(const Ranks& ranks, const char* what, const std::string& finding) {
   if (ranks.is_first()) std::cout << fmt::format("{:<12}{}\n", what, finding);
 }
 
-// Best of a few: what the anchor broadcast of one layer would take.
-double bcast_seconds(const Communicator& world, std::size_t n_bytes) {
-  std::vector<std::byte> bytes(n_bytes, std::byte{1});
+// How long one layer of an anchor takes from rank 0's device to those of all ranks.
+struct AnchorWay {
+  std::size_t layer_bytes = 0;
+  double seconds = 0;
+};
+
+AnchorWay time_anchor(const Communicator& world, Backend& backend) {
+  constexpr std::int64_t kLayers = 5;  // the last is not sent
+  constexpr std::int64_t kWidth = 1024;
+  const auto n_tokens =
+      static_cast<std::int64_t>((std::size_t{16} << 20) / (kWidth * size_of(backend.kv_dtype())));
+  const KvCache block_0(backend, world.is_root() ? kLayers : 0, n_tokens, kWidth);
+  backend.synchronize();
+  AnchorStage stage(world, world.split_by_node(), backend);
+  const std::vector<bool> everybody(static_cast<std::size_t>(world.size()), true);
   double best = 1e9;
-  for (int i = 0; i < 5; ++i) {
+  for (int i = 0; i < 3; ++i) {
+    AnchorBroadcast broadcast(world, stage, everybody, 0, backend, kLayers, n_tokens, kWidth);
     world.barrier();
     const Stopwatch clock;
-    world.bcast(bytes, 0);
+    for (std::int64_t layer = 0; world.is_root() && layer < kLayers; ++layer)
+      broadcast.send(layer, block_0);
+    broadcast.finish();
     world.barrier();
     best = std::min(best, clock.seconds());
   }
-  return best;
+  return {2 * block_0.part_bytes(), best / (kLayers - 1)};
 }
 
 Exit diagnose(const Options& options) {
@@ -67,11 +83,12 @@ Exit diagnose(const Options& options) {
                       ranks.n_threads, n_usable_cores()));
   }
   if (ranks.world.size() > 1) {
-    constexpr std::size_t kBytes = std::size_t{16} << 20;
-    const double seconds = bcast_seconds(ranks.world, kBytes);
-    print(ranks, "broadcast",
-          fmt::format("{} to all ranks in {:.2f} ms, {:.2f} GB/s", human_bytes(kBytes),
-                      seconds * 1e3, static_cast<double>(kBytes) / seconds * 1e-9));
+    const AnchorWay way = time_anchor(ranks.world, *backend);
+    print(
+        ranks, "anchor",
+        fmt::format("{} of a layer, from rank 0's {} to all ranks' in {:.2f} ms, {:.2f} GB/s",
+                    human_bytes(way.layer_bytes), backend->is_host_memory() ? "memory" : "GPU",
+                    way.seconds * 1e3, static_cast<double>(way.layer_bytes) / way.seconds * 1e-9));
   } else if (std::getenv("SLURM_JOB_ID") && !std::getenv("OMPI_COMM_WORLD_SIZE")) {
     print(
         ranks, "note",
