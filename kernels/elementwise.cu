@@ -215,50 +215,6 @@ uint4* vectors(void* x) {
   return static_cast<uint4*>(x);
 }
 
-constexpr int kRowThreads = 1024;
-constexpr int kNowhere = std::numeric_limits<int>::max();
-
-// One block a row.
-__global__ void __launch_bounds__(kRowThreads)
-    first_highest_kernel(const float* x, std::int64_t n, std::int32_t* place) {
-  __shared__ float highest[kRowThreads / 32];
-  __shared__ int places[kRowThreads / 32];
-  const float* row = x + blockIdx.x * n;
-  float best = -INFINITY;
-  int at = kNowhere;
-  bool is_number = true;
-  for (std::int64_t i = threadIdx.x; i < n; i += kRowThreads) {
-    const float value = row[i];
-    is_number &= value == value;
-    if (value > best || at == kNowhere) {
-      best = value;
-      at = static_cast<int>(i);
-    }
-  }
-  const auto take_better = [&](float other, int other_at) {
-    if (other > best || (other == best && other_at < at)) {
-      best = other;
-      at = other_at;
-    }
-  };
-  const auto reduce_warp = [&] {
-    for (int offset = 16; offset > 0; offset /= 2)
-      take_better(__shfl_xor_sync(0xffffffff, best, offset),
-                  __shfl_xor_sync(0xffffffff, at, offset));
-  };
-  reduce_warp();
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  if (lane == 0) {
-    highest[warp] = best;
-    places[warp] = at;
-  }
-  const bool all_numbers = __syncthreads_and(is_number);
-  if (warp != 0) return;
-  best = highest[lane];
-  at = places[lane];
-  reduce_warp();
-  if (lane == 0) place[blockIdx.x] = all_numbers ? at : -1;
-}
 
 }  // namespace
 
@@ -320,15 +276,6 @@ void clear_partial(float* o, float* m, float* l, std::int64_t n_values, int head
   clear_kernel<<<blocks_for(n_values * head_dim), kThreads, 0, stream>>>(o, m, l, n_values,
                                                                          head_dim);
   check_launch("clearing a partial");
-}
-
-void first_highest(const float* x, std::int64_t n_rows, std::int64_t n, std::int32_t* place,
-                   Stream stream) {
-  require(n > 0 && n <= std::numeric_limits<std::int32_t>::max(), "the highest of a row",
-          "a row must have 1 to 2^31 - 1 values", n);
-  if (n_rows == 0) return;
-  first_highest_kernel<<<static_cast<unsigned>(n_rows), kRowThreads, 0, stream>>>(x, n, place);
-  check_launch("the highest of a row");
 }
 
 void to_bf16(const void* from, Float type, std::int64_t n, void* to, Stream stream) {

@@ -36,11 +36,6 @@ void add_rows(void* x, const void* y, std::int64_t n, Stream stream);
 void clear_partial(float* o, float* m, float* l, std::int64_t n_values, int head_dim,
                    Stream stream);
 
-// place[i]: the first highest of row i of x [n_rows, n] fp32, any n > 0; -1 where one is not a
-// number.
-void first_highest(const float* x, std::int64_t n_rows, std::int64_t n, std::int32_t* place,
-                   Stream stream);
-
 enum class Float { bf16, f16, f32 };
 
 // Conversions of n numbers, any n, any alignment of elements.

@@ -334,6 +334,39 @@ class ThinLinear(ctypes.Structure):
                 ("y_is_f32", ctypes.c_bool), ("n_outputs", ctypes.c_int), ("outputs", ThinOutput * 3)]
 
 
+def time_next_tokens(lib, rounds):
+    """From logits to tokens; the kernel overwrites them, so both sides work on a fresh copy of bell-shaped ones."""
+    vocab = 128256
+    pointer = lambda t: ctypes.c_void_p(t.data_ptr())
+    for rows in (1, 32):
+        fresh = 3 * torch.randn(rows, vocab, device="cuda")
+        logits, tokens = fresh.clone(), torch.empty(rows, device="cuda", dtype=torch.int32)
+
+        def ours(temperature, top_p):
+            draws = torch.tensor([[temperature, top_p, (i + 0.5) / rows] for i in range(rows)], device="cuda",
+                                 dtype=torch.float64)
+
+            def call():
+                logits.copy_(fresh)
+                lib.call("next_tokens", pointer(logits), ctypes.c_int64(rows), ctypes.c_int64(vocab), pointer(draws),
+                         pointer(tokens))
+            return call
+
+        def peer():  # softmax, sort, cumulative sum, draw
+            logits.copy_(fresh)
+            weights, order = torch.softmax(logits, -1).sort(-1, descending=True)
+            weights[weights.cumsum(-1) - weights >= 0.95] = 0
+            order.gather(-1, torch.multinomial(weights, 1))
+
+        def alone():
+            logits.copy_(fresh)
+
+        ms = compare({"copy": alone, "greedy": ours(0, 1), "all tokens": ours(1, 1), "top-p": ours(1, 0.95),
+                      "torch, top-p": peer}, 20, rounds)
+        print(f"next token of {rows} row(s), us:", "  ".join(
+            f"{name} {(t - ms['copy']) * 1e3:.0f}" for name, t in ms.items() if name != "copy"), flush=True)
+
+
 def time_rest(libraries, rounds):
     """Bandwidth-bound kernels on 8192 rows of an 8B model, and thin products of its matrices."""
     lib = libraries[0]
@@ -355,6 +388,7 @@ def time_rest(libraries, rounds):
     result = compare({name: call for name, (_, call) in calls.items()}, 30, rounds)
     print("rest, TB/s:", "  ".join(f"{name} {calls[name][0] / ms / 1e9:.2f}" for name, ms in result.items()), flush=True)
 
+    time_next_tokens(lib, rounds)
     for rows in (1, 8, 16, 32):
         contenders = {}
         for n_out, n_in in ((6144, 4096), (4096, 4096), (28672, 4096), (4096, 14336), (128256, 4096)):

@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "base/dtype.h"
+#include "base/next_token.h"
 #include "model/config.h"
 #include "model/weights.h"
 
@@ -175,8 +176,9 @@ class Backend {
   }
   // fp32 x W^T on the host, thin: the logits. [n_rows, n_out]
   virtual void linear_to_host(Rows x, const WeightView& w, std::span<float> host) = 0;
-  // Where each row of the same product has its first highest entry: greedy decoding. [n_rows]
-  virtual void likeliest(Rows x, const WeightView& w, std::span<Token> tokens) = 0;
+  // The token that each row's draw finds in the same product. draws, tokens [n_rows]
+  virtual void next_tokens(Rows x, const WeightView& w, std::span<const Draw> draws,
+                           std::span<Token> tokens) = 0;
   // Rotates pairs (i, i + head_dim/2) of every head (Hugging Face's half-split order), in place.
   // x [n_rows, n_heads * head_dim]; cos, sin on the device: [n_rows, head_dim / 2] fp32.
   virtual void rope(Rows x, std::int64_t head_dim, const float* cos, const float* sin) = 0;

@@ -71,7 +71,7 @@ DocumentKv DocumentRunner::encode(const DocumentTask& task, const BlockPlan& pla
 AnswerOptions DocumentRunner::answer_options(const DocumentTask& task) const {
   AnswerOptions answer;
   answer.eos_tokens = session_.eos_tokens;
-  answer.sampling = {options_.temperature, options_.top_p, options_.seed};
+  answer.sampling = {options_.temperature, options_.top_p};
   answer.n_logprobs = options_.logprobs;
   answer.spread_queries = options_.query_ranks == "all";
   answer.tree_merge = options_.merge == "tree";

@@ -97,10 +97,10 @@ void Decoder::logits(Rows x, std::span<float> logits) {
   backend_->linear_to_host(normed, weights_->lm_head, logits);
 }
 
-void Decoder::likeliest(Rows x, std::span<Token> tokens) {
+void Decoder::next_tokens(Rows x, std::span<const Draw> draws, std::span<Token> tokens) {
   const Rows normed = normed_.rows(x.n_rows);
   backend_->rms_norm(x, weights_->final_norm, config_->rms_norm_eps, normed);
-  backend_->likeliest(normed, weights_->lm_head, tokens);
+  backend_->next_tokens(normed, weights_->lm_head, draws, tokens);
 }
 
 void Decoder::normalise_input(const LayerWeights& layer, Rows x, Rows normed) {

@@ -113,8 +113,8 @@ class Decoder {
   void add_feed_forward(std::int64_t layer, Rows x, Product product);
   // fp32 on the host, [n_rows, vocab].
   void logits(Rows x, std::span<float> logits);
-  // Their first highest, [n_rows].
-  void likeliest(Rows x, std::span<Token> tokens);
+  // The token that each row's draw finds in them. draws, tokens [n_rows]
+  void next_tokens(Rows x, std::span<const Draw> draws, std::span<Token> tokens);
 
  private:
   RopeTable on_device(const std::vector<float>& table) const;

@@ -49,6 +49,7 @@ Answerer::Answerer(Decoder& decoder, const Communicator& group, const DocumentKv
       v_(*backend_, rows_per_rank_, decoder.config().kv_width()),
       attended_(*backend_, rows_per_rank_, decoder.config().q_width()),
       all_q_(*backend_, std::max<std::int64_t>(kMaxRows, group.size()), decoder.config().q_width()),
+      host_logits_(static_cast<std::size_t>(decoder.config().vocab_size)),
       context_partial_(*backend_, rows_per_rank_, shape_) {
   STARATTN_CHECK(decoder.max_rows() >= rows_per_rank_);
   for (Rank rank = 0; rank < group.size(); ++rank) {
@@ -113,7 +114,7 @@ std::vector<float> Answerer::logits_of(const std::vector<Token>& query_tokens,
     forward(queries, pieces);
     for (std::int64_t row = 0; !pieces.empty() && row < n_rows_[0]; ++row) {
       if (done + row < n_tokens - n_last) continue;
-      const std::span<const float> one = logits_of_rows(row, 1);
+      const std::span<const float> one = logits_of_row(row);
       logits.insert(logits.end(), one.begin(), one.end());
     }
     done += n_rows_[0];
@@ -204,50 +205,33 @@ void Answerer::forward(std::vector<Query>& queries, std::span<const Piece> piece
   }
 }
 
-bool Answerer::needs_logits(const Query& query) const {
-  return options_.sampling.temperature > 0 ||
-         (options_.n_logprobs > 0 && query.result.tokens.empty());
-}
-
 // Of pieces whose last rows lie side by side. Logits come to the host only where they are asked
 // for.
 std::vector<Token> Answerer::next_tokens(std::vector<Query>& queries,
                                          std::span<const Piece> pieces) {
-  const std::int64_t first_row = pieces.front().last_row();
-  std::vector<Token> next(pieces.size());
-  const bool likeliest = std::ranges::none_of(
-      pieces, [&](const Piece& piece) { return needs_logits(queries[piece.query]); });
-  if (likeliest) {
-    const obs::Range range("logits");
-    decoder_->likeliest(x_.rows(first_row, std::ssize(pieces)), next);
-    return next;
+  std::vector<Draw> draws;
+  for (const Piece& piece : pieces) {
+    const Query& query = queries[piece.query];
+    draws.push_back(
+        draw_of(options_.sampling, query.job->sampling_key, query.result.tokens.size()));
   }
-  const std::span<const float> all = logits_of_rows(first_row, std::ssize(pieces));
-  for (std::size_t i = 0; i < pieces.size(); ++i) {
-    if (!pieces[i].is_last) continue;
-    Query& query = queries[pieces[i].query];
-    QueryResult& result = query.result;
-    const std::span<const float> logits = row_of(all, i);
-    if (result.tokens.empty() && options_.n_logprobs > 0)
-      result.logprobs = top_logits(logits, options_.n_logprobs);
-    next[i] = sample(logits, options_.sampling, query.job->sampling_key, result.tokens.size());
+  std::vector<Token> next(pieces.size());
+  {
+    const obs::Range range("logits");
+    decoder_->next_tokens(x_.rows(pieces.front().last_row(), std::ssize(pieces)), draws, next);
+  }
+  for (const Piece& piece : pieces) {
+    QueryResult& result = queries[piece.query].result;
+    if (piece.is_last && result.tokens.empty() && options_.n_logprobs > 0)
+      result.logprobs = top_logits(logits_of_row(piece.last_row()), options_.n_logprobs);
   }
   return next;
 }
 
-std::span<const float> Answerer::logits_of_rows(std::int64_t first_row, std::int64_t n_rows) {
+std::span<const float> Answerer::logits_of_row(std::int64_t row) {
   const obs::Range range("logits");
-  const auto n = static_cast<std::size_t>(n_rows * decoder_->config().vocab_size);
-  if (host_logits_.n_bytes() < n * sizeof(float))
-    host_logits_ = backend_->allocate_host(n * sizeof(float));
-  const std::span<float> logits(reinterpret_cast<float*>(host_logits_.data()), n);
-  decoder_->logits(x_.rows(first_row, n_rows), logits);
-  return logits;
-}
-
-std::span<const float> Answerer::row_of(std::span<const float> logits, std::size_t row) const {
-  const auto vocab = static_cast<std::size_t>(decoder_->config().vocab_size);
-  return logits.subspan(row * vocab, vocab);
+  decoder_->logits(x_.rows(row, 1), host_logits_);
+  return host_logits_;
 }
 
 // Pieces [first, end) whose last rows lie side by side, so that one product makes their logits.

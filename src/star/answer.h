@@ -88,12 +88,10 @@ class Answerer {
   void attend_to_context(std::int64_t layer, Rows q);
   void gather_and_merge(std::vector<std::pair<MergeNode, PartialBuffer>> mine);
   void merge_along_tree(std::vector<std::pair<MergeNode, PartialBuffer>> mine);
-  bool needs_logits(const Query& query) const;
   std::vector<Token> next_tokens(std::vector<Query>& queries, std::span<const Piece> pieces);
   void take_next_token(Query& query, Token next, double seconds);
-  // [n_rows, vocab] on the host, of rows that lie side by side. Good until the next call.
-  std::span<const float> logits_of_rows(std::int64_t first_row, std::int64_t n_rows);
-  std::span<const float> row_of(std::span<const float> logits, std::size_t row) const;
+  // [vocab] on the host. Good until the next call.
+  std::span<const float> logits_of_row(std::int64_t row);
   static std::size_t end_of_run(std::span<const Piece> pieces, std::size_t first);
 
   Decoder* decoder_;
@@ -110,8 +108,8 @@ class Answerer {
   std::vector<MergeNode> subtrees_;  // this rank's
   std::vector<std::vector<MergeNode>> subtrees_by_rank_;
   RowBuffer x_, q_, k_, v_, attended_, all_q_;
-  Buffer host_logits_;
-  PartialBuffer context_partial_;  // [rows_per_rank, n_heads, head_dim]
+  std::vector<float> host_logits_;  // [vocab]
+  PartialBuffer context_partial_;   // [rows_per_rank, n_heads, head_dim]
 };
 
 }  // namespace starattn

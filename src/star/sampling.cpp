@@ -2,11 +2,8 @@
 #include "star/sampling.h"
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 
-#include "base/error.h"
-#include "base/first_highest.h"
 #include "base/random.h"
 
 namespace starattn {
@@ -39,32 +36,8 @@ std::vector<std::pair<Token, float>> top_logits(std::span<const float> logits, s
   return top;
 }
 
-Token sample(std::span<const float> logits, const Sampling& sampling, std::uint64_t key,
-             std::uint64_t step) {
-  if (sampling.temperature <= 0) return first_highest(logits);
-  std::vector<Token> order(logits.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::sort(order.begin(), order.end(),
-            [&](Token a, Token b) { return ranks_before(logits, a, b); });
-
-  const double highest = logits[static_cast<std::size_t>(order.front())];
-  std::vector<double> weights;
-  for (const Token token : order) {
-    weights.push_back(
-        std::exp((logits[static_cast<std::size_t>(token)] - highest) / sampling.temperature));
-  }
-  const double total = std::accumulate(weights.begin(), weights.end(), 0.0);
-  std::size_t n_kept = 0;
-  double kept = 0;
-  while (n_kept < weights.size() && (n_kept == 0 || kept < sampling.top_p * total))
-    kept += weights[n_kept++];
-
-  double rest = random_unit(key, step) * kept;
-  for (std::size_t i = 0; i < n_kept; ++i) {
-    rest -= weights[i];
-    if (rest < 0) return order[i];
-  }
-  return order[n_kept - 1];
+Draw draw_of(const Sampling& sampling, std::uint64_t key, std::uint64_t step) {
+  return {sampling.temperature, sampling.top_p, random_unit(key, step)};
 }
 
 }  // namespace starattn

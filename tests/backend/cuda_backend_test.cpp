@@ -196,7 +196,7 @@ TEST_F(CudaBackend, FindsTheFirstHighest) {
     Floats logits(static_cast<std::size_t>(n_rows * n_out));
     gpu_->backend->linear_to_host(x, w, logits);
     std::vector<Token> tokens(static_cast<std::size_t>(n_rows));
-    gpu_->backend->likeliest(x, w, tokens);
+    gpu_->backend->next_tokens(x, w, std::vector<Draw>(tokens.size()), tokens);
     for (std::int64_t row = 0; row < n_rows; ++row) {
       const auto first = logits.begin() + row * n_out;
       EXPECT_EQ(tokens[static_cast<std::size_t>(row)],
@@ -208,10 +208,47 @@ TEST_F(CudaBackend, FindsTheFirstHighest) {
   const WeightView same = weight(Floats(5000 * 64, 1), 64);
   Floats values(2 * 64, 1);
   std::vector<Token> tokens(2, -1);
-  gpu_->backend->likeliest(gpu_->rows(values, 64), same, tokens);
+  const std::vector<Draw> greedy(2);
+  gpu_->backend->next_tokens(gpu_->rows(values, 64), same, greedy, tokens);
   EXPECT_EQ(tokens, (std::vector<Token>{0, 0}));
+  // Half of the tokens that are all equal: the first half.
+  const std::vector<Draw> drawn{{1, 0.5, 0}, {1, 0.5, std::nextafter(1.0, 0.0)}};
+  gpu_->backend->next_tokens(gpu_->rows(values, 64), same, drawn, tokens);
+  EXPECT_EQ(tokens, (std::vector<Token>{0, 2499}));
   values[70] = std::nanf("");
-  EXPECT_ANY_THROW(gpu_->backend->likeliest(gpu_->rows(values, 64), same, tokens));
+  for (const auto& draws : {greedy, drawn})
+    EXPECT_ANY_THROW(gpu_->backend->next_tokens(gpu_->rows(values, 64), same, draws, tokens));
+}
+
+TEST_F(CudaBackend, DrawsTokens) {
+  // A draw is monotone: the GPU's token lies between those of slightly smaller and larger random
+  // numbers. Its weights are fp32; one of 128,256 equal tokens more or less in the nucleus is 8e-6.
+  constexpr double kSlack = 2e-5;
+  for (const std::int64_t n_out : {1, 31, 1000, 128256}) {
+    const std::int64_t n_in = 64, n_rows = 33;
+    const WeightView w = weight(numbers_.bell(n_out * n_in), n_in);
+    const Rows x = gpu_->rows(numbers_.bell(n_rows * n_in), n_in);
+    Floats logits(static_cast<std::size_t>(n_rows * n_out));
+    gpu_->backend->linear_to_host(x, w, logits);
+    for (const double temperature : {1e-300, 0.3, 1.0, 8.0, 100.0}) {
+      std::vector<Draw> draws;
+      for (std::int64_t row = 0; row < n_rows; ++row) {
+        const double top_p = std::array{1.0, 0.95, 0.5, 0.0}[static_cast<std::size_t>(row % 4)];
+        draws.push_back({temperature, top_p, static_cast<double>(row) / n_rows});
+      }
+      std::vector<Token> tokens(draws.size());
+      gpu_->backend->next_tokens(x, w, draws, tokens);
+      for (std::size_t row = 0; row < draws.size(); ++row) {
+        const auto n = static_cast<std::size_t>(n_out);
+        const auto of_row = std::span(logits).subspan(row * n, n);
+        Draw less = draws[row], more = draws[row];
+        less.unit = std::max(0.0, less.unit - kSlack);
+        more.unit += kSlack;
+        EXPECT_GE(tokens[row], next_token(of_row, less)) << n_out << ", row " << row;
+        EXPECT_LE(tokens[row], next_token(of_row, more)) << n_out << ", row " << row;
+      }
+    }
+  }
 }
 
 TEST_F(CudaBackend, ThinProductsTreatRowsOneByOne) {

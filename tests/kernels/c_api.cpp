@@ -7,6 +7,7 @@
 
 #include "attention.h"
 #include "elementwise.h"
+#include "next_token.h"
 #include "thin_linear.h"
 
 namespace {
@@ -74,6 +75,12 @@ int starattn_rotate_rows(void* x, const float* cos, const float* sin, std::int64
 
 int starattn_swiglu(const void* gate, const void* up, void* y, std::int64_t n, void* stream) {
   return guarded([&] { swiglu(gate, up, y, n, static_cast<Stream>(stream)); });
+}
+
+int starattn_next_tokens(float* logits, std::int64_t n_rows, std::int64_t n, const Draw* draws,
+                         std::int32_t* token, void* stream) {
+  return guarded(
+      [&] { next_tokens(logits, n_rows, n, draws, token, static_cast<Stream>(stream)); });
 }
 
 int starattn_thin_linear(const ThinLinear* product, void* stream) {

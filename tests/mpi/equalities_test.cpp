@@ -28,6 +28,7 @@ struct Setting {
   bool spread = false;
   bool tree = false;
   KvMemory kv_memory = KvMemory::device;
+  Sampling sampling;
 };
 
 struct Outcome {
@@ -93,6 +94,7 @@ Outcome run(const Communicator& group, const Setting& setting, int n_threads = 1
   const DocumentKv kv = encoder.encode(plan, context, setting.anchor_mode);
 
   AnswerOptions options;
+  options.sampling = setting.sampling;
   options.spread_queries = setting.spread;
   options.tree_merge = setting.tree;
   Answerer answerer(model.decoder, group, kv, options);
@@ -278,6 +280,16 @@ TEST_F(Equalities, AQueryDoesNotSeeItsBatchMates) {
 }
 
 // 300 queries of 3 tokens, 128 rows a step: the first 42 begin, with two tokens of the 43rd.
+TEST_F(Equalities, DrawnAnswersAreTheSameOnAnyRanksAndInAnyBatch) {
+  Setting setting;
+  setting.sampling = {1.0, 0.9};
+  const Outcome four = run(world_, setting, 1, 4);
+  const Outcome one = run(world_, setting, 1, 1);
+  EXPECT_EQ(four.answers[0], one.answers[0]);
+  EXPECT_EQ(four.answers, run_alone(world_, setting).answers);
+  EXPECT_NE(four.answers, run(world_, {}).answers);  // nothing would be drawn
+}
+
 TEST_F(Equalities, AStopOnAnyRankLeavesTheQueriesThatHaveNotBegun) {
   TinyModel model;
   PlanRequest request;

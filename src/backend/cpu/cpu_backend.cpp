@@ -17,7 +17,6 @@
 #include "backend/cpu/linear.h"
 #include "backend/cpu/thread_pool.h"
 #include "base/error.h"
-#include "base/first_highest.h"
 #include "base/text.h"
 
 namespace starattn {
@@ -100,13 +99,14 @@ class CpuBackend : public Backend {
     const Rows y{reinterpret_cast<std::byte*>(host.data()), x.n_rows, w.n_rows};
     linear(x, {w, WeightView{}, y}, Product::thin);
   }
-  void likeliest(Rows x, const WeightView& w, std::span<Token> tokens) override {
-    STARATTN_CHECK(static_cast<std::int64_t>(tokens.size()) == x.n_rows);
+  void next_tokens(Rows x, const WeightView& w, std::span<const Draw> draws,
+                   std::span<Token> tokens) override {
+    STARATTN_CHECK(std::ssize(tokens) == x.n_rows && std::ssize(draws) == x.n_rows);
     const auto n_out = static_cast<std::size_t>(w.n_rows);
     std::vector<float> logits(tokens.size() * n_out);
     linear_to_host(x, w, logits);
     for (std::size_t row = 0; row < tokens.size(); ++row)
-      tokens[row] = first_highest(std::span(logits).subspan(row * n_out, n_out));
+      tokens[row] = next_token(std::span(logits).subspan(row * n_out, n_out), draws[row]);
   }
 
   void rope(Rows x, std::int64_t head_dim, const float* cos, const float* sin) override {

@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "elementwise.h"
+#include "next_token.h"
 #include "own_tokens.h"
 #include "thin_linear.h"
 
@@ -100,13 +101,20 @@ class CudaBackend : public Backend {
     STARATTN_CHECK(static_cast<std::int64_t>(host.size()) == x.n_rows * w.n_rows);
     download(multiply_to_f32(x, w).data(), std::as_writable_bytes(host));
   }
-  void likeliest(Rows x, const WeightView& w, std::span<Token> tokens) override {
-    STARATTN_CHECK(static_cast<std::int64_t>(tokens.size()) == x.n_rows);
+  void next_tokens(Rows x, const WeightView& w, std::span<const Draw> draws,
+                   std::span<Token> tokens) override {
+    STARATTN_CHECK(std::ssize(tokens) == x.n_rows && std::ssize(draws) == x.n_rows);
+    std::vector<kernels::Draw> rows;
+    for (const Draw& draw : draws) rows.push_back({draw.temperature, draw.top_p, draw.unit});
+    const auto row_bytes = std::as_bytes(std::span(rows));
+    const Buffer draws_there = device_.allocate(row_bytes.size());
+    upload(row_bytes, draws_there.data());
     const Buffer logits = multiply_to_f32(x, w);
-    const Buffer places = device_.allocate(tokens.size_bytes());
-    kernels::first_highest(reinterpret_cast<const float*>(logits.data()), x.n_rows, w.n_rows,
-                           reinterpret_cast<std::int32_t*>(places.data()), stream());
-    download(places.data(), std::as_writable_bytes(tokens));
+    const Buffer found = device_.allocate(tokens.size_bytes());
+    kernels::next_tokens(reinterpret_cast<float*>(logits.data()), x.n_rows, w.n_rows,
+                         reinterpret_cast<const kernels::Draw*>(draws_there.data()),
+                         reinterpret_cast<std::int32_t*>(found.data()), stream());
+    download(found.data(), std::as_writable_bytes(tokens));
     for (const Token token : tokens) STARATTN_CHECK(token >= 0);  // not a number
   }
 

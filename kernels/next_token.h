@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// From logits to the next token, on the device.
+#pragma once
+
+#include <cstdint>
+
+#include "launch.h"
+
+namespace starattn::kernels {
+
+// base/next_token.h says what they mean.
+struct Draw {
+  double temperature, top_p, unit;
+};
+
+// token[i]: drawn from row i of logits [n_rows, n] fp32, any n > 0, which is overwritten; -1 where
+// one is not a number. draws [n_rows] and token are device memory. Weights are fp32, sums fp64; a
+// row's token depends on that row and its draw alone.
+void next_tokens(float* logits, std::int64_t n_rows, std::int64_t n, const Draw* draws,
+                 std::int32_t* token, Stream stream);
+
+}  // namespace starattn::kernels

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/next_token.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+#include "base/error.h"
+
+namespace starattn {
+namespace {
+
+std::int32_t first_highest(std::span<const float> values) {
+  STARATTN_CHECK(!values.empty());
+  // Eight running maxima, which compilers turn into vectors; then the first place of the largest.
+  constexpr std::size_t kLanes = 8;
+  float lanes[kLanes];
+  std::fill_n(lanes, kLanes, values[0]);
+  std::size_t i = 0;
+  for (; i + kLanes <= values.size(); i += kLanes) {
+    for (std::size_t j = 0; j < kLanes; ++j)
+      lanes[j] = values[i + j] > lanes[j] ? values[i + j] : lanes[j];
+  }
+  float highest = *std::max_element(lanes, lanes + kLanes);
+  for (; i < values.size(); ++i) highest = std::max(highest, values[i]);
+  const auto place = std::find(values.begin(), values.end(), highest);
+  STARATTN_CHECK(place != values.end());  // not a number
+  return static_cast<std::int32_t>(place - values.begin());
+}
+
+// The heaviest tokens that together weigh at least `enough`, in the order of their ids.
+std::vector<std::int32_t> nucleus(std::span<const double> weights, double enough) {
+  std::vector<std::int32_t> heap(weights.size());
+  std::iota(heap.begin(), heap.end(), 0);
+  const auto weight = [&](std::int32_t token) { return weights[static_cast<std::size_t>(token)]; };
+  const auto comes_later = [&](std::int32_t a, std::int32_t b) {
+    return weight(a) != weight(b) ? weight(a) < weight(b) : a > b;
+  };
+  std::make_heap(heap.begin(), heap.end(), comes_later);
+  auto kept = heap.end();  // behind the heap, the last taken first
+  double sum = 0;
+  do {
+    std::pop_heap(heap.begin(), kept, comes_later);
+    sum += weight(*--kept);
+  } while (sum < enough && kept != heap.begin());
+  heap.erase(heap.begin(), kept);
+  std::sort(heap.begin(), heap.end());
+  return heap;
+}
+
+}  // namespace
+
+std::int32_t next_token(std::span<const float> logits, const Draw& draw) {
+  const std::int32_t best = first_highest(logits);
+  if (draw.temperature <= 0) return best;
+  const double highest = logits[static_cast<std::size_t>(best)];
+  std::vector<double> weights;
+  weights.reserve(logits.size());
+  for (const float logit : logits)
+    weights.push_back(std::exp((logit - highest) / draw.temperature));
+  const double total = std::accumulate(weights.begin(), weights.end(), 0.0);
+
+  std::vector<std::int32_t> kept;
+  if (draw.top_p < 1) {
+    kept = nucleus(weights, draw.top_p * total);
+  } else {
+    kept.resize(weights.size());
+    std::iota(kept.begin(), kept.end(), 0);
+  }
+  const auto weight = [&](std::int32_t token) { return weights[static_cast<std::size_t>(token)]; };
+  double rest = 0;
+  for (const std::int32_t token : kept) rest += weight(token);
+  rest *= draw.unit;
+  for (const std::int32_t token : kept) {
+    rest -= weight(token);
+    if (rest < 0) return token;
+  }
+  return best;  // a sum was rounded up
+}
+
+}  // namespace starattn

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/next_token.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <vector>
+
+#include "base/error.h"
+
+namespace starattn {
+namespace {
+
+// How often each token comes up over evenly spaced random numbers.
+std::map<std::int32_t, double> shares(const std::vector<float>& logits, double temperature,
+                                      double top_p) {
+  constexpr int kDraws = 20000;
+  std::map<std::int32_t, double> found;
+  for (int i = 0; i < kDraws; ++i)
+    found[next_token(logits, {temperature, top_p, (i + 0.5) / kDraws})] += 1.0 / kDraws;
+  return found;
+}
+
+const std::vector<float> kLogits{1.5F, -2, 3, 0.25F, 3, -30};
+
+TEST(NextToken, IsTheFirstHighestWhereNothingIsDrawn) {
+  EXPECT_EQ(next_token(kLogits, {}), 2);
+  EXPECT_EQ(next_token(kLogits, {0, 0.5, 0.99}), 2);
+  EXPECT_EQ(next_token(std::vector<float>{-1}, {1, 1, 0.5}), 0);
+}
+
+TEST(NextToken, ComesUpAsOftenAsItWeighs) {
+  for (const double temperature : {0.5, 1.0, 3.0}) {
+    double total = 0;
+    for (const float logit : kLogits) total += std::exp(logit / temperature);
+    const auto found = shares(kLogits, temperature, 1);
+    for (std::size_t i = 0; i < kLogits.size(); ++i) {
+      const auto at = found.find(static_cast<std::int32_t>(i));
+      EXPECT_NEAR(at == found.end() ? 0 : at->second, std::exp(kLogits[i] / temperature) / total,
+                  1e-4)
+          << i << " at " << temperature;
+    }
+  }
+}
+
+TEST(NextToken, ComesFromTheSmallestNucleus) {
+  // At temperature 1 the two threes weigh 0.436 each, 1.5 weighs 0.097, 0.25 weighs 0.028.
+  const auto keys = [](const std::map<std::int32_t, double>& found) {
+    std::vector<std::int32_t> tokens;
+    for (const auto& entry : found) tokens.push_back(entry.first);
+    return tokens;
+  };
+  using Tokens = std::vector<std::int32_t>;
+  EXPECT_EQ(keys(shares(kLogits, 1, 0)), Tokens{2});
+  EXPECT_EQ(keys(shares(kLogits, 1, 0.42)), Tokens{2});  // the first of two that are equal
+  EXPECT_EQ(keys(shares(kLogits, 1, 0.44)), (Tokens{2, 4}));
+  EXPECT_EQ(keys(shares(kLogits, 1, 0.9)), (Tokens{0, 2, 4}));
+  EXPECT_EQ(keys(shares(kLogits, 1, 0.98)), (Tokens{0, 2, 3, 4}));
+  const auto found = shares(kLogits, 1, 0.9);
+  EXPECT_NEAR(found.at(0), std::exp(1.5) / (std::exp(1.5) + 2 * std::exp(3.0)), 1e-4);
+  EXPECT_NEAR(found.at(2), found.at(4), 1e-4);
+}
+
+TEST(NextToken, SurvivesTheEndOfTheRange) {
+  const double last = std::nextafter(1.0, 0.0);
+  EXPECT_EQ(next_token(std::vector<float>(1000, -7), {1, 1, last}), 999);
+  EXPECT_EQ(next_token(std::vector<float>(1000, -7), {1, 0.5, last}), 499);
+  EXPECT_EQ(next_token(std::vector<float>(1000, -7), {1, 0.5, 0}), 0);
+  EXPECT_ANY_THROW(next_token(std::vector<float>(3, std::nanf("")), {}));
+}
+
+}  // namespace
+}  // namespace starattn
