@@ -29,15 +29,6 @@ bool aligned(const void* pointer) {
   return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0;
 }
 
-void check_shape(const AttentionShape& shape) {
-  require(shape.head_dim == 64 || shape.head_dim == 128,
-          "head_dim must be 64 or 128; got " + text(shape));
-  require(shape.n_kv_heads > 0 && shape.n_heads > 0 && shape.n_heads % shape.n_kv_heads == 0,
-          "heads must be a multiple of kv heads; got " + text(shape));
-  require(shape.n_heads / shape.n_kv_heads <= 64,
-          "at most 64 heads may share a kv head; got " + text(shape));
-}
-
 void check_input(const AttentionInput& in) {
   check_shape(in.shape);
   constexpr std::int64_t kMost = 1 << 30;  // tokens; indices are 32 bits
@@ -108,6 +99,15 @@ std::size_t pieces_bytes(const AttentionInput& in, std::int64_t n_pieces) {
 }
 
 }  // namespace
+
+void check_shape(const AttentionShape& shape) {
+  require(shape.head_dim == 64 || shape.head_dim == 128,
+          "head_dim must be 64 or 128; got " + text(shape));
+  require(shape.n_kv_heads > 0 && shape.n_heads > 0 && shape.n_heads % shape.n_kv_heads == 0,
+          "heads must be a multiple of kv heads; got " + text(shape));
+  require(shape.n_heads / shape.n_kv_heads <= 64,
+          "at most 64 heads may share a kv head; got " + text(shape));
+}
 
 bool takes_hopper_kernels() {
   const char* wish_text = std::getenv("STARATTN_KERNELS");

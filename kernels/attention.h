@@ -34,6 +34,9 @@ struct Partial {
   float* l = nullptr;  // [n_rows, n_heads]
 };
 
+// Throws BadShape where no attention kernel takes it.
+void check_shape(const AttentionShape& shape);
+
 // Query rows against segments in the order given.
 struct AttentionInput {
   AttentionShape shape;

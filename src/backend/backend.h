@@ -122,6 +122,8 @@ class Backend {
   // alone decides the shape, and with it the bits, of every product.
   virtual std::int64_t chunk_rows() const { return 512; }
   Dtype kv_dtype() const { return activation_dtype(); }
+  // Throws Error(unfit) where no operation takes the model's shapes.
+  virtual void check_model(const ModelConfig&) const {}
 
   // Memory of the device; 0 where that is the node's own.
   virtual std::uint64_t memory_bytes() const { return 0; }

@@ -17,15 +17,22 @@ std::int32_t first_highest(std::span<const float> values) {
   constexpr std::size_t kLanes = 8;
   float lanes[kLanes];
   std::fill_n(lanes, kLanes, values[0]);
+  bool are_numbers = true;
   std::size_t i = 0;
   for (; i + kLanes <= values.size(); i += kLanes) {
-    for (std::size_t j = 0; j < kLanes; ++j)
-      lanes[j] = values[i + j] > lanes[j] ? values[i + j] : lanes[j];
+    for (std::size_t j = 0; j < kLanes; ++j) {
+      const float value = values[i + j];
+      are_numbers &= value == value;
+      lanes[j] = value > lanes[j] ? value : lanes[j];
+    }
   }
   float highest = *std::max_element(lanes, lanes + kLanes);
-  for (; i < values.size(); ++i) highest = std::max(highest, values[i]);
+  for (; i < values.size(); ++i) {
+    are_numbers &= values[i] == values[i];
+    highest = std::max(highest, values[i]);
+  }
+  STARATTN_CHECK(are_numbers);
   const auto place = std::find(values.begin(), values.end(), highest);
-  STARATTN_CHECK(place != values.end());  // not a number
   return static_cast<std::int32_t>(place - values.begin());
 }
 

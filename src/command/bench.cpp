@@ -23,7 +23,7 @@ struct BenchOptions {
   Options common;
   std::string shape = "150m";
   std::string tokens = "8k";
-  int n_queries = 1;
+  std::vector<int> n_queries = {1};  // of each batch to time
   int n_new_tokens = 16;
 };
 
@@ -81,6 +81,8 @@ double product_rate(Backend& backend, int n_threads) {
 
 struct Phase1 {
   double seconds = 0;         // of the slowest rank
+  double least_wait = 0;      // of a rank for others' keys and values
+  double most_wait = 0;       // of another
   std::uint64_t n_bytes = 0;  // handed over between ranks, sum
 };
 
@@ -93,7 +95,8 @@ class Bench {
         weights_(ModelWeights::random(config_, Dtype::bf16, options.common.seed + 1)),
         backend_(make_backend(options.common, ranks)),
         decoder_(config_, weights_, *backend_,
-                 std::max(backend_->chunk_rows(), Answerer::kMaxRows)) {
+                 std::max(backend_->chunk_rows(), Answerer::kMaxRows)),
+        encoder_(decoder_, ranks.group) {
     const std::int64_t n = parse_tokens(options.tokens, "--tokens");
     for (std::int64_t i = 0; i < n; ++i)
       context_.push_back(static_cast<Token>((i * 7919 + i / 13) % config_.vocab_size));
@@ -129,7 +132,7 @@ class Bench {
       say("{:<34}{:>12}   FLOPs allow {:.2f}x: {:.0f} % of it", "broadcast over recompute",
           fmt::format("{:.2f}x", measured), allowed, 100 * measured / allowed);
     }
-    answer(kv);
+    for (const int n_queries : options_.n_queries) answer(kv, n_queries);
     const auto device_peaks = ranks_.world.allgather(backend_->peak_bytes());
     if (!backend_->is_host_memory())
       say("{:<34}{:>12}", "peak GPU memory of a rank",
@@ -156,9 +159,7 @@ class Bench {
   void warm_up() {
     const std::int64_t n = std::min(plan_.n_context(), 2 * plan_.block_size());
     const BlockPlan plan = BlockPlan::make(options_.common.plan_request(), n, ranks_.group.size());
-    Encoder encoder(decoder_, ranks_.group, {});
-    encoder.encode(plan, std::span(context_).first(static_cast<std::size_t>(n)),
-                   AnchorMode::broadcast);
+    encoder_.encode(plan, std::span(context_).first(static_cast<std::size_t>(n)));
   }
 
   KvMemory kv_memory() const {
@@ -170,17 +171,29 @@ class Bench {
 
   Phase1 encode(AnchorMode mode, DocumentKv& kv) {
     kv = {};
-    Encoder encoder(decoder_, ranks_.group, {}, kv_memory());
+    const KvMemory where = kv_memory();
     obs::reset();
     ranks_.world.barrier();
     const Stopwatch clock;
-    kv = encoder.encode(plan_, context_, mode);
-    const auto seconds = ranks_.world.allgather(clock.seconds());
-    Phase1 result;
-    result.seconds = *std::max_element(seconds.begin(), seconds.end());
-    std::uint64_t moved = 0;
-    for (const obs::Total& total : obs::totals()) moved += total.n_bytes;
-    for (const std::uint64_t bytes : ranks_.world.allgather(moved)) result.n_bytes += bytes;
+    kv = encoder_.encode(plan_, context_, {.anchor_mode = mode, .kv_memory = where});
+    struct Share {
+      double seconds = 0;
+      double wait = 0;
+      std::uint64_t n_bytes = 0;
+    };
+    Share mine{clock.seconds()};
+    for (const obs::Total& total : obs::totals()) {
+      mine.n_bytes += total.n_bytes;
+      if (total.name == "wait for anchor" || total.name == "wait for segments")
+        mine.wait += total.seconds;
+    }
+    Phase1 result{.least_wait = mine.wait, .most_wait = mine.wait};
+    for (const Share& share : ranks_.world.allgather(mine)) {
+      result.seconds = std::max(result.seconds, share.seconds);
+      result.least_wait = std::min(result.least_wait, share.wait);
+      result.most_wait = std::max(result.most_wait, share.wait);
+      result.n_bytes += share.n_bytes;
+    }
     return result;
   }
 
@@ -188,15 +201,17 @@ class Bench {
     const double flops = phase1_flops(config_, plan_, mode).total();
     const double rate = flops / phase.seconds;
     const double bound = slowest_rank_flops(config_, plan_, mode) * ranks_.group.size() / flops;
-    say("{:<34}{:>12}   {:.0f} tokens/s, {:.1f} GFLOP/s, {:.0f} % of sgemm ({:.0f} % of what the "
-        "block plan allows), moved {}",
-        what, human_seconds(phase.seconds), static_cast<double>(plan_.n_context()) / phase.seconds,
-        rate * 1e-9, 100 * rate / sgemm, 100 * rate / sgemm * bound, human_bytes(phase.n_bytes));
+    say("{:<34}{:>12}   {:.0f} tokens/s, {:.1f} GFLOP/s, {:.0f} % of the products' rate ({:.0f} % "
+        "of "
+        "what the block plan allows), moved {}, ranks waited {:.3f} to {:.3f} s",
+        what, fmt::format("{:.3f} s", phase.seconds),
+        static_cast<double>(plan_.n_context()) / phase.seconds, rate * 1e-9, 100 * rate / sgemm,
+        100 * rate / sgemm * bound, human_bytes(phase.n_bytes), phase.least_wait, phase.most_wait);
   }
 
-  void answer(const DocumentKv& kv) {
+  void answer(const DocumentKv& kv, int n_queries) {
     std::vector<QueryJob> jobs;
-    for (int i = 0; i < options_.n_queries; ++i) {
+    for (int i = 0; i < n_queries; ++i) {
       jobs.push_back({std::vector<Token>(8, static_cast<Token>(i + 5)), options_.n_new_tokens, 0});
     }
     AnswerOptions answer_options;
@@ -211,9 +226,9 @@ class Bench {
                          static_cast<double>(plan_.n_context()) *
                              static_cast<double>(config_.kv_bytes_per_token(backend_->kv_dtype()));
     const double step = seconds / options_.n_new_tokens;
-    say("{:<34}{:>12}   {} quer{}, {} new tokens each; {:.1f} GB/s of weights and KV",
-        "phase 2, one step", fmt::format("{:.2f} ms", step * 1e3), options_.n_queries,
-        options_.n_queries == 1 ? "y" : "ies", options_.n_new_tokens, bytes / step * 1e-9);
+    say("{:<34}{:>12}   {} new tokens each; {:.1f} GB/s of weights and KV",
+        fmt::format("phase 2, one step, {} {}", n_queries, n_queries == 1 ? "query" : "queries"),
+        fmt::format("{:.2f} ms", step * 1e3), options_.n_new_tokens, bytes / step * 1e-9);
   }
 
   const BenchOptions& options_;
@@ -222,6 +237,7 @@ class Bench {
   ModelWeights weights_;
   std::unique_ptr<Backend> backend_;
   Decoder decoder_;
+  Encoder encoder_;
   std::vector<Token> context_;
   BlockPlan plan_;
 };
@@ -242,7 +258,8 @@ Command add_bench(CLI::App& parser) {
       ->check(CLI::IsMember({"10m", "150m", "1b", "8b"}))
       ->capture_default_str();
   app->add_option("--tokens", options->tokens, "Tokens of the context")->capture_default_str();
-  app->add_option("--queries", options->n_queries, "Queries in one batch")
+  app->add_option("--queries", options->n_queries, "Queries in one batch; several batches: 1,32")
+      ->delimiter(',')
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
   app->add_option("--new-tokens", options->n_new_tokens, "New tokens a query")

@@ -55,17 +55,17 @@ DocumentKv DocumentRunner::encode(const DocumentTask& task, const BlockPlan& pla
   progress_.start(fmt::format("document '{}'", task.id), plan.n_context(),
                   n_own * chunks_a_block * session_.config.n_layers);
   if (!is_quiet_) log::info("{}", describe(task, plan));
-  EncodeHooks hooks;
-  hooks.poll = [this] {
+  EncodeOptions encode;
+  encode.anchor_mode = options_.anchor_mode();
+  encode.kv_memory = choose_kv_memory(options_.kv_memory, need(plan, KvMemory::device),
+                                      *session_.backend, ranks_.group);
+  if (encode.kv_memory == KvMemory::host && !is_quiet_)
+    log::info("KV in host memory: {}", need(plan, encode.kv_memory).arithmetic());
+  encode.poll = [this] {
     progress_.step();
     poll_();
   };
-  const KvMemory kv_memory = choose_kv_memory(options_.kv_memory, need(plan, KvMemory::device),
-                                              *session_.backend, ranks_.group);
-  if (kv_memory == KvMemory::host && !is_quiet_)
-    log::info("KV in host memory: {}", need(plan, kv_memory).arithmetic());
-  return store_.load_or_encode(plan, task.context, options_.anchor_mode(), complete_only, hooks,
-                               kv_memory);
+  return store_.load_or_encode(plan, task.context, complete_only, std::move(encode));
 }
 
 AnswerOptions DocumentRunner::answer_options(const DocumentTask& task) const {

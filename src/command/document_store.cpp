@@ -36,7 +36,7 @@ std::string canonical_config(const ModelConfig& c) {
 
 DocumentStore::DocumentStore(const std::string& directory, Session& session,
                              const Communicator& group)
-    : store_(directory), session_(session), group_(group) {
+    : store_(directory), session_(session), group_(group), encoder_(*session.decoder, group) {
   if (directory.empty()) return;
   collectively(group_, [&] {
     if (!group_.is_root()) return;
@@ -65,12 +65,8 @@ DocumentInfo DocumentStore::info_of(const BlockPlan& plan) const {
 }
 
 DocumentKv DocumentStore::load_or_encode(const BlockPlan& plan, std::span<const Token> context,
-                                         AnchorMode anchor_mode, bool complete_only,
-                                         EncodeHooks hooks, KvMemory kv_memory) {
-  if (store_.directory().empty()) {
-    Encoder encoder(*session_.decoder, group_, std::move(hooks), kv_memory);
-    return encoder.encode(plan, context, anchor_mode);
-  }
+                                         bool complete_only, EncodeOptions options) {
+  if (store_.directory().empty()) return encoder_.encode(plan, context, std::move(options));
   std::optional<DocumentCheckpoint> saved;
   std::map<BlockId, KvCache> loaded;
   collectively(group_, [&] {  // the first rank makes what is missing, the others find it
@@ -78,7 +74,7 @@ DocumentKv DocumentStore::load_or_encode(const BlockPlan& plan, std::span<const 
   });
   collectively(group_, [&] {
     if (!group_.is_root()) saved = open(plan, context, /*complete_only=*/true);
-    loaded = load_blocks(*saved, plan, kv_memory);
+    loaded = load_blocks(*saved, plan, options.kv_memory);
     const std::size_t n_own = plan.blocks_of(group_.rank()).size();
     if (complete_only && loaded.size() < n_own) {
       fail(Exit::bad_data,
@@ -92,8 +88,8 @@ DocumentKv DocumentStore::load_or_encode(const BlockPlan& plan, std::span<const 
   // wait for the same disk or lock.
   std::optional<Error> unsaved;
   auto n_own_saved = static_cast<std::int64_t>(loaded.size());
-  hooks.stop = [&] { return unsaved || stop_requested(); };
-  hooks.block_done = [&](BlockId block, const KvCache& cache) {
+  options.stop = [&] { return unsaved || stop_requested(); };
+  options.block_done = [&](BlockId block, const KvCache& cache) {
     if (unsaved) return;
     try {
       save(*saved, plan, block, cache);
@@ -102,8 +98,7 @@ DocumentKv DocumentStore::load_or_encode(const BlockPlan& plan, std::span<const 
       unsaved = error;
     }
   };
-  Encoder encoder(*session_.decoder, group_, std::move(hooks), kv_memory);
-  DocumentKv kv = encoder.encode(plan, context, anchor_mode, std::move(loaded));
+  DocumentKv kv = encoder_.encode(plan, context, std::move(options), std::move(loaded));
   collectively(group_, [&] {
     if (unsaved) throw *unsaved;
   });

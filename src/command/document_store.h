@@ -26,8 +26,7 @@ class DocumentStore {
   // signal to any rank ends this with AgreedError(stopped) on all: ranks finish and save the blocks
   // they are at, and the message says how many are saved.
   DocumentKv load_or_encode(const BlockPlan& plan, std::span<const Token> context,
-                            AnchorMode anchor_mode, bool complete_only, EncodeHooks hooks,
-                            KvMemory kv_memory);
+                            bool complete_only, EncodeOptions options);
 
  private:
   DocumentInfo info_of(const BlockPlan& plan) const;
@@ -42,6 +41,7 @@ class DocumentStore {
   CheckpointStore store_;
   Session& session_;
   const Communicator& group_;
+  Encoder encoder_;
   Digest model_;
 };
 

@@ -111,6 +111,7 @@ std::unique_ptr<Session> open_session(const Options& options, const Ranks& ranks
     for (const Token token : stop_tokens(session->chat, *session->tokenizer))
       session->eos_tokens.push_back(token);
     session->backend = make_backend(options, ranks);
+    session->backend->check_model(session->config);
     const std::int64_t max_rows = std::max(session->backend->chunk_rows(), Answerer::kMaxRows);
     session->decoder =
         std::make_unique<Decoder>(session->config, session->weights, *session->backend, max_rows);

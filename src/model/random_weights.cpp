@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/random_weights.h"
 
-#include <bit>
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <thread>
+#include <vector>
 
 namespace starattn {
 namespace {
@@ -33,13 +35,28 @@ float bell(std::uint64_t stream, std::uint64_t i) {
   return (static_cast<float>(sum) - kMean) * (1 / kDeviation);
 }
 
+// Calls work(first, end) for pieces of [0, n) on all cores.
+template <typename Work>
+void on_all_cores(std::uint64_t n, const Work& work) {
+  constexpr std::uint64_t kLeast = 1 << 20;  // for which a thread is worth starting
+  const std::uint64_t n_threads =
+      std::clamp<std::uint64_t>(n / kLeast, 1, std::max(1U, std::thread::hardware_concurrency()));
+  const std::uint64_t piece = (n + n_threads - 1) / n_threads;
+  std::vector<std::jthread> threads;
+  for (std::uint64_t first = piece; first < n; first += piece)
+    threads.emplace_back([&work, first, end = std::min(n, first + piece)] { work(first, end); });
+  work(0, std::min(n, piece));
+}
+
 template <typename Number, typename Convert>
 void fill(std::byte* to, std::uint64_t n, std::uint64_t stream, float mean, float deviation,
           Convert convert) {
-  for (std::uint64_t i = 0; i < n; ++i) {
-    const Number number = convert(bell(stream, i) * deviation + mean);
-    std::memcpy(to + i * sizeof(Number), &number, sizeof(Number));
-  }
+  on_all_cores(n, [=](std::uint64_t first, std::uint64_t end) {
+    for (std::uint64_t i = first; i < end; ++i) {
+      const Number number = convert(bell(stream, i) * deviation + mean);
+      std::memcpy(to + i * sizeof(Number), &number, sizeof(Number));
+    }
+  });
 }
 
 }  // namespace

@@ -91,21 +91,22 @@ class Communicator {
   }
 
  private:
-  friend class NodeMemory;
   explicit Communicator(MPI_Comm comm);
   MPI_Comm comm_ = MPI_COMM_NULL;
   Rank rank_ = 0;
   int size_ = 1;
 };
 
-// An error that every rank of the communicator throws at the same place: they can all leave cleanly.
+// An error that every rank of the communicator throws at the same place: they can all leave
+// cleanly.
 class AgreedError : public Error {
  public:
   using Error::Error;
 };
 
-// Runs `work` on every rank; when it throws an Error on any of them, every rank throws the error of the
-// lowest such rank as an AgreedError. So a bad file on one rank is one message and a clean exit of all.
+// Runs `work` on every rank; when it throws an Error on any of them, every rank throws the error of
+// the lowest such rank as an AgreedError. So a bad file on one rank is one message and a clean exit
+// of all.
 void collectively(const Communicator& comm, const std::function<void()>& work);
 
 }  // namespace starattn

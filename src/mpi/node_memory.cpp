@@ -1,41 +1,63 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mpi/node_memory.h"
 
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdint>
-#include <exception>
+#include <string>
+#include <vector>
 
 namespace starattn {
 namespace {
 
-constexpr std::size_t kPage = 4096;
+bool has_room_twice(int file, std::size_t n_bytes) {
+  struct statvfs disk {};
+  return ::fstatvfs(file, &disk) == 0 && disk.f_bavail * disk.f_frsize / 2 >= n_bytes;
+}
+
+// The name of a new file of that size in /dev/shm, every page of it taken; empty if there is no
+// room.
+std::string make_file(std::size_t n_bytes) {
+  static int n_made = 0;
+  const std::string name = fmt::format("/starattn-{}-{}", ::getpid(), n_made++);
+  const int file = ::shm_open(name.c_str(), O_RDWR | O_CREAT | O_EXCL, S_IRUSR | S_IWUSR);
+  if (file < 0) return "";
+  const bool is_made =
+      has_room_twice(file, n_bytes) && ::posix_fallocate(file, 0, static_cast<off_t>(n_bytes)) == 0;
+  ::close(file);
+  if (is_made) return name;
+  ::shm_unlink(name.c_str());
+  return "";
+}
+
+std::span<std::byte> map_file(const std::string& name, std::size_t n_bytes) {
+  const int file = ::shm_open(name.c_str(), O_RDWR, 0);
+  if (file < 0) return {};
+  void* memory = ::mmap(nullptr, n_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  ::close(file);
+  if (memory == MAP_FAILED) return {};
+  return {static_cast<std::byte*>(memory), n_bytes};
+}
 
 }  // namespace
 
 std::optional<NodeMemory> NodeMemory::create(const Communicator& node, std::size_t n_bytes) {
-  // The first rank's part is all there is; a page more, since MPI promises no alignment.
-  const auto size = static_cast<MPI_Aint>(node.is_root() ? n_bytes + kPage : 0);
-  void* own = nullptr;
-  MPI_Win window = MPI_WIN_NULL;
-  const bool is_made =
-      MPI_Win_allocate_shared(size, 1, MPI_INFO_NULL, node.comm_, &own, &window) == MPI_SUCCESS;
-  const std::vector<char> made = node.allgather(static_cast<char>(is_made));
-  if (std::count(made.begin(), made.end(), 1) != node.size()) return {};
-  MPI_Aint n_shared = 0;
-  int unit = 0;
-  void* first = nullptr;
-  if (MPI_Win_shared_query(window, 0, &n_shared, &unit, &first) != MPI_SUCCESS)
-    fail(Exit::unfit, "MPI made memory that this node's ranks share, but does not say where it is");
-  // The address differs from rank to rank, its place within a page does not.
-  const auto gap = (kPage - reinterpret_cast<std::uintptr_t>(first) % kPage) % kPage;
-  return NodeMemory(window, {static_cast<std::byte*>(first) + gap, n_bytes});
+  const std::string name = node.bcast_text(node.is_root() ? make_file(n_bytes) : "", 0);
+  if (name.empty()) return {};
+  NodeMemory memory(map_file(name, n_bytes));
+  const std::vector<char> mapped = node.allgather(static_cast<char>(!memory.bytes_.empty()));
+  if (node.is_root()) ::shm_unlink(name.c_str());  // it lives as long as it is mapped
+  if (std::ranges::count(mapped, 1) != node.size()) return {};
+  return memory;
 }
 
 NodeMemory::~NodeMemory() {
-  int ended = 0;
-  MPI_Finalized(&ended);
-  // While an exception is on its way out the other ranks may never reach this collective call.
-  if (window_ != MPI_WIN_NULL && !ended && std::uncaught_exceptions() == 0) MPI_Win_free(&window_);
+  if (!bytes_.empty()) ::munmap(bytes_.data(), bytes_.size());
 }
 
 }  // namespace starattn

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory that all ranks of a node read and write (an MPI-3 shared window).
+// Memory that all ranks of a node read and write (POSIX shared memory). Not an MPI window: where
+// /dev/shm is too small, Open MPI's waits for ever or dies later at the first touch.
 #pragma once
-
-#include <mpi.h>
 
 #include <cstddef>
 #include <optional>
@@ -15,14 +14,13 @@ namespace starattn {
 
 class NodeMemory {
  public:
-  // Collective over ranks that share memory (Communicator::split_by_node). Nothing, on all of them,
-  // where the node has no room for it: /dev/shm of a container may be small.
+  // Zeroes. Collective over ranks that share memory (Communicator::split_by_node). Nothing, on all
+  // of them, where that would take more than half of what /dev/shm has left: a container's may be
+  // small, and MPI lives there, too.
   static std::optional<NodeMemory> create(const Communicator& node, std::size_t n_bytes);
-  ~NodeMemory();  // collective
-  NodeMemory(NodeMemory&& other) noexcept
-      : window_(std::exchange(other.window_, MPI_WIN_NULL)), bytes_(other.bytes_) {}
+  ~NodeMemory();
+  NodeMemory(NodeMemory&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
   NodeMemory& operator=(NodeMemory&& other) noexcept {
-    std::swap(window_, other.window_);
     std::swap(bytes_, other.bytes_);
     return *this;
   }
@@ -30,8 +28,7 @@ class NodeMemory {
   std::span<std::byte> bytes() const { return bytes_; }  // aligned to a page
 
  private:
-  NodeMemory(MPI_Win window, std::span<std::byte> bytes) : window_(window), bytes_(bytes) {}
-  MPI_Win window_;
+  explicit NodeMemory(std::span<std::byte> bytes) : bytes_(bytes) {}
   std::span<std::byte> bytes_;
 };
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <thread>
 
 #include "obs/range.h"
@@ -69,7 +70,7 @@ std::uint64_t AnchorBroadcast::n_taken_by_all() const {
 
 bool AnchorBroadcast::is_free(std::uint64_t i) const {
   if (i < n_slots_) return true;
-  const bool is_delivered = !is_root_ || leaders_.size() == 1 || n_delivered_ + n_slots_ > i;
+  const bool is_delivered = !is_root_ || n_delivered_ + n_slots_ > i;
   return is_delivered && n_taken_by_all() + n_slots_ > i;
 }
 
@@ -86,7 +87,6 @@ void AnchorBroadcast::send(std::int64_t layer, const KvCache& block_0) {
 }
 
 KvSegment AnchorBroadcast::wait(std::int64_t layer) {
-  if (is_root_) return block_0_->segment(layer, anchor_size_);
   STARATTN_CHECK(takes_);
   poll_until([&] { return n_taken_ >= n_pieces_through(layer); });
   return received_.segment(layer, anchor_size_);
@@ -101,7 +101,7 @@ void AnchorBroadcast::finish() {
   poll_until([&] {
     if (takes_ && n_taken_ < n_pieces_) return false;
     if (!leaders_.is_member()) return true;
-    const bool is_delivered = !is_root_ || leaders_.size() == 1 || n_delivered_ == n_pieces_;
+    const bool is_delivered = !is_root_ || n_delivered_ == n_pieces_;
     return n_filled_ == n_pieces_ && is_delivered && n_taken_by_all() == n_pieces_;
   });
 }
@@ -131,7 +131,7 @@ bool AnchorBroadcast::step() {
 bool AnchorBroadcast::fill() {
   while (n_delivered_ < n_filled_ && requests(n_delivered_).test()) ++n_delivered_;
   if (n_filled_ < n_begun_) {
-    if (!backend_->copies_done(Way::to_host)) return false;
+    if (!block_0_->is_on_host() && !backend_->copies_done(Way::to_host)) return false;
     const Piece arrived = piece(n_filled_);
     if (leaders_.size() > 1)
       leaders_.ibcast({slot(n_filled_), arrived.n_bytes}, root_leader_, requests(n_filled_));
@@ -141,7 +141,11 @@ bool AnchorBroadcast::fill() {
   if (n_begun_ == n_ready_ || !is_free(n_begun_)) return false;
   const Piece next = piece(n_begun_);
   const std::byte* part = next.is_value ? block_0_->v(next.layer) : block_0_->k(next.layer);
-  backend_->copy_aside(Way::to_host, {part + next.offset, next.n_bytes}, slot(n_begun_));
+  if (block_0_->is_on_host()) {  // the lane to the host may be waiting for the next layer
+    std::memcpy(slot(n_begun_), part + next.offset, next.n_bytes);
+  } else {
+    backend_->copy_aside(Way::to_host, {part + next.offset, next.n_bytes}, slot(n_begun_));
+  }
   obs::count_bytes("anchor broadcast", next.n_bytes);
   ++n_begun_;
   return true;

@@ -27,14 +27,14 @@ class AnchorBroadcast {
   // Root: layer `layer` of block 0 is in `block_0`, and all that computed it has finished. Layers
   // in ascending order, each once.
   void send(std::int64_t layer, const KvCache& block_0);
-  // The anchor in one layer; on other members than the root this waits until it is there.
+  // On the other members: the anchor in one layer, as soon as it is there.
   KvSegment wait(std::int64_t layer);
   void poll();
   void finish();  // nobody waits for this rank any more
 
  private:
   // Pieces of at most kMaxPieceBytes: of the keys of layer 0, its values, the keys of layer 1, ...
-  static constexpr std::size_t kMaxPieceBytes = std::size_t{8} << 20;
+  static constexpr std::size_t kMaxPieceBytes = std::size_t{4} << 20;
   static constexpr std::uint64_t kMaxSlots = 64;
   struct Piece {
     std::int64_t layer = 0;

@@ -16,7 +16,7 @@ namespace starattn {
 
 class AnchorStage {
  public:
-  static constexpr std::size_t kBytes = std::size_t{48} << 20;  // a container's /dev/shm has 64 MiB
+  static constexpr std::size_t kBytes = std::size_t{24} << 20;  // a container's /dev/shm has 64 MiB
 
   // Collective over the group. node: its ranks that share memory (Communicator::split_by_node).
   // Where a node has no memory to share, each of its ranks has a stage of its own, as if it were

@@ -27,12 +27,10 @@ std::vector<bool> anchor_ranks(const BlockPlan& plan, const std::vector<bool>& c
 
 }  // namespace
 
-Encoder::Encoder(Decoder& decoder, const Communicator& group, EncodeHooks hooks, KvMemory kv_memory)
+Encoder::Encoder(Decoder& decoder, const Communicator& group)
     : decoder_(&decoder),
       backend_(&decoder.backend()),
       group_(&group),
-      hooks_(std::move(hooks)),
-      kv_memory_(kv_memory),
       chunk_rows_(backend_->chunk_rows()),
       q_(*backend_, chunk_rows_, decoder.config().q_width()),
       attended_(*backend_, chunk_rows_, decoder.config().q_width()),
@@ -41,8 +39,9 @@ Encoder::Encoder(Decoder& decoder, const Communicator& group, EncodeHooks hooks,
 }
 
 DocumentKv Encoder::encode(const BlockPlan& plan, std::span<const Token> context,
-                           AnchorMode anchor_mode, std::map<BlockId, KvCache> loaded) {
+                           EncodeOptions options, std::map<BlockId, KvCache> loaded) {
   const obs::Range range("phase 1");
+  options_ = std::move(options);
   STARATTN_CHECK(plan.n_ranks() == group_->size());
   STARATTN_CHECK(plan.n_context() == static_cast<std::int64_t>(context.size()));
   DocumentKv kv{plan, std::move(loaded)};
@@ -56,20 +55,22 @@ DocumentKv Encoder::encode(const BlockPlan& plan, std::span<const Token> context
     computing[static_cast<std::size_t>(i)] = missing;
     if (mine && missing) {
       kv.blocks.emplace(i, KvCache(*backend_, decoder_->config().n_layers, plan.block(i).n_tokens,
-                                   decoder_->config().kv_width(), kv_memory_));
+                                   decoder_->config().kv_width(), options_.kv_memory));
     }
   }
   if (plan.reach() == 0) {
-    encode_star(kv, context, anchor_mode, computing);
+    encode_star(kv, context, computing);
   } else {
     encode_reach(kv, context, computing);
   }
+  options_ = {};
   return kv;
 }
 
-void Encoder::encode_star(DocumentKv& kv, std::span<const Token> context, AnchorMode anchor_mode,
+void Encoder::encode_star(DocumentKv& kv, std::span<const Token> context,
                           const std::vector<bool>& computing) {
   const BlockPlan& plan = kv.plan;
+  const AnchorMode anchor_mode = options_.anchor_mode;
   const std::int64_t n_layers = decoder_->config().n_layers;
   const Rank root = plan.owner(0);
   const std::vector<bool> members = anchor_ranks(plan, computing);
@@ -82,10 +83,9 @@ void Encoder::encode_star(DocumentKv& kv, std::span<const Token> context, Anchor
     broadcast.emplace(*group_, *anchor_stage_, members, root, *backend_, n_layers,
                       plan.anchor_size(), decoder_->config().kv_width());
   }
-  const EncodeHooks outer = hooks_;
-  hooks_.poll = [&] {
+  options_.poll = [&, outer = options_.poll] {
     if (broadcast) broadcast->poll();
-    outer.poll();
+    outer();
   };
 
   const bool is_root = group_->rank() == root;
@@ -96,7 +96,7 @@ void Encoder::encode_star(DocumentKv& kv, std::span<const Token> context, Anchor
   bool is_first = true;
   for (auto& [i, cache] : kv.blocks) {
     if (!computing[static_cast<std::size_t>(i)]) continue;
-    if (!std::exchange(is_first, false) && hooks_.stop()) break;
+    if (!std::exchange(is_first, false) && options_.stop()) break;
     const TokenRange block = plan.block(i);
     const std::int64_t n_anchor = plan.anchor_of(i).n_tokens;
     KvCache again;  // the anchor, encoded again for this block alone
@@ -117,18 +117,18 @@ void Encoder::encode_star(DocumentKv& kv, std::span<const Token> context, Anchor
     std::function<void(std::int64_t layer)> layer_done;
     if (broadcast) {
       layer_done = [&, block_id = i, &block_cache = cache](std::int64_t layer) {
-        backend_->synchronize(hooks_.poll);  // the other ranks' layers move meanwhile
+        backend_->synchronize(options_.poll);  // the other ranks' layers move meanwhile
         if (block_id == 0) broadcast->send(layer, block_cache);
       };
     }
     encode_rows(context.subspan(static_cast<std::size_t>(block.first_doc),
                                 static_cast<std::size_t>(block.n_tokens)),
                 block.first_doc, anchor, cache, layer_done);
-    backend_->synchronize(hooks_.poll);
-    hooks_.block_done(i, cache);
+    backend_->synchronize(options_.poll);
+    if (broadcast && i == 0) broadcast->finish();  // others would wait while the block is saved
+    options_.block_done(i, cache);
   }
   if (broadcast) broadcast->finish();
-  hooks_ = outer;
 }
 
 void Encoder::encode_rows(std::span<const Token> tokens, std::int64_t first_doc,
@@ -169,7 +169,7 @@ void Encoder::encode_rows(std::span<const Token> tokens, std::int64_t first_doc,
         decoder_->add_attention_output(layer, attended_.rows(n), rows, Product::chunk);
         decoder_->add_feed_forward(layer, rows, Product::chunk);
       }
-      hooks_.poll();
+      options_.poll();
     }
     window.store(layer);
     if (layer_done) layer_done(layer);

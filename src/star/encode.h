@@ -22,8 +22,10 @@
 
 namespace starattn {
 
-struct EncodeHooks {
-  std::function<void()> poll = [] {};  // called every chunk of rows
+struct EncodeOptions {
+  AnchorMode anchor_mode = AnchorMode::broadcast;
+  KvMemory kv_memory = KvMemory::device;  // where the blocks go
+  std::function<void()> poll = [] {};     // called every chunk of rows
   std::function<void(BlockId, const KvCache&)> block_done = [](BlockId, const KvCache&) {};
   // Asked with reach = 0 before each of this rank's blocks but its first, on which others may wait
   // for their anchor: true leaves the blocks that remain empty. Each rank decides for itself.
@@ -32,21 +34,20 @@ struct EncodeHooks {
 
 class Encoder {
  public:
-  // All ranks of `group` encode together. Arguments must outlive the encoder.
-  // kv_memory: where the blocks go.
-  Encoder(Decoder& decoder, const Communicator& group, EncodeHooks hooks,
-          KvMemory kv_memory = KvMemory::device);
+  // All ranks of `group` encode together, one document after another. Arguments must outlive the
+  // encoder.
+  Encoder(Decoder& decoder, const Communicator& group);
 
   // context: the whole document's tokens, on every rank. loaded: own blocks that a checkpoint
   // already held; they are kept as they are. Collective over the group.
-  DocumentKv encode(const BlockPlan& plan, std::span<const Token> context, AnchorMode anchor_mode,
-                    std::map<BlockId, KvCache> loaded = {});
+  DocumentKv encode(const BlockPlan& plan, std::span<const Token> context,
+                    EncodeOptions options = {}, std::map<BlockId, KvCache> loaded = {});
 
  private:
   struct Chunk;  // rows that go through a layer together: a fixed piece of one block
 
   // reach = 0: block by block, so that a finished block can be saved.
-  void encode_star(DocumentKv& kv, std::span<const Token> context, AnchorMode anchor_mode,
+  void encode_star(DocumentKv& kv, std::span<const Token> context,
                    const std::vector<bool>& computing);
   // reach > 0: a rank's blocks advance together, layer by layer.
   void encode_reach(DocumentKv& kv, std::span<const Token> context,
@@ -59,8 +60,7 @@ class Encoder {
   Decoder* decoder_;
   Backend* backend_;
   const Communicator* group_;
-  EncodeHooks hooks_;
-  KvMemory kv_memory_;
+  EncodeOptions options_;  // of the document in work
   std::int64_t chunk_rows_;
   RowBuffer q_, attended_;                   // [chunk_rows, ...]
   std::optional<AnchorStage> anchor_stage_;  // from the first document that needs it on

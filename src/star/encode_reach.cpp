@@ -32,7 +32,7 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
   exchange.set_computing(computing);
   const auto poll = [&] {
     exchange.poll();
-    hooks_.poll();
+    options_.poll();
   };
 
   std::vector<Chunk> chunks;
@@ -131,7 +131,7 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
   exchange.finish();
   for (const auto& [i, cache] : kv.blocks) {
     windows.at(i).finish();
-    if (is_computed(i)) hooks_.block_done(i, cache);
+    if (is_computed(i)) options_.block_done(i, cache);
   }
 }
 

@@ -20,15 +20,15 @@ SegmentExchange::SegmentExchange(const Communicator& group, const BlockPlan& pla
       plan_(&plan),
       backend_(&backend),
       row_bytes_(static_cast<std::size_t>(kv_width) * size_of(backend.kv_dtype())),
+      block_bytes_(static_cast<std::size_t>(std::min(plan.block_size(), plan.n_context())) *
+                   row_bytes_),
       computing_(static_cast<std::size_t>(plan.n_blocks()), true) {
   if (group.size() == 1) return;
-  const std::size_t block_bytes =
-      static_cast<std::size_t>(std::min(plan.block_size(), plan.n_context())) * row_bytes_;
   for (std::size_t i = 0; i < kInFlight; ++i) {
     Slot& slot = slots_.emplace_back();
-    slot.k = backend.allocate(block_bytes);
-    slot.v = backend.allocate(block_bytes);
-    if (!backend.is_host_memory()) slot.staging = backend.allocate_host(2 * block_bytes);
+    slot.k = backend.allocate(block_bytes_);
+    slot.v = backend.allocate(block_bytes_);
+    if (!backend.is_host_memory()) slot.staging = backend.allocate_host(2 * block_bytes_);
   }
 }
 
@@ -43,27 +43,49 @@ std::int64_t SegmentExchange::n_needed(Rank rank, BlockId j) const {
 }
 
 void SegmentExchange::send(BlockId j, std::int64_t layer, const KvCache& cache) {
+  std::vector<std::size_t> n_bytes(static_cast<std::size_t>(group_->size()), 0);
   for (Rank to = 0; to < group_->size(); ++to) {
-    const std::int64_t n_tokens = to == group_->rank() ? 0 : n_needed(to, j);
-    if (n_tokens == 0) continue;
-    const std::size_t n_bytes = static_cast<std::size_t>(n_tokens) * row_bytes_;
-    Sent& sent = sends_.emplace_back();
-    const std::byte* k = cache.k(layer);
-    const std::byte* v = cache.v(layer);
-    if (cache.is_on_host()) {  // where it may still be on its way to
-      backend_->await_copies(Way::to_host);
-      backend_->synchronize();
-    } else if (!backend_->is_host_memory()) {
-      sent.staging = backend_->allocate_host(2 * n_bytes);
-      backend_->download(k, {sent.staging.data(), n_bytes});
-      backend_->download(v, {sent.staging.data() + n_bytes, n_bytes});
-      k = sent.staging.data();
-      v = k + n_bytes;
-    }
-    group_->isend({k, n_bytes}, to, kKeyTag, sent.requests);
-    group_->isend({v, n_bytes}, to, kValueTag, sent.requests);
-    obs::count_bytes("segment exchange", 2 * n_bytes);
+    if (to != group_->rank())
+      n_bytes[static_cast<std::size_t>(to)] =
+          static_cast<std::size_t>(n_needed(to, j)) * row_bytes_;
   }
+  const std::size_t n_most = *std::ranges::max_element(n_bytes);
+  if (n_most == 0) return;
+  Sent& sent = sends_.emplace_back();
+  const std::byte* k = cache.k(layer);
+  const std::byte* v = cache.v(layer);
+  if (cache.is_on_host()) {  // where it may still be on its way to
+    backend_->await_copies(Way::to_host);
+    backend_->synchronize();
+  } else if (!backend_->is_host_memory()) {
+    sent.staging = take_staging();
+    std::byte* staging = sent.staging.data();
+    backend_->start_copy(Way::to_host, {k, n_most}, staging);
+    backend_->start_copy(Way::to_host, {v, n_most}, staging + n_most);
+    backend_->await_copies(Way::to_host);
+    backend_->synchronize();
+    k = staging;
+    v = staging + n_most;
+  }
+  for (Rank to = 0; to < group_->size(); ++to) {
+    const std::size_t n = n_bytes[static_cast<std::size_t>(to)];
+    if (n == 0) continue;
+    group_->isend({k, n}, to, kKeyTag, sent.requests);
+    group_->isend({v, n}, to, kValueTag, sent.requests);
+    obs::count_bytes("segment exchange", 2 * n);
+  }
+}
+
+Buffer SegmentExchange::take_staging() {
+  if (spare_staging_.empty()) return backend_->allocate_host(2 * block_bytes_);
+  Buffer staging = std::move(spare_staging_.back());
+  spare_staging_.pop_back();
+  return staging;
+}
+
+void SegmentExchange::retire_first_sent() {
+  if (sends_.front().staging.data()) spare_staging_.push_back(std::move(sends_.front().staging));
+  sends_.pop_front();
 }
 
 void SegmentExchange::start_layer() {
@@ -112,13 +134,12 @@ KvSegment SegmentExchange::receive(BlockId j) {
 
 void SegmentExchange::poll() {
   for (Slot& slot : slots_) slot.requests.test();
-  while (!sends_.empty() && sends_.front().requests.test()) sends_.pop_front();
+  while (!sends_.empty() && sends_.front().requests.test()) retire_first_sent();
 }
 
 void SegmentExchange::finish() {
   const obs::Range range("wait for segments");
-  for (Sent& sent : sends_) sent.requests.wait();
-  sends_.clear();
+  for (; !sends_.empty(); retire_first_sent()) sends_.front().requests.wait();
 }
 
 }  // namespace starattn

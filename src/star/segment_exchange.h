@@ -2,7 +2,7 @@
 // One layer's K and V of whole blocks on their way from their owners to the ranks whose blocks
 // reach them (reach > 0; ring attention is reach = all). Each rank takes the blocks in document
 // order, two of them in flight ahead of the one in use, and sends its own straight from its cache;
-// where the cache is a device's memory, both pass through host memory.
+// where the cache is a device's memory, both pass through pinned host memory.
 #pragma once
 
 #include <cstdint>
@@ -43,22 +43,26 @@ class SegmentExchange {
     BlockId block = -1;
     std::int64_t n_tokens = 0;
   };
-  struct Sent {
+  struct Sent {  // one block's layer, to all who need it
     Requests requests;
     Buffer staging;  // what is being sent, as above
   };
   void post_next();
+  Buffer take_staging();
+  void retire_first_sent();
 
   const Communicator* group_;
   const BlockPlan* plan_;
   Backend* backend_;
   std::size_t row_bytes_;
+  std::size_t block_bytes_;  // keys of a whole block in one layer, or values
   std::vector<bool> computing_;
   std::vector<Slot> slots_;
   std::vector<BlockId> to_receive_;  // this layer's, in document order
   std::size_t n_posted_ = 0;
   std::size_t n_taken_ = 0;
   std::deque<Sent> sends_;
+  std::vector<Buffer> spare_staging_;  // of those sent before: pinning memory is slow
 };
 
 }  // namespace starattn

@@ -167,11 +167,16 @@ for rank in 0 2; do
   check "a stopped rank $rank does not hang the others" [ $code -eq 69 ]
   check "someone says so" says "nothing has moved for 0.1 minute(s) (--timeout)"
 done
+# A document a group; which one is open, so answers may wait in the journal for their turn.
 tac "$work/long.txt" >"$work/other.txt"
-echo '{"id": "other", "context_file": "other.txt", "queries": ["What is hidden?"]}' >>"$work/long.jsonl"
+rev "$work/long.txt" >"$work/third.txt"
+for id in other third; do
+  echo "{\"id\": \"$id\", \"context_file\": \"$id.txt\", \"queries\": [\"What is hidden?\"]}" >>"$work/long.jsonl"
+done
 stop USR1 1 group --ranks-per-document 1
-check "a stop of the second group reaches the first" [ $code -eq 75 -a "$(wc -l <"$work/group.jsonl")" -eq 1 ]
-check "which says what is saved" says "document 'other': [0-9]* of $n_all blocks are saved"
+check "a stop of one group reaches the batch, the others finish" [ $code -eq 75 -a \
+  "$(cat "$work/group.jsonl" "$work/group.jsonl.journal" | grep -c '"answer"')" -eq 2 ]
+check "which says what is saved" says "document '[a-z]*': [0-9]* of [0-9]* blocks are saved"
 
 # A stop signal inside phase 2: 600 queries, more than begin at once.
 head -c 6000 "$work/long.txt" >"$work/many.txt"

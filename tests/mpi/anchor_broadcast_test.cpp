@@ -66,7 +66,7 @@ class AnchorBroadcastTest : public ::testing::TestWithParam<Layout> {
         fill(*backend, block_0, layer);
         broadcast.send(layer, block_0);
       }
-      if (layer == kLayers - 1) break;
+      if (is_root || layer == kLayers - 1) continue;
       const KvSegment anchor = broadcast.wait(layer);
       EXPECT_EQ(anchor.n_tokens, anchor_size);
       EXPECT_TRUE(is_filled(*backend, anchor, n_bytes, layer))

@@ -90,8 +90,9 @@ Outcome run(const Communicator& group, const Setting& setting, int n_threads = 1
   request.placement = setting.placement;
   const BlockPlan plan = BlockPlan::make(request, setting.n_context, group.size());
   const std::vector<Token> context = random_tokens(setting.n_context, 1);
-  Encoder encoder(model.decoder, group, {}, setting.kv_memory);
-  const DocumentKv kv = encoder.encode(plan, context, setting.anchor_mode);
+  Encoder encoder(model.decoder, group);
+  const DocumentKv kv = encoder.encode(
+      plan, context, {.anchor_mode = setting.anchor_mode, .kv_memory = setting.kv_memory});
 
   AnswerOptions options;
   options.sampling = setting.sampling;
@@ -296,8 +297,8 @@ TEST_F(Equalities, AStopOnAnyRankLeavesTheQueriesThatHaveNotBegun) {
   request.block_size = 90;
   const std::vector<Token> context = random_tokens(400, 1);
   const BlockPlan plan = BlockPlan::make(request, 400, world_.size());
-  Encoder encoder(model.decoder, world_, {});
-  const DocumentKv kv = encoder.encode(plan, context, AnchorMode::broadcast);
+  Encoder encoder(model.decoder, world_);
+  const DocumentKv kv = encoder.encode(plan, context);
   std::vector<QueryJob> all;
   for (std::uint64_t i = 0; i < 300; ++i) all.push_back({random_tokens(3, 100 + i), 4, i});
 
@@ -365,8 +366,8 @@ TEST_F(Equalities, LoadedBlocksAreKeptAndGiveTheSameBits) {
     request.reach = reach;
     const BlockPlan plan = BlockPlan::make(request, setting.n_context, world_.size());
     const std::vector<Token> context = random_tokens(setting.n_context, 1);
-    Encoder encoder(model.decoder, world_, {});
-    const DocumentKv fresh = encoder.encode(plan, context, AnchorMode::broadcast);
+    Encoder encoder(model.decoder, world_);
+    const DocumentKv fresh = encoder.encode(plan, context);
     std::map<BlockId, KvCache> loaded;  // every other block, and block 0 among them
     for (const auto& [i, cache] : fresh.blocks) {
       if (i % 2 != 0) continue;
@@ -377,8 +378,7 @@ TEST_F(Equalities, LoadedBlocksAreKeptAndGiveTheSameBits) {
       }
       loaded.emplace(i, std::move(copy));
     }
-    const DocumentKv resumed =
-        encoder.encode(plan, context, AnchorMode::broadcast, std::move(loaded));
+    const DocumentKv resumed = encoder.encode(plan, context, {}, std::move(loaded));
     ASSERT_EQ(resumed.blocks.size(), fresh.blocks.size());
     for (const auto& [i, cache] : fresh.blocks) {
       for (std::int64_t layer = 0; layer < cache.n_layers(); ++layer) {

@@ -45,8 +45,8 @@ TEST_P(GoldenLogits, AgreeWithTransformers) {
     PlanRequest request;
     request.attention = attention;
     const BlockPlan plan = BlockPlan::make(request, n_context, world.size());
-    Encoder encoder(decoder, world, {});
-    const DocumentKv kv = encoder.encode(plan, context, AnchorMode::broadcast);
+    Encoder encoder(decoder, world);
+    const DocumentKv kv = encoder.encode(plan, context);
     Answerer answerer(decoder, world, kv, {});
     const std::vector<float> logits = answerer.logits_of(query, 3);
     if (!world.is_root()) continue;

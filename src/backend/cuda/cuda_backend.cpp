@@ -35,6 +35,21 @@ class CudaBackend : public Backend {
   }
   Dtype activation_dtype() const override { return Dtype::bf16; }
   std::int64_t chunk_rows() const override { return 8192; }
+  void check_model(const ModelConfig& config) const override {
+    constexpr std::int64_t kVector = 8;  // values that a thread loads together
+    if (config.hidden_size % kVector != 0 || config.intermediate_size % kVector != 0) {
+      fail(Exit::unfit,
+           "the CUDA backend takes hidden and intermediate sizes that are multiples of {}; this "
+           "model's are {} and {}. Use --device cpu",
+           kVector, config.hidden_size, config.intermediate_size);
+    }
+    try {
+      kernels::check_shape(as_kernel({config.n_heads, config.n_kv_heads, config.head_dim}));
+    } catch (const kernels::BadShape& bad) {
+      fail(Exit::unfit, "the CUDA backend does not take this model: {}. Use --device cpu",
+           bad.what());
+    }
+  }
   std::uint64_t memory_bytes() const override { return device_.memory_bytes(); }
   std::uint64_t free_bytes() const override { return device_.free_bytes(); }
   std::uint64_t peak_bytes() const override { return device_.peak_bytes(); }

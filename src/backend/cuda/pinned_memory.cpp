@@ -55,9 +55,11 @@ void register_pages(void* memory, std::size_t n_bytes) {
   const cudaError_t status = cudaHostRegister(memory, n_bytes, cudaHostRegisterDefault);
   if (status == cudaSuccess) return;
   cudaGetLastError();  // not sticky
-  fail(Exit::unfit,
-       "pinning {} of host memory: {}. Raise 'ulimit -l', use more nodes or --kv-memory device",
-       human_bytes(n_bytes), cudaGetErrorString(status));
+  fail(
+      Exit::unfit,
+      "pinning {} of host memory: {}. Raise 'ulimit -l'; --kv-memory device and fewer ranks a node "
+      "need less",
+      human_bytes(n_bytes), cudaGetErrorString(status));
 }
 
 }  // namespace
