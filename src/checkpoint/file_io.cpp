@@ -47,7 +47,10 @@ void read_at(int fd, std::uint64_t offset, std::span<std::byte> bytes, const std
 FileDescriptor open_regular(const std::string& path) {
   // O_NONBLOCK: opening a FIFO that someone planted must not hang.
   FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-  if (!file.valid()) fail(Exit::no_input, "cannot open {}: {}", path, std::strerror(errno));
+  if (!file.valid()) {
+    const bool is_absent = errno == ENOENT || errno == ENOTDIR || errno == ELOOP;
+    fail(is_absent ? Exit::no_input : Exit::io, "cannot open {}: {}", path, std::strerror(errno));
+  }
   struct stat info {};
   if (::fstat(file.get(), &info) != 0 || !S_ISREG(info.st_mode)) {
     fail(Exit::no_input, "{} is not a regular file", path);

@@ -17,7 +17,8 @@ std::uint64_t file_size(int fd, const std::string& path);  // throws io
 // Fills `bytes` from `offset`; a failed or short read throws io.
 void read_at(int fd, std::uint64_t offset, std::span<std::byte> bytes, const std::string& path);
 
-// Opens a regular file to read, never through a symbolic link. Throws no_input.
+// Opens a regular file to read, never through a symbolic link. Throws no_input where there is none,
+// io where it cannot be had now.
 FileDescriptor open_regular(const std::string& path);
 
 // All of a small regular file. Throws no_input, bad_data over max_bytes, io.

@@ -17,10 +17,20 @@ void start_library() {
   while (n_paths > 0) check(H5PLremove(--n_paths), "clear an HDF5 plugin path");
 }
 
+// What the system said, where HDF5 repeats it among addresses and times; else all of it.
+std::string_view reason_in(std::string_view description) {
+  constexpr std::string_view kBefore = "error message = '";
+  const std::size_t begin = description.find(kBefore);
+  if (begin == std::string_view::npos) return description;
+  const std::string_view rest = description.substr(begin + kBefore.size());
+  return rest.substr(0, rest.find('\''));
+}
+
 // Called from the innermost entry outwards.
 herr_t keep_innermost(unsigned n, const H5E_error2_t* entry, void* text) {
   if (n == 0 && entry->desc && entry->func_name) {
-    *static_cast<std::string*>(text) = fmt::format("{} ({})", entry->desc, entry->func_name);
+    *static_cast<std::string*>(text) =
+        fmt::format("{} ({})", reason_in(entry->desc), entry->func_name);
   }
   return 0;
 }

@@ -192,8 +192,11 @@ Manifest Manifest::from_text(std::string_view text, const std::string& where) {
   }
   const std::int64_t version = top.get_int("format_version", 0, INT32_MAX);
   if (version != kFormatVersion) {
-    fail(Exit::bad_data, "{}: key 'format_version': this program reads {}, the file has {}", where,
-         kFormatVersion, version);
+    throw OtherFormatVersion(
+        Exit::bad_data,
+        fmt::format("{}: key 'format_version': this program reads {}, the file has {}; use the "
+                    "program that wrote it, or another checkpoint directory",
+                    where, kFormatVersion, version));
   }
   check_own_digest(top);
   Manifest manifest;

@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/error.h"
 #include "checkpoint/digest.h"
 #include "checkpoint/document_info.h"
 
@@ -27,14 +28,20 @@ bool is_temporary_name(std::string_view name);
 // Everything that a document's directory may hold.
 bool is_own_name(std::string_view name);
 
+// The manifest is sound, but of a format that this program does not know: nothing to repair.
+class OtherFormatVersion : public Error {
+ public:
+  using Error::Error;
+};
+
 struct Manifest {
   DocumentInfo info;  // provenance: program and created only
   FileDigests document;
   std::map<std::int64_t, FileDigests> blocks;  // committed ones
 
   std::string to_text() const;
-  // Throws Error(bad_data) naming `where` and the field: malformed, of another format version, its
-  // own digest wrong, sizes impossible, or not byte for byte what to_text gives.
+  // Throws Error(bad_data) naming `where` and the field: malformed, its own digest wrong, sizes
+  // impossible, or not byte for byte what to_text gives. OtherFormatVersion (bad_data, too).
   static Manifest from_text(std::string_view text, const std::string& where);
 };
 

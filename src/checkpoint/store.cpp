@@ -46,8 +46,13 @@ void create_missing(const std::string& directory, const DocumentInfo& info,
   try {
     manifest = read_manifest(directory, info.key());
     if (manifest) return check_document(directory, *manifest, info, token_ids);
+  } catch (const OtherFormatVersion&) {
+    throw;
   } catch (const Error& error) {
-    if (on_damage == OnDamage::refuse) throw;
+    // Only what has been read and is wrong, or is gone, counts as damage: a disk that fails now may
+    // give everything back tomorrow.
+    const bool is_damage = error.exit() == Exit::bad_data || error.exit() == Exit::no_input;
+    if (!is_damage || on_damage == OnDamage::refuse) throw;
     log::warn("{}: rebuilding what is damaged", error.what());
   }
   Manifest made{info, write_document(directory, info, token_ids), {}};

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "checkpoint/manifest.h"
 #include "store_test.h"
 
 namespace starattn {
@@ -162,6 +163,32 @@ TEST_F(MutationTest, ADamagedManifestIsRefusedOrRebuilt) {
   DocumentCheckpoint rebuilt = store.open_or_create(s_.info, s_.tokens, OnDamage::rebuild);
   EXPECT_TRUE(rebuilt.blocks_present().empty());
   for (const std::int64_t block : {0, 1}) EXPECT_TRUE(write(rebuilt, block));
+  EXPECT_EQ(problem_of(s_), "");
+}
+
+TEST_F(MutationTest, AManifestOfAnotherFormatVersionIsLeftAlone) {
+  const std::string sound = content(directory_ / "manifest.json");
+  const std::string stated = fmt::format("\"format_version\": {}", kFormatVersion);
+  std::string other = sound;
+  ASSERT_NE(other.find(stated), std::string::npos);
+  other.replace(other.find(stated), stated.size(), "\"format_version\": 99");
+  put(directory_ / "manifest.json", other);
+  const auto error = error_of([&] { store.open_or_create(s_.info, s_.tokens, OnDamage::rebuild); });
+  ASSERT_TRUE(error);
+  EXPECT_NE(std::string(error->what()).find("the file has 99"), std::string::npos) << error->what();
+  EXPECT_EQ(content(directory_ / "manifest.json"), other);
+  put(directory_ / "manifest.json", sound);
+  EXPECT_EQ(problem_of(s_), "");
+}
+
+TEST_F(MutationTest, AManifestThatCannotBeReadNowIsNotRebuilt) {
+  if (::geteuid() == 0) GTEST_SKIP() << "root may read everything";
+  const fs::path path = directory_ / "manifest.json";
+  fs::permissions(path, fs::perms::none);
+  const auto error = error_of([&] { store.open_or_create(s_.info, s_.tokens, OnDamage::rebuild); });
+  fs::permissions(path, fs::perms::owner_read | fs::perms::owner_write);
+  ASSERT_TRUE(error);
+  EXPECT_EQ(error->exit(), Exit::io);
   EXPECT_EQ(problem_of(s_), "");
 }
 
