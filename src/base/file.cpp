@@ -43,6 +43,13 @@ FileDescriptor& FileDescriptor::operator=(FileDescriptor&& other) noexcept {
   return *this;
 }
 
+bool is_same_file(const std::string& path, const std::string& other) {
+  struct stat one {};
+  struct stat two {};
+  return ::stat(path.c_str(), &one) == 0 && ::stat(other.c_str(), &two) == 0 &&
+         one.st_dev == two.st_dev && one.st_ino == two.st_ino;
+}
+
 std::string read_file(const std::string& path, std::size_t max_bytes) {
   const FileDescriptor file = open_to_read(path);
   const std::size_t size = size_of_file(file);

@@ -20,6 +20,8 @@ void write_file_durably(const std::string& path, std::string_view bytes);
 // Throws what that would throw where it could not even begin; the path keeps what it has.
 void require_creatable(const std::string& path);
 
+bool is_same_file(const std::string& path, const std::string& other);  // false where one is absent
+
 void fsync_directory(const std::string& directory);  // throws io
 std::string parent_directory(const std::string& path);
 

@@ -46,12 +46,12 @@ std::string to_published_line(const Answer& answer, const Document& document) {
   Json json;
   json["index"] = document.record.contains("index") ? document.record["index"] : Json(answer.id);
   json["pred"] = answer.text;
-  for (const auto& [key, value] : document.record.items()) {
-    if (key != "index") json[key] = value;
-  }
   // What a rerun needs to know this line again.
   json["id"] = answer.id;
   json["query_id"] = answer.query_id;
+  for (const auto& [key, value] : document.record.items()) {
+    if (!json.contains(key) && key != "error") json[key] = value;
+  }
   return to_line(json);
 }
 

@@ -102,36 +102,43 @@ void AnswerWriter::lock() {
 }
 
 void AnswerWriter::check_settings(const Json& settings, bool overwrite) {
-  const std::string path = path_ + ".settings.json";
   const bool has_answers = file_bytes(path_) > 0 || file_bytes(path_ + ".journal") > 0;
-  if (has_answers && !overwrite) {
-    if (!exists(path)) {
-      fail(Exit::usage,
-           "{} exists and was not written by starattn ({} is missing). Choose another --output, or "
-           "pass "
-           "--overwrite to replace it",
-           path_, path);
-    }
-    const Json old = read_json_file(path);
-    for (const auto& [key, value] : settings.items()) {
-      if (!old.contains(key) || old[key] != value) {
-        fail(
-            Exit::usage,
-            "{} was made with {} = {}, now it is {}. Use the same settings to continue it, another "
-            "--output, or --overwrite to replace it",
-            path_, key, old.contains(key) ? to_line(old[key]) : "unset", to_line(value));
-      }
-    }
-    return;
-  }
   if (has_answers) {
+    const std::string difference = difference_from(settings);
+    if (difference.empty()) return;
+    if (!overwrite) fail(Exit::usage, "{}", difference);
     for (const std::string& file : {path_, path_ + ".journal"}) {
       if (::unlink(file.c_str()) != 0 && errno != ENOENT) {
         fail(Exit::cannot_create, "cannot replace {}: {}", file, std::strerror(errno));
       }
     }
   }
-  write_file_durably(path, settings.dump(2) + "\n");
+  write_file_durably(settings_path(), settings.dump(2) + "\n");
+}
+
+// Why answers with these settings cannot be put beside those that are there; empty when they can.
+std::string AnswerWriter::difference_from(const Json& settings) const {
+  if (!exists(settings_path())) {
+    return fmt::format(
+        "{} exists and was not written by starattn ({} is missing). Choose another --output, or "
+        "pass --overwrite to replace it",
+        path_, settings_path());
+  }
+  Json old;
+  try {
+    old = read_json_file(settings_path());
+  } catch (const Error& error) {
+    return fmt::format("{}; choose another --output, or pass --overwrite to replace {}",
+                       error.what(), path_);
+  }
+  for (const auto& [key, value] : settings.items()) {
+    if (old.contains(key) && old[key] == value) continue;
+    return fmt::format(
+        "{} was made with {} = {}, now it is {}. Use the same settings to continue it, another "
+        "--output, or --overwrite to replace it",
+        path_, key, old.contains(key) ? to_line(old[key]) : "unset", to_line(value));
+  }
+  return "";
 }
 
 // The longest prefix of good answer lines stays. Behind a bad or error line, good lines go back to
@@ -188,16 +195,17 @@ bool AnswerWriter::is_repeated(const std::string& id, const std::string& query_i
   return !seen_.insert(key_of(id, query_id)).second;
 }
 
-void AnswerWriter::expect(const std::string& id, const std::string& query_id) {
+void AnswerWriter::expect(const std::string& id, const std::string& query_id,
+                          std::int64_t input_line) {
   const Hash128 key = key_of(id, query_id);
   const bool skip = in_output_.contains(key);
-  pending_.push_back({key, id, "", skip || in_journal_.contains(key), skip});
+  pending_.push_back({key, input_line, "", skip || in_journal_.contains(key), skip});
   flush();
 }
 
 void AnswerWriter::expect_error(const std::string& line) {
   ++n_errors_;
-  pending_.push_back({{}, "", line, true, false});
+  pending_.push_back({{}, 0, line, true, false});
   flush();
 }
 
@@ -205,7 +213,7 @@ void AnswerWriter::put(const std::string& id, const std::string& query_id,
                        const std::string& line) {
   const Hash128 key = key_of(id, query_id);
   if (!pending_.empty() && pending_.front().key == key) {
-    pending_.front().line = line;
+    pending_.front().text = line;
   } else {
     append_journal(key, line);
     sync(journal_, path_ + ".journal");
@@ -216,14 +224,14 @@ void AnswerWriter::put(const std::string& id, const std::string& query_id,
   flush();
 }
 
-void AnswerWriter::put_error(const std::string& id, const std::string& line) {
+void AnswerWriter::put_error(std::int64_t input_line, const std::string& line) {
   ++n_errors_;
   bool is_first = true;
   for (Pending& pending : pending_) {
-    if (pending.document != id || pending.ready) continue;
+    if (pending.input_line != input_line || pending.ready) continue;
     pending.ready = true;
     pending.skip = !is_first;
-    if (is_first) pending.line = line;
+    if (is_first) pending.text = line;
     is_first = false;
   }
   flush();
@@ -240,16 +248,16 @@ void AnswerWriter::flush() {
     Pending& next = pending_.front();
     const auto waiting = in_journal_.find(next.key);
     if (!next.skip) {
-      if (next.line.empty()) {
+      if (next.text.empty()) {
         STARATTN_CHECK(waiting != in_journal_.end());
-        next.line.resize(waiting->second.n_bytes);
-        const ssize_t n = ::pread(journal_.get(), next.line.data(), next.line.size(),
+        next.text.resize(waiting->second.n_bytes);
+        const ssize_t n = ::pread(journal_.get(), next.text.data(), next.text.size(),
                                   static_cast<off_t>(waiting->second.offset));
-        if (n != static_cast<ssize_t>(next.line.size())) {
+        if (n != static_cast<ssize_t>(next.text.size())) {
           fail(Exit::io, "reading {}.journal failed at byte {}", path_, waiting->second.offset);
         }
       }
-      write_all(output_.get(), next.line + "\n", path_);
+      write_all(output_.get(), next.text + "\n", path_);
       sync(output_, path_);
     }
     if (waiting != in_journal_.end()) in_journal_.erase(waiting);

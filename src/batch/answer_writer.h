@@ -27,18 +27,18 @@ class AnswerWriter {
   AnswerWriter(const std::string& path, const Json& settings, bool overwrite);
 
   bool is_answered(const std::string& id, const std::string& query_id) const;
-  // Whether the input has had this key before; remembers it (16 bytes a key).
+  // Whether the input has had this key before; remembers it (about 60 bytes a key).
   bool is_repeated(const std::string& id, const std::string& query_id);
 
   // Declares the next lines in input order. Answers that an earlier run left are put in their
-  // place.
-  void expect(const std::string& id, const std::string& query_id);
+  // place. input_line: by which put_error finds them.
+  void expect(const std::string& id, const std::string& query_id, std::int64_t input_line = 0);
   void expect_error(const std::string& line);
 
   // An expected answer, in any order.
   void put(const std::string& id, const std::string& query_id, const std::string& line);
-  // The error line takes the place of all expected answers of document `id`.
-  void put_error(const std::string& id, const std::string& line);
+  // The error line takes the place of all answers that `input_line` still has to get.
+  void put_error(std::int64_t input_line, const std::string& line);
 
   void finish();  // the batch is complete: removes the journal
   std::int64_t n_errors() const { return n_errors_; }
@@ -54,8 +54,8 @@ class AnswerWriter {
   };
   struct Pending {
     Hash128 key{};
-    std::string document;
-    std::string line;  // set when it is there and small; else it is in the journal
+    std::int64_t input_line = 0;
+    std::string text;  // set when it is there and small; else it is in the journal
     bool ready = false;
     bool skip = false;  // nothing to write: an error took its place, or it is in the output already
   };
@@ -66,7 +66,9 @@ class AnswerWriter {
 
   static Hash128 key_of(const std::string& id, const std::string& query_id);
   void lock();
+  std::string settings_path() const { return path_ + ".settings.json"; }
   void check_settings(const Json& settings, bool overwrite);
+  std::string difference_from(const Json& settings) const;
   void recover();
   std::uint64_t recover_output();  // bytes of it that stay
   void recover_journal();

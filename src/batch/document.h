@@ -17,8 +17,8 @@ struct Query {
   std::string id;
   std::string text;  // or
   std::optional<std::vector<std::int32_t>> tokens;
-  std::vector<std::string> answers;  // references, for the score
-  std::vector<std::string> stop;
+  std::vector<std::string> answers;              // references, for the score
+  std::optional<std::vector<std::string>> stop;  // in place of --stop, also when empty
   std::optional<std::int64_t> max_new_tokens;
 };
 

@@ -71,6 +71,18 @@ Digest model_fingerprint(std::string_view canonical_config,
   return digest.value();
 }
 
+Digest sampled_fingerprint(std::string_view canonical_config,
+                           const std::vector<std::span<const std::byte>>& tensors) {
+  constexpr std::size_t kSampleBytes = 4096;
+  FieldDigest digest("starattn model sample 1");
+  digest.add(canonical_config);
+  for (const std::span<const std::byte> tensor : tensors) {
+    digest.add(std::to_string(tensor.size()));
+    digest.add(digest_of(tensor.first(std::min(kSampleBytes, tensor.size()))).hex());
+  }
+  return digest.value();
+}
+
 Digest digest_of_tokens(std::span<const std::int32_t> token_ids) {
   return digest_of(std::as_bytes(token_ids));
 }

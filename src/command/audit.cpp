@@ -11,7 +11,7 @@
 #include "batch/answer_writer.h"
 #include "batch/line_reader.h"
 #include "command/audit_document.h"
-#include "command/desk.h"
+#include "command/model_settings.h"
 #include "command/watchdog.h"
 #include "mpi/runtime.h"
 #include "study/line_sample.h"
@@ -26,6 +26,7 @@ Json settings_of(const AuditOptions& options, const Session& session) {
   json["block_size"] = run.block_size;
   json["anchor_size"] = run.anchor_size;
   json["reach"] = run.reach;
+  json["anchor"] = run.anchor;
   json["exact"] = options.exact;
   json["max_new_tokens"] = run.max_new_tokens;
   json["stop"] = run.stop;

@@ -15,6 +15,7 @@
 #include "command/session.h"
 #include "command/watchdog.h"
 #include "command/work_queue.h"
+#include "mpi/runtime.h"
 #include "obs/range.h"
 #include "star/cost.h"
 
@@ -33,14 +34,18 @@ class GroupRun {
         work_(work),
         runner_(options, ranks, session, [&queue] { queue.poll(); }) {}
 
-  // False when the queue is empty.
+  // Tokens of the contexts this group has encoded or loaded; on its first rank.
+  std::int64_t n_context_tokens() const { return n_context_tokens_; }
+
+  // False when there is nothing more to do for this group.
   bool next_document() {
+    const bool is_asked_to_stop = ranks_.group.any(stop_requested());
     std::optional<Job> job;
     Document document;
     DocumentTask task;
     std::string error;
     if (ranks_.group.is_root()) {
-      job = queue_.next();
+      job = queue_.next(is_asked_to_stop);
       if (job) {
         const std::string where = fmt::format("{}:{}", options_.input, job->line);
         try {
@@ -60,13 +65,16 @@ class GroupRun {
       try {
         work_on(task, document, job);
       } catch (const AgreedError& bad) {
+        const Error about = bad.within(fmt::format("document '{}'", task.id));
         if (bad.exit() == Exit::stopped) {
-          if (job) queue_.stopped(job->seq, bad.what());
+          if (job) queue_.stopped(about.what());
           return true;
         }
-        // The document is at fault, not the machine: the batch goes on.
-        if (bad.exit() != Exit::bad_data && bad.exit() != Exit::no_input) throw;
-        error = bad.within(fmt::format("document '{}'", task.id)).what();
+        if (!is_of_document(bad)) {
+          if (job) queue_.broken(about);
+          return false;
+        }
+        error = about.what();
       }
     }
     if (job && !error.empty()) queue_.failed(job->seq, error);
@@ -74,11 +82,19 @@ class GroupRun {
   }
 
  private:
+  // The document is at fault, not the machine: the batch goes on. (Options that no document could
+  // be planned with have been refused before.)
+  static bool is_of_document(const Error& error) {
+    return error.exit() == Exit::bad_data || error.exit() == Exit::no_input ||
+           error.exit() == Exit::usage;
+  }
+
   void work_on(const DocumentTask& task, const Document& document, const std::optional<Job>& job) {
     const BlockPlan plan = runner_.plan(task, options_.plan_request());
     const Stopwatch clock;
     const DocumentKv kv = runner_.encode(task, plan, /*complete_only=*/work_ == Work::answer);
     const double encode_seconds = clock.seconds();
+    if (job) n_context_tokens_ += plan.n_context();
     if (work_ == Work::encode) return;
 
     std::vector<QueryJob> jobs;
@@ -165,6 +181,7 @@ class GroupRun {
   WorkQueue& queue_;
   Work work_;
   DocumentRunner runner_;
+  std::int64_t n_context_tokens_ = 0;
 };
 
 // What the first document would take, from rank 0; nothing is computed and no output is touched.
@@ -182,9 +199,9 @@ void print_dry_run(const Options& options, const Ranks& ranks, const Session& se
   const BlockPlan plan = BlockPlan::make(
       options.plan_request(), static_cast<std::int64_t>(task.context.size()), ranks.group.size());
   const MemoryNeed need =
-      memory_need(session.config, plan, options.anchor_mode(), session.weights.total_bytes(),
-                  session.backend->kv_dtype(), session.backend->activation_dtype(),
-                  session.backend->chunk_rows());
+      fullest(memory_needs(session.config, plan, options.anchor_mode(),
+                           session.weights.total_bytes(), session.backend->kv_dtype(),
+                           session.backend->activation_dtype(), session.backend->chunk_rows()));
   log::info("{}", describe(task, plan));
   for (Rank rank = 0; rank < ranks.group.size(); ++rank) {
     log::info("rank {} of its group: block(s) {}", rank, fmt::join(plan.blocks_of(rank), " "));
@@ -200,10 +217,7 @@ Exit run_batch(const Options& options, Work work) {
   const Stopwatch clock;
   const Ranks ranks = arrange_ranks(options);
   const Watchdog watchdog(options.timeout, ranks.world.rank());
-  if (!options.trace.empty()) {
-    ranks.world.barrier();  // one time 0 for all
-    obs::start_trace();
-  }
+  start_trace(options, ranks);
   const std::unique_ptr<Session> session = open_session(options, ranks);
   print_banner(options, ranks, *session);
   if (options.dry_run) {
@@ -218,12 +232,13 @@ Exit run_batch(const Options& options, Work work) {
   });
   JobSource source;
   if (desk) {
-    source.next = [&] { return desk->next(); };
+    source.next = [&](bool is_asked_to_stop) { return desk->next(is_asked_to_stop); };
     source.answered = [&](std::int64_t seq, std::int64_t query, const std::string& line) {
       desk->answered(seq, query, line);
     };
     source.failed = [&](std::int64_t seq, const std::string& error) { desk->failed(seq, error); };
-    source.stopped = [&](std::int64_t seq, const std::string& saved) { desk->stopped(seq, saved); };
+    source.stopped = [&](const std::string& saved) { desk->stopped(saved); };
+    source.broken = [&](const Error& error) { desk->broken(error); };
   }
   WorkQueue queue(ranks.world, ranks.group.is_root(), ranks.n_groups, std::move(source));
   GroupRun group(options, ranks, *session, queue, work);
@@ -232,9 +247,9 @@ Exit run_batch(const Options& options, Work work) {
   queue.finish();
   ranks.world.barrier();
 
-  print_phase_table(ranks, clock.seconds());
-  write_trace(options, ranks);
+  print_phase_table(ranks, clock.seconds(), group.n_context_tokens());
   const Exit result = desk ? desk->finish() : Exit::ok;
+  write_trace(options, ranks);
   return static_cast<Exit>(ranks.world.bcast_value(static_cast<int>(result), 0));
 }
 

@@ -163,9 +163,9 @@ class Bench {
   }
 
   KvMemory kv_memory() const {
-    const MemoryNeed on_device =
-        memory_need(config_, plan_, AnchorMode::recompute, weights_.total_bytes(),
-                    backend_->kv_dtype(), backend_->activation_dtype(), backend_->chunk_rows());
+    const MemoryNeed on_device = fullest(
+        memory_needs(config_, plan_, AnchorMode::recompute, weights_.total_bytes(),
+                     backend_->kv_dtype(), backend_->activation_dtype(), backend_->chunk_rows()));
     return choose_kv_memory(options_.common.kv_memory, on_device, *backend_, ranks_.group);
   }
 

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "command/desk.h"
 
+#include "base/file.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "batch/answer.h"
 #include "batch/document.h"
+#include "checkpoint/digest.h"
+#include "command/model_settings.h"
 #include "command/progress.h"
 #include "mpi/runtime.h"
 
@@ -19,6 +22,7 @@ Json settings_of(const Options& options, const Session& session) {
   json["block_size"] = plan.block_size ? Json(*plan.block_size) : Json("auto");
   json["anchor_size"] = plan.anchor_size ? Json(*plan.anchor_size) : Json("block size");
   json["reach"] = options.reach;
+  json["anchor"] = options.anchor;
   json["max_new_tokens"] = options.max_new_tokens;
   json["stop"] = options.stop;
   json["temperature"] = options.temperature;
@@ -31,29 +35,21 @@ Json settings_of(const Options& options, const Session& session) {
 
 }  // namespace
 
-Json model_settings(const Options& options, const Session& session) {
-  Json json;
-  json["model"] = describe(session.config);
-  json["weights_bytes"] = session.weights.total_bytes();
-  json["dtype"] = name_of(session.backend->kv_dtype());
-  json["chat"] = options.chat;
-  json["special_tokens"] = options.special_tokens;
-  return json;
-}
-
 Desk::Desk(const Options& options, const Session& session, bool has_output)
     : options_(options), reader_(options.input) {
   options.shard_numbers(shard_, n_shards_);
   if (has_output) {
+    if (is_same_file(options.input, options.output)) {
+      fail(Exit::usage, "--output: {} is the input; answers would destroy it", options.output);
+    }
     writer_ = std::make_unique<AnswerWriter>(options.output, settings_of(options, session),
                                              options.overwrite);
   }
 }
 
-std::optional<Job> Desk::next() {
-  while (!stopped_) {
-    stopped_ = stop_requested();
-    if (stopped_) break;
+std::optional<Job> Desk::next(bool is_asked_to_stop) {
+  if (is_asked_to_stop || stop_requested()) end_early(Exit::stopped);
+  while (!ended_early_) {
     const std::optional<Line> line = reader_.next();
     if (!line) break;
     if (line->index % n_shards_ != shard_) continue;
@@ -63,45 +59,60 @@ std::optional<Job> Desk::next() {
 }
 
 void Desk::answered(std::int64_t seq, std::int64_t query, const std::string& line) {
-  const OpenDocument& document = open_.at(seq);
+  OpenDocument& document = open_.at(seq);
   writer_->put(document.id, document.query_ids.at(static_cast<std::size_t>(query)), line);
   ++n_answers_;
+  if (--document.n_left == 0) open_.erase(seq);
   if (since_said_.seconds() >= Progress::kSecondsBetween) {
     log::info("{} new answer(s) so far", with_commas(n_answers_));
     since_said_ = Stopwatch();
   }
   const Json json = parse_json(line, "answer");
-  if (json.contains("score")) {
+  const bool is_ours = options_.output_format == "starattn";
+  digest_ +=
+      digest_of(to_line({json["id"], json["query_id"], json[is_ours ? "answer" : "pred"]})).low;
+  if (is_ours && json.contains("score")) {
     score_ += json["score"].get<double>();
     ++n_scores_;
   }
 }
 
 void Desk::failed(std::int64_t seq, const std::string& error) {
-  report_bad_line(seq, open_.at(seq).id, error, /*is_expected=*/true);
+  const auto document = open_.extract(seq);
+  report_bad_line(seq, document ? document.mapped().id : "", error, /*is_expected=*/true);
 }
 
-void Desk::stopped(std::int64_t seq, const std::string& saved) {
-  saved_ += fmt::format("document '{}': {}; ", open_.at(seq).id, saved);
-  stopped_ = true;
+void Desk::stopped(const std::string& saved) {
+  saved_ += saved + "; ";
+  end_early(Exit::stopped);
+}
+
+void Desk::broken(const Error& error) {
+  log::error("{}", error.what());
+  end_early(error.exit());
+}
+
+// A failure outranks a signal.
+void Desk::end_early(Exit exit) {
+  if (ended_early_.value_or(Exit::stopped) == Exit::stopped) ended_early_ = exit;
 }
 
 Exit Desk::finish() {
-  if (writer_ && !stopped_) writer_->finish();
+  if (writer_ && !ended_early_) writer_->finish();
   if (n_scores_ > 0) {
     log::info("score: mean {:.4f} over {} answer(s) with references",
               score_ / static_cast<double>(n_scores_), n_scores_);
   }
   if (writer_) {
-    log::info("{} new answer(s), {} already there, {} bad line(s); output: {}", n_answers_,
-              n_skipped_, n_bad_, options_.output);
+    log::info(
+        "{} new answer(s), {} already there, {} bad line(s); digest of the new {:016x}; output: {}",
+        n_answers_, n_skipped_, n_bad_, digest_, options_.output);
   }
-  if (stopped_ && !strict_stop_) {
+  if (ended_early_ == Exit::stopped) {
     log::warn("stopped early, as asked; {}{}run the same command again to go on", saved_,
               writer_ ? "every answer so far is saved; " : "");
-    return Exit::stopped;
   }
-  return n_bad_ > 0 ? Exit::bad_data : Exit::ok;
+  return ended_early_.value_or(n_bad_ > 0 ? Exit::bad_data : Exit::ok);
 }
 
 std::optional<Job> Desk::job_of(const Line& line) {
@@ -130,10 +141,10 @@ std::optional<Job> Desk::job_of(const Line& line) {
     if (!done) job.todo.push_back(static_cast<std::int64_t>(i));
   }
   for (const std::string& query_id : query_ids) {
-    if (writer_) writer_->expect(document.id, query_id);
+    if (writer_) writer_->expect(document.id, query_id, line.number);
   }
   if (job.todo.empty()) return std::nullopt;
-  open_[line.number] = {document.id, query_ids};
+  if (writer_) open_[line.number] = {document.id, std::move(query_ids), job.todo.size()};
   return job;
 }
 
@@ -141,9 +152,9 @@ void Desk::report_bad_line(std::int64_t line, const std::string& id, const std::
                            bool is_expected) {
   log::error("{}", error);
   ++n_bad_;
-  if (writer_ && is_expected) writer_->put_error(id, to_error_line(line, id, error));
+  if (writer_ && is_expected) writer_->put_error(line, to_error_line(line, id, error));
   if (writer_ && !is_expected) writer_->expect_error(to_error_line(line, id, error));
-  if (options_.strict) stopped_ = strict_stop_ = true;
+  if (options_.strict) end_early(Exit::bad_data);
 }
 
 }  // namespace starattn

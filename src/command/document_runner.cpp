@@ -7,24 +7,12 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "command/kv_memory.h"
+#include "command/stop_search.h"
 #include "mpi/runtime.h"
 #include "star/cost.h"
 #include "star/encode.h"
 
 namespace starattn {
-namespace {
-
-// Byte position of the earliest stop string, npos if there is none.
-std::size_t first_stop(const QueryTask& query, const std::string& text) {
-  std::size_t first = std::string::npos;
-  for (const std::string& stop : query.stop) {
-    if (!stop.empty()) first = std::min(first, text.find(stop));
-  }
-  return first;
-}
-
-}  // namespace
-
 DocumentRunner::DocumentRunner(const Options& options, const Ranks& ranks, Session& session,
                                std::function<void()> poll, Voice voice)
     : options_(options),
@@ -57,10 +45,10 @@ DocumentKv DocumentRunner::encode(const DocumentTask& task, const BlockPlan& pla
   if (!is_quiet_) log::info("{}", describe(task, plan));
   EncodeOptions encode;
   encode.anchor_mode = options_.anchor_mode();
-  encode.kv_memory = choose_kv_memory(options_.kv_memory, need(plan, KvMemory::device),
+  encode.kv_memory = choose_kv_memory(options_.kv_memory, fullest(needs(plan, KvMemory::device)),
                                       *session_.backend, ranks_.group);
   if (encode.kv_memory == KvMemory::host && !is_quiet_)
-    log::info("KV in host memory: {}", need(plan, encode.kv_memory).arithmetic());
+    log::info("KV in host memory: {}", fullest(needs(plan, encode.kv_memory)).arithmetic());
   encode.poll = [this] {
     progress_.step();
     poll_();
@@ -77,44 +65,49 @@ AnswerOptions DocumentRunner::answer_options(const DocumentTask& task) const {
   answer.tree_merge = options_.merge == "tree";
   answer.poll = poll_;
   if (store_.keeps()) answer.stop = stop_requested;
-  answer.stops_by_text = [this, &task](std::size_t i, std::span<const Token> tokens) {
-    const QueryTask& query = task.queries[i];
-    if (query.stop.empty()) return false;
-    const std::string text = session_.tokenizer->decode({tokens.begin(), tokens.end()}, true);
-    return first_stop(query, text) != std::string::npos;
+  std::vector<StopSearch> searches;
+  for (const QueryTask& query : task.queries)
+    searches.emplace_back(*session_.tokenizer, query.stop);
+  answer.stops_by_text = [searches = std::move(searches)](std::size_t i, Token next) mutable {
+    return searches[i].found_after(next);
   };
   return answer;
 }
 
 std::string DocumentRunner::text_of(const QueryTask& query, std::span<const Token> tokens) const {
   const std::string text = session_.tokenizer->decode({tokens.begin(), tokens.end()}, true);
-  return text.substr(0, first_stop(query, text));
+  return text.substr(0, first_stop(query.stop, text));
 }
 
-MemoryNeed DocumentRunner::need(const BlockPlan& plan, KvMemory kv_memory) const {
-  return memory_need(session_.config, plan, options_.anchor_mode(), session_.weights.total_bytes(),
-                     session_.backend->kv_dtype(), session_.backend->activation_dtype(),
-                     session_.backend->chunk_rows(), kv_memory);
+std::vector<MemoryNeed> DocumentRunner::needs(const BlockPlan& plan, KvMemory kv_memory) const {
+  return memory_needs(session_.config, plan, options_.anchor_mode(), session_.weights.total_bytes(),
+                      session_.backend->kv_dtype(), session_.backend->activation_dtype(),
+                      session_.backend->chunk_rows(), kv_memory);
 }
 
-// Needs the weights once a node; everything else once a rank.
+// What this group's ranks on one node, or one GPU, need together. A node has the weights once, a
+// GPU once a rank. Groups beside this one are at documents of their own, which nobody knows here.
 void DocumentRunner::check_memory(const BlockPlan& plan) const {
   const bool on_host = session_.backend->is_host_memory();
   const bool kv_on_device = on_host || options_.kv_memory == "device";
-  const MemoryNeed least = need(plan, kv_on_device ? KvMemory::device : KvMemory::host);
-  if (least.host_kv > memory_of_node()) {
-    fail(Exit::unfit,
-         "the document does not fit: a rank needs {}, this node has {}. Use more ranks on more "
-         "nodes, or a smaller document",
-         least.arithmetic(), human_bytes(memory_of_node()));
+  const std::vector<MemoryNeed> least =
+      needs(plan, kv_on_device ? KvMemory::device : KvMemory::host);
+  std::uint64_t together = on_host ? session_.weights.total_bytes() : 0;
+  std::uint64_t host_kv = 0;
+  for (const Rank rank : session_.sharers) {
+    const MemoryNeed& need = least[static_cast<std::size_t>(rank)];
+    together += on_host ? need.total() - need.weights : need.total();
+    host_kv += need.host_kv;
   }
   const std::uint64_t available = on_host ? memory_of_node() : session_.backend->memory_bytes();
-  if (least.total() > available) {
-    fail(Exit::unfit,
-         "the document does not fit: a rank needs {}, this {} has {}. Use more ranks, a smaller "
-         "--block-size, or a smaller document",
-         least.arithmetic(), on_host ? "node" : "GPU", human_bytes(available));
-  }
+  if (together <= available && host_kv <= memory_of_node()) return;
+  const bool is_device_full = together > available;
+  fail(Exit::unfit,
+       "the document does not fit: {} rank(s) need {} together, this {} has {}; the fullest needs "
+       "{}. Use more ranks on more nodes, a smaller --block-size, or a smaller document",
+       session_.sharers.size(), human_bytes(is_device_full ? together : host_kv),
+       is_device_full && !on_host ? "GPU" : "node",
+       human_bytes(is_device_full ? available : memory_of_node()), fullest(least).arithmetic());
 }
 
 std::string describe(const DocumentTask& task, const BlockPlan& plan) {

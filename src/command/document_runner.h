@@ -36,7 +36,7 @@ class DocumentRunner {
   std::string text_of(const QueryTask& query, std::span<const Token> tokens) const;
 
  private:
-  MemoryNeed need(const BlockPlan& plan, KvMemory kv_memory) const;
+  std::vector<MemoryNeed> needs(const BlockPlan& plan, KvMemory kv_memory) const;  // by rank
   void check_memory(const BlockPlan& plan) const;
 
   const Options& options_;

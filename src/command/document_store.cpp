@@ -19,19 +19,6 @@ std::string now_utc() {
   return text;
 }
 
-// Everything of config.json that changes K and V.
-std::string canonical_config(const ModelConfig& c) {
-  return fmt::format(
-      "{} vocab={} hidden={} intermediate={} layers={} heads={} kv_heads={} head_dim={} "
-      "eps={:.17g} rope={} {:.17g} "
-      "{:.17g} {:.17g} {:.17g} {} {:.17g} {:.17g} {:.17g} {:.17g} {:.17g} {}",
-      c.architecture, c.vocab_size, c.hidden_size, c.intermediate_size, c.n_layers, c.n_heads,
-      c.n_kv_heads, c.head_dim, c.rms_norm_eps, static_cast<int>(c.rope.kind), c.rope.theta,
-      c.rope.factor, c.rope.low_freq_factor, c.rope.high_freq_factor, c.rope.original_positions,
-      c.rope.beta_fast, c.rope.beta_slow, c.rope.attention_factor, c.rope.mscale,
-      c.rope.mscale_all_dim, c.rope.truncate);
-}
-
 }  // namespace
 
 DocumentStore::DocumentStore(const std::string& directory, Session& session,
@@ -43,7 +30,7 @@ DocumentStore::DocumentStore(const std::string& directory, Session& session,
     const obs::Range range("fingerprint model");
     std::vector<std::string> files;
     for (const MappedFile* file : session_.weights.files()) files.push_back(file->path());
-    model_ = model_fingerprint(canonical_config(session_.config), files);
+    model_ = model_fingerprint(canonical_text(session_.config), files);
   });
   model_ = group_.bcast_value(model_, 0);
 }
@@ -73,7 +60,7 @@ DocumentKv DocumentStore::load_or_encode(const BlockPlan& plan, std::span<const 
     if (group_.is_root()) saved = open(plan, context, complete_only);
   });
   collectively(group_, [&] {
-    if (!group_.is_root()) saved = open(plan, context, /*complete_only=*/true);
+    if (!group_.is_root()) saved = find_what_first_rank_has(plan, context);
     loaded = load_blocks(*saved, plan, options.kv_memory);
     const std::size_t n_own = plan.blocks_of(group_.rank()).size();
     if (complete_only && loaded.size() < n_own) {
@@ -128,6 +115,18 @@ DocumentCheckpoint DocumentStore::open(const BlockPlan& plan, std::span<const To
          "{}: no checkpoint of this document, model and plan ({}); run 'starattn encode' with the "
          "same settings first",
          store_.directory(), plan.canonical_text());
+  }
+  return std::move(*saved);
+}
+
+DocumentCheckpoint DocumentStore::find_what_first_rank_has(const BlockPlan& plan,
+                                                           std::span<const Token> context) const {
+  std::optional<DocumentCheckpoint> saved = store_.find(info_of(plan), context);
+  if (!saved) {
+    fail(Exit::unfit,
+         "--checkpoint-dir {}: the document that rank 0 of this group has there is not to be seen "
+         "on {}; all nodes must see the same directory",
+         store_.directory(), host_name());
   }
   return std::move(*saved);
 }

@@ -32,6 +32,8 @@ class DocumentStore {
   DocumentInfo info_of(const BlockPlan& plan) const;
   DocumentCheckpoint open(const BlockPlan& plan, std::span<const Token> context,
                           bool complete_only) const;
+  DocumentCheckpoint find_what_first_rank_has(const BlockPlan& plan,
+                                              std::span<const Token> context) const;
   std::map<BlockId, KvCache> load_blocks(DocumentCheckpoint& saved, const BlockPlan& plan,
                                          KvMemory kv_memory) const;
   void stop_if_asked(const BlockPlan& plan, std::int64_t n_own_saved) const;

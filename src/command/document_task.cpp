@@ -27,23 +27,25 @@ DocumentTask tokenize(const Document& document, const std::vector<std::int64_t>&
   const obs::Range range("tokenize");
   const SpecialTokens special = options.special().value_or(
       document.is_published ? SpecialTokens::parse : SpecialTokens::text);
+  // The published tool's records carry their chat markup.
+  const ChatStyle chat =
+      document.is_published && options.chat == "auto" ? ChatStyle::none : session.chat;
   DocumentTask task;
   task.id = document.id;
-  task.context = document.context_tokens
-                     ? *document.context_tokens
-                     : wrap_context(session.chat, *session.tokenizer,
-                                    context_text(document, input_path), special);
+  task.context =
+      document.context_tokens
+          ? *document.context_tokens
+          : wrap_context(chat, *session.tokenizer, context_text(document, input_path), special);
   check_tokens(task.context, session.config.vocab_size, "context");
   for (const std::int64_t index : todo) {
     const Query& query = document.queries.at(static_cast<std::size_t>(index));
     QueryTask next;
     next.index = index;
-    next.job.tokens = query.tokens
-                          ? *query.tokens
-                          : wrap_query(session.chat, *session.tokenizer, query.text, special);
+    next.job.tokens =
+        query.tokens ? *query.tokens : wrap_query(chat, *session.tokenizer, query.text, special);
     next.job.max_new_tokens = query.max_new_tokens.value_or(options.max_new_tokens);
     next.job.sampling_key = sampling_key(options.seed, document.id, query.id);
-    next.stop = query.stop.empty() ? options.stop : query.stop;
+    next.stop = query.stop.value_or(options.stop);
     check_tokens(next.job.tokens, session.config.vocab_size, fmt::format("query '{}'", query.id));
     if (next.job.tokens.empty()) fail(Exit::bad_data, "query '{}': no tokens", query.id);
 

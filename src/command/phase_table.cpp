@@ -21,30 +21,32 @@ struct Row {
   std::size_t n_ranks = 0;  // that were in this phase at all
 };
 
-std::string totals_as_json() {
-  Json json = Json::object();
-  for (const obs::Total& total : obs::totals()) json[total.name] = {total.seconds, total.n_bytes};
-  json["peak memory"] = {0.0, obs::peak_memory_bytes()};
-  return json.dump();
+std::string totals_as_json(std::int64_t n_context_tokens) {
+  Json phases = Json::object();
+  for (const obs::Total& total : obs::totals()) phases[total.name] = {total.seconds, total.n_bytes};
+  return Json{{"phases", phases},
+              {"peak_memory", obs::peak_memory_bytes()},
+              {"context_tokens", n_context_tokens}}
+      .dump();
 }
 
 }  // namespace
 
-void print_phase_table(const Ranks& ranks, double total_seconds) {
-  const std::vector<std::string> texts = ranks.world.gather_texts(totals_as_json(), 0);
+void print_phase_table(const Ranks& ranks, double total_seconds, std::int64_t n_context_tokens) {
+  const std::vector<std::string> texts =
+      ranks.world.gather_texts(totals_as_json(n_context_tokens), 0);
   if (!ranks.is_first()) return;
   std::vector<std::string> names;
   std::map<std::string, Row> rows;
   std::uint64_t peak_memory = 0;
+  std::int64_t n_tokens = 0;
   for (std::size_t rank = 0; rank < texts.size(); ++rank) {
     const Json json = parse_json(texts[rank], "phase totals");
-    for (const auto& [name, value] : json.items()) {
+    peak_memory = std::max(peak_memory, json["peak_memory"].get<std::uint64_t>());
+    n_tokens += json["context_tokens"].get<std::int64_t>();
+    for (const auto& [name, value] : json["phases"].items()) {
       const auto seconds = value[0].get<double>();
       const auto n_bytes = value[1].get<std::uint64_t>();
-      if (name == "peak memory") {
-        peak_memory = std::max(peak_memory, n_bytes);
-        continue;
-      }
       const auto [it, is_new] = rows.try_emplace(name);
       Row& row = it->second;
       if (is_new) names.push_back(name);
@@ -65,8 +67,18 @@ void print_phase_table(const Ranks& ranks, double total_seconds) {
               row.sum / static_cast<double>(texts.size()), row.max,
               fmt::format("rank {}", row.slowest), row.n_bytes ? human_bytes(row.n_bytes) : "");
   }
-  log::info("total {}; peak memory of a rank {}", human_seconds(total_seconds),
+  log::info("total {}; {} context tokens, {} a second; peak memory of a rank {}",
+            human_seconds(total_seconds), with_commas(n_tokens),
+            with_commas(static_cast<std::int64_t>(static_cast<double>(n_tokens) / total_seconds)),
             human_bytes(peak_memory));
+}
+
+void start_trace(const Options& options, const Ranks& ranks) {
+  if (options.trace.empty()) return;
+  collectively(ranks.world, [&] {  // and one time 0 for all
+    if (ranks.is_first()) require_creatable(options.trace);
+  });
+  obs::start_trace();
 }
 
 void write_trace(const Options& options, const Ranks& ranks) {

@@ -61,12 +61,12 @@ Exit print_plan(const PlanOptions& options) {
       with_commas(n_tokens), plan.n_blocks(), with_commas(plan.block_size()),
       with_commas(plan.anchor_size()), plan.reach(), options.n_ranks);
   print_blocks(plan);
-  const MemoryNeed need =
-      memory_need(config, plan, anchor_mode, weight_bytes, dtype, dtype, on_gpu ? 8192 : 512);
+  const MemoryNeed need = fullest(
+      memory_needs(config, plan, anchor_mode, weight_bytes, dtype, dtype, on_gpu ? 8192 : 512));
   std::cout << fmt::format("memory   fullest rank, {}: {}\n", name_of(dtype), need.arithmetic());
   if (on_gpu) {
-    const MemoryNeed in_host_memory =
-        memory_need(config, plan, anchor_mode, weight_bytes, dtype, dtype, 8192, KvMemory::host);
+    const MemoryNeed in_host_memory = fullest(
+        memory_needs(config, plan, anchor_mode, weight_bytes, dtype, dtype, 8192, KvMemory::host));
     std::cout << fmt::format("         with --kv-memory host: {}\n", in_host_memory.arithmetic());
   }
   const Phase1Flops flops = phase1_flops(config, plan, anchor_mode);

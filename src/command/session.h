@@ -45,6 +45,7 @@ struct Session {
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Decoder> decoder;
   std::vector<Token> eos_tokens;
+  std::vector<Rank> sharers;  // ranks of this group that share this one's node (or GPU), itself too
 };
 
 // Collective: opens the model on every rank. The result refers to itself, hence the unique_ptr.
@@ -54,10 +55,12 @@ std::unique_ptr<Session> open_session(const Options& options, const Ranks& ranks
 void print_banner(const Options& options, const Ranks& ranks, const Session& session);
 
 // The final table, from rank 0: seconds by phase (min, mean, max over ranks, slowest rank), bytes
-// moved, peak memory. Collective.
-void print_phase_table(const Ranks& ranks, double total_seconds);
+// moved, context tokens a second, peak memory. n_context_tokens: this rank's. Collective.
+void print_phase_table(const Ranks& ranks, double total_seconds, std::int64_t n_context_tokens);
 
-// Writes every rank's ranges to options.trace. Collective.
+// From here on every rank's ranges are kept for options.trace, if there is one; write_trace puts
+// them there. Collective. Throws AgreedError(cannot_create | io).
+void start_trace(const Options& options, const Ranks& ranks);
 void write_trace(const Options& options, const Ranks& ranks);
 
 int n_usable_cores();            // that this process may run on

@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "batch/line_reader.h"
-#include "command/desk.h"
+#include "command/model_settings.h"
 #include "mpi/runtime.h"
 #include "study/accuracy_report.h"
 #include "study/document_maker.h"

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "mpi/communicator.h"
 
 namespace starattn {
@@ -23,10 +24,12 @@ struct Job {
 
 // What rank 0 has behind the queue.
 struct JobSource {
-  std::function<std::optional<Job>()> next;
+  // is_asked_to_stop: the group that asks has had a stop signal.
+  std::function<std::optional<Job>(bool is_asked_to_stop)> next;
   std::function<void(std::int64_t seq, std::int64_t query, const std::string& line)> answered;
   std::function<void(std::int64_t seq, const std::string& error)> failed;
-  std::function<void(std::int64_t seq, const std::string& saved)> stopped;
+  std::function<void(const std::string& saved)> stopped;
+  std::function<void(const Error& error)> broken;
 };
 
 class WorkQueue {
@@ -34,12 +37,14 @@ class WorkQueue {
   // source: on rank 0 of world, empty elsewhere. is_leader: this rank is the first of its group.
   WorkQueue(const Communicator& world, bool is_leader, int n_groups, JobSource source);
 
-  std::optional<Job> next();  // on leaders; none when the input is used up
+  // On leaders; none when the input is used up, or no more is to be begun.
+  std::optional<Job> next(bool is_asked_to_stop);
   void answered(std::int64_t seq, std::int64_t query, const std::string& line);
   void failed(std::int64_t seq, const std::string& error);
-  void stopped(std::int64_t seq, const std::string& saved);  // a group was asked to stop: none left
-  void poll();    // rank 0 serves whoever waits; nothing elsewhere
-  void finish();  // rank 0 serves until every leader has had its "none left"
+  void stopped(const std::string& saved);  // a document left early, as asked; what the rerun finds
+  void broken(const Error& error);         // this group cannot go on and asks for nothing any more
+  void poll();                             // rank 0 serves whoever waits; nothing elsewhere
+  void finish();                           // rank 0 serves until no leader will ask again
 
  private:
   bool serves() const { return world_->rank() == 0; }
@@ -48,7 +53,7 @@ class WorkQueue {
 
   const Communicator* world_;
   bool is_leader_;
-  int n_waiting_;  // leaders other than rank 0 that have not been told "none left"
+  int n_waiting_;  // leaders other than rank 0 that may still ask
   JobSource source_;
 };
 

@@ -68,5 +68,7 @@ ModelConfig read_model_config(const std::string& folder);
 
 std::uint64_t n_parameters(const ModelConfig& config);  // all of them; tied embeddings once
 std::string describe(const ModelConfig& config);        // one line for people
+// Everything that changes K and V, and nothing else. Stable: checkpoints are found by it.
+std::string canonical_text(const ModelConfig& config);
 
 }  // namespace starattn

@@ -143,6 +143,10 @@ void Communicator::allgatherv(std::span<const std::byte> mine, std::span<const s
                        layout.counts.data(), layout.offsets.data(), MPI_BYTE, comm_));
 }
 
+bool Communicator::any(bool mine) const {
+  return std::ranges::count(allgather(static_cast<char>(mine)), 1) > 0;
+}
+
 std::vector<std::string> Communicator::gather_texts(const std::string& mine, Rank root) const {
   const std::vector<std::size_t> counts = allgather(mine.size());
   std::size_t total = 0;
@@ -196,30 +200,53 @@ void Communicator::recv(std::span<std::byte> bytes, Rank from, int tag) const {
   requests.wait();
 }
 
+// In pieces; a full one is followed by another, be it empty: so the receiver knows the last.
+void Communicator::send_message(std::string_view bytes, Rank to, int tag) const {
+  const auto all = std::as_bytes(std::span(bytes));
+  std::size_t at = 0;
+  std::size_t n = 0;
+  do {
+    n = std::min(kPieceBytes, all.size() - at);
+    send(all.subspan(at, n), to, tag);
+    at += n;
+  } while (n == kPieceBytes);
+}
+
 bool Communicator::try_receive(Message& message, int tag) const {
   int waiting = 0;
   MPI_Message handle = MPI_MESSAGE_NULL;
   MPI_Status status{};
   check(MPI_Improbe(MPI_ANY_SOURCE, tag, comm_, &waiting, &handle, &status));
   if (!waiting) return false;
-  int n_bytes = 0;
-  check(MPI_Get_count(&status, MPI_BYTE, &n_bytes));
-  message.from = status.MPI_SOURCE;
-  message.tag = tag;
-  message.bytes.resize(static_cast<std::size_t>(n_bytes));
-  check(MPI_Mrecv(message.bytes.data(), n_bytes, MPI_BYTE, &handle, MPI_STATUS_IGNORE));
+  message = {status.MPI_SOURCE, {}};
+  receive_rest(message, tag, receive_piece(handle, status, message));
   return true;
 }
 
 Communicator::Message Communicator::receive(Rank from, int tag) const {
-  MPI_Message handle = MPI_MESSAGE_NULL;
-  MPI_Status status{};
-  check(MPI_Mprobe(from, tag, comm_, &handle, &status));
+  Message message{from, {}};
+  receive_rest(message, tag, kPieceBytes);
+  return message;
+}
+
+std::size_t Communicator::receive_piece(MPI_Message handle, const MPI_Status& status,
+                                        Message& message) const {
   int n_bytes = 0;
   check(MPI_Get_count(&status, MPI_BYTE, &n_bytes));
-  Message message{status.MPI_SOURCE, tag, std::string(static_cast<std::size_t>(n_bytes), '\0')};
-  check(MPI_Mrecv(message.bytes.data(), n_bytes, MPI_BYTE, &handle, MPI_STATUS_IGNORE));
-  return message;
+  const std::size_t at = message.bytes.size();
+  message.bytes.resize(at + static_cast<std::size_t>(n_bytes));
+  check(MPI_Mrecv(message.bytes.data() + at, n_bytes, MPI_BYTE, &handle, MPI_STATUS_IGNORE));
+  return static_cast<std::size_t>(n_bytes);
+}
+
+// Everything behind a piece of n_piece_bytes.
+void Communicator::receive_rest(Message& message, int tag, std::size_t n_piece_bytes) const {
+  while (n_piece_bytes == kPieceBytes) {
+    MPI_Message handle = MPI_MESSAGE_NULL;
+    MPI_Status status{};
+    check(MPI_Mprobe(message.from, tag, comm_, &handle, &status));
+    n_piece_bytes = receive_piece(handle, status, message);
+  }
 }
 
 void collectively(const Communicator& comm, const std::function<void()>& work) {

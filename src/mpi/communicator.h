@@ -10,6 +10,7 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <vector>
 
@@ -67,12 +68,13 @@ class Communicator {
   void send(std::span<const std::byte> bytes, Rank to, int tag) const;
   void recv(std::span<std::byte> bytes, Rank from, int tag) const;
 
+  // Messages whose length the receiver does not know, of any length.
   struct Message {
     Rank from = -1;
-    int tag = 0;
     std::string bytes;
   };
-  bool try_receive(Message& message, int tag) const;  // any source; does not block
+  void send_message(std::string_view bytes, Rank to, int tag) const;
+  bool try_receive(Message& message, int tag) const;  // any source; false when none is there
   Message receive(Rank from, int tag) const;          // blocks
 
   template <typename T>
@@ -89,9 +91,13 @@ class Communicator {
     allgatherv(std::as_bytes(std::span(&value, 1)), counts, std::as_writable_bytes(std::span(all)));
     return all;
   }
+  bool any(bool mine) const;  // true on every rank when it is on one
 
  private:
   explicit Communicator(MPI_Comm comm);
+  std::size_t receive_piece(MPI_Message handle, const MPI_Status& status, Message& message) const;
+  void receive_rest(Message& message, int tag, std::size_t n_piece_bytes) const;
+
   MPI_Comm comm_ = MPI_COMM_NULL;
   Rank rank_ = 0;
   int size_ = 1;

@@ -248,7 +248,7 @@ void Answerer::take_next_token(Query& query, Token next, double seconds) {
     query.pending.push_back(next);
     const bool is_eos = std::find(options_.eos_tokens.begin(), options_.eos_tokens.end(), next) !=
                         options_.eos_tokens.end();
-    if (is_eos || (options_.stops_by_text && options_.stops_by_text(query.index, result.tokens))) {
+    if (is_eos || (options_.stops_by_text && options_.stops_by_text(query.index, next))) {
       result.reason = FinishReason::stop;
       query.finished = true;
     }

@@ -42,8 +42,9 @@ struct AnswerOptions {
   std::int64_t n_logprobs = 0;
   bool spread_queries = false;  // query j belongs to rank j % size instead of rank 0
   bool tree_merge = false;      // partials travel along the tree instead of one gather
-  // True when the text of a query's new tokens contains a stop string. Called on the query's rank.
-  std::function<bool(std::size_t query, std::span<const Token> tokens)> stops_by_text;
+  // True when a query's new token completes a stop string. Called for each of them in turn, on the
+  // query's rank.
+  std::function<bool(std::size_t query, Token next)> stops_by_text;
   // Called on the query's rank as soon as it is answered.
   std::function<void(std::size_t query, const QueryResult&)> finished;
   std::function<void()> poll = [] {};

@@ -67,10 +67,11 @@ double slowest_rank_flops(const ModelConfig& config, const BlockPlan& plan,
   return *std::max_element(ranks.begin(), ranks.end());
 }
 
-MemoryNeed memory_need(const ModelConfig& config, const BlockPlan& plan, AnchorMode anchor_mode,
-                       std::uint64_t weight_bytes, Dtype kv_dtype, Dtype activation_dtype,
-                       std::int64_t chunk_rows, KvMemory kv_memory) {
-  MemoryNeed worst;
+std::vector<MemoryNeed> memory_needs(const ModelConfig& config, const BlockPlan& plan,
+                                     AnchorMode anchor_mode, std::uint64_t weight_bytes,
+                                     Dtype kv_dtype, Dtype activation_dtype,
+                                     std::int64_t chunk_rows, KvMemory kv_memory) {
+  std::vector<MemoryNeed> needs;
   for (Rank rank = 0; rank < plan.n_ranks(); ++rank) {
     MemoryNeed need;
     need.weights = weight_bytes;
@@ -115,9 +116,13 @@ MemoryNeed memory_need(const ModelConfig& config, const BlockPlan& plan, AnchorM
           3 * static_cast<std::uint64_t>(std::min(plan.block_size(), plan.n_context())) *
           config.kv_bytes_per_token(kv_dtype) / static_cast<std::uint64_t>(config.n_layers);
     }
-    if (need.total() > worst.total()) worst = need;
+    needs.push_back(need);
   }
-  return worst;
+  return needs;
+}
+
+const MemoryNeed& fullest(const std::vector<MemoryNeed>& needs) {
+  return *std::ranges::max_element(needs, {}, &MemoryNeed::total);
 }
 
 std::string MemoryNeed::arithmetic() const {

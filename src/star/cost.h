@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/dtype.h"
 #include "model/config.h"
@@ -35,9 +36,13 @@ struct MemoryNeed {
   std::string arithmetic() const;  // "weights 19.5 MiB + own KV 6.0 MiB + ... = 90.1 MiB"
 };
 
-// Of the rank that needs most.
-MemoryNeed memory_need(const ModelConfig& config, const BlockPlan& plan, AnchorMode anchor_mode,
-                       std::uint64_t weight_bytes, Dtype kv_dtype, Dtype activation_dtype,
-                       std::int64_t chunk_rows, KvMemory kv_memory = KvMemory::device);
+// Of every rank.
+std::vector<MemoryNeed> memory_needs(const ModelConfig& config, const BlockPlan& plan,
+                                     AnchorMode anchor_mode, std::uint64_t weight_bytes,
+                                     Dtype kv_dtype, Dtype activation_dtype,
+                                     std::int64_t chunk_rows,
+                                     KvMemory kv_memory = KvMemory::device);
+
+const MemoryNeed& fullest(const std::vector<MemoryNeed>& needs);
 
 }  // namespace starattn

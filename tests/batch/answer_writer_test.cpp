@@ -125,6 +125,30 @@ TEST_F(AnswerWriterTest, RefusesOtherSettingsAndFilesThatAreNotOurs) {
   EXPECT_EQ(content(), "my notes\n");
 }
 
+TEST_F(AnswerWriterTest, OverwriteKeepsAnswersOfTheSameSettings) {
+  run(2, shuffled(2, 0));
+  { AnswerWriter same(path(), kSettings, true); }
+  EXPECT_EQ(content(), everything(2));
+  std::ofstream(path() + ".settings.json") << "{torn";
+  EXPECT_THROW(AnswerWriter(path(), kSettings, false), Error);
+  EXPECT_EQ(content(), everything(2));
+  { AnswerWriter replaced(path(), kSettings, true); }
+  EXPECT_EQ(content(), "");
+}
+
+TEST_F(AnswerWriterTest, AnErrorTakesThePlaceOfItsLineOnly) {
+  AnswerWriter writer(path(), kSettings, false);
+  writer.expect("same", "0", 1);
+  writer.expect("same", "1", 2);  // the same document id, on another line
+  writer.expect("same", "2", 2);
+  writer.put_error(2, R"({"line":2,"id":"same","error":"no"})");
+  writer.put("same", "0", R"({"id":"same","query_id":"0","answer":"yes"})");
+  EXPECT_EQ(writer.n_left(), 0);
+  EXPECT_EQ(content(),
+            "{\"id\":\"same\",\"query_id\":\"0\",\"answer\":\"yes\"}\n"
+            "{\"line\":2,\"id\":\"same\",\"error\":\"no\"}\n");
+}
+
 TEST_F(AnswerWriterTest, KnowsRepeatedKeys) {
   AnswerWriter writer(path(), kSettings, false);
   EXPECT_FALSE(writer.is_repeated("a", "b"));

@@ -23,9 +23,12 @@ TEST(Document, ReadsOurRecords) {
   ASSERT_EQ(d.queries.size(), 3U);
   EXPECT_EQ(d.queries[0].id, "0");
   EXPECT_EQ(d.queries[1].answers, (std::vector<std::string>{"a", "5"}));
-  EXPECT_EQ(d.queries[1].stop, (std::vector<std::string>{"\n"}));
+  EXPECT_EQ(d.queries[1].stop.value(), (std::vector<std::string>{"\n"}));
+  EXPECT_FALSE(d.queries[0].stop);  // --stop applies
   EXPECT_EQ(*d.queries[2].tokens, (std::vector<std::int32_t>{1, 2}));
   EXPECT_EQ(parse(R"({"context_tokens": [0], "queries": ["q"]})").id, "3");
+  const Document none = parse(R"({"context": "c", "queries": [{"text": "t", "stop": []}]})");
+  EXPECT_TRUE(none.queries[0].stop && none.queries[0].stop->empty());  // --stop does not
 }
 
 TEST(Document, ReadsThePublishedToolsRecords) {

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+# What the command tests have in common; sourced with PROGRAM SOURCE_DIR as arguments. A folder $work of
+# their own, and checks that say what they found: `exit $failed` ends the test.
+set -u
+program=$1
+source_dir=$2
+source "$source_dir/scripts/mpi_environment.sh"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+model=$source_dir/data/demo-model
+failed=0
+
+check() { # description, command...
+  local what=$1
+  shift
+  if "$@"; then echo "ok: $what"; else echo "FAILED: $what"; failed=1; fi
+}
+on() { # ranks, arguments... ; leaves code, $work/out and $work/log
+  local ranks=$1
+  shift
+  timeout 120 mpirun --oversubscribe -n "$ranks" "$program" "$@" >"$work/out" 2>"$work/log"
+  code=$?
+}
+says() { grep -q -- "$1" "$work/log"; }
+shows() { grep -Eq -- "$1" "$work/out"; }
+# What must not depend on ranks: everything but the seconds.
+stable() { sed -E 's/"seconds":\{[^}]*\},"ms_per_token":[-+.e0-9]*,?//' "$1"; }
+same() { [ -s "$1" ] && [ "$(stable "$1")" = "$(stable "$2")" ]; }
