@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # gpu_check.sh [FOLDER]: tests the CUDA backend on this machine's GPU and times it beside its peers.
 # FOLDER: what scripts/bundle.sh made elsewhere; without it the cuda preset is built here.
-# CHECK="tests answers kernels bench" picks parts. Ends with 1 if any check failed.
+# CHECK="tests answers kernels bench peers" picks parts. Ends with 1 if any check failed.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 source scripts/mpi_environment.sh
-parts=${CHECK:-tests answers kernels bench}
+parts=${CHECK:-tests answers kernels bench peers}
 folder=${1:-}
 if [ -z "$folder" ]; then
   cmake --preset cuda >/dev/null && cmake --build --preset cuda | tail -n 1 || exit 1
@@ -31,6 +31,13 @@ check() { # check WHAT COMMAND...
 }
 run() { "$@" || failed=1; }  # what it prints is the result
 wanted() { [[ " $parts " == *" $1 "* ]]; }
+wanted_with() { # wanted_with PART MODULE...: the part is asked for, and Python has what it needs
+  local part=$1 modules
+  shift
+  wanted "$part" || return
+  modules=$(IFS=,; echo "$*")
+  python3 -c "import $modules" 2>/dev/null || { echo "skip  $part: needs Python with ${modules//,/ and }"; return 1; }
+}
 
 nvidia-smi --query-gpu=name,driver_version,clocks.max.sm --format=csv,noheader
 
@@ -57,7 +64,7 @@ if wanted answers; then
   check "and the same on 3 ranks" same_answers "$work/one.jsonl" "$work/three.jsonl"
 fi
 
-if wanted kernels; then
+if wanted_with kernels torch; then
   library=$folder/libstarattn_kernels_c.so
   check "attention equals float64" python3 scripts/gpu_bench.py check "$library"
   run python3 scripts/gpu_bench.py ceilings
@@ -74,5 +81,9 @@ if wanted bench; then
   run "${bench[@]}" --block-size 32k --new-tokens 32 --queries 1,32
   run "${bench[@]}" --attention dense --new-tokens 32
   run "${bench[@]}" --block-size 32k --new-tokens 4 --kv-memory host
+fi
+
+if wanted_with peers torch transformers; then
+  run timeout 300 python3 scripts/gpu_peers.py
 fi
 exit $failed
