@@ -13,6 +13,17 @@ check "the table ends with tokens a second" says "context tokens, [0-9,]* a seco
 digest() { grep -o 'digest of the new [0-9a-f]*' "$work/log"; }
 first_digest=$(digest)
 
+# A node with hardly any shared memory: containers often have 64 MiB.
+little_shared_memory='mount -t tmpfs -o size=20m tmpfs /dev/shm && exec "$@"'
+if unshare -rm sh -c "$little_shared_memory" sh true 2>/dev/null; then
+  unshare -rm sh -c "$little_shared_memory" sh timeout 120 mpirun --oversubscribe -n 3 "$program" run "${base[@]}" \
+    --output "$work/little.jsonl" >"$work/out" 2>"$work/log"
+  check "20 MiB of /dev/shm are enough" [ $? -eq 0 ]
+  check "for the same bits" same "$work/one.jsonl" "$work/little.jsonl"
+else
+  echo "skipped: no mount namespaces here, so no small /dev/shm"
+fi
+
 # One document's checkpoint cannot be created: its group fails, the other one's answers stay.
 for folder in "$work"/kept/*; do
   cp -r "$work/kept" "$work/broken"
