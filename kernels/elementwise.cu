@@ -3,8 +3,6 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
-#include <limits>
-
 #include "cuda_check.h"
 #include "elementwise.h"
 

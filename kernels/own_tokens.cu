@@ -71,15 +71,6 @@ __global__ void attend_kernel(const __nv_bfloat16* q, const __grid_constant__ Ow
   partial.l[at] = sum;
 }
 
-void check_shape(const AttentionShape& shape) {
-  if ((shape.head_dim == 64 || shape.head_dim == 128) && shape.n_kv_heads > 0 &&
-      shape.n_heads % shape.n_kv_heads == 0)
-    return;
-  throw BadShape("own tokens: head_dim must be 64 or 128 and heads a multiple of kv heads; got " +
-                 std::to_string(shape.n_heads) + " heads, " + std::to_string(shape.n_kv_heads) +
-                 " kv heads, head_dim " + std::to_string(shape.head_dim));
-}
-
 // Calls use(rows, first, n) for at most kMaxOwnRows rows at a time.
 template <typename Use>
 void in_parts(const OwnTokens* own, std::int64_t n_rows, const Use& use) {

@@ -20,6 +20,13 @@ void set(cublasLtMatmulDesc_t description, cublasLtMatmulDescAttributes_t attrib
              "describing a product");
 }
 
+template <typename T>
+void prefer(cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenceAttributes_t attribute,
+            T value) {
+  check_blas(cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value)),
+             "choosing an algorithm");
+}
+
 // Row-major [n_rows, n_cols] is column-major [n_cols, n_rows].
 cublasLtMatrixLayout_t layout(std::int64_t n_rows, std::int64_t n_cols) {
   cublasLtMatrixLayout_t result = nullptr;
@@ -73,12 +80,10 @@ const Matmul::Plan& Matmul::plan_for(const Key& key) {
 
   cublasLtMatmulPreference_t preference = nullptr;
   check_blas(cublasLtMatmulPreferenceCreate(&preference), "choosing an algorithm");
-  cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                       &kWorkspaceBytes, sizeof(kWorkspaceBytes));
+  prefer(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, kWorkspaceBytes);
   // Parts of a sum, where an algorithm splits it, stay fp32.
-  const std::uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
-  cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-                                       &reductions, sizeof(reductions));
+  prefer(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+         std::uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
   cublasLtMatmulHeuristicResult_t result{};
   int n_found = 0;
   const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
