@@ -3,6 +3,7 @@
 // this machine has; and the promise that a row's bits do not depend on its neighbours or on
 // threads.
 #include <gtest/gtest.h>
+#include <malloc.h>
 
 #include <cmath>
 #include <cstdlib>
@@ -253,6 +254,23 @@ TEST_P(CpuBackend, ProductsEqualDoubleInEveryDtype) {
                                alone.size() * sizeof(float)));
     }
   }
+}
+
+TEST_P(CpuBackend, ThreadsTakeTheirMemoryWithThem) {
+  const std::int64_t n_in = 4096;
+  const std::int64_t n_out = 32 * 256;  // many panels, so that no thread goes without
+  const std::vector<std::uint16_t> weights(static_cast<std::size_t>(n_in * n_out));
+  const WeightView w{reinterpret_cast<const std::byte*>(weights.data()), Dtype::bf16, n_out, n_in};
+  Floats x(static_cast<std::size_t>(n_in));
+  Floats y(static_cast<std::size_t>(n_out));
+  const auto memory_behind = [&](int n_threads) {
+    make_cpu_backend(n_threads)->linear(rows_of(x, n_in), {w, WeightView{}, rows_of(y, n_out)},
+                                        Product::chunk);
+    const auto info = ::mallinfo2();
+    return info.uordblks + info.hblkhd;
+  };
+  const std::size_t of_this_thread = memory_behind(1);
+  EXPECT_LT(memory_behind(4), of_this_thread + 1'000'000);
 }
 
 TEST_P(CpuBackend, SwigluAndNormEqualDouble) {
