@@ -10,6 +10,7 @@
 #include <cstring>
 #include <random>
 
+#include "../temporary_folder.h"
 #include "backend/backend.h"
 #include "base/error.h"
 
@@ -253,6 +254,19 @@ TEST_P(CpuBackend, ProductsEqualDoubleInEveryDtype) {
       EXPECT_EQ(0, std::memcmp(alone.data(), all.data() + all.size() - alone.size(),
                                alone.size() * sizeof(float)));
     }
+  }
+}
+
+TEST_P(CpuBackend, RefusesHeadDimsThatItsKernelsDoNotTake) {
+  ModelConfig config;
+  for (const std::int64_t head_dim : {16, 80, 128}) {
+    config.head_dim = head_dim;
+    EXPECT_NO_THROW(backend_->check_model(config));
+  }
+  for (const std::int64_t head_dim : {8, 24, 100}) {
+    config.head_dim = head_dim;
+    const std::string size = fmt::format("{}", head_dim);
+    expect_refused([&] { backend_->check_model(config); }, Exit::unfit, {"multiples of 16", size});
   }
 }
 
