@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/error.h"
 #include "base/json.h"
@@ -173,6 +174,13 @@ void refuse_sliding_window(const JsonObject& json, const ModelConfig& config) {
   }
 }
 
+// YaRN stretches the original length; the file often goes on to name that one.
+std::int64_t stretched_positions(const ModelConfig& config) {
+  if (config.rope.kind != RopeKind::yarn) return config.max_positions;
+  const double stretched = config.rope.factor * static_cast<double>(config.rope.original_positions);
+  return std::max(config.max_positions, std::min(std::lround(stretched), kMaxPositions));
+}
+
 void refuse_what_we_lack(const JsonObject& json, const ModelConfig& config) {
   if (json.has("quantization_config")) {
     fail(Exit::bad_data,
@@ -242,6 +250,7 @@ ModelConfig read_model_config(const std::string& folder) {
   read_layer(json, config);
   config.rope = read_rope_config(json, config.max_positions);
   refuse_what_we_lack(json, config);
+  config.max_positions = stretched_positions(config);
   config.dtype = read_dtype(json);
   read_special_tokens(json, family, config);
 

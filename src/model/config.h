@@ -42,7 +42,7 @@ struct ModelConfig {
   std::int64_t n_heads = 0;
   std::int64_t n_kv_heads = 0;
   std::int64_t head_dim = 0;
-  std::int64_t max_positions = 0;
+  std::int64_t max_positions = 0;  // that the model was made for; --allow-long goes beyond
   double rms_norm_eps = 1e-5;
   bool tied_embeddings = false;
   bool qkv_bias = false;  // q, k, v projections have biases (Qwen2; Llama attention_bias)

@@ -57,6 +57,33 @@ TEST(Spellings, OfTheEndAreATokenAListOrNothing) {
   EXPECT_EQ(read_model_config(folder.path()).eos_tokens, (Tokens{7, 9, 8}));
 }
 
+TEST(Positions, AreStretchedByYarn) {
+  const auto positions = [](Json scaling, std::int64_t of_file) {
+    scaling["rope_type"] = "yarn";
+    return read_config(
+               small_config({{"max_position_embeddings", of_file}, {"rope_scaling", scaling}}))
+        .max_positions;
+  };
+  const char* original = "original_max_position_embeddings";
+  EXPECT_EQ(positions({{"factor", 4.0}, {original, 32768}}, 32768), 131072);
+  EXPECT_EQ(positions({{"factor", 4.0}, {original, 32768}}, 131072), 131072);
+  EXPECT_EQ(positions({{"factor", 4.0}, {original, 32768}}, 262144), 262144);
+  EXPECT_EQ(positions({{"factor", 1.7}, {original, 4096}}, 4096), 6963);
+  EXPECT_EQ(positions({{"factor", 4.0}}, 4096), 16384);
+  EXPECT_EQ(positions({{original, 4096}}, 65536), 65536);
+  EXPECT_EQ(positions({{"factor", 1e6}, {original, 1LL << 32}}, 4096), 1LL << 32);
+  EXPECT_EQ(read_config(small_config({{"rope_scaling", kLinear}})).max_positions, 4096);
+}
+
+// A window between the file's positions and the stretched ones is none that the file reaches.
+TEST(Positions, OfTheFileAreThoseThatAWindowIsHeldAgainst) {
+  const Json yarn = {{"type", "yarn"}, {"factor", 4}, {"original_max_position_embeddings", 4096}};
+  EXPECT_NO_THROW(read_config(small_config({{"architectures", {"MistralForCausalLM"}},
+                                            {"model_type", "mistral"},
+                                            {"sliding_window", 4096},
+                                            {"rope_scaling", yarn}})));
+}
+
 TEST(Windows, ThatNothingReachesAreNotInUse) {
   const auto with = [](const char* type, const char* architecture, Json changes) {
     changes["model_type"] = type;
