@@ -181,6 +181,15 @@ std::int64_t stretched_positions(const ModelConfig& config) {
   return std::max(config.max_positions, std::min(std::lround(stretched), kMaxPositions));
 }
 
+// Qwen2.5-1M reaches its positions by dual chunk attention, which we lack. Within the original
+// length that is plain attention.
+std::int64_t plain_positions(const JsonObject& json, std::int64_t max_positions) {
+  const char* key = "dual_chunk_attention_config";
+  if (!json.has(key)) return max_positions;
+  return std::min(max_positions, json.get_object(key).get_int("original_max_position_embeddings", 1,
+                                                              kMaxPositions));
+}
+
 void refuse_what_we_lack(const JsonObject& json, const ModelConfig& config) {
   if (json.has("quantization_config")) {
     fail(Exit::bad_data,
@@ -250,7 +259,7 @@ ModelConfig read_model_config(const std::string& folder) {
   read_layer(json, config);
   config.rope = read_rope_config(json, config.max_positions);
   refuse_what_we_lack(json, config);
-  config.max_positions = stretched_positions(config);
+  config.max_positions = plain_positions(json, stretched_positions(config));
   config.dtype = read_dtype(json);
   read_special_tokens(json, family, config);
 

@@ -75,6 +75,19 @@ TEST(Positions, AreStretchedByYarn) {
   EXPECT_EQ(read_config(small_config({{"rope_scaling", kLinear}})).max_positions, 4096);
 }
 
+TEST(Positions, EndWhereDualChunkAttentionWouldBegin) {
+  const char* key = "dual_chunk_attention_config";
+  const char* original = "original_max_position_embeddings";
+  const auto positions = [&](const Json& chunks) {
+    return read_config(small_config({{"max_position_embeddings", 1010000}, {key, chunks}}))
+        .max_positions;
+  };
+  EXPECT_EQ(positions({{"chunk_size", 262144}, {"local_size", 8192}, {original, 262144}}), 262144);
+  EXPECT_EQ(positions({{original, 2000000}}), 1010000);
+  EXPECT_EQ(positions(nullptr), 1010000);
+  expect_refused([&] { positions({{"chunk_size", 262144}}); }, Exit::bad_data, {key, original});
+}
+
 // A window between the file's positions and the stretched ones is none that the file reaches.
 TEST(Positions, OfTheFileAreThoseThatAWindowIsHeldAgainst) {
   const Json yarn = {{"type", "yarn"}, {"factor", 4}, {"original_max_position_embeddings", 4096}};
