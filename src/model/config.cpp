@@ -39,6 +39,7 @@ constexpr FamilyDefaults kFamilies[] = {
     {Family::mistral, "MistralForCausalLM", "mistral", 131072, 8, 0, 1, 2},
 };
 constexpr std::int64_t kDefaultWindow = 4096;
+constexpr std::int64_t kDefaultWindowLayers = 28;
 
 bool says_nothing_of(const JsonObject& json, const char* key) {
   return !json.json().contains(key);  // null says something
@@ -145,14 +146,27 @@ void read_layer(const JsonObject& json, ModelConfig& config) {
   }
 }
 
+// Whether any layer slides, where the file has a window.
+bool may_slide(const JsonObject& json, const ModelConfig& config) {
+  switch (config.family) {
+    case Family::llama:
+      return false;
+    case Family::mistral:
+      return true;
+    case Family::qwen2:
+    case Family::qwen3:  // the layers from max_window_layers on
+      return json.find_bool("use_sliding_window").value_or(false) &&
+             json.find_int("max_window_layers", 0, kMaxLayers).value_or(kDefaultWindowLayers) <
+                 config.n_layers;
+  }
+  return true;
+}
+
 void refuse_sliding_window(const JsonObject& json, const ModelConfig& config) {
-  const bool may_be_in_use =
-      config.family == Family::mistral ||
-      (config.family != Family::llama && json.find_bool("use_sliding_window").value_or(false));
   auto window = json.find_int("sliding_window", 0, kMaxPositions);
   if (says_nothing_of(json, "sliding_window")) window = kDefaultWindow;
   // A window that no position reaches is not in use.
-  if (may_be_in_use && window && *window < config.max_positions) {
+  if (may_slide(json, config) && window && *window < config.max_positions) {
     fail(Exit::bad_data,
          "{}: key 'sliding_window': sliding-window attention over {} of {} positions is not "
          "supported{}",

@@ -97,19 +97,39 @@ TEST(Positions, OfTheFileAreThoseThatAWindowIsHeldAgainst) {
                                             {"rope_scaling", yarn}})));
 }
 
+Json with(const char* type, const char* architecture, Json changes) {
+  changes["model_type"] = type;
+  changes["architectures"] = {architecture};
+  return small_config(changes);
+}
+
 TEST(Windows, ThatNothingReachesAreNotInUse) {
-  const auto with = [](const char* type, const char* architecture, Json changes) {
-    changes["model_type"] = type;
-    changes["architectures"] = {architecture};
-    return small_config(changes);
-  };
   EXPECT_NO_THROW(read_config(with("mistral", "MistralForCausalLM", {{"sliding_window", 4096}})));
   EXPECT_NO_THROW(read_config(with("llama", "LlamaForCausalLM", {{"sliding_window", 16}})));
   EXPECT_NO_THROW(read_config(with("qwen2", "Qwen2ForCausalLM", {{"sliding_window", 16}})));
   for (const Json& config :
        {with("mistral", "MistralForCausalLM", {{"sliding_window", 4095}}),
-        with("qwen2", "Qwen2ForCausalLM", {{"sliding_window", 16}, {"use_sliding_window", true}})})
+        with("qwen2", "Qwen2ForCausalLM",
+             {{"sliding_window", 16}, {"use_sliding_window", true}, {"max_window_layers", 1}})})
     expect_refused([&] { read_config(config); }, Exit::bad_data, {"config.json", "sliding_window"});
+}
+
+// transformers: layer i slides where use_sliding_window and i >= max_window_layers (28 if absent).
+TEST(Windows, AreOfTheLayersFromMaxWindowLayersOn) {
+  for (const auto& [type, architecture] :
+       {std::pair{"qwen2", "Qwen2ForCausalLM"}, {"qwen3", "Qwen3ForCausalLM"}}) {
+    const auto layers = [&](const Json& changes) {
+      Json all = {{"sliding_window", 16}, {"use_sliding_window", true}, {"num_hidden_layers", 28}};
+      all.update(changes);
+      return with(type, architecture, all);
+    };
+    EXPECT_NO_THROW(read_config(layers({{"max_window_layers", 28}})));
+    EXPECT_NO_THROW(read_config(layers({{"max_window_layers", 29}})));
+    EXPECT_NO_THROW(read_config(layers(Json::object())));
+    for (const Json& changes : {Json{{"max_window_layers", 27}}, Json{{"max_window_layers", 0}},
+                                Json{{"num_hidden_layers", 29}}})
+      expect_refused([&] { read_config(layers(changes)); }, Exit::bad_data, {"sliding_window"});
+  }
 }
 
 TEST(Describe, IsALineForPeople) {
