@@ -162,11 +162,13 @@ bool may_slide(const JsonObject& json, const ModelConfig& config) {
   return true;
 }
 
-void refuse_sliding_window(const JsonObject& json, const ModelConfig& config) {
+// Attention over as many positions as a sliding window is plain; a window that the file's own
+// positions reach is refused.
+std::int64_t read_sliding_window(const JsonObject& json, const ModelConfig& config) {
   auto window = json.find_int("sliding_window", 0, kMaxPositions);
   if (says_nothing_of(json, "sliding_window")) window = kDefaultWindow;
-  // A window that no position reaches is not in use.
-  if (may_slide(json, config) && window && *window < config.max_positions) {
+  if (!window || !may_slide(json, config)) return ModelConfig::kNoWindow;
+  if (*window < config.max_positions) {
     fail(Exit::bad_data,
          "{}: key 'sliding_window': sliding-window attention over {} of {} positions is not "
          "supported{}",
@@ -174,6 +176,10 @@ void refuse_sliding_window(const JsonObject& json, const ModelConfig& config) {
          says_nothing_of(json, "sliding_window") ? " (the key is absent; null would mean none)"
                                                  : "");
   }
+  return *window;
+}
+
+void refuse_sliding_layers(const JsonObject& json) {
   if (!json.has("layer_types")) return;
   const Json& types = json.get("layer_types");
   if (!types.is_array()) {
@@ -204,7 +210,7 @@ std::int64_t plain_positions(const JsonObject& json, std::int64_t max_positions)
                                                               kMaxPositions));
 }
 
-void refuse_what_we_lack(const JsonObject& json, const ModelConfig& config) {
+void refuse_what_we_lack(const JsonObject& json) {
   if (json.has("quantization_config")) {
     fail(Exit::bad_data,
          "{}: key 'quantization_config': quantised weights are not supported; use the bf16, f16 or "
@@ -216,7 +222,7 @@ void refuse_what_we_lack(const JsonObject& json, const ModelConfig& config) {
     fail(Exit::bad_data, "{}: key 'hidden_act': '{}' is not supported: expected silu", json.where(),
          activation);
   }
-  refuse_sliding_window(json, config);
+  refuse_sliding_layers(json);
 }
 
 Dtype read_dtype(const JsonObject& json) {
@@ -272,8 +278,10 @@ ModelConfig read_model_config(const std::string& folder) {
   read_sizes(json, family, config);
   read_layer(json, config);
   config.rope = read_rope_config(json, config.max_positions);
-  refuse_what_we_lack(json, config);
-  config.max_positions = plain_positions(json, stretched_positions(config));
+  refuse_what_we_lack(json);
+  config.sliding_window = read_sliding_window(json, config);
+  config.max_positions =
+      std::min(plain_positions(json, stretched_positions(config)), config.sliding_window);
   config.dtype = read_dtype(json);
   read_special_tokens(json, family, config);
 

@@ -88,13 +88,20 @@ TEST(Positions, EndWhereDualChunkAttentionWouldBegin) {
   expect_refused([&] { positions({{"chunk_size", 262144}}); }, Exit::bad_data, {key, original});
 }
 
-// A window between the file's positions and the stretched ones is none that the file reaches.
+// A window between the file's positions and the stretched ones is none that the file reaches: the
+// stretching ends there.
 TEST(Positions, OfTheFileAreThoseThatAWindowIsHeldAgainst) {
   const Json yarn = {{"type", "yarn"}, {"factor", 4}, {"original_max_position_embeddings", 4096}};
-  EXPECT_NO_THROW(read_config(small_config({{"architectures", {"MistralForCausalLM"}},
-                                            {"model_type", "mistral"},
-                                            {"sliding_window", 4096},
-                                            {"rope_scaling", yarn}})));
+  const auto stretched_to = [&](std::int64_t window) {
+    return read_config(small_config({{"architectures", {"MistralForCausalLM"}},
+                                     {"model_type", "mistral"},
+                                     {"sliding_window", window},
+                                     {"rope_scaling", yarn}}))
+        .max_positions;
+  };
+  EXPECT_EQ(stretched_to(4096), 4096);
+  EXPECT_EQ(stretched_to(8192), 8192);
+  EXPECT_EQ(stretched_to(65536), 16384);
 }
 
 Json with(const char* type, const char* architecture, Json changes) {
@@ -112,6 +119,19 @@ TEST(Windows, ThatNothingReachesAreNotInUse) {
         with("qwen2", "Qwen2ForCausalLM",
              {{"sliding_window", 16}, {"use_sliding_window", true}, {"max_window_layers", 1}})})
     expect_refused([&] { read_config(config); }, Exit::bad_data, {"config.json", "sliding_window"});
+}
+
+// --allow-long goes beyond max_positions, but never beyond the window.
+TEST(Windows, AreALimitWhereTheyAreNotReached) {
+  const auto mistral = [](const Json& changes) {
+    return read_config(with("mistral", "MistralForCausalLM", changes));
+  };
+  EXPECT_EQ(mistral({{"sliding_window", 4096}}).sliding_window, 4096);
+  EXPECT_EQ(mistral({{"sliding_window", 9000}}).sliding_window, 9000);
+  EXPECT_EQ(mistral({{"sliding_window", 9000}}).max_positions, 4096);
+  EXPECT_EQ(mistral({{"sliding_window", nullptr}}).sliding_window, ModelConfig::kNoWindow);
+  const Json llama = with("llama", "LlamaForCausalLM", {{"sliding_window", 16}});
+  EXPECT_EQ(read_config(llama).sliding_window, ModelConfig::kNoWindow);
 }
 
 // transformers: layer i slides where use_sliding_window and i >= max_window_layers (28 if absent).
