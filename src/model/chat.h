@@ -12,21 +12,22 @@
 namespace starattn {
 
 // What a model's template writes around one user turn, the turn itself cut into context and query:
-// opening lead CONTEXT | QUERY closing
+// opening lead CONTEXT | QUERY trail closing
 struct ChatStyle {
   std::string name = "none";  // of its family
   std::string opening;        // up to its last special token
   std::string lead;           // encoded with the context: both may share a token
+  std::string trail;          // encoded with the query
   std::string closing;        // from its first special token on; opens the answer
   std::vector<Token> stops;   // end an answer beside the model's own EOS
 };
 
-// name: auto, none, llama3 or qwen (--chat). "auto": none where the folder has no chat template
-// (tokenizer_config.json or chat_template.jinja); else the family whose markup the template writes
-// and the tokenizer knows; another template is refused by naming --chat.
-// Of the template, which is not run, the style takes the system turn of a conversation that has
-// none and the words that open an answer ("<think>\n"), where it writes each in one piece with its
-// markup.
+// name: auto, none, llama3, qwen or llama2 (--chat). "auto": none where the folder has no chat
+// template (tokenizer_config.json or chat_template.jinja); else the family whose markup the
+// template writes and the tokenizer knows; another template is refused by naming --chat. Of the
+// template, which is not run, the style takes the system turn of a conversation that has none and
+// the words that open an answer ("<think>\n"), where it writes each in one piece with its markup,
+// and the spaces around [INST] and [/INST].
 ChatStyle chat_style_from_name(std::string_view name, const std::string& model_folder,
                                const Tokenizer& tokenizer);
 

@@ -113,6 +113,44 @@ TEST(Chat, IsNotThatOfTheTokenizerAlone) {
   EXPECT_NE(message.find("--chat none"), std::string::npos) << message;
 }
 
+// The spaces are the template's, and the markup tokens or text as the tokenizer has it.
+TEST(Chat, OfLlama2AndMistralIsInst) {
+  const std::string with_spaces = "{{ bos_token + '[INST] ' + m.content + ' [/INST]' }}";
+  const std::string without = "{{- bos_token }}{{- \"[INST]\" + m.content + \"[/INST]\" }}";
+  const std::string raw = "{{ bos_token }}[INST] {{ m.content }}[/INST]";
+  EXPECT_EQ(rendered("auto", {"<s>"}, with_spaces), "<s>[INST] C#Q [/INST]");
+  EXPECT_EQ(rendered("auto", {"<s>"}, without), "<s>[INST]C#Q[/INST]");
+  EXPECT_EQ(rendered("auto", {"<s>"}, raw), "<s>[INST] C#Q[/INST]");
+  EXPECT_EQ(rendered("llama2", {"<s>"}, ""), "<s>[INST] C#Q [/INST]");
+  EXPECT_EQ(rendered("llama2", {}, ""), "[INST] C#Q [/INST]");
+  const Json tokenizer = byte_tokenizer({"<s>", "[INST]", "[/INST]"});
+  const Chat chat = chat_of("auto", tokenizer, with_spaces);
+  EXPECT_EQ(wrap_context(chat.style, *chat.tokenizer, "", SpecialTokens::text),
+            (std::vector<Token>{256, 257, ' '}));
+  EXPECT_EQ(wrap_query(chat.style, *chat.tokenizer, "", SpecialTokens::text),
+            (std::vector<Token>{' ', 258}));
+}
+
+// tests/golden/tokenizer/chat.json, made by scripts/make_chat_goldens.py.
+TEST(Chat, HasTheTokensOfTransformers) {
+  const std::string golden = STARATTN_SOURCE_DIR "/tests/golden/tokenizer/";
+  const Json cases = read_json_file(golden + "chat.json")["cases"];
+  ASSERT_GE(cases.size(), 10U);
+  for (const Json& c : cases) {
+    SCOPED_TRACE(c["name"]);
+    Json tokenizer = read_json_file(golden + c["tokenizer"].get<std::string>() + "/tokenizer.json");
+    for (const Json& token : c["added_tokens"]) tokenizer["added_tokens"].push_back(token);
+    tokenizer["post_processor"] = c["post_processor"];
+    const Chat chat = chat_of("auto", tokenizer, c["chat_template"]);
+    auto tokens = wrap_context(chat.style, *chat.tokenizer, c["context"].get<std::string>(),
+                               SpecialTokens::text);
+    const auto query =
+        wrap_query(chat.style, *chat.tokenizer, c["query"].get<std::string>(), SpecialTokens::text);
+    tokens.insert(tokens.end(), query.begin(), query.end());
+    EXPECT_EQ(tokens, c["ids"].get<std::vector<Token>>());
+  }
+}
+
 TEST(Chat, IsTheFirstOfAFamilyWithoutATemplate) {
   EXPECT_EQ(rendered("llama3", kLlama3, ""), "<|begin_of_text|>" + kLlama3Turns);
   EXPECT_EQ(rendered("qwen", kQwen, ""), qwen_turns("You are a helpful assistant."));
