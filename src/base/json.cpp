@@ -11,12 +11,13 @@
 namespace starattn {
 namespace {
 
-// Builds the document and refuses depth and duplicate keys on the way. nlohmann's own builder looks
-// through all earlier members for each new key: 19 s for the 128,000 of a tokenizer's vocabulary.
+// Builds the document and refuses depth, numbers of values and duplicate keys on the way.
+// nlohmann's own builder looks through all earlier members for each new key: 19 s for the 128,000
+// of a tokenizer's vocabulary.
 class CheckedBuilder : public nlohmann::json_sax<Json> {
  public:
-  CheckedBuilder(Json& result, const std::string& where, int max_depth)
-      : result_(result), where_(where), max_depth_(max_depth) {}
+  CheckedBuilder(Json& result, const std::string& where, const JsonLimits& limits)
+      : result_(result), where_(where), limits_(limits) {}
 
   bool null() override { return put(nullptr); }
   bool boolean(bool value) override { return put(value); }
@@ -55,6 +56,8 @@ class CheckedBuilder : public nlohmann::json_sax<Json> {
   // Where the next value goes: the document itself, behind an array's last, or at the key just
   // read.
   Json& slot() {
+    if (++n_values_ > limits_.max_values)
+      fail(Exit::bad_data, "{}: JSON of more than {} values", where_, limits_.max_values);
     if (open_.empty()) return result_;
     if (open_.back()->is_object()) return *member_;
     return open_.back()->get_ref<Json::array_t&>().emplace_back();
@@ -65,8 +68,8 @@ class CheckedBuilder : public nlohmann::json_sax<Json> {
     return true;
   }
   bool enter(Json container) {
-    if (open_.size() >= static_cast<std::size_t>(max_depth_)) {
-      fail(Exit::bad_data, "{}: JSON nested deeper than {} levels", where_, max_depth_);
+    if (open_.size() >= static_cast<std::size_t>(limits_.max_depth)) {
+      fail(Exit::bad_data, "{}: JSON nested deeper than {} levels", where_, limits_.max_depth);
     }
     Json& place = slot();
     place = std::move(container);
@@ -80,7 +83,8 @@ class CheckedBuilder : public nlohmann::json_sax<Json> {
 
   Json& result_;
   const std::string& where_;
-  int max_depth_;
+  const JsonLimits& limits_;
+  std::size_t n_values_ = 0;
   std::vector<Json*> open_;  // a container does not move while a value inside it is read
   Json* member_ = nullptr;   // of the innermost object: its newest
   std::vector<std::unordered_set<std::string>> keys_;  // of each open object
@@ -94,7 +98,7 @@ Json parse_json(std::string_view text, const std::string& where, const JsonLimit
          limits.max_bytes);
   }
   Json result;
-  CheckedBuilder builder(result, where, limits.max_depth);
+  CheckedBuilder builder(result, where, limits);
   Json::sax_parse(text.begin(), text.end(), &builder);
   return result;
 }

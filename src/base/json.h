@@ -17,10 +17,11 @@ using Json = nlohmann::ordered_json;  // keeps the order in which keys were writ
 struct JsonLimits {
   std::size_t max_bytes = std::size_t{1} << 30;
   int max_depth = 64;
+  std::size_t max_values = SIZE_MAX;  // each takes up to 200 bytes of memory, one byte of text
 };
 
 // where: what the text is, for messages ("config.json", "input.jsonl:17").
-// Throws Error(bad_data) with the byte offset on malformed text, duplicate keys, depth or size.
+// Throws Error(bad_data) with the byte offset on malformed text, duplicate keys, or beyond a limit.
 Json parse_json(std::string_view text, const std::string& where, const JsonLimits& limits = {});
 Json read_json_file(const std::string& path, const JsonLimits& limits = {});  // no_input if missing
 

@@ -29,7 +29,7 @@ DocumentTask tokenize(const Document& document, const std::vector<std::int64_t>&
       document.is_published ? SpecialTokens::parse : SpecialTokens::text);
   // The published tool's records carry their chat markup.
   const ChatStyle chat =
-      document.is_published && options.chat == "auto" ? ChatStyle::none : session.chat;
+      document.is_published && options.chat == "auto" ? ChatStyle() : session.chat;
   DocumentTask task;
   task.id = document.id;
   task.context =
@@ -51,6 +51,14 @@ DocumentTask tokenize(const Document& document, const std::vector<std::int64_t>&
 
     const std::int64_t n_positions =
         static_cast<std::int64_t>(task.context.size() + next.job.tokens.size());
+    if (n_positions + next.job.max_new_tokens > session.config.sliding_window) {
+      fail(Exit::bad_data,
+           "context of {} tokens, query '{}' of {} and its answer of up to {}: attention of the "
+           "model slides over {} positions, and sliding is not supported. Shorten the context",
+           with_commas(static_cast<std::int64_t>(task.context.size())), query.id,
+           next.job.tokens.size(), next.job.max_new_tokens,
+           with_commas(session.config.sliding_window));
+    }
     if (n_positions > session.config.max_positions && !options.allow_long) {
       fail(Exit::bad_data,
            "context of {} tokens and query '{}' of {}: the model has {} positions. Shorten the "

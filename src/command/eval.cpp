@@ -145,8 +145,8 @@ Command add_eval(CLI::App& parser) {
                   "Trials or audited answers, JSON Lines; a rerun continues it. With --answers: "
                   "scores, JSON");
   app->add_flag("--overwrite", run.overwrite, "Replace an output made with other settings");
-  app->add_option("--chat", run.chat, "Chat markup: auto, none, llama3 or qwen")
-      ->check(CLI::IsMember({"auto", "none", "llama3", "qwen"}))
+  app->add_option("--chat", run.chat, "Chat markup: auto, none, llama3, qwen or llama2")
+      ->check(CLI::IsMember({"auto", "none", "llama3", "qwen", "llama2"}))
       ->capture_default_str();
   app->add_option("--timeout", run.timeout,
                   "Minutes without any movement until the run is ended; 0 = never")

@@ -21,8 +21,8 @@ Digest weights_digest(const Session& session) {
 // Of the files that decide which tokens a text becomes and what a chat looks like.
 Digest tokenizer_digest(const std::string& folder) {
   StreamDigest digest;
-  for (const char* name :
-       {"tokenizer.json", "tokenizer.model", "tokenizer_config.json", "added_tokens.json"}) {
+  for (const char* name : {"tokenizer.json", "tokenizer.model", "tokenizer_config.json",
+                           "added_tokens.json", "chat_template.jinja"}) {
     const std::string path = folder + "/" + name;
     if (::access(path.c_str(), F_OK) != 0) continue;
     const std::string bytes = read_file(path, kMaxTokenizerBytes);

@@ -126,8 +126,8 @@ void add_answer_options(CLI::App& app, Options& options) {
       ->check(CLI::Range(0, 1000))
       ->capture_default_str()
       ->group(group);
-  app.add_option("--chat", options.chat, "Chat markup: auto, none, llama3 or qwen")
-      ->check(CLI::IsMember({"auto", "none", "llama3", "qwen"}))
+  app.add_option("--chat", options.chat, "Chat markup: auto, none, llama3, qwen or llama2")
+      ->check(CLI::IsMember({"auto", "none", "llama3", "qwen", "llama2"}))
       ->capture_default_str()
       ->group(group);
   app.add_option("--special-tokens", options.special_tokens,

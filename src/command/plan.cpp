@@ -49,6 +49,12 @@ Exit print_plan(const PlanOptions& options) {
          "--tokens: {} tokens, but the model has {} positions; --allow-long goes beyond",
          with_commas(n_tokens), with_commas(config.max_positions));
   }
+  if (n_tokens > config.sliding_window) {
+    fail(Exit::bad_data,
+         "--tokens: {} tokens, but attention of the model slides over {} positions, and sliding is "
+         "not supported",
+         with_commas(n_tokens), with_commas(config.sliding_window));
+  }
   const BlockPlan plan = BlockPlan::make(options.common.plan_request(), n_tokens, options.n_ranks);
   const AnchorMode anchor_mode = options.common.anchor_mode();
   const bool on_gpu = options.common.dtype == "bf16" || options.common.device == "cuda";

@@ -108,8 +108,7 @@ std::unique_ptr<Session> open_session(const Options& options, const Ranks& ranks
     session->tokenizer = Tokenizer::open(options.model);
     session->chat = chat_style_from_name(options.chat, options.model, *session->tokenizer);
     session->eos_tokens = session->config.eos_tokens;
-    for (const Token token : stop_tokens(session->chat, *session->tokenizer))
-      session->eos_tokens.push_back(token);
+    for (const Token token : session->chat.stops) session->eos_tokens.push_back(token);
     session->backend = make_backend(options, ranks);
     session->backend->check_model(session->config);
     const std::int64_t max_rows = std::max(session->backend->chunk_rows(), Answerer::kMaxRows);
@@ -145,6 +144,7 @@ void print_banner(const Options& options, const Ranks& ranks, const Session& ses
   }
   log::info("model {}, weights {}", options.model, human_bytes(session.weights.total_bytes()));
   log_wrapped(describe(session.config));
+  log::info("chat markup {}", describe(session.chat));
 }
 
 }  // namespace starattn

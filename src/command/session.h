@@ -41,7 +41,7 @@ struct Session {
   ModelConfig config;
   ModelWeights weights;
   std::unique_ptr<Tokenizer> tokenizer;
-  ChatStyle chat = ChatStyle::none;
+  ChatStyle chat;
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Decoder> decoder;
   std::vector<Token> eos_tokens;

@@ -20,15 +20,20 @@ namespace starattn {
 namespace {
 
 // The longest length that the model has positions for in every task. Chat markup comes on top of a
-// length; the answer, which is part of it, takes no position before it is begun.
-std::int64_t longest_length(const std::vector<const TaskInfo*>& tasks, const Session& session) {
+// length; the answer, which is part of it, takes no position before it is begun, but must not reach
+// a sliding window either.
+std::int64_t longest_length(const std::vector<const TaskInfo*>& tasks, const Session& session,
+                            bool allow_long) {
   const auto n_markup = static_cast<std::int64_t>(
       wrap_context(session.chat, *session.tokenizer, "", SpecialTokens::text).size() +
       wrap_query(session.chat, *session.tokenizer, "", SpecialTokens::text).size() -
       session.tokenizer->prefix().size());
   std::int64_t n_answer = INT64_MAX;
   for (const TaskInfo* task : tasks) n_answer = std::min(n_answer, task->max_new_tokens);
-  return session.config.max_positions - std::max<std::int64_t>(0, n_markup - n_answer);
+  const std::int64_t longest =
+      allow_long ? std::int64_t{1} << 24
+                 : session.config.max_positions - std::max<std::int64_t>(0, n_markup - n_answer);
+  return std::min(longest, session.config.sliding_window - n_markup);
 }
 
 SurveyRules rules_of(const SurveyOptions& options, const Session& session) {
@@ -50,15 +55,17 @@ SurveyRules rules_of(const SurveyOptions& options, const Session& session) {
     fail(Exit::usage, "--find-limit doubles the length itself: expected one --length, got {}",
          rules.lengths.size());
   }
-  rules.max_length =
-      options.run.allow_long ? std::int64_t{1} << 24 : longest_length(rules.tasks, session);
+  rules.max_length = longest_length(rules.tasks, session, options.run.allow_long);
   for (const std::int64_t length : rules.lengths) {
     if (length > rules.max_length) {
-      fail(Exit::usage,
-           "--length: expected at most {} tokens (the model has {} positions), got {}. Shorten it, "
-           "or pass --allow-long to go beyond what the model was made for",
-           with_commas(rules.max_length), with_commas(session.config.max_positions),
-           with_commas(length));
+      fail(
+          Exit::usage,
+          "--length: expected at most {} tokens (the model has {} positions), got {}. Shorten it{}",
+          with_commas(rules.max_length), with_commas(session.config.max_positions),
+          with_commas(length),
+          options.run.allow_long
+              ? ""
+              : ", or pass --allow-long to go beyond what the model was made for");
     }
   }
   rules.count = options.count;

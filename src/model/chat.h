@@ -11,33 +11,33 @@
 
 namespace starattn {
 
-// Two families of markup, each with the system turn that its models' own templates write when the
-// conversation has none.
-enum class ChatStyle {
-  none,
-  llama3,   // no system turn
-  llama31,  // "Cutting Knowledge Date: December 2023 / Today Date: 26 Jul 2024" (3.1 and 3.2)
-  qwen,     // "You are a helpful assistant." (Qwen2)
-  qwen25,   // "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
-  qwen3,    // no system turn
+// What a model's template writes around one user turn, the turn itself cut into context and query:
+// opening lead CONTEXT | QUERY trail closing
+struct ChatStyle {
+  std::string name = "none";  // of its family
+  std::string opening;        // up to its last special token
+  std::string lead;           // encoded with the context: both may share a token
+  std::string trail;          // encoded with the query
+  std::string closing;        // from its first special token on; opens the answer
+  std::vector<Token> stops;   // end an answer beside the model's own EOS
 };
 
-// name: auto, none, llama3 or qwen (--chat); of a family, the member that the folder's chat
-// template (tokenizer_config.json or chat_template.jinja) belongs to, the first one where it has no
-// template. "auto": none unless the folder has a template; then the family whose markup tokens the
-// tokenizer knows; an unknown template is refused by naming --chat.
+// name: auto, none, llama3, qwen or llama2 (--chat). "auto": none where the folder has no chat
+// template (tokenizer_config.json or chat_template.jinja); else the family whose markup the
+// template writes and the tokenizer knows; another template is refused by naming --chat. Of the
+// template, which is not run, the style takes the system turn of a conversation that has none and
+// the words that open an answer ("<think>\n"), where it writes each in one piece with its markup,
+// and the spaces around [INST] and [/INST].
 ChatStyle chat_style_from_name(std::string_view name, const std::string& model_folder,
                                const Tokenizer& tokenizer);
 
-// Context: tokenizer prefix (BOS), system turn, opening of the user turn, context.
-// Query: the query, end of the user turn, header of the assistant turn.
+// The tokenizer's prefix (BOS), the markup, the context; and the query, the markup.
 // Markup becomes special tokens; `text` itself is encoded as `special` says and never trimmed.
-std::vector<Token> wrap_context(ChatStyle style, const Tokenizer& tokenizer, std::string_view text,
-                                SpecialTokens special);
-std::vector<Token> wrap_query(ChatStyle style, const Tokenizer& tokenizer, std::string_view text,
-                              SpecialTokens special);
+std::vector<Token> wrap_context(const ChatStyle& style, const Tokenizer& tokenizer,
+                                std::string_view text, SpecialTokens special);
+std::vector<Token> wrap_query(const ChatStyle& style, const Tokenizer& tokenizer,
+                              std::string_view text, SpecialTokens special);
 
-// Tokens that end an answer in this style beside the model's own EOS (<|eot_id|>, <|im_end|>).
-std::vector<Token> stop_tokens(ChatStyle style, const Tokenizer& tokenizer);
+std::string describe(const ChatStyle& style);  // one line: the family and all that it writes
 
 }  // namespace starattn

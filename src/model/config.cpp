@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/error.h"
 #include "base/json.h"
@@ -38,6 +39,7 @@ constexpr FamilyDefaults kFamilies[] = {
     {Family::mistral, "MistralForCausalLM", "mistral", 131072, 8, 0, 1, 2},
 };
 constexpr std::int64_t kDefaultWindow = 4096;
+constexpr std::int64_t kDefaultWindowLayers = 28;
 
 bool says_nothing_of(const JsonObject& json, const char* key) {
   return !json.json().contains(key);  // null says something
@@ -144,14 +146,29 @@ void read_layer(const JsonObject& json, ModelConfig& config) {
   }
 }
 
-void refuse_sliding_window(const JsonObject& json, const ModelConfig& config) {
-  const bool may_be_in_use =
-      config.family == Family::mistral ||
-      (config.family != Family::llama && json.find_bool("use_sliding_window").value_or(false));
+// Whether any layer slides, where the file has a window.
+bool may_slide(const JsonObject& json, const ModelConfig& config) {
+  switch (config.family) {
+    case Family::llama:
+      return false;
+    case Family::mistral:
+      return true;
+    case Family::qwen2:
+    case Family::qwen3:  // the layers from max_window_layers on
+      return json.find_bool("use_sliding_window").value_or(false) &&
+             json.find_int("max_window_layers", 0, kMaxLayers).value_or(kDefaultWindowLayers) <
+                 config.n_layers;
+  }
+  return true;
+}
+
+// Attention over as many positions as a sliding window is plain; a window that the file's own
+// positions reach is refused.
+std::int64_t read_sliding_window(const JsonObject& json, const ModelConfig& config) {
   auto window = json.find_int("sliding_window", 0, kMaxPositions);
   if (says_nothing_of(json, "sliding_window")) window = kDefaultWindow;
-  // A window that no position reaches is not in use.
-  if (may_be_in_use && window && *window < config.max_positions) {
+  if (!window || !may_slide(json, config)) return ModelConfig::kNoWindow;
+  if (*window < config.max_positions) {
     fail(Exit::bad_data,
          "{}: key 'sliding_window': sliding-window attention over {} of {} positions is not "
          "supported{}",
@@ -159,6 +176,10 @@ void refuse_sliding_window(const JsonObject& json, const ModelConfig& config) {
          says_nothing_of(json, "sliding_window") ? " (the key is absent; null would mean none)"
                                                  : "");
   }
+  return *window;
+}
+
+void refuse_sliding_layers(const JsonObject& json) {
   if (!json.has("layer_types")) return;
   const Json& types = json.get("layer_types");
   if (!types.is_array()) {
@@ -173,7 +194,23 @@ void refuse_sliding_window(const JsonObject& json, const ModelConfig& config) {
   }
 }
 
-void refuse_what_we_lack(const JsonObject& json, const ModelConfig& config) {
+// YaRN stretches the original length; the file often goes on to name that one.
+std::int64_t stretched_positions(const ModelConfig& config) {
+  if (config.rope.kind != RopeKind::yarn) return config.max_positions;
+  const double stretched = config.rope.factor * static_cast<double>(config.rope.original_positions);
+  return std::max(config.max_positions, std::min(std::lround(stretched), kMaxPositions));
+}
+
+// Qwen2.5-1M reaches its positions by dual chunk attention, which we lack. Within the original
+// length that is plain attention.
+std::int64_t plain_positions(const JsonObject& json, std::int64_t max_positions) {
+  const char* key = "dual_chunk_attention_config";
+  if (!json.has(key)) return max_positions;
+  return std::min(max_positions, json.get_object(key).get_int("original_max_position_embeddings", 1,
+                                                              kMaxPositions));
+}
+
+void refuse_what_we_lack(const JsonObject& json) {
   if (json.has("quantization_config")) {
     fail(Exit::bad_data,
          "{}: key 'quantization_config': quantised weights are not supported; use the bf16, f16 or "
@@ -185,7 +222,7 @@ void refuse_what_we_lack(const JsonObject& json, const ModelConfig& config) {
     fail(Exit::bad_data, "{}: key 'hidden_act': '{}' is not supported: expected silu", json.where(),
          activation);
   }
-  refuse_sliding_window(json, config);
+  refuse_sliding_layers(json);
 }
 
 Dtype read_dtype(const JsonObject& json) {
@@ -241,7 +278,10 @@ ModelConfig read_model_config(const std::string& folder) {
   read_sizes(json, family, config);
   read_layer(json, config);
   config.rope = read_rope_config(json, config.max_positions);
-  refuse_what_we_lack(json, config);
+  refuse_what_we_lack(json);
+  config.sliding_window = read_sliding_window(json, config);
+  config.max_positions =
+      std::min(plain_positions(json, stretched_positions(config)), config.sliding_window);
   config.dtype = read_dtype(json);
   read_special_tokens(json, family, config);
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What config.json says about a model, checked and in our own words. Families: Llama 2/3/3.1/3.2,
-// Qwen2/2.5, Qwen3, Mistral (without a sliding window in use). Anything else is refused by its
-// name.
+// Qwen2/2.5, Qwen3, Mistral (up to their sliding window). Anything else is refused by its name.
 #pragma once
 
 #include <cstdint>
@@ -33,6 +32,8 @@ struct RopeConfig {
 };
 
 struct ModelConfig {
+  static constexpr std::int64_t kNoWindow = INT64_MAX;
+
   Family family = Family::llama;
   std::string architecture;  // "LlamaForCausalLM"
   std::int64_t vocab_size = 0;
@@ -42,7 +43,9 @@ struct ModelConfig {
   std::int64_t n_heads = 0;
   std::int64_t n_kv_heads = 0;
   std::int64_t head_dim = 0;
-  std::int64_t max_positions = 0;
+  std::int64_t max_positions = 0;  // that the model was made for; --allow-long goes beyond
+  // Positions over which attention is plain. Beyond it slides, which we lack: none go there.
+  std::int64_t sliding_window = kNoWindow;
   double rms_norm_eps = 1e-5;
   bool tied_embeddings = false;
   bool qkv_bias = false;  // q, k, v projections have biases (Qwen2; Llama attention_bias)

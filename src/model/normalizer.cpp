@@ -78,6 +78,23 @@ void order_marks(std::vector<utf8proc_int32_t>& points) {
   }
 }
 
+// utf8proc drops U+11A7 behind a Hangul syllable: it takes the place before the first trailing
+// consonant for one. Nothing composes with U+11A7 or across it, so the text is composed between.
+std::vector<utf8proc_int32_t> compose(std::vector<utf8proc_int32_t> points) {
+  constexpr utf8proc_int32_t kBeforeTrailing = 0x11a7;
+  const auto options = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+  std::vector<utf8proc_int32_t> composed;
+  composed.reserve(points.size());
+  for (auto begin = points.begin(); begin != points.end();) {
+    const auto end = std::find(begin, points.end(), kBeforeTrailing);
+    const auto n = utf8proc_normalize_utf32(&*begin, end - begin, options);
+    composed.insert(composed.end(), begin, begin + n);
+    begin = end;
+    if (end != points.end()) composed.push_back(*begin++);
+  }
+  return composed;
+}
+
 }  // namespace
 
 std::string normalize(std::string text, NormalForm form) {
@@ -87,12 +104,7 @@ std::string normalize(std::string text, NormalForm form) {
   std::vector<utf8proc_int32_t> points =
       decompose(text, form == NormalForm::nfkc || form == NormalForm::nfkd);
   order_marks(points);
-  if (form == NormalForm::nfc || form == NormalForm::nfkc) {
-    const auto n = utf8proc_normalize_utf32(
-        points.data(), static_cast<utf8proc_ssize_t>(points.size()),
-        static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
-    points.resize(static_cast<std::size_t>(n));
-  }
+  if (form == NormalForm::nfc || form == NormalForm::nfkc) points = compose(std::move(points));
   text.clear();
   for (const utf8proc_int32_t point : points) append_utf8(text, static_cast<char32_t>(point));
   return text;

@@ -15,7 +15,9 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "safetensors files are little-endian");
 
 constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;
-constexpr int kMaxHeaderDepth = 4;  // header, tensor, shape
+// Depth: header, tensor, shape. A tensor takes about eight values: enough for 100,000 of them.
+constexpr JsonLimits kHeaderLimits{kMaxHeaderBytes, 4, 1'000'000};
+constexpr std::size_t kMaxDims = 8;
 constexpr std::uint64_t kLengthBytes = 8;
 
 // Bytes an element of the format's dtypes; 0 for a name that it does not have. Dtypes that no model
@@ -54,11 +56,12 @@ std::string_view header_of(std::span<const std::byte> file, const std::string& p
 std::uint64_t read_shape(const JsonObject& entry, TensorView& tensor) {
   std::uint64_t n_bytes = element_bytes(tensor.dtype_name);
   const Json& shape = entry.get("shape");
-  const auto refuse = [&](const char* expected) {
+  const auto refuse = [&](const std::string& expected) {
     fail(Exit::bad_data, "{}: key 'shape': expected {}, got {}", entry.where(), expected,
          to_line(shape).substr(0, 80));
   };
-  if (!shape.is_array()) refuse("a list of sizes");
+  if (!shape.is_array() || shape.size() > kMaxDims)
+    refuse(fmt::format("a list of at most {} sizes", kMaxDims));
   for (const Json& size : shape) {
     if (!size.is_number_unsigned() || size.get<std::uint64_t>() > std::uint64_t{INT64_MAX})
       refuse("sizes that are not negative");
@@ -133,8 +136,7 @@ void check_tiling(std::vector<Place> places, std::span<const std::byte> data,
 
 SafetensorsFile::SafetensorsFile(const std::string& path) : file_(path) {
   const std::string_view header = header_of(file_.bytes(), path);
-  const Json json =
-      parse_json(header, path + ": header", JsonLimits{kMaxHeaderBytes, kMaxHeaderDepth});
+  const Json json = parse_json(header, path + ": header", kHeaderLimits);
   const auto data = file_.bytes().subspan(kLengthBytes + header.size());
 
   std::vector<Place> places;

@@ -3,12 +3,14 @@
 // this machine has; and the promise that a row's bits do not depend on its neighbours or on
 // threads.
 #include <gtest/gtest.h>
+#include <malloc.h>
 
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <random>
 
+#include "../temporary_folder.h"
 #include "backend/backend.h"
 #include "base/error.h"
 
@@ -253,6 +255,36 @@ TEST_P(CpuBackend, ProductsEqualDoubleInEveryDtype) {
                                alone.size() * sizeof(float)));
     }
   }
+}
+
+TEST_P(CpuBackend, RefusesHeadDimsThatItsKernelsDoNotTake) {
+  ModelConfig config;
+  for (const std::int64_t head_dim : {16, 80, 128}) {
+    config.head_dim = head_dim;
+    EXPECT_NO_THROW(backend_->check_model(config));
+  }
+  for (const std::int64_t head_dim : {8, 24, 100}) {
+    config.head_dim = head_dim;
+    const std::string size = fmt::format("{}", head_dim);
+    expect_refused([&] { backend_->check_model(config); }, Exit::unfit, {"multiples of 16", size});
+  }
+}
+
+TEST_P(CpuBackend, ThreadsTakeTheirMemoryWithThem) {
+  const std::int64_t n_in = 4096;
+  const std::int64_t n_out = 32 * 256;  // many panels, so that no thread goes without
+  const std::vector<std::uint16_t> weights(static_cast<std::size_t>(n_in * n_out));
+  const WeightView w{reinterpret_cast<const std::byte*>(weights.data()), Dtype::bf16, n_out, n_in};
+  Floats x(static_cast<std::size_t>(n_in));
+  Floats y(static_cast<std::size_t>(n_out));
+  const auto memory_behind = [&](int n_threads) {
+    make_cpu_backend(n_threads)->linear(rows_of(x, n_in), {w, WeightView{}, rows_of(y, n_out)},
+                                        Product::chunk);
+    const auto info = ::mallinfo2();
+    return info.uordblks + info.hblkhd;
+  };
+  const std::size_t of_this_thread = memory_behind(1);
+  EXPECT_LT(memory_behind(4), of_this_thread + 1'000'000);
 }
 
 TEST_P(CpuBackend, SwigluAndNormEqualDouble) {

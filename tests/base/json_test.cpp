@@ -61,6 +61,14 @@ TEST(ParseJson, StopsAtItsLimits) {
     expect_no_json(repeated(bomb, 1'000'000), {"deeper"});
 }
 
+TEST(ParseJson, CountsValues) {
+  const JsonLimits limits{100, 9, 5};
+  EXPECT_NO_THROW(parse_json(R"({"a": [1, {}, "x"]})", "in.json", limits));
+  for (const char* text : {R"({"a": [1, {}, "x", null]})", R"({"a":1,"b":1,"c":1,"d":1,"e":1})"})
+    expect_refused([&] { parse_json(text, "in.json", limits); }, Exit::bad_data,
+                   {"in.json", "more than 5 values"});
+}
+
 // expect_refused looks at the length of the message.
 TEST(ParseJson, QuotesLittleOfWhatItRefuses) {
   const std::string long_text = "\"" + std::string(1'000'000, 'x');

@@ -233,6 +233,20 @@ check "and writes nothing" no_files dry
 check "help needs no launcher" [ $? -eq 0 ]
 "$program" plan --model "$model" --tokens 32k --ranks 8 | grep -q "fullest rank"
 check "plan needs no launcher" [ $? -eq 0 ]
+
+# A sliding window that max_position_embeddings does not reach: not even --allow-long may.
+windowed=$work/windowed
+cp -r "$model" "$windowed"
+sed -i 's/LlamaForCausalLM/MistralForCausalLM/; s/"llama"/"mistral"/
+  s/"max_position_embeddings": 65536/"max_position_embeddings": 1024, "sliding_window": 1024/' "$windowed/config.json"
+on 1 run --model "$windowed" --input "$work/in.jsonl" --block-size 512 --allow-long --output "$work/windowed.jsonl"
+check "a document does not reach a sliding window" [ $code -eq 65 ]
+check "and is told of it" grep -q "slides over 1,024 positions" "$work/windowed.jsonl"
+"$program" plan --model "$windowed" --tokens 1k >/dev/null 2>"$work/log"
+check "plan goes up to it" [ $? -eq 0 ]
+"$program" plan --model "$windowed" --tokens 2k --allow-long >/dev/null 2>"$work/log"
+check "and no further" [ $? -eq 65 ]
+
 on 1 doctor
 check "doctor finds the machine fit" says_out "^verdict *fit"
 check "and names HDF5" says_out "^HDF5 *[0-9]*\\.[0-9]*\\.[0-9]*$"

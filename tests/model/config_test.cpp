@@ -57,19 +57,99 @@ TEST(Spellings, OfTheEndAreATokenAListOrNothing) {
   EXPECT_EQ(read_model_config(folder.path()).eos_tokens, (Tokens{7, 9, 8}));
 }
 
-TEST(Windows, ThatNothingReachesAreNotInUse) {
-  const auto with = [](const char* type, const char* architecture, Json changes) {
-    changes["model_type"] = type;
-    changes["architectures"] = {architecture};
-    return small_config(changes);
+TEST(Positions, AreStretchedByYarn) {
+  const auto positions = [](Json scaling, std::int64_t of_file) {
+    scaling["rope_type"] = "yarn";
+    return read_config(
+               small_config({{"max_position_embeddings", of_file}, {"rope_scaling", scaling}}))
+        .max_positions;
   };
+  const char* original = "original_max_position_embeddings";
+  EXPECT_EQ(positions({{"factor", 4.0}, {original, 32768}}, 32768), 131072);
+  EXPECT_EQ(positions({{"factor", 4.0}, {original, 32768}}, 131072), 131072);
+  EXPECT_EQ(positions({{"factor", 4.0}, {original, 32768}}, 262144), 262144);
+  EXPECT_EQ(positions({{"factor", 1.7}, {original, 4096}}, 4096), 6963);
+  EXPECT_EQ(positions({{"factor", 4.0}}, 4096), 16384);
+  EXPECT_EQ(positions({{original, 4096}}, 65536), 65536);
+  EXPECT_EQ(positions({{"factor", 1e6}, {original, 1LL << 32}}, 4096), 1LL << 32);
+  EXPECT_EQ(read_config(small_config({{"rope_scaling", kLinear}})).max_positions, 4096);
+}
+
+TEST(Positions, EndWhereDualChunkAttentionWouldBegin) {
+  const char* key = "dual_chunk_attention_config";
+  const char* original = "original_max_position_embeddings";
+  const auto positions = [&](const Json& chunks) {
+    return read_config(small_config({{"max_position_embeddings", 1010000}, {key, chunks}}))
+        .max_positions;
+  };
+  EXPECT_EQ(positions({{"chunk_size", 262144}, {"local_size", 8192}, {original, 262144}}), 262144);
+  EXPECT_EQ(positions({{original, 2000000}}), 1010000);
+  EXPECT_EQ(positions(nullptr), 1010000);
+  expect_refused([&] { positions({{"chunk_size", 262144}}); }, Exit::bad_data, {key, original});
+}
+
+// A window between the file's positions and the stretched ones is none that the file reaches: the
+// stretching ends there.
+TEST(Positions, OfTheFileAreThoseThatAWindowIsHeldAgainst) {
+  const Json yarn = {{"type", "yarn"}, {"factor", 4}, {"original_max_position_embeddings", 4096}};
+  const auto stretched_to = [&](std::int64_t window) {
+    return read_config(small_config({{"architectures", {"MistralForCausalLM"}},
+                                     {"model_type", "mistral"},
+                                     {"sliding_window", window},
+                                     {"rope_scaling", yarn}}))
+        .max_positions;
+  };
+  EXPECT_EQ(stretched_to(4096), 4096);
+  EXPECT_EQ(stretched_to(8192), 8192);
+  EXPECT_EQ(stretched_to(65536), 16384);
+}
+
+Json with(const char* type, const char* architecture, Json changes) {
+  changes["model_type"] = type;
+  changes["architectures"] = {architecture};
+  return small_config(changes);
+}
+
+TEST(Windows, ThatNothingReachesAreNotInUse) {
   EXPECT_NO_THROW(read_config(with("mistral", "MistralForCausalLM", {{"sliding_window", 4096}})));
   EXPECT_NO_THROW(read_config(with("llama", "LlamaForCausalLM", {{"sliding_window", 16}})));
   EXPECT_NO_THROW(read_config(with("qwen2", "Qwen2ForCausalLM", {{"sliding_window", 16}})));
   for (const Json& config :
        {with("mistral", "MistralForCausalLM", {{"sliding_window", 4095}}),
-        with("qwen2", "Qwen2ForCausalLM", {{"sliding_window", 16}, {"use_sliding_window", true}})})
+        with("qwen2", "Qwen2ForCausalLM",
+             {{"sliding_window", 16}, {"use_sliding_window", true}, {"max_window_layers", 1}})})
     expect_refused([&] { read_config(config); }, Exit::bad_data, {"config.json", "sliding_window"});
+}
+
+// --allow-long goes beyond max_positions, but never beyond the window.
+TEST(Windows, AreALimitWhereTheyAreNotReached) {
+  const auto mistral = [](const Json& changes) {
+    return read_config(with("mistral", "MistralForCausalLM", changes));
+  };
+  EXPECT_EQ(mistral({{"sliding_window", 4096}}).sliding_window, 4096);
+  EXPECT_EQ(mistral({{"sliding_window", 9000}}).sliding_window, 9000);
+  EXPECT_EQ(mistral({{"sliding_window", 9000}}).max_positions, 4096);
+  EXPECT_EQ(mistral({{"sliding_window", nullptr}}).sliding_window, ModelConfig::kNoWindow);
+  const Json llama = with("llama", "LlamaForCausalLM", {{"sliding_window", 16}});
+  EXPECT_EQ(read_config(llama).sliding_window, ModelConfig::kNoWindow);
+}
+
+// transformers: layer i slides where use_sliding_window and i >= max_window_layers (28 if absent).
+TEST(Windows, AreOfTheLayersFromMaxWindowLayersOn) {
+  for (const auto& [type, architecture] :
+       {std::pair{"qwen2", "Qwen2ForCausalLM"}, {"qwen3", "Qwen3ForCausalLM"}}) {
+    const auto layers = [&](const Json& changes) {
+      Json all = {{"sliding_window", 16}, {"use_sliding_window", true}, {"num_hidden_layers", 28}};
+      all.update(changes);
+      return with(type, architecture, all);
+    };
+    EXPECT_NO_THROW(read_config(layers({{"max_window_layers", 28}})));
+    EXPECT_NO_THROW(read_config(layers({{"max_window_layers", 29}})));
+    EXPECT_NO_THROW(read_config(layers(Json::object())));
+    for (const Json& changes : {Json{{"max_window_layers", 27}}, Json{{"max_window_layers", 0}},
+                                Json{{"num_hidden_layers", 29}}})
+      expect_refused([&] { read_config(layers(changes)); }, Exit::bad_data, {"sliding_window"});
+  }
 }
 
 TEST(Describe, IsALineForPeople) {

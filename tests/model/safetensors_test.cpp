@@ -92,6 +92,16 @@ TEST(Header, IsAnObjectOfObjects) {
   expect_bad(file_of(R"({"a": {"dtype": "U8", "dtype": "I8"}})", "x"), {"'dtype'", "twice"});
 }
 
+// What is one byte or two in the file takes a hundred in memory.
+TEST(Header, HoldsNoMoreValuesThanMemoryCanTake) {
+  std::string zeros = "[0";
+  for (int i = 0; i < 1'000'000; ++i) zeros += ",0";
+  expect_bad(file_of(R"({"a": {"dtype": "U8", "shape": )" + zeros + "]}}", ""), {"1000000 values"});
+  std::string names = "{";
+  for (int i = 0; i < 1'000'000; ++i) names += fmt::format("\"{}\":0,", i);
+  expect_bad(file_of(names + R"("a":0})", ""), {"1000000 values"});
+}
+
 TEST(Tensors, SayTheirDtypeAndShape) {
   for (const char* key : {"dtype", "shape", "data_offsets"}) {
     Json a = good_header()["a"];
@@ -107,6 +117,7 @@ TEST(Tensors, SayTheirDtypeAndShape) {
   for (const Json& shape : {Json{INT64_MAX, 3}, Json{1LL << 32, 1LL << 32}, Json{1LL << 62, 4, 6},
                             Json{1LL << 62, 2, 0}})
     expect_bad_a(entry("BF16", shape, {1, 13}), {"'shape'", "2^64"});
+  expect_bad_a(entry("BF16", {1, 1, 1, 1, 1, 1, 1, 2, 3}, {1, 13}), {"'shape'", "at most 8"});
   // 2^63 * 2 bytes + 12 would wrap to the 12 bytes that are there.
   expect_bad_a(entry("BF16", {(1LL << 62) + 3, 2}, {1, 13}), {"'shape'", "2^64"});
 }

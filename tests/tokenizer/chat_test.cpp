@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Expected texts are what the models' own templates render for one user turn.
+// Expected texts are what templates like the models' own render for one user turn.
 #include "model/chat.h"
 
 #include <gtest/gtest.h>
@@ -13,57 +13,160 @@ const std::vector<std::string> kLlama3 = {"<|begin_of_text|>", "<|start_header_i
                                           "<|end_header_id|>", "<|eot_id|>"};
 const std::vector<std::string> kQwen = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
 
-// Context and query as they reach the model, special tokens written out.
-std::string rendered(ChatStyle style, const Tokenizer& tokenizer, const std::string& context,
-                     const std::string& query) {
-  return tokenizer.decode(wrap_context(style, tokenizer, context, SpecialTokens::text), false) +
-         "#" + tokenizer.decode(wrap_query(style, tokenizer, query, SpecialTokens::text), false);
+// Templates in short, each with what sets its model apart.
+const std::string kLlama3Template =
+    "{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>\\n\\n' + m['content'] }}"
+    "{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}";
+const std::string kLlama31Template =
+    "{{- \"<|start_header_id|>system<|end_header_id|>\\n\\n\" }}"
+    "{{- \"Cutting Knowledge Date: December 2023\\n\" }}" +
+    kLlama3Template;
+const std::string kTurn = "{{'<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>' + '\\n'}}";
+const std::string kAnswer =
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}";
+
+std::string with_system(const std::string& text) {
+  return "{%- if tools %}{{- '<|im_start|>system\\n' }}{{- m.content }}{%- else %}"
+         "{{- '<|im_start|>system\\n" +
+         text + "<|im_end|>\\n' }}{%- endif %}" + kTurn + kAnswer;
 }
 
-ChatStyle style_of(const std::string& name, const std::vector<std::string>& special_tokens,
-                   const std::string& chat_template) {
-  ModelFolder folder;
-  folder.write("tokenizer.json", byte_tokenizer(special_tokens));
-  if (!chat_template.empty()) {
-    folder.write("tokenizer_config.json", Json{{"chat_template", chat_template}});
+struct Chat {
+  std::unique_ptr<Tokenizer> tokenizer;
+  ChatStyle style;
+
+  // Context and query as they reach the model, special tokens written out.
+  std::string rendered(const std::string& context, const std::string& query) const {
+    const auto context_tokens = wrap_context(style, *tokenizer, context, SpecialTokens::text);
+    const auto query_tokens = wrap_query(style, *tokenizer, query, SpecialTokens::text);
+    return tokenizer->decode(context_tokens, false) + "#" + tokenizer->decode(query_tokens, false);
   }
-  return chat_style_from_name(name, folder.path(), *folder.open());
+};
+
+Chat chat_of(const std::string& name, const Json& tokenizer, const std::string& chat_template) {
+  ModelFolder folder;
+  folder.write("tokenizer.json", tokenizer);
+  if (!chat_template.empty())
+    folder.write("tokenizer_config.json", Json{{"chat_template", chat_template}});
+  Chat chat{folder.open(), {}};
+  chat.style = chat_style_from_name(name, folder.path(), *chat.tokenizer);
+  return chat;
 }
 
-TEST(Chat, RendersLlama3) {
-  const auto tokenizer = open_tokenizer(byte_tokenizer(kLlama3));
-  EXPECT_EQ(rendered(ChatStyle::llama3, *tokenizer, "C", "Q"),
-            "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nC#Q<|eot_id|>"
-            "<|start_header_id|>assistant<|end_header_id|>\n\n");
-  EXPECT_EQ(
-      rendered(ChatStyle::llama31, *tokenizer, "C", "Q"),
-      "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: "
-      "December 2023\nToday Date: 26 Jul 2024\n\n<|eot_id|><|start_header_id|>user"
-      "<|end_header_id|>\n\nC#Q<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n");
+// "C" and "Q" in the markup of this model.
+std::string rendered(const std::string& name, const std::vector<std::string>& special_tokens,
+                     const std::string& chat_template) {
+  return chat_of(name, byte_tokenizer(special_tokens), chat_template).rendered("C", "Q");
 }
 
-TEST(Chat, RendersQwen) {
-  const auto tokenizer = open_tokenizer(byte_tokenizer(kQwen));
-  const std::string turns = "<|im_start|>user\nC#Q<|im_end|>\n<|im_start|>assistant\n";
-  EXPECT_EQ(rendered(ChatStyle::qwen, *tokenizer, "C", "Q"),
-            "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n" + turns);
-  EXPECT_EQ(rendered(ChatStyle::qwen25, *tokenizer, "C", "Q"),
-            "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful "
-            "assistant.<|im_end|>\n" +
-                turns);
-  EXPECT_EQ(rendered(ChatStyle::qwen3, *tokenizer, "C", "Q"), turns);
+const std::string kLlama3Turns =
+    "<|start_header_id|>user<|end_header_id|>\n\nC#Q<|eot_id|>"
+    "<|start_header_id|>assistant<|end_header_id|>\n\n";
+const std::string kQwenTurns = "<|im_start|>user\nC#Q<|im_end|>\n<|im_start|>assistant\n";
+const std::string kLlama31Turns =
+    "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: "
+    "December 2023\nToday Date: 26 Jul 2024\n\n<|eot_id|>" +
+    kLlama3Turns;
+
+std::string qwen_turns(const std::string& system) {
+  return "<|im_start|>system\n" + system + "<|im_end|>\n" + kQwenTurns;
+}
+
+TEST(Chat, IsThatOfTheTemplate) {
+  EXPECT_EQ(rendered("auto", kLlama3, kLlama3Template), "<|begin_of_text|>" + kLlama3Turns);
+  EXPECT_EQ(rendered("auto", kLlama3, kLlama31Template), kLlama31Turns);
+  EXPECT_EQ(rendered("auto", kQwen, kTurn + kAnswer), kQwenTurns);  // Qwen3
+  for (const char* system :
+       {"You are a helpful assistant.",                                               // Qwen2
+        "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.", ""})  // Qwen2.5
+    EXPECT_EQ(rendered("auto", kQwen, with_system(system)), qwen_turns(system));
+  EXPECT_EQ(rendered("auto", kQwen, with_system("Put your answer within \\\\boxed{}.")),
+            qwen_turns("Put your answer within \\boxed{}."));  // Qwen2.5-Math
+}
+
+// A template in JSON may hold line feeds where another has their escapes.
+TEST(Chat, TakesLineFeedsForWhatTheyAre) {
+  std::string raw = with_system("S");
+  for (std::size_t at = 0; (at = raw.find("\\n", at)) != std::string::npos;)
+    raw.replace(at, 2, "\n");
+  EXPECT_EQ(rendered("auto", kQwen, raw), qwen_turns("S"));
+}
+
+TEST(Chat, OpensTheAnswerAsTheTemplateDoes) {
+  const std::string thinks =
+      "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n<think>\\n' }}{%- endif %}";
+  EXPECT_EQ(rendered("auto", kQwen, kTurn + thinks), kQwenTurns + "<think>\n");  // QwQ
+  EXPECT_EQ(rendered("qwen", kQwen, kTurn + thinks), kQwenTurns + "<think>\n");
+  const std::string may_think =
+      kAnswer +
+      "{%- if enable_thinking is false %}{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}";
+  EXPECT_EQ(rendered("auto", kQwen, kTurn + may_think), kQwenTurns);  // Qwen3
+}
+
+// Llama 3 tokens are left in the tokenizers of models that were trained with other markup.
+TEST(Chat, IsNotThatOfTheTokenizerAlone) {
+  std::vector<std::string> both = kLlama3;
+  both.insert(both.end(), kQwen.begin(), kQwen.end());
+  EXPECT_EQ(rendered("auto", both, kTurn + kAnswer), kQwenTurns);
+  const std::string message =
+      failure_of([] { rendered("auto", kLlama3, "{{ '<|User|>' + m.content }}"); });
+  EXPECT_NE(message.find("--chat none"), std::string::npos) << message;
+}
+
+// The spaces are the template's, and the markup tokens or text as the tokenizer has it.
+TEST(Chat, OfLlama2AndMistralIsInst) {
+  const std::string with_spaces = "{{ bos_token + '[INST] ' + m.content + ' [/INST]' }}";
+  const std::string without = "{{- bos_token }}{{- \"[INST]\" + m.content + \"[/INST]\" }}";
+  const std::string raw = "{{ bos_token }}[INST] {{ m.content }}[/INST]";
+  EXPECT_EQ(rendered("auto", {"<s>"}, with_spaces), "<s>[INST] C#Q [/INST]");
+  EXPECT_EQ(rendered("auto", {"<s>"}, without), "<s>[INST]C#Q[/INST]");
+  EXPECT_EQ(rendered("auto", {"<s>"}, raw), "<s>[INST] C#Q[/INST]");
+  EXPECT_EQ(rendered("llama2", {"<s>"}, ""), "<s>[INST] C#Q [/INST]");
+  EXPECT_EQ(rendered("llama2", {}, ""), "[INST] C#Q [/INST]");
+  const Json tokenizer = byte_tokenizer({"<s>", "[INST]", "[/INST]"});
+  const Chat chat = chat_of("auto", tokenizer, with_spaces);
+  EXPECT_EQ(wrap_context(chat.style, *chat.tokenizer, "", SpecialTokens::text),
+            (std::vector<Token>{256, 257, ' '}));
+  EXPECT_EQ(wrap_query(chat.style, *chat.tokenizer, "", SpecialTokens::text),
+            (std::vector<Token>{' ', 258}));
+}
+
+// tests/golden/tokenizer/chat.json, made by scripts/make_chat_goldens.py.
+TEST(Chat, HasTheTokensOfTransformers) {
+  const std::string golden = STARATTN_SOURCE_DIR "/tests/golden/tokenizer/";
+  const Json cases = read_json_file(golden + "chat.json")["cases"];
+  ASSERT_GE(cases.size(), 10U);
+  for (const Json& c : cases) {
+    SCOPED_TRACE(c["name"]);
+    Json tokenizer = read_json_file(golden + c["tokenizer"].get<std::string>() + "/tokenizer.json");
+    for (const Json& token : c["added_tokens"]) tokenizer["added_tokens"].push_back(token);
+    tokenizer["post_processor"] = c["post_processor"];
+    const Chat chat = chat_of("auto", tokenizer, c["chat_template"]);
+    auto tokens = wrap_context(chat.style, *chat.tokenizer, c["context"].get<std::string>(),
+                               SpecialTokens::text);
+    const auto query =
+        wrap_query(chat.style, *chat.tokenizer, c["query"].get<std::string>(), SpecialTokens::text);
+    tokens.insert(tokens.end(), query.begin(), query.end());
+    EXPECT_EQ(tokens, c["ids"].get<std::vector<Token>>());
+  }
+}
+
+TEST(Chat, IsTheFirstOfAFamilyWithoutATemplate) {
+  EXPECT_EQ(rendered("llama3", kLlama3, ""), "<|begin_of_text|>" + kLlama3Turns);
+  EXPECT_EQ(rendered("qwen", kQwen, ""), qwen_turns("You are a helpful assistant."));
+  EXPECT_EQ(rendered("auto", kQwen, ""), "C#Q");
 }
 
 TEST(Chat, WritesNothingOfItsOwnWithoutAStyle) {
-  const auto tokenizer = open_tokenizer(byte_tokenizer(kQwen));
-  EXPECT_EQ(rendered(ChatStyle::none, *tokenizer, " C\n", " Q "), " C\n# Q ");
+  const Chat chat = chat_of("none", byte_tokenizer(kQwen), kTurn);
+  EXPECT_EQ(chat.rendered(" C\n", " Q "), " C\n# Q ");
 }
 
 TEST(Chat, MarksUpWithTokensAndLeavesTheTextText) {
-  const auto tokenizer = open_tokenizer(byte_tokenizer(kQwen));
-  const Token start = tokenizer->find_token("<|im_start|>");
+  const Chat chat = chat_of("auto", byte_tokenizer(kQwen), kTurn);
+  const Token start = chat.tokenizer->find_token("<|im_start|>");
   const auto count = [&](SpecialTokens special) {
-    const auto tokens = wrap_context(ChatStyle::qwen3, *tokenizer, "<|im_start|>", special);
+    const auto tokens = wrap_context(chat.style, *chat.tokenizer, "<|im_start|>", special);
     return std::count(tokens.begin(), tokens.end(), start);
   };
   EXPECT_EQ(count(SpecialTokens::text), 1);
@@ -76,10 +179,11 @@ TEST(Chat, TokenisesTheSeamOfMarkupAndTextAsOne) {
   json["model"]["vocab"]["\xc4\x8a\xc4\x8a"] = 300;
   json["model"]["vocab"]["\xc4\x8a\xc4\x8a\xc4\x8a"] = 301;
   json["model"]["merges"] = {"\xc4\x8a \xc4\x8a", "\xc4\x8a\xc4\x8a \xc4\x8a"};
-  const auto tokenizer = open_tokenizer(json);
-  EXPECT_EQ(wrap_context(ChatStyle::llama3, *tokenizer, "\nC", SpecialTokens::text),
-            tokenizer->encode("<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n\nC",
-                              SpecialTokens::parse));
+  const Chat chat = chat_of("llama3", json, "");
+  EXPECT_EQ(
+      wrap_context(chat.style, *chat.tokenizer, "\nC", SpecialTokens::text),
+      chat.tokenizer->encode("<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n\nC",
+                             SpecialTokens::parse));
 }
 
 TEST(Chat, PutsThePrefixInFrontOnce) {
@@ -88,7 +192,8 @@ TEST(Chat, PutsThePrefixInFrontOnce) {
   folder.write("tokenizer_config.json",
                Json{{"add_bos_token", true}, {"bos_token", "<|begin_of_text|>"}});
   const auto tokenizer = folder.open();
-  for (const ChatStyle style : {ChatStyle::none, ChatStyle::llama3}) {
+  for (const char* name : {"none", "llama3"}) {
+    const ChatStyle style = chat_style_from_name(name, folder.path(), *tokenizer);
     const auto tokens = wrap_context(style, *tokenizer, "C", SpecialTokens::text);
     EXPECT_EQ(std::count(tokens.begin(), tokens.end(), tokenizer->prefix()[0]), 1);
     EXPECT_EQ(tokens[0], tokenizer->prefix()[0]);
@@ -96,22 +201,9 @@ TEST(Chat, PutsThePrefixInFrontOnce) {
 }
 
 TEST(Chat, NamesTheByteOfTheTextNotOfTheMarkup) {
-  const auto tokenizer = open_tokenizer(byte_tokenizer(kQwen));
-  const std::string message =
-      failure_of([&] { wrap_context(ChatStyle::qwen, *tokenizer, "ab\xff", SpecialTokens::text); });
+  const Chat chat = chat_of("qwen", byte_tokenizer(kQwen), "");
+  const std::string message = failure_of([&] { chat.rendered("ab\xff", "Q"); });
   EXPECT_NE(message.find("byte 2 of 3"), std::string::npos) << message;
-}
-
-TEST(Chat, ChoosesTheStyleByTemplateAndTokens) {
-  EXPECT_EQ(style_of("none", kQwen, "{{ x }}"), ChatStyle::none);
-  EXPECT_EQ(style_of("auto", kQwen, ""), ChatStyle::none);
-  EXPECT_EQ(style_of("auto", kLlama3, "{{ x }}"), ChatStyle::llama3);
-  EXPECT_EQ(style_of("auto", kLlama3, "Cutting Knowledge Date: "), ChatStyle::llama31);
-  EXPECT_EQ(style_of("auto", kQwen, "You are a helpful assistant."), ChatStyle::qwen);
-  EXPECT_EQ(style_of("auto", kQwen, "You are Qwen, created by Alibaba Cloud."), ChatStyle::qwen25);
-  EXPECT_EQ(style_of("auto", kQwen, "{{ x }}"), ChatStyle::qwen3);
-  EXPECT_EQ(style_of("qwen", kQwen, ""), ChatStyle::qwen);
-  EXPECT_EQ(style_of("llama3", kLlama3, ""), ChatStyle::llama3);
 }
 
 TEST(Chat, FindsTheTemplateWhereverItIs) {
@@ -120,28 +212,37 @@ TEST(Chat, FindsTheTemplateWhereverItIs) {
   folder.write("tokenizer_config.json",
                Json{{"chat_template",
                      {{{"name", "tools"}, {"template", "{{ x }}"}},
-                      {{"name", "default"}, {"template", "You are a helpful assistant."}}}}});
-  EXPECT_EQ(chat_style_from_name("auto", folder.path(), *folder.open()), ChatStyle::qwen);
-  folder.write("chat_template.jinja", std::string("{{ x }}"));
-  EXPECT_EQ(chat_style_from_name("auto", folder.path(), *folder.open()), ChatStyle::qwen3);
+                      {{"name", "default"}, {"template", with_system("S")}}}}});
+  const auto opening = [&] {
+    return chat_style_from_name("auto", folder.path(), *folder.open()).opening;
+  };
+  EXPECT_EQ(opening(), "<|im_start|>system\nS<|im_end|>\n<|im_start|>");
+  folder.write("chat_template.jinja", kTurn);
+  EXPECT_EQ(opening(), "<|im_start|>");
 }
 
 TEST(Chat, RefusesWhatItCannotWrap) {
-  const std::string unknown = failure_of([] { style_of("auto", {"<s>"}, "{{ x }}"); });
+  const std::string unknown = failure_of([] { rendered("auto", {"<s>"}, kTurn); });
   EXPECT_NE(unknown.find("--chat none"), std::string::npos) << unknown;
-  const std::string foreign = failure_of([] { style_of("llama3", kQwen, ""); }, Exit::usage);
+  const std::string foreign = failure_of([] { rendered("llama3", kQwen, ""); }, Exit::usage);
   EXPECT_NE(foreign.find("<|start_header_id|>"), std::string::npos) << foreign;
-  EXPECT_NE(failure_of([] { style_of("gemma", kQwen, ""); }, Exit::usage), "");
+  EXPECT_NE(failure_of([] { rendered("gemma", kQwen, ""); }, Exit::usage), "");
 }
 
 TEST(Chat, StopsAtTheEndOfTheTurn) {
-  const auto llama3 = open_tokenizer(byte_tokenizer(kLlama3));
-  EXPECT_EQ(stop_tokens(ChatStyle::llama31, *llama3),
-            std::vector<Token>{llama3->find_token("<|eot_id|>")});
-  const auto qwen = open_tokenizer(byte_tokenizer(kQwen));
-  EXPECT_EQ(stop_tokens(ChatStyle::qwen, *qwen),
-            std::vector<Token>{qwen->find_token("<|im_end|>")});
-  EXPECT_TRUE(stop_tokens(ChatStyle::none, *qwen).empty());
+  const Chat llama3 = chat_of("llama3", byte_tokenizer(kLlama3), "");
+  EXPECT_EQ(llama3.style.stops, std::vector<Token>{llama3.tokenizer->find_token("<|eot_id|>")});
+  const Chat qwen = chat_of("qwen", byte_tokenizer(kQwen), "");
+  EXPECT_EQ(qwen.style.stops, std::vector<Token>{qwen.tokenizer->find_token("<|im_end|>")});
+  EXPECT_TRUE(chat_of("none", byte_tokenizer(kQwen), "").style.stops.empty());
+}
+
+TEST(Chat, SaysInALineAllThatItWrites) {
+  EXPECT_EQ(describe(chat_of("none", byte_tokenizer(kQwen), "").style),
+            "none: context and query as they are");
+  EXPECT_EQ(describe(chat_of("auto", byte_tokenizer(kQwen), kTurn).style),
+            "qwen: \"<|im_start|>user\\n\" context, query "
+            "\"<|im_end|>\\n<|im_start|>assistant\\n\"");
 }
 
 }  // namespace

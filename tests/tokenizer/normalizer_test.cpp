@@ -30,6 +30,31 @@ TEST(Normalize, KeepsCompositionExclusions) {
             "\xea\xb0\x81");  // Hangul
 }
 
+// U+11A7 stands one before the first trailing consonant and is none. Expected: Python's
+// unicodedata.normalize("NFC").
+TEST(Normalize, KeepsWhatIsNoTrailingConsonant) {
+  const std::string ga = "\xea\xb0\x80", gag = "\xea\xb0\x81";      // U+AC00, U+AC01
+  const std::string parts = "\xe1\x84\x80\xe1\x85\xa1";             // U+1100 U+1161
+  const std::string before = "\xe1\x86\xa7";                        // U+11A7
+  const std::string first = "\xe1\x86\xa8", last = "\xe1\x87\x82";  // U+11A8, U+11C2
+  const std::string behind = "\xe1\x87\x83";                        // U+11C3
+  const std::string acute = "\xcc\x81", e_acute = "\xc3\xa9";
+  const std::pair<std::string, std::string> cases[] = {
+      {ga + before, ga + before},
+      {parts + before, ga + before},
+      {ga + before + first, ga + before + first},
+      {before + parts + first, before + gag},
+      {gag + before, gag + before},
+      {before + before, before + before},
+      {ga + before + acute, ga + before + acute},
+      {"e" + before + acute, "e" + before + acute},
+      {"e" + acute + before + "e" + acute, e_acute + before + e_acute},
+      {ga + last, "\xea\xb0\x9b"},
+      {ga + behind, ga + behind}};
+  for (const auto& [text, expected] : cases) EXPECT_EQ(normalize(text, NormalForm::nfc), expected);
+  EXPECT_EQ(normalize(parts + before, NormalForm::nfkc), ga + before);
+}
+
 TEST(Normalize, OrdersAMillionMarksInTime) {
   std::string marks = "a";
   std::string above;

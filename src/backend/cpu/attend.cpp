@@ -210,9 +210,7 @@ void attend(ThreadPool& pool, const Kernels& kernels, Rows q, std::span<const Kv
             const AttentionShape& shape, Product product, Partial partial) {
   if (q.n_rows == 0) return;
   STARATTN_CHECK(shape.n_heads % shape.n_kv_heads == 0 && partial.n_rows == q.n_rows);
-  if (shape.head_dim % 16 != 0) {
-    fail(Exit::unfit, "head_dim {}: the CPU backend needs a multiple of 16", shape.head_dim);
-  }
+  STARATTN_CHECK(shape.head_dim % kHeadDimUnit == 0);
   for (const KvSegment& segment : segments) {
     STARATTN_CHECK(!segment.causal || segment.n_tokens >= q.n_rows);
   }

@@ -13,6 +13,8 @@
 
 namespace starattn::cpu {
 
+constexpr std::int64_t kHeadDimUnit = 16;  // head dims are multiples of it: whole vectors
+
 // As Backend::attend. Rows q and KV are fp32.
 void attend(ThreadPool& pool, const Kernels& kernels, Rows q, std::span<const KvSegment> segments,
             const AttentionShape& shape, Product product, Partial partial);

@@ -39,6 +39,13 @@ class CpuBackend : public Backend {
     return fmt::format("CPU, {} thread(s), {}", pool_.n_threads(), kernels_.name);
   }
   Dtype activation_dtype() const override { return Dtype::f32; }
+  void check_model(const ModelConfig& config) const override {
+    if (config.head_dim % cpu::kHeadDimUnit != 0) {
+      fail(Exit::unfit,
+           "the CPU backend takes head dims that are multiples of {}; this model's is {}",
+           cpu::kHeadDimUnit, config.head_dim);
+    }
+  }
 
   Buffer allocate(std::size_t n_bytes) override {
     constexpr std::size_t kAlignment = 64;

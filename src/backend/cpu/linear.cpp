@@ -37,6 +37,13 @@ const std::byte* row_of(const WeightView& w, std::int64_t row) {
          static_cast<std::size_t>(row) * static_cast<std::size_t>(w.n_cols) * size_of(w.dtype);
 }
 
+// Memory of the calling thread for n floats, kept from panel to panel and freed with the thread.
+float* panel_memory(std::int64_t n) {
+  thread_local std::vector<float> memory;
+  if (std::ssize(memory) < n) memory.resize(static_cast<std::size_t>(n));
+  return memory.data();
+}
+
 }  // namespace
 
 void linear_chunk(ThreadPool& pool, const Kernels& kernels, Rows x, const WeightView& w,
@@ -47,15 +54,14 @@ void linear_chunk(ThreadPool& pool, const Kernels& kernels, Rows x, const Weight
   auto* out = reinterpret_cast<float*>(y.data);
   const bool in_place =
       w.dtype == Dtype::f32 && reinterpret_cast<std::uintptr_t>(w.data) % alignof(float) == 0;
-  static thread_local std::vector<float> widened;
   pool.parallel_for((w.n_rows + kPanel - 1) / kPanel, [&](std::int64_t panel, int) {
     const std::int64_t first = panel * kPanel;
     const std::int64_t n = std::min(kPanel, w.n_rows - first);
     const float* weights = reinterpret_cast<const float*>(row_of(w, first));
     if (!in_place) {
-      widened.resize(std::max(widened.size(), static_cast<std::size_t>(n * w.n_cols)));
-      kernels.widen(row_of(w, first), w.dtype, n * w.n_cols, widened.data());
-      weights = widened.data();
+      float* widened = panel_memory(n * w.n_cols);
+      kernels.widen(row_of(w, first), w.dtype, n * w.n_cols, widened);
+      weights = widened;
     }
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(x.n_rows),
                 static_cast<int>(n), static_cast<int>(w.n_cols), 1.0F, in,
