@@ -29,9 +29,18 @@ int report(const Error& error) {
   return static_cast<int>(error.exit());
 }
 
-int run_without_mpi(const Command& command) {
+// What every command takes.
+struct CommonOptions {
+  std::string log_format = "text";
+
+  log::Format format() const {
+    return log_format == "json" ? log::Format::json : log::Format::text;
+  }
+};
+
+int run_without_mpi(const Command& command, log::Format format) {
   try {
-    log::setup(command.log_format(), false);
+    log::setup(format, false);
     return static_cast<int>(command.run());
   } catch (const Error& error) {
     return report(error);
@@ -41,9 +50,9 @@ int run_without_mpi(const Command& command) {
 }
 
 // An agreed error leaves through MPI_Finalize; one rank's own error takes the whole job down.
-int run_on_all_ranks(const Command& command, int argc, char** argv) {
+int run_on_all_ranks(const Command& command, log::Format format, int argc, char** argv) {
   int rank = rank_by_launcher();
-  log::setup(command.log_format(), rank != 0);
+  log::setup(format, rank != 0);
   if (const std::string mismatch = launcher_mismatch(0); !mismatch.empty()) {
     return rank == 0 ? report(Error(Exit::unfit, mismatch)) : static_cast<int>(Exit::unfit);
   }
@@ -52,7 +61,7 @@ int run_on_all_ranks(const Command& command, int argc, char** argv) {
     catch_stop_signals();
     const Communicator world = Communicator::world();
     rank = world.rank();
-    log::setup(command.log_format(), rank != 0, rank == 0 ? "" : fmt::format("rank {}", rank));
+    log::setup(format, rank != 0, rank == 0 ? "" : fmt::format("rank {}", rank));
     return static_cast<int>(command.run());
   } catch (const AgreedError& error) {
     return rank == 0 ? report(error) : static_cast<int>(error.exit());
@@ -63,13 +72,23 @@ int run_on_all_ranks(const Command& command, int argc, char** argv) {
   }
 }
 
+// On the parser itself, where every command falls through to; its footer is every command's.
+void add_common_options(CLI::App& parser, CommonOptions& options) {
+  parser.fallthrough();
+  parser.add_option("--log-format", options.log_format, "text or json, on stderr")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str();
+  parser.footer("Every command also takes --log-format text|json.");
+}
+
 int run(int argc, char** argv) {
   CLI::App parser(
       "starattn answers questions over very long documents by Star Attention, under mpirun or "
       "srun.");
   parser.set_version_flag("--version", "starattn " STARATTN_VERSION);
   parser.require_subcommand(1);
-  parser.fallthrough();
+  CommonOptions options;
+  add_common_options(parser, options);
   const std::vector<Command> commands = {
       add_run(parser),         add_encode(parser),  add_answer(parser), add_plan(parser),
       add_checkpoints(parser), add_inspect(parser), add_doctor(parser), add_bench(parser),
@@ -84,7 +103,8 @@ int run(int argc, char** argv) {
   }
   for (const Command& command : commands) {
     if (!command.app->parsed()) continue;
-    return command.needs_mpi() ? run_on_all_ranks(command, argc, argv) : run_without_mpi(command);
+    return command.needs_mpi() ? run_on_all_ranks(command, options.format(), argc, argv)
+                               : run_without_mpi(command, options.format());
   }
   return static_cast<int>(Exit::usage);
 }

@@ -268,8 +268,7 @@ Command add_bench(CLI::App& parser) {
   add_method_options(*app, options->common);
   add_machine_options(*app, options->common);
   add_log_options(*app, options->common);
-  return {app, [options] { return run_bench(*options); },
-          [options] { return options->common.format(); }, [] { return true; }};
+  return {app, [options] { return run_bench(*options); }, [] { return true; }};
 }
 
 }  // namespace starattn

@@ -142,7 +142,7 @@ Command add_checkpoints(CLI::App& parser) {
   const CLI::App* listing = add_list(*app, *options);
   add_prune(*app, *options);
   return {app, [=] { return listing->parsed() ? list(*options) : prune_store(*options); },
-          [] { return log::Format::text; }, [] { return false; }};
+          [] { return false; }};
 }
 
 }  // namespace starattn

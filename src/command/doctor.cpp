@@ -114,8 +114,7 @@ Command add_doctor(CLI::App& parser) {
   app->add_option("--checkpoint-dir", options->checkpoint_dir,
                   "Save, read back and remove 64 MiB there");
   add_log_options(*app, *options);
-  return {app, [options] { return diagnose(*options); }, [options] { return options->format(); },
-          [] { return true; }};
+  return {app, [options] { return diagnose(*options); }, [] { return true; }};
 }
 
 }  // namespace starattn

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "batch/line_reader.h"
 #include "command/audit.h"
 #include "command/commands.h"
@@ -161,7 +162,6 @@ Command add_eval(CLI::App& parser) {
   add_log_options(*app, run);
   app->final_callback([options, app] { check(*options, *app); });
   return {app, [options] { return evaluate(*options); },
-          [options] { return options->survey.run.format(); },
           [options] { return !options->scores_a_file(); }};
 }
 

@@ -135,8 +135,7 @@ Command add_inspect(CLI::App& parser) {
                   "The answers' input file: shows questions and references too");
   app->add_flag("--verify", options->verify,
                 "Read a checkpoint's blocks through and check every digest");
-  return {app, [options] { return inspect(*options); }, [] { return log::Format::text; },
-          [] { return false; }};
+  return {app, [options] { return inspect(*options); }, [] { return false; }};
 }
 
 }  // namespace starattn

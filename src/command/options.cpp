@@ -187,10 +187,6 @@ void add_machine_options(CLI::App& app, Options& options) {
 
 void add_log_options(CLI::App& app, Options& options) {
   const char* group = "Log";
-  app.add_option("--log-format", options.log_format, "text or json, on stderr")
-      ->check(CLI::IsMember({"text", "json"}))
-      ->capture_default_str()
-      ->group(group);
   app.add_option("--trace", options.trace, "Write a Chrome trace of every rank to this file")
       ->group(group);
   app.set_config("--config", "", "Read options from an INI or TOML file")->group(group);

@@ -8,7 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "base/log.h"
 #include "model/tokenizer.h"
 #include "star/plan.h"
 
@@ -51,13 +50,9 @@ struct Options {
   std::string shard;
   double timeout = 0;
   // what it says
-  std::string log_format = "text";
   std::string trace;
   bool dry_run = false;
 
-  log::Format format() const {
-    return log_format == "json" ? log::Format::json : log::Format::text;
-  }
   AnchorMode anchor_mode() const {
     return anchor == "recompute" ? AnchorMode::recompute : AnchorMode::broadcast;
   }

@@ -98,8 +98,7 @@ Command add_plan(CLI::App& parser) {
   app->add_option("--device", options->common.device, "cpu or cuda: decides the KV dtype")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
   add_method_options(*app, options->common);
-  return {app, [options] { return print_plan(*options); }, [] { return log::Format::text; },
-          [] { return false; }};
+  return {app, [options] { return print_plan(*options); }, [] { return false; }};
 }
 
 }  // namespace starattn

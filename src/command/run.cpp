@@ -31,8 +31,7 @@ Command make_command(CLI::App& parser, const char* name, const char* what, Work 
   if (work != Work::encode) add_answer_options(*app, *options);
   add_machine_options(*app, *options);
   add_log_options(*app, *options);
-  return {app, [options, work] { return run_batch(*options, work); },
-          [options] { return options->format(); }, [] { return true; }};
+  return {app, [options, work] { return run_batch(*options, work); }, [] { return true; }};
 }
 
 }  // namespace
