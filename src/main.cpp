@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "command/commands.h"
+#include "command/config_file.h"
 #include "mpi/communicator.h"
 #include "mpi/runtime.h"
 #include "version.h"
@@ -78,7 +79,8 @@ void add_common_options(CLI::App& parser, CommonOptions& options) {
   parser.add_option("--log-format", options.log_format, "text or json, on stderr")
       ->check(CLI::IsMember({"text", "json"}))
       ->capture_default_str();
-  parser.footer("Every command also takes --log-format text|json.");
+  add_config_option(parser);
+  parser.footer("Every command also takes --log-format text|json and --config FILE.");
 }
 
 int run(int argc, char** argv) {
@@ -95,6 +97,10 @@ int run(int argc, char** argv) {
       add_generate(parser),    add_eval(parser)};
   try {
     parser.parse(argc, argv);
+  } catch (const CLI::FileError& error) {  // of --config
+    if (rank_by_launcher() != 0) return static_cast<int>(Exit::no_input);
+    log::setup(options.format(), false);
+    return report(Error(Exit::no_input, fmt::format("--config: {}", error.what())));
   } catch (const CLI::ParseError& error) {
     if (rank_by_launcher() != 0)
       return error.get_exit_code() == 0 ? 0 : static_cast<int>(Exit::usage);

@@ -189,7 +189,6 @@ void add_log_options(CLI::App& app, Options& options) {
   const char* group = "Log";
   app.add_option("--trace", options.trace, "Write a Chrome trace of every rank to this file")
       ->group(group);
-  app.set_config("--config", "", "Read options from an INI or TOML file")->group(group);
 }
 
 }  // namespace starattn

@@ -39,4 +39,34 @@ refused "an error of plan in JSON" 2 '^{"time":.*"message":"--tokens: .*"}$' "${
 refused "of inspect" 66 '^{"time":.*"message":".*"}$' inspect /nowhere --log-format json
 refused "of checkpoints" 66 '^{"time":.*"message":".*"}$' checkpoints list /nowhere --log-format json
 
+printf '# a job\nmodel = "%s"\nblock-size = 1k\ntokens = 8k\nlog-format = json\n' "$model" >"$work/plan.toml"
+call plan --config "$work/plan.toml"
+check "--config gives a command its options" [ $code -eq 0 ]
+check "with their values" shows " 8 block(s) of 1,024 tokens"
+call plan --config "$work/plan.toml" --block-size 2k
+check "the command line wins over the file" shows " 4 block(s) of 2,048 tokens"
+refused "log-format in it" 2 '^{"time":' plan --config "$work/plan.toml" --tokens many
+refused "a missing file" 66 "--config: $work/nowhere" plan --config "$work/nowhere"
+refused "a folder" 66 "--config: $work was not readable" plan --config "$work"
+configured() { # description, exit code, text, the file's text, arguments...
+  local what=$1 wanted=$2 text=$3
+  printf '%b\n' "$4" >"$work/config.toml"
+  shift 4
+  refused "$what" "$wanted" "$text" "$@" --config "$work/config.toml"
+}
+configured "an unknown key" 2 "config.toml: blocksize: is no option of 'starattn plan'" 'blocksize = 4' "${plan[@]}"
+configured "a section" 2 "config.toml: run: sections are not known" '[run]\nreach = 1' "${plan[@]}"
+configured "a key twice" 2 "config.toml: reach: is there twice" 'reach = 1\nranks = 2\nreach = 2' "${plan[@]}"
+configured "a bad value" 2 "--ranks: " 'ranks = many' "${plan[@]}"
+configured "a key of a command's command" 66 "/nowhere" 'incomplete = true' checkpoints prune /nowhere
+configured "one of another's" 2 "is no option of 'starattn checkpoints list'" 'incomplete = true' checkpoints list /nowhere
+for command in run encode answer bench doctor eval inspect generate; do
+  configured "$command reads a file: an unknown key" 2 "is no option of 'starattn $command'" 'no-option = 1' $command
+done
+head -n 1 "$source_dir/data/demo.jsonl" >"$work/in.jsonl"
+printf 'model = "%s"\ninput = "%s"\nstop = ["q", "a, b"]\noverwrite\n' "$model" "$work/in.jsonl" >"$work/run.toml"
+timeout 120 mpirun --oversubscribe -n 2 "$program" run --config "$work/run.toml" --output "$work/run.jsonl" 2>"$work/log"
+check "run takes what it requires from a file" [ $? -eq 0 ]
+check "and lists" [ "$(tr -d ' \n' <"$work/run.jsonl.settings.json" | grep -c '"stop":\["q","a,b"\]')" -eq 1 ]
+
 exit $failed
