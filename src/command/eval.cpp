@@ -94,11 +94,11 @@ void add_survey_options(CLI::App& app, SurveyOptions& options) {
   app.add_option("--until", options.until,
                  "Stop sampling a task and length, after 10, 20, ... samples, when each setting's "
                  "95 % interval is this wide to either side")
-      ->check(CLI::Range(0.001, 0.5))
+      ->check(between(0.001, 0.5))
       ->group(group);
   app.add_option("--find-limit", options.find_limit,
                  "Double the length while a setting's score is at least this (0 to 1)")
-      ->check(CLI::Range(0.001, 1.0))
+      ->check(between(0.001, 1))
       ->group(group);
   app.add_option("--html", options.html, "Write a page with pictures and the table")->group(group);
   app.add_option("--baseline", options.baseline,
@@ -151,7 +151,7 @@ Command add_eval(CLI::App& parser) {
       ->capture_default_str();
   app->add_option("--timeout", run.timeout,
                   "Minutes without any movement until the run is ended; 0 = never")
-      ->check(CLI::Range(0.0, 1e6))
+      ->check(between(0, 1e6))
       ->capture_default_str();
   add_survey_options(*app, options->survey);
   add_audit_options(*app, *options);

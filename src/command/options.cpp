@@ -64,6 +64,16 @@ std::optional<SpecialTokens> Options::special() const {
   return std::nullopt;
 }
 
+CLI::Validator between(double low, double high) {
+  const std::string range = fmt::format("{} to {}", low, high);
+  const auto check = [=](const std::string& text) {
+    double value = 0;
+    const bool good = CLI::detail::lexical_cast(text, value) && value >= low && value <= high;
+    return good ? std::string() : fmt::format("expected {}, got '{}'", range, text);
+  };
+  return CLI::Validator(check, range);
+}
+
 void add_model_options(CLI::App& app, Options& options) {
   app.add_option("--model", options.model, "Model folder (Hugging Face layout)")->required();
 }
@@ -110,12 +120,12 @@ void add_answer_options(CLI::App& app, Options& options) {
       ->group(group);
   app.add_option("--stop", options.stop, "Text that ends an answer; may be repeated")->group(group);
   app.add_option("--temperature", options.temperature, "0 = greedy")
-      ->check(CLI::Range(0.0, 100.0))
+      ->check(between(0, 100))
       ->capture_default_str()
       ->group(group);
   app.add_option("--top-p", options.top_p,
                  "Sample from the likeliest tokens with this much probability")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(between(0, 1))
       ->capture_default_str()
       ->group(group);
   app.add_option("--seed", options.seed, "Seed of the random draws")

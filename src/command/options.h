@@ -62,6 +62,9 @@ struct Options {
   std::optional<SpecialTokens> special() const;
 };
 
+// Of a number, its bounds included. CLI::Range lets NaN through.
+CLI::Validator between(double low, double high);
+
 void add_model_options(CLI::App& app, Options& options);
 void add_method_options(CLI::App& app, Options& options);
 void add_answer_options(CLI::App& app, Options& options);

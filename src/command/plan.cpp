@@ -94,7 +94,7 @@ Command add_plan(CLI::App& parser) {
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   app->add_option("--gflops", options->gflops, "Rate of one rank, for a time; bench measures it")
-      ->check(CLI::PositiveNumber);
+      ->check(between(0.001, 1e7));
   app->add_option("--device", options->common.device, "cpu or cuda: decides the KV dtype")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
   add_method_options(*app, options->common);

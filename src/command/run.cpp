@@ -23,7 +23,7 @@ Command make_command(CLI::App& parser, const char* name, const char* what, Work 
   app->add_option("--timeout", options->timeout,
                   "Minutes without any movement until the run is ended; 0 = never. More than the "
                   "longest document takes")
-      ->check(CLI::Range(0.0, 1e6))
+      ->check(between(0, 1e6))
       ->capture_default_str();
   app->add_flag("--dry-run", options->dry_run,
                 "Print banner, memory and block plan of the first document, then stop");

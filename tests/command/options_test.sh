@@ -69,4 +69,15 @@ timeout 120 mpirun --oversubscribe -n 2 "$program" run --config "$work/run.toml"
 check "run takes what it requires from a file" [ $? -eq 0 ]
 check "and lists" [ "$(tr -d ' \n' <"$work/run.jsonl.settings.json" | grep -c '"stop":\["q","a,b"\]')" -eq 1 ]
 
+files=(--model "$model" --input "$work/in.jsonl" --output "$work/no.jsonl")
+for option in --timeout --temperature --top-p; do
+  refused "$option nan" 2 "^$option: .*got 'nan'" run "${files[@]}" $option nan
+done
+for option in --timeout --until --find-limit; do
+  refused "eval $option nan" 2 "^$option: .*got 'nan'" eval "${files[@]}" $option nan
+done
+refused "--gflops -nan" 2 "^--gflops: expected 0.001 to .*got '-nan'" "${plan[@]}" --tokens 8k --gflops -nan
+refused "--top-p 1.1" 2 "^--top-p: expected 0 to 1, got '1.1'" run "${files[@]}" --top-p 1.1
+refused "--temperature warm" 2 "^--temperature: .*got 'warm'" run "${files[@]}" --temperature warm
+
 exit $failed
