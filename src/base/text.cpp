@@ -43,6 +43,16 @@ std::int64_t parse_tokens(std::string_view text, std::string_view option) {
   return static_cast<std::int64_t>(value * unit);
 }
 
+std::int64_t parse_blocks(std::string_view text, std::string_view option) {
+  std::int64_t value = -1;
+  const char* last = text.data() + text.size();
+  const auto [end, error] = std::from_chars(text.data(), last, value);
+  if (error != std::errc() || end != last || value < 0)
+    fail(Exit::usage, "{}: expected a number of blocks such as 0 or 4, or all, got '{}'", option,
+         text);
+  return value;
+}
+
 std::uint64_t parse_bytes(std::string_view text, std::string_view option) {
   static constexpr std::pair<std::string_view, double> kUnits[] = {
       {"", 1},         {"B", 1},        {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30},

@@ -11,6 +11,9 @@ namespace starattn {
 // "4096", "32k" = 32,768, "1m" = 1,048,576. Throws Error(usage) naming `option` on anything else.
 std::int64_t parse_tokens(std::string_view text, std::string_view option);
 
+// "4", a number of blocks. Throws Error(usage) naming `option` on anything else.
+std::int64_t parse_blocks(std::string_view text, std::string_view option);
+
 // "100GiB", "1.5 TB", "4096" (bytes). Throws Error(usage) naming `option` on anything else.
 std::uint64_t parse_bytes(std::string_view text, std::string_view option);
 

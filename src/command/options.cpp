@@ -25,7 +25,7 @@ PlanRequest Options::plan_request() const {
   if (reach == "all") {
     request.reach = kReachAll;
   } else if (reach != "0") {
-    request.reach = parse_tokens(reach, "--reach");
+    request.reach = parse_blocks(reach, "--reach");
   }
   if (request.attention != Attention::star && (request.anchor_size || reach != "0")) {
     fail(Exit::usage, "--anchor-size and --reach belong to --attention star; {} is exact",

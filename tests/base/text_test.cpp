@@ -58,6 +58,15 @@ TEST(ParseTokens, RefusesTheRestByName) {
   expect_refused([] { parse_tokens(std::string_view("4\0", 2), "--x"); }, Exit::usage, {"--x"});
 }
 
+TEST(ParseBlocks, TakesPlainNumbers) {
+  EXPECT_EQ(parse_blocks("0", "--reach"), 0);
+  EXPECT_EQ(parse_blocks("12", "--reach"), 12);
+  for (const char* text : {"", "-1", "+1", "1k", " 1", "1 ", "some", "99999999999999999999"}) {
+    expect_refused([&] { parse_blocks(text, "--reach"); }, Exit::usage,
+                   {"--reach: expected a number of blocks", fmt::format("'{}'", text)});
+  }
+}
+
 TEST(WithCommas, GroupsByThree) {
   EXPECT_EQ(with_commas(0), "0");
   EXPECT_EQ(with_commas(999), "999");

@@ -80,4 +80,7 @@ refused "--gflops -nan" 2 "^--gflops: expected 0.001 to .*got '-nan'" "${plan[@]
 refused "--top-p 1.1" 2 "^--top-p: expected 0 to 1, got '1.1'" run "${files[@]}" --top-p 1.1
 refused "--temperature warm" 2 "^--temperature: .*got 'warm'" run "${files[@]}" --temperature warm
 
+refused "a reach below 0" 2 "--reach: expected a number of blocks .*, or all, got '-1'" "${plan[@]}" --tokens 8k --reach -1
+refused "a reach in tokens" 2 "--reach: expected a number of blocks .*, or all, got '4k'" "${plan[@]}" --tokens 8k --reach 4k
+
 exit $failed
