@@ -146,9 +146,6 @@ Command add_eval(CLI::App& parser) {
                   "Trials or audited answers, JSON Lines; a rerun continues it. With --answers: "
                   "scores, JSON");
   app->add_flag("--overwrite", run.overwrite, "Replace an output made with other settings");
-  app->add_option("--chat", run.chat, "Chat markup: auto, none, llama3 or qwen")
-      ->check(CLI::IsMember({"auto", "none", "llama3", "qwen"}))
-      ->capture_default_str();
   app->add_option("--timeout", run.timeout,
                   "Minutes without any movement until the run is ended; 0 = never")
       ->check(between(0, 1e6))
@@ -156,6 +153,7 @@ Command add_eval(CLI::App& parser) {
   add_survey_options(*app, options->survey);
   add_audit_options(*app, *options);
   add_method_options(*app, run);
+  add_text_options(*app, run);
   app->add_option("--answers", options->answers, "Score these answers that run wrote to --input")
       ->group("Score a file");
   add_machine_options(*app, run);

@@ -111,6 +111,20 @@ void add_method_options(CLI::App& app, Options& options) {
       ->group(group);
 }
 
+void add_text_options(CLI::App& app, Options& options) {
+  const char* group = "Text";
+  app.add_option("--chat", options.chat, "Chat markup: auto, none, llama3 or qwen")
+      ->check(CLI::IsMember({"auto", "none", "llama3", "qwen"}))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--special-tokens", options.special_tokens,
+                 "Special tokens in the input: text, parse, or auto (parse in the published tool's "
+                 "records)")
+      ->check(CLI::IsMember({"auto", "text", "parse"}))
+      ->capture_default_str()
+      ->group(group);
+}
+
 void add_answer_options(CLI::App& app, Options& options) {
   const char* group = "Answers";
   app.add_option("--max-new-tokens", options.max_new_tokens,
@@ -134,16 +148,6 @@ void add_answer_options(CLI::App& app, Options& options) {
       ->group(group);
   app.add_option("--logprobs", options.logprobs, "Add the first new token's top k logits")
       ->check(CLI::Range(0, 1000))
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--chat", options.chat, "Chat markup: auto, none, llama3 or qwen")
-      ->check(CLI::IsMember({"auto", "none", "llama3", "qwen"}))
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--special-tokens", options.special_tokens,
-                 "Special tokens in the input: text, parse, or auto (parse in the published tool's "
-                 "records)")
-      ->check(CLI::IsMember({"auto", "text", "parse"}))
       ->capture_default_str()
       ->group(group);
   app.add_option("--output-format", options.output_format,

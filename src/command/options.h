@@ -67,6 +67,7 @@ CLI::Validator between(double low, double high);
 
 void add_model_options(CLI::App& app, Options& options);
 void add_method_options(CLI::App& app, Options& options);
+void add_text_options(CLI::App& app, Options& options);  // which tokens a text becomes
 void add_answer_options(CLI::App& app, Options& options);
 void add_machine_options(CLI::App& app, Options& options);
 void add_log_options(CLI::App& app, Options& options);

@@ -28,6 +28,7 @@ Command make_command(CLI::App& parser, const char* name, const char* what, Work 
   app->add_flag("--dry-run", options->dry_run,
                 "Print banner, memory and block plan of the first document, then stop");
   add_method_options(*app, *options);
+  add_text_options(*app, *options);
   if (work != Work::encode) add_answer_options(*app, *options);
   add_machine_options(*app, *options);
   add_log_options(*app, *options);

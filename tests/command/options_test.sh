@@ -83,4 +83,17 @@ refused "--temperature warm" 2 "^--temperature: .*got 'warm'" run "${files[@]}" 
 refused "a reach below 0" 2 "--reach: expected a number of blocks .*, or all, got '-1'" "${plan[@]}" --tokens 8k --reach -1
 refused "a reach in tokens" 2 "--reach: expected a number of blocks .*, or all, got '4k'" "${plan[@]}" --tokens 8k --reach 4k
 
+echo '{"id": "marked", "context": "one <|end|> two", "queries": ["What?"]}' >"$work/marked.jsonl"
+marked=(--model "$model" --input "$work/marked.jsonl" --checkpoint-dir "$work/kept" --special-tokens parse --chat none)
+call encode "${marked[@]}"
+check "encode takes what changes the tokens" [ $code -eq 0 ]
+call answer "${marked[@]}" --output "$work/marked.out"
+check "and answer finds them" [ $code -eq 0 ]
+call answer "${marked[@]/parse/text}" --output "$work/other.out"
+check "but not as other tokens" [ $code -ne 0 ]
+for command in run encode answer eval; do
+  call $command --help
+  check "$command has --chat and --special-tokens" [ "$(grep -cE '^ *--(chat|special-tokens) ' "$work/out")" -eq 2 ]
+done
+
 exit $failed
