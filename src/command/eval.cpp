@@ -66,7 +66,8 @@ void check(const EvalOptions& options, const CLI::App& app) {
   if (options.scores_a_file() && !options.audits && !run.input.empty()) return;
   const bool computes = !options.scores_a_file() && !run.model.empty() && !run.output.empty();
   if (computes && options.audits != run.input.empty()) {
-    for (const char* method : {"--attention", "--block-size", "--anchor-size", "--reach"}) {
+    for (const char* method :
+         {"--attention", "--block-size", "--anchor-size", "--reach", "--placement"}) {
       if (!options.audits && app.count(method) > 0)
         throw CLI::ValidationError(method, "goes with --audit; write it as a --setting");
     }
@@ -152,12 +153,16 @@ Command add_eval(CLI::App& parser) {
       ->capture_default_str();
   add_survey_options(*app, options->survey);
   add_audit_options(*app, *options);
-  add_method_options(*app, run);
+  add_plan_options(*app, run);
+  add_anchor_options(*app, run);
+  add_length_options(*app, run);
   add_text_options(*app, run);
   app->add_option("--answers", options->answers, "Score these answers that run wrote to --input")
       ->group("Score a file");
-  add_machine_options(*app, run);
-  add_log_options(*app, run);
+  add_device_options(*app, run);
+  add_group_options(*app, run);
+  add_kv_memory_options(*app, run);
+  add_query_rank_options(*app, run);
   app->final_callback([options, app] { check(*options, *app); });
   return {app, [options] { return evaluate(*options); },
           [options] { return !options->scores_a_file(); }};

@@ -78,7 +78,7 @@ void add_model_options(CLI::App& app, Options& options) {
   app.add_option("--model", options.model, "Model folder (Hugging Face layout)")->required();
 }
 
-void add_method_options(CLI::App& app, Options& options) {
+void add_plan_options(CLI::App& app, Options& options) {
   const char* group = "Method";
   app.add_option("--attention", options.attention,
                  "star, ring (exact, balanced) or dense (exact, one block)")
@@ -101,14 +101,20 @@ void add_method_options(CLI::App& app, Options& options) {
       ->check(CLI::IsMember({"auto", "contiguous", "zigzag"}))
       ->capture_default_str()
       ->group(group);
+}
+
+void add_anchor_options(CLI::App& app, Options& options) {
   app.add_option("--anchor", options.anchor,
                  "broadcast the anchor's KV, or recompute it in front of every block")
       ->check(CLI::IsMember({"broadcast", "recompute"}))
       ->capture_default_str()
-      ->group(group);
+      ->group("Method");
+}
+
+void add_length_options(CLI::App& app, Options& options) {
   app.add_flag("--allow-long", options.allow_long,
                "Accept contexts longer than the model's positions")
-      ->group(group);
+      ->group("Method");
 }
 
 void add_text_options(CLI::App& app, Options& options) {
@@ -160,7 +166,7 @@ void add_answer_options(CLI::App& app, Options& options) {
   app.add_flag("--strict", options.strict, "Stop at the first bad input line")->group(group);
 }
 
-void add_machine_options(CLI::App& app, Options& options) {
+void add_device_options(CLI::App& app, Options& options) {
   const char* group = "Machine";
   app.add_option("--device", options.device, "auto, cpu or cuda")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
@@ -170,23 +176,33 @@ void add_machine_options(CLI::App& app, Options& options) {
       ->check(CLI::IsMember({"auto", "f32", "bf16"}))
       ->capture_default_str()
       ->group(group);
-  app.add_option("--kv-memory", options.kv_memory,
-                 "Encoded blocks of a GPU: device, host (pinned), or auto (host where they do not "
-                 "fit)")
-      ->check(CLI::IsMember({"auto", "device", "host"}))
-      ->capture_default_str()
-      ->group(group);
   app.add_option("--threads", options.threads,
                  "Threads a rank; 0 = its share of the cores it may use")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str()
       ->group(group);
+}
+
+void add_group_options(CLI::App& app, Options& options) {
   app.add_option(
          "--ranks-per-document", options.ranks_per_document,
          "Ranks in a group; each group works on a document of its own. 0 = all ranks in one group")
       ->check(CLI::Range(0, 1 << 20))
       ->capture_default_str()
-      ->group(group);
+      ->group("Machine");
+}
+
+void add_kv_memory_options(CLI::App& app, Options& options) {
+  app.add_option("--kv-memory", options.kv_memory,
+                 "Encoded blocks of a GPU: device, host (pinned), or auto (host where they do not "
+                 "fit)")
+      ->check(CLI::IsMember({"auto", "device", "host"}))
+      ->capture_default_str()
+      ->group("Machine");
+}
+
+void add_query_rank_options(CLI::App& app, Options& options) {
+  const char* group = "Machine";
   app.add_option("--query-ranks", options.query_ranks,
                  "Who runs the queries: 1 rank of a group, or all")
       ->check(CLI::IsMember({"1", "all"}))
@@ -199,10 +215,9 @@ void add_machine_options(CLI::App& app, Options& options) {
       ->group(group);
 }
 
-void add_log_options(CLI::App& app, Options& options) {
-  const char* group = "Log";
+void add_trace_options(CLI::App& app, Options& options) {
   app.add_option("--trace", options.trace, "Write a Chrome trace of every rank to this file")
-      ->group(group);
+      ->group("Log");
 }
 
 }  // namespace starattn

@@ -96,4 +96,18 @@ for command in run encode answer eval; do
   check "$command has --chat and --special-tokens" [ "$(grep -cE '^ *--(chat|special-tokens) ' "$work/out")" -eq 2 ]
 done
 
+without() { # command, options it must not take, for they would do nothing
+  local command=$1
+  shift
+  call "$command" --help
+  for option in "$@"; do check "$command has no $option" [ "$(grep -c -- "^ *$option " "$work/out")" -eq 0 ]; done
+}
+without encode --query-ranks --merge
+without answer --anchor
+without bench --anchor --allow-long --trace
+without doctor --kv-memory --query-ranks --merge --ranks-per-document --trace
+without eval --trace
+refused "a placement of eval's settings" 2 "^--placement: goes with --audit" eval --model "$model" --output "$work/no.jsonl" \
+  --task vt --length 1k --setting dense --placement zigzag
+
 exit $failed
