@@ -24,6 +24,11 @@ std::string with_commas(std::int64_t number);  // 131,072
 std::string human_bytes(std::uint64_t bytes);  // "1.50 GiB"
 std::string human_seconds(double seconds);     // "850 ms", "12.3 s", "4 min 05 s", "3 d 07 h"
 
+// Control characters as \x1b, but for line ends and tabs: text from elsewhere must not steer a
+// terminal.
+std::string printable(std::string_view text);
+std::string one_line(std::string_view text);  // the same, blanks for line ends and tabs
+
 // True when the text is well-formed UTF-8 (no surrogates, no overlong forms); else sets the offset.
 bool is_utf8(std::string_view text, std::size_t* bad_offset = nullptr);
 

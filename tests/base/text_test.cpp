@@ -104,6 +104,16 @@ TEST(HumanSeconds, PicksTheUnit) {
   EXPECT_NE(human_seconds(1e300), "");  // a plan may ask for more than 2^63 seconds
 }
 
+TEST(Printable, EscapesWhatSteersATerminal) {
+  EXPECT_EQ(printable("a\x1b[2Jb\r\x7f\x07"), "a\\x1b[2Jb\\x0d\\x7f\\x07");
+  EXPECT_EQ(printable(std::string_view("\0", 1)), "\\x00");
+  EXPECT_EQ(printable("\xc2\x9b"
+                      "31m \xc2\xa0 é€😀 \xc2"),
+            "\\x9b31m \xc2\xa0 é€😀 \xc2");
+  EXPECT_EQ(printable("two\n\tlines"), "two\n\tlines");
+  EXPECT_EQ(one_line("two\r\n\tlines\x1b"), "two   lines\\x1b");
+}
+
 // By the definition: 0xxxxxxx, 110xxxxx 10xxxxxx, ...
 std::string utf8_of(unsigned c, int length) {
   if (length == 1) return {static_cast<char>(c)};

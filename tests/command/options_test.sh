@@ -110,4 +110,17 @@ without eval --trace
 refused "a placement of eval's settings" 2 "^--placement: goes with --audit" eval --model "$model" --output "$work/no.jsonl" \
   --task vt --length 1k --setting dense --placement zigzag
 
+has_escapes() { LC_ALL=C grep -q "$(printf '[\001-\010\013-\037\177]')" "$1"; }
+printf '{"id": "\\u001b[2J", "query_id": "\\u0007", "answer": "a\\u001b]0;x", "tokens": []}\n{"id": "b", "error": "\\u001b[1m"}\n' >"$work/answers"
+call inspect "$work/answers"
+check "inspect shows answers" [ $code -eq 0 ]
+check "but no control characters of theirs" [ "$(has_escapes "$work/out"; echo $?)" -eq 1 ]
+check "which are written out" shows '^\\x1b\[2J / \\x07$'
+refused "a file name with an escape" 66 'nowhere\\x1b\[2J' inspect "$(printf 'nowhere\033[2J')"
+check "reaches no terminal" [ "$(has_escapes "$work/log"; echo $?)" -eq 1 ]
+printf '{"id": "\\u001b[2J", "context": "One. Two.", "queries": ["What?"]}\n' >"$work/escape.jsonl"
+call run --model "$model" --input "$work/escape.jsonl" --output "$work/escape.out"
+check "an id is in the log" says "document '.x1b\[2J'"
+check "written out" [ $code -eq 0 -a "$(has_escapes "$work/log"; echo $?)" -eq 1 ]
+
 exit $failed
