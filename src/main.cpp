@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // starattn: parse the command line, start MPI where the command needs it, run, and say once what
 // failed.
+#include <cerrno>
+#include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <iostream>
 #include <vector>
 
@@ -30,6 +33,14 @@ int report(const Error& error) {
   return static_cast<int>(error.exit());
 }
 
+// A result that did not reach standard output is a failure, whatever the command found.
+int finished(int code) {
+  errno = 0;
+  if (std::fflush(stdout) == 0 && std::cout.flush()) return code;
+  const std::string why = errno == 0 ? "" : std::string(": ") + std::strerror(errno);
+  return report(Error(Exit::io, "standard output: the result could not be written" + why));
+}
+
 // What every command takes.
 struct CommonOptions {
   std::string log_format = "text";
@@ -42,7 +53,7 @@ struct CommonOptions {
 int run_without_mpi(const Command& command, log::Format format) {
   try {
     log::setup(format, false);
-    return static_cast<int>(command.run());
+    return finished(static_cast<int>(command.run()));
   } catch (const Error& error) {
     return report(error);
   } catch (const std::exception& error) {
@@ -63,7 +74,7 @@ int run_on_all_ranks(const Command& command, log::Format format, int argc, char*
     const Communicator world = Communicator::world();
     rank = world.rank();
     log::setup(format, rank != 0, rank == 0 ? "" : fmt::format("rank {}", rank));
-    return static_cast<int>(command.run());
+    return finished(static_cast<int>(command.run()));
   } catch (const AgreedError& error) {
     return rank == 0 ? report(error) : static_cast<int>(error.exit());
   } catch (const Error& error) {
@@ -105,7 +116,8 @@ int run(int argc, char** argv) {
     if (rank_by_launcher() != 0)
       return error.get_exit_code() == 0 ? 0 : static_cast<int>(Exit::usage);
     const int code = parser.exit(error, std::cout, std::cerr);
-    return code == 0 ? 0 : static_cast<int>(Exit::usage);
+    log::setup(options.format(), false);
+    return finished(code == 0 ? 0 : static_cast<int>(Exit::usage));
   }
   for (const Command& command : commands) {
     if (!command.app->parsed()) continue;

@@ -123,4 +123,23 @@ call run --model "$model" --input "$work/escape.jsonl" --output "$work/escape.ou
 check "an id is in the log" says "document '.x1b\[2J'"
 check "written out" [ $code -eq 0 -a "$(has_escapes "$work/log"; echo $?)" -eq 1 ]
 
+full() { # description, arguments... ; standard output goes where nothing fits
+  local what=$1
+  shift
+  "$program" "$@" >/dev/full 2>"$work/log"
+  code=$?
+  check "$what without room for its result is 74" [ $code -eq 74 ]
+  check "and says so" says "standard output: the result could not be written: No space left on device"
+}
+full plan "${plan[@]}" --tokens 8k
+full "a long plan" "${plan[@]}" --tokens 64k --block-size 512 --ranks 64
+full inspect inspect "$model"
+full checkpoints checkpoints list "$work/kept"
+full help --help
+full doctor doctor
+"$program" "${plan[@]}" --tokens 8k >&- 2>"$work/log"
+check "a closed standard output is 74 too" [ $? -eq 74 ]
+"$program" generate --model "$model" --task vt --length 1k --count 1 --output "$work/made.jsonl" >/dev/full 2>"$work/log"
+check "a result that is a file needs none" [ $? -eq 0 ]
+
 exit $failed
