@@ -67,7 +67,8 @@ Exit print_plan(const PlanOptions& options) {
   if (on_gpu) {
     const MemoryNeed in_host_memory =
         memory_need(config, plan, anchor_mode, weight_bytes, dtype, dtype, 8192, KvMemory::host);
-    std::cout << fmt::format("         with --kv-memory host: {}\n", in_host_memory.arithmetic());
+    std::cout << fmt::format("         with --kv-memory host, or auto where the GPU has less: {}\n",
+                             in_host_memory.arithmetic());
   }
   const Phase1Flops flops = phase1_flops(config, plan, anchor_mode);
   std::cout << fmt::format("phase 1  {:.3g} TFLOP: linear {:.3g}, attention {:.3g}\n",

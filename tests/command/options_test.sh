@@ -142,4 +142,7 @@ check "a closed standard output is 74 too" [ $? -eq 74 ]
 "$program" generate --model "$model" --task vt --length 1k --count 1 --output "$work/made.jsonl" >/dev/full 2>"$work/log"
 check "a result that is a file needs none" [ $? -eq 0 ]
 
+call "${plan[@]}" --tokens 8k --device cuda
+check "plan says where KV goes" shows "with --kv-memory host, or auto where the GPU has less: .* in host memory"
+
 exit $failed
