@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // starattn: parse the command line, start MPI where the command needs it, run, and say once what
 // failed.
+#include <cerrno>
+#include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <iostream>
 #include <vector>
 
@@ -9,6 +12,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "command/commands.h"
+#include "command/config_file.h"
 #include "mpi/communicator.h"
 #include "mpi/runtime.h"
 #include "version.h"
@@ -29,10 +33,27 @@ int report(const Error& error) {
   return static_cast<int>(error.exit());
 }
 
-int run_without_mpi(const Command& command) {
+// A result that did not reach standard output is a failure, whatever the command found.
+int finished(int code) {
+  errno = 0;
+  if (std::fflush(stdout) == 0 && std::cout.flush()) return code;
+  const std::string why = errno == 0 ? "" : std::string(": ") + std::strerror(errno);
+  return report(Error(Exit::io, "standard output: the result could not be written" + why));
+}
+
+// What every command takes.
+struct CommonOptions {
+  std::string log_format = "text";
+
+  log::Format format() const {
+    return log_format == "json" ? log::Format::json : log::Format::text;
+  }
+};
+
+int run_without_mpi(const Command& command, log::Format format) {
   try {
-    log::setup(command.log_format(), false);
-    return static_cast<int>(command.run());
+    log::setup(format, false);
+    return finished(static_cast<int>(command.run()));
   } catch (const Error& error) {
     return report(error);
   } catch (const std::exception& error) {
@@ -41,9 +62,9 @@ int run_without_mpi(const Command& command) {
 }
 
 // An agreed error leaves through MPI_Finalize; one rank's own error takes the whole job down.
-int run_on_all_ranks(const Command& command, int argc, char** argv) {
+int run_on_all_ranks(const Command& command, log::Format format, int argc, char** argv) {
   int rank = rank_by_launcher();
-  log::setup(command.log_format(), rank != 0);
+  log::setup(format, rank != 0);
   if (const std::string mismatch = launcher_mismatch(0); !mismatch.empty()) {
     return rank == 0 ? report(Error(Exit::unfit, mismatch)) : static_cast<int>(Exit::unfit);
   }
@@ -52,8 +73,8 @@ int run_on_all_ranks(const Command& command, int argc, char** argv) {
     catch_stop_signals();
     const Communicator world = Communicator::world();
     rank = world.rank();
-    log::setup(command.log_format(), rank != 0, rank == 0 ? "" : fmt::format("rank {}", rank));
-    return static_cast<int>(command.run());
+    log::setup(format, rank != 0, rank == 0 ? "" : fmt::format("rank {}", rank));
+    return finished(static_cast<int>(command.run()));
   } catch (const AgreedError& error) {
     return rank == 0 ? report(error) : static_cast<int>(error.exit());
   } catch (const Error& error) {
@@ -63,28 +84,45 @@ int run_on_all_ranks(const Command& command, int argc, char** argv) {
   }
 }
 
+// On the parser itself, where every command falls through to; its footer is every command's.
+void add_common_options(CLI::App& parser, CommonOptions& options) {
+  parser.fallthrough();
+  parser.add_option("--log-format", options.log_format, "text or json, on stderr")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str();
+  add_config_option(parser);
+  parser.footer("Every command also takes --log-format text|json and --config FILE.");
+}
+
 int run(int argc, char** argv) {
   CLI::App parser(
       "starattn answers questions over very long documents by Star Attention, under mpirun or "
       "srun.");
   parser.set_version_flag("--version", "starattn " STARATTN_VERSION);
   parser.require_subcommand(1);
-  parser.fallthrough();
+  CommonOptions options;
+  add_common_options(parser, options);
   const std::vector<Command> commands = {
       add_run(parser),         add_encode(parser),  add_answer(parser), add_plan(parser),
       add_checkpoints(parser), add_inspect(parser), add_doctor(parser), add_bench(parser),
       add_generate(parser),    add_eval(parser)};
   try {
     parser.parse(argc, argv);
+  } catch (const CLI::FileError& error) {  // of --config
+    if (rank_by_launcher() != 0) return static_cast<int>(Exit::no_input);
+    log::setup(options.format(), false);
+    return report(Error(Exit::no_input, fmt::format("--config: {}", error.what())));
   } catch (const CLI::ParseError& error) {
     if (rank_by_launcher() != 0)
       return error.get_exit_code() == 0 ? 0 : static_cast<int>(Exit::usage);
     const int code = parser.exit(error, std::cout, std::cerr);
-    return code == 0 ? 0 : static_cast<int>(Exit::usage);
+    log::setup(options.format(), false);
+    return finished(code == 0 ? 0 : static_cast<int>(Exit::usage));
   }
   for (const Command& command : commands) {
     if (!command.app->parsed()) continue;
-    return command.needs_mpi() ? run_on_all_ranks(command, argc, argv) : run_without_mpi(command);
+    return command.needs_mpi() ? run_on_all_ranks(command, options.format(), argc, argv)
+                               : run_without_mpi(command, options.format());
   }
   return static_cast<int>(Exit::usage);
 }

@@ -2,6 +2,7 @@
 #include "base/log.h"
 
 #include <spdlog/formatter.h>
+#include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <unistd.h>
@@ -9,6 +10,8 @@
 #include <cstdlib>
 #include <memory>
 #include <nlohmann/json.hpp>
+
+#include "base/text.h"
 
 namespace starattn::log {
 namespace {
@@ -38,6 +41,27 @@ class JsonFormatter : public spdlog::formatter {
   std::string prefix_;
 };
 
+// The message, as far as a terminal may see it.
+class PrintableMessage : public spdlog::custom_flag_formatter {
+ public:
+  void format(const spdlog::details::log_msg& msg, const std::tm&,
+              spdlog::memory_buf_t& out) override {
+    const std::string text = printable({msg.payload.data(), msg.payload.size()});
+    out.append(text.data(), text.data() + text.size());
+  }
+
+  std::unique_ptr<custom_flag_formatter> clone() const override {
+    return std::make_unique<PrintableMessage>();
+  }
+};
+
+std::unique_ptr<spdlog::formatter> text_formatter(const std::string& prefix) {
+  auto formatter = std::make_unique<spdlog::pattern_formatter>();
+  formatter->add_flag<PrintableMessage>('v');
+  formatter->set_pattern(prefix.empty() ? "%^%l%$: %v" : "%^%l%$: " + prefix + ": %v");
+  return formatter;
+}
+
 }  // namespace
 
 void setup(Format format, bool quiet, const std::string& prefix) {
@@ -53,7 +77,7 @@ void setup(Format format, bool quiet, const std::string& prefix) {
   if (format == Format::json) {
     logger->set_formatter(std::make_unique<JsonFormatter>(prefix));
   } else {
-    logger->set_pattern(prefix.empty() ? "%^%l%$: %v" : "%^%l%$: " + prefix + ": %v");
+    logger->set_formatter(text_formatter(prefix));
   }
   logger->set_level(quiet ? spdlog::level::err : spdlog::level::info);
   spdlog::set_default_logger(logger);

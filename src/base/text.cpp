@@ -43,6 +43,16 @@ std::int64_t parse_tokens(std::string_view text, std::string_view option) {
   return static_cast<std::int64_t>(value * unit);
 }
 
+std::int64_t parse_blocks(std::string_view text, std::string_view option) {
+  std::int64_t value = -1;
+  const char* last = text.data() + text.size();
+  const auto [end, error] = std::from_chars(text.data(), last, value);
+  if (error != std::errc() || end != last || value < 0)
+    fail(Exit::usage, "{}: expected a number of blocks such as 0 or 4, or all, got '{}'", option,
+         text);
+  return value;
+}
+
 std::uint64_t parse_bytes(std::string_view text, std::string_view option) {
   static constexpr std::pair<std::string_view, double> kUnits[] = {
       {"", 1},         {"B", 1},        {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30},
@@ -96,6 +106,31 @@ std::string human_seconds(double seconds) {
   if (whole < 3600) return fmt::format("{} min {:02} s", whole / 60, whole % 60);
   if (whole < 2 * 86400) return fmt::format("{} h {:02} min", whole / 3600, whole / 60 % 60);
   return fmt::format("{} d {:02} h", whole / 86400, whole / 3600 % 24);
+}
+
+std::string printable(std::string_view text) {
+  std::string safe;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const auto c = static_cast<unsigned char>(text[i]);
+    const auto next = static_cast<unsigned char>(i + 1 < text.size() ? text[i + 1] : 0);
+    const bool is_high = c == 0xc2 && next >= 0x80 && next < 0xa0;  // U+0080 to U+009f
+    if (is_high) {
+      safe += fmt::format("\\x{:02x}", next);
+      ++i;
+    } else if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7f) {
+      safe += fmt::format("\\x{:02x}", c);
+    } else {
+      safe += text[i];
+    }
+  }
+  return safe;
+}
+
+std::string one_line(std::string_view text) {
+  std::string line(text);
+  std::ranges::replace_if(
+      line, [](char c) { return c == '\n' || c == '\r' || c == '\t'; }, ' ');
+  return printable(line);
 }
 
 bool is_utf8(std::string_view text, std::size_t* bad_offset) {

@@ -67,7 +67,9 @@ class AuditDesk {
       if (line->index != chosen_[n_given_]) continue;
       ++n_given_;
       try {
-        if (!take_over(parse_document(line->text, line->number, where(line->number)))) return line;
+        const Document document = parse_document(line->text, line->number, where(line->number));
+        refuse_repeated(document);
+        if (!take_over(document)) return line;
       } catch (const Error& error) {
         report_bad(error.what());
       }
@@ -110,6 +112,18 @@ class AuditDesk {
     return fmt::format("{}:{}", options_.run.input, line);
   }
 
+  // Answers are known by document and query: of two lines that share one, the later is refused.
+  void refuse_repeated(const Document& document) {
+    for (const Query& query : document.queries) {
+      const auto [seen, is_new] = line_of_.emplace(std::pair(document.id, query.id), document.line);
+      if (is_new || seen->second == document.line) continue;
+      fail(Exit::bad_data,
+           "{}: document '{}', query '{}' was there before, in line {}: answers could not be told "
+           "apart",
+           where(document.line), document.id, query.id, seen->second);
+    }
+  }
+
   // True when all of the document's queries are in the output already.
   bool take_over(const Document& document) {
     const auto stored = stored_.find(document.id);
@@ -131,6 +145,7 @@ class AuditDesk {
   std::vector<std::int64_t> chosen_;  // line indices, ascending
   LineReader reader_;
   AnswerWriter writer_;
+  std::map<std::pair<std::string, std::string>, std::int64_t> line_of_;  // of (id, query_id)
   std::map<std::string, std::vector<AuditLine>> stored_;  // of an earlier run, by document
   std::vector<AuditRow> rows_;
   std::size_t n_given_ = 0;

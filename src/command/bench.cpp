@@ -265,11 +265,12 @@ Command add_bench(CLI::App& parser) {
   app->add_option("--new-tokens", options->n_new_tokens, "New tokens a query")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
-  add_method_options(*app, options->common);
-  add_machine_options(*app, options->common);
-  add_log_options(*app, options->common);
-  return {app, [options] { return run_bench(*options); },
-          [options] { return options->common.format(); }, [] { return true; }};
+  add_plan_options(*app, options->common);
+  add_device_options(*app, options->common);
+  add_group_options(*app, options->common);
+  add_kv_memory_options(*app, options->common);
+  add_query_rank_options(*app, options->common);
+  return {app, [options] { return run_bench(*options); }, [] { return true; }};
 }
 
 }  // namespace starattn

@@ -78,7 +78,7 @@ Exit list(const CheckpointsOptions& options) {
   }
   for (const DocumentSummary& document : documents) {
     if (!document.problem.empty())
-      std::cout << fmt::format("{}: {}\n", short_key(document), document.problem);
+      std::cout << fmt::format("{}: {}\n", short_key(document), one_line(document.problem));
   }
   std::cout << fmt::format("{} document(s), {}\n", documents.size(), human_bytes(n_bytes));
   return Exit::ok;
@@ -86,7 +86,7 @@ Exit list(const CheckpointsOptions& options) {
 
 void print_decision(const char* what, const PruneResult::Document& document) {
   std::cout << fmt::format("{:<14}{:<14}{:>12}  {}\n", what, short_key(document.summary),
-                           human_bytes(document.summary.n_bytes), document.reason);
+                           human_bytes(document.summary.n_bytes), one_line(document.reason));
 }
 
 Exit prune_store(const CheckpointsOptions& options) {
@@ -142,7 +142,7 @@ Command add_checkpoints(CLI::App& parser) {
   const CLI::App* listing = add_list(*app, *options);
   add_prune(*app, *options);
   return {app, [=] { return listing->parsed() ? list(*options) : prune_store(*options); },
-          [] { return log::Format::text; }, [] { return false; }};
+          [] { return false; }};
 }
 
 }  // namespace starattn

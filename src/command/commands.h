@@ -7,14 +7,12 @@
 #include <memory>
 
 #include "base/error.h"
-#include "base/log.h"
 
 namespace starattn {
 
 struct Command {
   CLI::App* app = nullptr;
   std::function<Exit()> run;
-  std::function<log::Format()> log_format;
   // All ranks of the job run it; else it works on a login node. Asked when options are parsed.
   std::function<bool()> needs_mpi;
 };

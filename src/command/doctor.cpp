@@ -110,12 +110,10 @@ Command add_doctor(CLI::App& parser) {
   auto options = std::make_shared<Options>();
   CLI::App* app =
       parser.add_subcommand("doctor", "Check MPI, binding, processors and memory of this job");
-  add_machine_options(*app, *options);
+  add_device_options(*app, *options);
   app->add_option("--checkpoint-dir", options->checkpoint_dir,
                   "Save, read back and remove 64 MiB there");
-  add_log_options(*app, *options);
-  return {app, [options] { return diagnose(*options); }, [options] { return options->format(); },
-          [] { return true; }};
+  return {app, [options] { return diagnose(*options); }, [] { return true; }};
 }
 
 }  // namespace starattn

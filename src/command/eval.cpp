@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "batch/line_reader.h"
 #include "command/audit.h"
 #include "command/commands.h"
@@ -65,7 +66,8 @@ void check(const EvalOptions& options, const CLI::App& app) {
   if (options.scores_a_file() && !options.audits && !run.input.empty()) return;
   const bool computes = !options.scores_a_file() && !run.model.empty() && !run.output.empty();
   if (computes && options.audits != run.input.empty()) {
-    for (const char* method : {"--attention", "--block-size", "--anchor-size", "--reach"}) {
+    for (const char* method :
+         {"--attention", "--block-size", "--anchor-size", "--reach", "--placement"}) {
       if (!options.audits && app.count(method) > 0)
         throw CLI::ValidationError(method, "goes with --audit; write it as a --setting");
     }
@@ -93,11 +95,11 @@ void add_survey_options(CLI::App& app, SurveyOptions& options) {
   app.add_option("--until", options.until,
                  "Stop sampling a task and length, after 10, 20, ... samples, when each setting's "
                  "95 % interval is this wide to either side")
-      ->check(CLI::Range(0.001, 0.5))
+      ->check(between(0.001, 0.5))
       ->group(group);
   app.add_option("--find-limit", options.find_limit,
                  "Double the length while a setting's score is at least this (0 to 1)")
-      ->check(CLI::Range(0.001, 1.0))
+      ->check(between(0.001, 1))
       ->group(group);
   app.add_option("--html", options.html, "Write a page with pictures and the table")->group(group);
   app.add_option("--baseline", options.baseline,
@@ -145,23 +147,24 @@ Command add_eval(CLI::App& parser) {
                   "Trials or audited answers, JSON Lines; a rerun continues it. With --answers: "
                   "scores, JSON");
   app->add_flag("--overwrite", run.overwrite, "Replace an output made with other settings");
-  app->add_option("--chat", run.chat, "Chat markup: auto, none, llama3, qwen or llama2")
-      ->check(CLI::IsMember({"auto", "none", "llama3", "qwen", "llama2"}))
-      ->capture_default_str();
   app->add_option("--timeout", run.timeout,
                   "Minutes without any movement until the run is ended; 0 = never")
-      ->check(CLI::Range(0.0, 1e6))
+      ->check(between(0, 1e6))
       ->capture_default_str();
   add_survey_options(*app, options->survey);
   add_audit_options(*app, *options);
-  add_method_options(*app, run);
+  add_plan_options(*app, run);
+  add_anchor_options(*app, run);
+  add_length_options(*app, run);
+  add_text_options(*app, run);
   app->add_option("--answers", options->answers, "Score these answers that run wrote to --input")
       ->group("Score a file");
-  add_machine_options(*app, run);
-  add_log_options(*app, run);
+  add_device_options(*app, run);
+  add_group_options(*app, run);
+  add_kv_memory_options(*app, run);
+  add_query_rank_options(*app, run);
   app->final_callback([options, app] { check(*options, *app); });
   return {app, [options] { return evaluate(*options); },
-          [options] { return options->survey.run.format(); },
           [options] { return !options->scores_a_file(); }};
 }
 

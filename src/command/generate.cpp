@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/text.h"
 #include "command/benchmark_options.h"
 #include "command/commands.h"
@@ -86,8 +87,7 @@ Command add_generate(CLI::App& parser) {
       ->check(CLI::IsMember({"starattn", "star-attention"}))
       ->capture_default_str();
   app->add_flag("--overwrite", options->overwrite, "Replace an output that exists");
-  return {app, [options] { return generate(*options); }, [] { return log::Format::text; },
-          [] { return false; }};
+  return {app, [options] { return generate(*options); }, [] { return false; }};
 }
 
 }  // namespace starattn

@@ -57,12 +57,10 @@ std::map<std::pair<std::string, std::string>, Query> read_queries(const std::str
   return queries;
 }
 
-std::string one_line(std::string text) {
-  for (char& c : text) {
-    if (static_cast<unsigned char>(c) < 0x20) c = ' ';
-  }
-  const std::size_t first = text.find_first_not_of(' ');
-  return first == std::string::npos ? "" : text.substr(first);
+std::string trimmed_line(std::string_view text) {
+  const std::string line = one_line(text);
+  const std::size_t first = line.find_first_not_of(' ');
+  return first == std::string::npos ? "" : line.substr(first);
 }
 
 Exit inspect_answers(const InspectOptions& options) {
@@ -80,19 +78,21 @@ Exit inspect_answers(const InspectOptions& options) {
     const std::string id = answer.get_string("id");
     if (answer.has("error")) {
       ++n_errors;
-      std::cout << fmt::format("{}\n  error   {}\n", id, answer.get_string("error"));
+      std::cout << fmt::format("{}\n  error   {}\n", one_line(id),
+                               one_line(answer.get_string("error")));
       continue;
     }
     ++n_answers;
     const std::string query_id = answer.get_string("query_id");
-    std::cout << fmt::format("{} / {}\n", id, query_id);
+    std::cout << fmt::format("{} / {}\n", one_line(id), one_line(query_id));
     const auto query = queries.find({id, query_id});
     if (query != queries.end())
-      std::cout << fmt::format("  asked   {}\n", one_line(query->second.text));
+      std::cout << fmt::format("  asked   {}\n", trimmed_line(query->second.text));
     const char* text_key = answer.has("answer") ? "answer" : "pred";
-    std::cout << fmt::format("  answer  {}\n", one_line(answer.get_string(text_key)));
+    std::cout << fmt::format("  answer  {}\n", trimmed_line(answer.get_string(text_key)));
     if (query != queries.end() && !query->second.answers.empty()) {
-      std::cout << fmt::format("  wanted  {}\n", fmt::join(query->second.answers, " "));
+      std::cout << fmt::format("  wanted  {}\n",
+                               one_line(fmt::format("{}", fmt::join(query->second.answers, " "))));
     }
     if (const auto score = answer.find_number("score")) {
       ++n_scores;
@@ -135,8 +135,7 @@ Command add_inspect(CLI::App& parser) {
                   "The answers' input file: shows questions and references too");
   app->add_flag("--verify", options->verify,
                 "Read a checkpoint's blocks through and check every digest");
-  return {app, [options] { return inspect(*options); }, [] { return log::Format::text; },
-          [] { return false; }};
+  return {app, [options] { return inspect(*options); }, [] { return false; }};
 }
 
 }  // namespace starattn

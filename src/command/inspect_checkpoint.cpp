@@ -14,11 +14,8 @@ namespace {
 
 constexpr std::size_t kMinKeyDigits = 4;
 
-// A file's text must not steer the terminal.
-void print(const char* what, std::string text) {
-  std::ranges::replace_if(
-      text, [](unsigned char c) { return c < 0x20 || c == 0x7f; }, ' ');
-  std::cout << fmt::format("{:<12}{}\n", what, text);
+void print(const char* what, const std::string& text) {
+  std::cout << fmt::format("{:<12}{}\n", what, one_line(text));
 }
 
 void print_document(const DocumentCheckpoint& document, std::size_t n_saved) {
@@ -56,7 +53,7 @@ class BlockTable {
       std::cout << fmt::format(
           "{:>7}  {:>13}  {:>11}  {:>11}  {}\n", block, with_commas(info.first_token(block)),
           with_commas(info.n_tokens_of(block)), saved ? human_bytes(listed->second.n_bytes) : "-",
-          saved ? state_of(block, listed->second.n_bytes) : "absent");
+          saved ? one_line(state_of(block, listed->second.n_bytes)) : "absent");
     }
   }
 

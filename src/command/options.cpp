@@ -25,7 +25,7 @@ PlanRequest Options::plan_request() const {
   if (reach == "all") {
     request.reach = kReachAll;
   } else if (reach != "0") {
-    request.reach = parse_tokens(reach, "--reach");
+    request.reach = parse_blocks(reach, "--reach");
   }
   if (request.attention != Attention::star && (request.anchor_size || reach != "0")) {
     fail(Exit::usage, "--anchor-size and --reach belong to --attention star; {} is exact",
@@ -64,11 +64,21 @@ std::optional<SpecialTokens> Options::special() const {
   return std::nullopt;
 }
 
+CLI::Validator between(double low, double high) {
+  const std::string range = fmt::format("{} to {}", low, high);
+  const auto check = [=](const std::string& text) {
+    double value = 0;
+    const bool good = CLI::detail::lexical_cast(text, value) && value >= low && value <= high;
+    return good ? std::string() : fmt::format("expected {}, got '{}'", range, text);
+  };
+  return CLI::Validator(check, range);
+}
+
 void add_model_options(CLI::App& app, Options& options) {
   app.add_option("--model", options.model, "Model folder (Hugging Face layout)")->required();
 }
 
-void add_method_options(CLI::App& app, Options& options) {
+void add_plan_options(CLI::App& app, Options& options) {
   const char* group = "Method";
   app.add_option("--attention", options.attention,
                  "star, ring (exact, balanced) or dense (exact, one block)")
@@ -91,13 +101,33 @@ void add_method_options(CLI::App& app, Options& options) {
       ->check(CLI::IsMember({"auto", "contiguous", "zigzag"}))
       ->capture_default_str()
       ->group(group);
+}
+
+void add_anchor_options(CLI::App& app, Options& options) {
   app.add_option("--anchor", options.anchor,
                  "broadcast the anchor's KV, or recompute it in front of every block")
       ->check(CLI::IsMember({"broadcast", "recompute"}))
       ->capture_default_str()
-      ->group(group);
+      ->group("Method");
+}
+
+void add_length_options(CLI::App& app, Options& options) {
   app.add_flag("--allow-long", options.allow_long,
                "Accept contexts longer than the model's positions")
+      ->group("Method");
+}
+
+void add_text_options(CLI::App& app, Options& options) {
+  const char* group = "Text";
+  app.add_option("--chat", options.chat, "Chat markup: auto, none, llama3, qwen or llama2")
+      ->check(CLI::IsMember({"auto", "none", "llama3", "qwen", "llama2"}))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--special-tokens", options.special_tokens,
+                 "Special tokens in the input: text, parse, or auto (parse in the published tool's "
+                 "records)")
+      ->check(CLI::IsMember({"auto", "text", "parse"}))
+      ->capture_default_str()
       ->group(group);
 }
 
@@ -110,12 +140,12 @@ void add_answer_options(CLI::App& app, Options& options) {
       ->group(group);
   app.add_option("--stop", options.stop, "Text that ends an answer; may be repeated")->group(group);
   app.add_option("--temperature", options.temperature, "0 = greedy")
-      ->check(CLI::Range(0.0, 100.0))
+      ->check(between(0, 100))
       ->capture_default_str()
       ->group(group);
   app.add_option("--top-p", options.top_p,
                  "Sample from the likeliest tokens with this much probability")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(between(0, 1))
       ->capture_default_str()
       ->group(group);
   app.add_option("--seed", options.seed, "Seed of the random draws")
@@ -124,16 +154,6 @@ void add_answer_options(CLI::App& app, Options& options) {
       ->group(group);
   app.add_option("--logprobs", options.logprobs, "Add the first new token's top k logits")
       ->check(CLI::Range(0, 1000))
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--chat", options.chat, "Chat markup: auto, none, llama3, qwen or llama2")
-      ->check(CLI::IsMember({"auto", "none", "llama3", "qwen", "llama2"}))
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--special-tokens", options.special_tokens,
-                 "Special tokens in the input: text, parse, or auto (parse in the published tool's "
-                 "records)")
-      ->check(CLI::IsMember({"auto", "text", "parse"}))
       ->capture_default_str()
       ->group(group);
   app.add_option("--output-format", options.output_format,
@@ -146,7 +166,7 @@ void add_answer_options(CLI::App& app, Options& options) {
   app.add_flag("--strict", options.strict, "Stop at the first bad input line")->group(group);
 }
 
-void add_machine_options(CLI::App& app, Options& options) {
+void add_device_options(CLI::App& app, Options& options) {
   const char* group = "Machine";
   app.add_option("--device", options.device, "auto, cpu or cuda")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
@@ -156,23 +176,33 @@ void add_machine_options(CLI::App& app, Options& options) {
       ->check(CLI::IsMember({"auto", "f32", "bf16"}))
       ->capture_default_str()
       ->group(group);
-  app.add_option("--kv-memory", options.kv_memory,
-                 "Encoded blocks of a GPU: device, host (pinned), or auto (host where they do not "
-                 "fit)")
-      ->check(CLI::IsMember({"auto", "device", "host"}))
-      ->capture_default_str()
-      ->group(group);
   app.add_option("--threads", options.threads,
                  "Threads a rank; 0 = its share of the cores it may use")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str()
       ->group(group);
+}
+
+void add_group_options(CLI::App& app, Options& options) {
   app.add_option(
          "--ranks-per-document", options.ranks_per_document,
          "Ranks in a group; each group works on a document of its own. 0 = all ranks in one group")
       ->check(CLI::Range(0, 1 << 20))
       ->capture_default_str()
-      ->group(group);
+      ->group("Machine");
+}
+
+void add_kv_memory_options(CLI::App& app, Options& options) {
+  app.add_option("--kv-memory", options.kv_memory,
+                 "Encoded blocks of a GPU: device, host (pinned), or auto (host where they do not "
+                 "fit)")
+      ->check(CLI::IsMember({"auto", "device", "host"}))
+      ->capture_default_str()
+      ->group("Machine");
+}
+
+void add_query_rank_options(CLI::App& app, Options& options) {
+  const char* group = "Machine";
   app.add_option("--query-ranks", options.query_ranks,
                  "Who runs the queries: 1 rank of a group, or all")
       ->check(CLI::IsMember({"1", "all"}))
@@ -185,15 +215,9 @@ void add_machine_options(CLI::App& app, Options& options) {
       ->group(group);
 }
 
-void add_log_options(CLI::App& app, Options& options) {
-  const char* group = "Log";
-  app.add_option("--log-format", options.log_format, "text or json, on stderr")
-      ->check(CLI::IsMember({"text", "json"}))
-      ->capture_default_str()
-      ->group(group);
+void add_trace_options(CLI::App& app, Options& options) {
   app.add_option("--trace", options.trace, "Write a Chrome trace of every rank to this file")
-      ->group(group);
-  app.set_config("--config", "", "Read options from an INI or TOML file")->group(group);
+      ->group("Log");
 }
 
 }  // namespace starattn

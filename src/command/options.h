@@ -8,7 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "base/log.h"
 #include "model/tokenizer.h"
 #include "star/plan.h"
 
@@ -51,13 +50,9 @@ struct Options {
   std::string shard;
   double timeout = 0;
   // what it says
-  std::string log_format = "text";
   std::string trace;
   bool dry_run = false;
 
-  log::Format format() const {
-    return log_format == "json" ? log::Format::json : log::Format::text;
-  }
   AnchorMode anchor_mode() const {
     return anchor == "recompute" ? AnchorMode::recompute : AnchorMode::broadcast;
   }
@@ -67,10 +62,20 @@ struct Options {
   std::optional<SpecialTokens> special() const;
 };
 
+// Of a number, its bounds included. CLI::Range lets NaN through.
+CLI::Validator between(double low, double high);
+
+// A command takes those that it heeds.
 void add_model_options(CLI::App& app, Options& options);
-void add_method_options(CLI::App& app, Options& options);
+void add_plan_options(CLI::App& app, Options& options);    // blocks, and who has which
+void add_anchor_options(CLI::App& app, Options& options);  // how ranks come by the anchor
+void add_length_options(CLI::App& app, Options& options);  // more than the model's positions
+void add_text_options(CLI::App& app, Options& options);    // which tokens a text becomes
 void add_answer_options(CLI::App& app, Options& options);
-void add_machine_options(CLI::App& app, Options& options);
-void add_log_options(CLI::App& app, Options& options);
+void add_device_options(CLI::App& app, Options& options);  // of one rank
+void add_group_options(CLI::App& app, Options& options);   // ranks on a document
+void add_kv_memory_options(CLI::App& app, Options& options);
+void add_query_rank_options(CLI::App& app, Options& options);  // phase 2 among ranks
+void add_trace_options(CLI::App& app, Options& options);
 
 }  // namespace starattn

@@ -57,7 +57,7 @@ Exit print_plan(const PlanOptions& options) {
   }
   const BlockPlan plan = BlockPlan::make(options.common.plan_request(), n_tokens, options.n_ranks);
   const AnchorMode anchor_mode = options.common.anchor_mode();
-  const bool on_gpu = options.common.dtype == "bf16" || options.common.device == "cuda";
+  const bool on_gpu = options.common.device == "cuda";
   const Dtype dtype = on_gpu ? Dtype::bf16 : Dtype::f32;
   const std::uint64_t weight_bytes = n_parameters(config) * size_of(config.dtype);
 
@@ -73,7 +73,8 @@ Exit print_plan(const PlanOptions& options) {
   if (on_gpu) {
     const MemoryNeed in_host_memory = fullest(
         memory_needs(config, plan, anchor_mode, weight_bytes, dtype, dtype, 8192, KvMemory::host));
-    std::cout << fmt::format("         with --kv-memory host: {}\n", in_host_memory.arithmetic());
+    std::cout << fmt::format("         with --kv-memory host, or auto where the GPU has less: {}\n",
+                             in_host_memory.arithmetic());
   }
   const Phase1Flops flops = phase1_flops(config, plan, anchor_mode);
   std::cout << fmt::format("phase 1  {:.3g} TFLOP: linear {:.3g}, attention {:.3g}\n",
@@ -100,12 +101,15 @@ Command add_plan(CLI::App& parser) {
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   app->add_option("--gflops", options->gflops, "Rate of one rank, for a time; bench measures it")
-      ->check(CLI::PositiveNumber);
-  app->add_option("--device", options->common.device, "cpu or cuda: decides the KV dtype")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
-  add_method_options(*app, options->common);
-  return {app, [options] { return print_plan(*options); }, [] { return log::Format::text; },
-          [] { return false; }};
+      ->check(between(0.001, 1e7));
+  app->add_option("--device", options->common.device,
+                  "auto, cpu or cuda: decides the KV dtype; auto plans for a CPU")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+  add_plan_options(*app, options->common);
+  add_anchor_options(*app, options->common);
+  add_length_options(*app, options->common);
+  return {app, [options] { return print_plan(*options); }, [] { return false; }};
 }
 
 }  // namespace starattn

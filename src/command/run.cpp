@@ -23,16 +23,21 @@ Command make_command(CLI::App& parser, const char* name, const char* what, Work 
   app->add_option("--timeout", options->timeout,
                   "Minutes without any movement until the run is ended; 0 = never. More than the "
                   "longest document takes")
-      ->check(CLI::Range(0.0, 1e6))
+      ->check(between(0, 1e6))
       ->capture_default_str();
   app->add_flag("--dry-run", options->dry_run,
                 "Print banner, memory and block plan of the first document, then stop");
-  add_method_options(*app, *options);
+  add_plan_options(*app, *options);
+  if (work != Work::answer) add_anchor_options(*app, *options);
+  add_length_options(*app, *options);
+  add_text_options(*app, *options);
   if (work != Work::encode) add_answer_options(*app, *options);
-  add_machine_options(*app, *options);
-  add_log_options(*app, *options);
-  return {app, [options, work] { return run_batch(*options, work); },
-          [options] { return options->format(); }, [] { return true; }};
+  add_device_options(*app, *options);
+  add_group_options(*app, *options);
+  add_kv_memory_options(*app, *options);
+  if (work != Work::encode) add_query_rank_options(*app, *options);
+  add_trace_options(*app, *options);
+  return {app, [options, work] { return run_batch(*options, work); }, [] { return true; }};
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "backend/backend.h"
+#include "base/log.h"
 #include "command/options.h"
 #include "model/chat.h"
 #include "model/config.h"

@@ -77,7 +77,7 @@ Setting Setting::parse(const std::string& text) {
     } else if (part[0] == 'a') {
       setting.anchor_ = parse_size(value, 'b', where);
     } else if (part[0] == 'r') {
-      setting.reach_ = value == "all" ? kReachAll : parse_tokens(value, where);
+      setting.reach_ = value == "all" ? kReachAll : parse_blocks(value, where);
     } else {
       fail(Exit::usage, "--setting '{}': {}", text, kForm);
     }

@@ -58,6 +58,15 @@ TEST(ParseTokens, RefusesTheRestByName) {
   expect_refused([] { parse_tokens(std::string_view("4\0", 2), "--x"); }, Exit::usage, {"--x"});
 }
 
+TEST(ParseBlocks, TakesPlainNumbers) {
+  EXPECT_EQ(parse_blocks("0", "--reach"), 0);
+  EXPECT_EQ(parse_blocks("12", "--reach"), 12);
+  for (const char* text : {"", "-1", "+1", "1k", " 1", "1 ", "some", "99999999999999999999"}) {
+    expect_refused([&] { parse_blocks(text, "--reach"); }, Exit::usage,
+                   {"--reach: expected a number of blocks", fmt::format("'{}'", text)});
+  }
+}
+
 TEST(WithCommas, GroupsByThree) {
   EXPECT_EQ(with_commas(0), "0");
   EXPECT_EQ(with_commas(999), "999");
@@ -93,6 +102,16 @@ TEST(HumanSeconds, PicksTheUnit) {
                                                   {90000, "25 h 00 min"}};
   for (const auto& [seconds, expected] : cases) EXPECT_EQ(human_seconds(seconds), expected);
   EXPECT_NE(human_seconds(1e300), "");  // a plan may ask for more than 2^63 seconds
+}
+
+TEST(Printable, EscapesWhatSteersATerminal) {
+  EXPECT_EQ(printable("a\x1b[2Jb\r\x7f\x07"), "a\\x1b[2Jb\\x0d\\x7f\\x07");
+  EXPECT_EQ(printable(std::string_view("\0", 1)), "\\x00");
+  EXPECT_EQ(printable("\xc2\x9b"
+                      "31m \xc2\xa0 é€😀 \xc2"),
+            "\\x9b31m \xc2\xa0 é€😀 \xc2");
+  EXPECT_EQ(printable("two\n\tlines"), "two\n\tlines");
+  EXPECT_EQ(one_line("two\r\n\tlines\x1b"), "two   lines\\x1b");
 }
 
 // By the definition: 0xxxxxxx, 110xxxxx 10xxxxxx, ...

@@ -65,6 +65,11 @@ audit 2 bad.jsonl --block-size 512
 check "a bad line is 65" [ $code -eq 65 ]
 check "and named" says "in.jsonl:1: "
 check "the rest goes on" shows '^1 document\(s\)'
+{ sed -n 1p "$source_dir/data/demo.jsonl"; sed -n 2p "$source_dir/data/demo.jsonl"; sed -n 1p "$source_dir/data/demo.jsonl"; } >"$work/in.jsonl"
+audit 2 twice.jsonl --block-size 512
+check "a repeated document is 65" [ $code -eq 65 ]
+check "and named with both lines" says "in.jsonl:3: document '[a-z]*', query '1' was there before, in line 1:"
+check "the others are audited" shows '^2 document\(s\)'
 : >"$work/in.jsonl"
 audit 2 none.jsonl
 check "an empty input is 65" [ $code -eq 65 ]

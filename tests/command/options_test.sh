@@ -1,0 +1,148 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The command line as a user meets it: what is taken, what is refused and how, what is printed.
+# usage: options_test.sh PROGRAM SOURCE_DIR
+set -u
+program=$1
+source_dir=$2
+source "$source_dir/scripts/mpi_environment.sh"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+model=$source_dir/data/demo-model
+failed=0
+
+check() { # description, command...
+  local what=$1
+  shift
+  if "$@"; then echo "ok: $what"; else echo "FAILED: $what"; failed=1; fi
+}
+call() { # arguments... ; leaves code, $work/out and $work/log
+  "$program" "$@" >"$work/out" 2>"$work/log"
+  code=$?
+}
+says() { grep -q -- "$1" "$work/log"; }
+shows() { grep -q -- "$1" "$work/out"; }
+refused() { # description, exit code, text, arguments...
+  local what=$1 wanted=$2 text=$3
+  shift 3
+  call "$@"
+  check "$what is $wanted" [ $code -eq "$wanted" ]
+  check "$what is named" says "$text"
+}
+plan=(plan --model "$model")
+
+for command in plan inspect checkpoints generate run; do
+  call $command --help
+  check "$command --help names --log-format" shows "--log-format text|json"
+done
+refused "an error of plan in JSON" 2 '^{"time":.*"message":"--tokens: .*"}$' "${plan[@]}" --tokens many --log-format json
+refused "of inspect" 66 '^{"time":.*"message":".*"}$' inspect /nowhere --log-format json
+refused "of checkpoints" 66 '^{"time":.*"message":".*"}$' checkpoints list /nowhere --log-format json
+
+printf '# a job\nmodel = "%s"\nblock-size = 1k\ntokens = 8k\nlog-format = json\n' "$model" >"$work/plan.toml"
+call plan --config "$work/plan.toml"
+check "--config gives a command its options" [ $code -eq 0 ]
+check "with their values" shows " 8 block(s) of 1,024 tokens"
+call plan --config "$work/plan.toml" --block-size 2k
+check "the command line wins over the file" shows " 4 block(s) of 2,048 tokens"
+refused "log-format in it" 2 '^{"time":' plan --config "$work/plan.toml" --tokens many
+refused "a missing file" 66 "--config: $work/nowhere" plan --config "$work/nowhere"
+refused "a folder" 66 "--config: $work was not readable" plan --config "$work"
+configured() { # description, exit code, text, the file's text, arguments...
+  local what=$1 wanted=$2 text=$3
+  printf '%b\n' "$4" >"$work/config.toml"
+  shift 4
+  refused "$what" "$wanted" "$text" "$@" --config "$work/config.toml"
+}
+configured "an unknown key" 2 "config.toml: blocksize: is no option of 'starattn plan'" 'blocksize = 4' "${plan[@]}"
+configured "a section" 2 "config.toml: run: sections are not known" '[run]\nreach = 1' "${plan[@]}"
+configured "a key twice" 2 "config.toml: reach: is there twice" 'reach = 1\nranks = 2\nreach = 2' "${plan[@]}"
+configured "a bad value" 2 "--ranks: " 'ranks = many' "${plan[@]}"
+configured "a key of a command's command" 66 "/nowhere" 'incomplete = true' checkpoints prune /nowhere
+configured "one of another's" 2 "is no option of 'starattn checkpoints list'" 'incomplete = true' checkpoints list /nowhere
+for command in run encode answer bench doctor eval inspect generate; do
+  configured "$command reads a file: an unknown key" 2 "is no option of 'starattn $command'" 'no-option = 1' $command
+done
+head -n 1 "$source_dir/data/demo.jsonl" >"$work/in.jsonl"
+printf 'model = "%s"\ninput = "%s"\nstop = ["q", "a, b"]\noverwrite\n' "$model" "$work/in.jsonl" >"$work/run.toml"
+timeout 120 mpirun --oversubscribe -n 2 "$program" run --config "$work/run.toml" --output "$work/run.jsonl" 2>"$work/log"
+check "run takes what it requires from a file" [ $? -eq 0 ]
+check "and lists" [ "$(tr -d ' \n' <"$work/run.jsonl.settings.json" | grep -c '"stop":\["q","a,b"\]')" -eq 1 ]
+
+files=(--model "$model" --input "$work/in.jsonl" --output "$work/no.jsonl")
+for option in --timeout --temperature --top-p; do
+  refused "$option nan" 2 "^$option: .*got 'nan'" run "${files[@]}" $option nan
+done
+for option in --timeout --until --find-limit; do
+  refused "eval $option nan" 2 "^$option: .*got 'nan'" eval "${files[@]}" $option nan
+done
+refused "--gflops -nan" 2 "^--gflops: expected 0.001 to .*got '-nan'" "${plan[@]}" --tokens 8k --gflops -nan
+refused "--top-p 1.1" 2 "^--top-p: expected 0 to 1, got '1.1'" run "${files[@]}" --top-p 1.1
+refused "--temperature warm" 2 "^--temperature: .*got 'warm'" run "${files[@]}" --temperature warm
+
+refused "a reach below 0" 2 "--reach: expected a number of blocks .*, or all, got '-1'" "${plan[@]}" --tokens 8k --reach -1
+refused "a reach in tokens" 2 "--reach: expected a number of blocks .*, or all, got '4k'" "${plan[@]}" --tokens 8k --reach 4k
+
+echo '{"id": "marked", "context": "one <|end|> two", "queries": ["What?"]}' >"$work/marked.jsonl"
+marked=(--model "$model" --input "$work/marked.jsonl" --checkpoint-dir "$work/kept" --special-tokens parse --chat none)
+call encode "${marked[@]}"
+check "encode takes what changes the tokens" [ $code -eq 0 ]
+call answer "${marked[@]}" --output "$work/marked.out"
+check "and answer finds them" [ $code -eq 0 ]
+call answer "${marked[@]/parse/text}" --output "$work/other.out"
+check "but not as other tokens" [ $code -ne 0 ]
+for command in run encode answer eval; do
+  call $command --help
+  check "$command has --chat and --special-tokens" [ "$(grep -cE '^ *--(chat|special-tokens) ' "$work/out")" -eq 2 ]
+done
+
+without() { # command, options it must not take, for they would do nothing
+  local command=$1
+  shift
+  call "$command" --help
+  for option in "$@"; do check "$command has no $option" [ "$(grep -c -- "^ *$option " "$work/out")" -eq 0 ]; done
+}
+without encode --query-ranks --merge
+without answer --anchor
+without bench --anchor --allow-long --trace
+without doctor --kv-memory --query-ranks --merge --ranks-per-document --trace
+without eval --trace
+refused "a placement of eval's settings" 2 "^--placement: goes with --audit" eval --model "$model" --output "$work/no.jsonl" \
+  --task vt --length 1k --setting dense --placement zigzag
+
+has_escapes() { LC_ALL=C grep -q "$(printf '[\001-\010\013-\037\177]')" "$1"; }
+printf '{"id": "\\u001b[2J", "query_id": "\\u0007", "answer": "a\\u001b]0;x", "tokens": []}\n{"id": "b", "error": "\\u001b[1m"}\n' >"$work/answers"
+call inspect "$work/answers"
+check "inspect shows answers" [ $code -eq 0 ]
+check "but no control characters of theirs" [ "$(has_escapes "$work/out"; echo $?)" -eq 1 ]
+check "which are written out" shows '^\\x1b\[2J / \\x07$'
+refused "a file name with an escape" 66 'nowhere\\x1b\[2J' inspect "$(printf 'nowhere\033[2J')"
+check "reaches no terminal" [ "$(has_escapes "$work/log"; echo $?)" -eq 1 ]
+printf '{"id": "\\u001b[2J", "context": "One. Two.", "queries": ["What?"]}\n' >"$work/escape.jsonl"
+call run --model "$model" --input "$work/escape.jsonl" --output "$work/escape.out"
+check "an id is in the log" says "document '.x1b\[2J'"
+check "written out" [ $code -eq 0 -a "$(has_escapes "$work/log"; echo $?)" -eq 1 ]
+
+full() { # description, arguments... ; standard output goes where nothing fits
+  local what=$1
+  shift
+  "$program" "$@" >/dev/full 2>"$work/log"
+  code=$?
+  check "$what without room for its result is 74" [ $code -eq 74 ]
+  check "and says so" says "standard output: the result could not be written: No space left on device"
+}
+full plan "${plan[@]}" --tokens 8k
+full "a long plan" "${plan[@]}" --tokens 64k --block-size 512 --ranks 64
+full inspect inspect "$model"
+full checkpoints checkpoints list "$work/kept"
+full help --help
+full doctor doctor
+"$program" "${plan[@]}" --tokens 8k >&- 2>"$work/log"
+check "a closed standard output is 74 too" [ $? -eq 74 ]
+"$program" generate --model "$model" --task vt --length 1k --count 1 --output "$work/made.jsonl" >/dev/full 2>"$work/log"
+check "a result that is a file needs none" [ $? -eq 0 ]
+
+call "${plan[@]}" --tokens 8k --device cuda
+check "plan says where KV goes" shows "with --kv-memory host, or auto where the GPU has less: .* in host memory"
+
+exit $failed
