@@ -27,5 +27,6 @@ Command add_doctor(CLI::App& parser);
 Command add_bench(CLI::App& parser);
 Command add_generate(CLI::App& parser);
 Command add_eval(CLI::App& parser);
+Command add_report(CLI::App& parser);
 
 }  // namespace starattn

@@ -42,13 +42,11 @@ DocumentKv DocumentRunner::encode(const DocumentTask& task, const BlockPlan& pla
       session_.backend->chunk_rows();
   progress_.start(fmt::format("document '{}'", task.id), plan.n_context(),
                   n_own * chunks_a_block * session_.config.n_layers);
-  if (!is_quiet_) log::info("{}", describe(task, plan));
   EncodeOptions encode;
   encode.anchor_mode = options_.anchor_mode();
   encode.kv_memory = choose_kv_memory(options_.kv_memory, fullest(needs(plan, KvMemory::device)),
                                       *session_.backend, ranks_.group);
-  if (encode.kv_memory == KvMemory::host && !is_quiet_)
-    log::info("KV in host memory: {}", fullest(needs(plan, encode.kv_memory)).arithmetic());
+  if (!is_quiet_) say(task, plan, encode.kv_memory);
   encode.poll = [this] {
     progress_.step();
     poll_();
@@ -77,6 +75,15 @@ AnswerOptions DocumentRunner::answer_options(const DocumentTask& task) const {
 std::string DocumentRunner::text_of(const QueryTask& query, std::span<const Token> tokens) const {
   const std::string text = session_.tokenizer->decode({tokens.begin(), tokens.end()}, true);
   return text.substr(0, first_stop(query.stop, text));
+}
+
+// Memory only where it is more than has been said: a batch may have thousands of documents.
+void DocumentRunner::say(const DocumentTask& task, const BlockPlan& plan, KvMemory kv_memory) {
+  log::info("{}", describe(task, plan));
+  const MemoryNeed need = fullest(needs(plan, kv_memory));
+  if (need.total() + need.host_kv <= most_said_) return;
+  most_said_ = need.total() + need.host_kv;
+  log::info("memory of the fullest rank: {}", need.arithmetic());
 }
 
 std::vector<MemoryNeed> DocumentRunner::needs(const BlockPlan& plan, KvMemory kv_memory) const {

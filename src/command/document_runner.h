@@ -36,6 +36,7 @@ class DocumentRunner {
   std::string text_of(const QueryTask& query, std::span<const Token> tokens) const;
 
  private:
+  void say(const DocumentTask& task, const BlockPlan& plan, KvMemory kv_memory);
   std::vector<MemoryNeed> needs(const BlockPlan& plan, KvMemory kv_memory) const;  // by rank
   void check_memory(const BlockPlan& plan) const;
 
@@ -46,6 +47,7 @@ class DocumentRunner {
   DocumentStore store_;
   bool is_quiet_;
   Progress progress_;
+  std::uint64_t most_said_ = 0;  // bytes of the last memory line
 };
 
 // "document 'a': 8,192 tokens, 4 blocks of 2,048, anchor 2,048, 1 query"

@@ -127,6 +127,7 @@ void print_banner(const Options& options, const Ranks& ranks, const Session& ses
       0);
   if (!ranks.is_first()) return;
   log::info("starattn {}, {}", STARATTN_VERSION, mpi_library_version());
+  log::info("command: {}", command_line());
   // Equal ranks in one line: "ranks 0-3: host, cpu, ..."
   for (std::size_t first = 0; first < lines.size();) {
     std::size_t last = first;

@@ -85,13 +85,17 @@ Json settings_of(const SurveyOptions& options, const Session& session) {
 
 Comparison read_comparison(const std::string& path) {
   Comparison comparison;
-  LineReader lines(path);
-  while (const auto line = lines.next())
-    comparison.add(parse_trial(line->text, fmt::format("{}:{}", path, line->number)));
+  add_trials(path, comparison);
   return comparison;
 }
 
 }  // namespace
+
+void add_trials(const std::string& path, Comparison& comparison) {
+  LineReader lines(path);
+  while (const auto line = lines.next())
+    comparison.add(parse_trial(line->text, fmt::format("{}:{}", path, line->number)));
+}
 
 SurveyDesk::SurveyDesk(const SurveyOptions& options, const Session& session, int n_groups)
     : options_(options),

@@ -40,6 +40,9 @@ struct RoundReport {
 };
 std::string to_text(const RoundReport& report);
 
+// The trials of a file that an evaluation wrote. Throws Error(no_input | bad_data | io).
+void add_trials(const std::string& path, Comparison& comparison);
+
 class SurveyDesk {
  public:
   // Throws Error for options that cannot be met, and as AnswerWriter does.

@@ -2,19 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # eval --audit as a user meets it: zero where star is exact, the same on any ranks, resumed, refused.
 # usage: audit_test.sh PROGRAM SOURCE_DIR
-set -u
-program=$1
-source_dir=$2
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-source "$source_dir/scripts/mpi_environment.sh"
-failed=0
+source "$(dirname "$0")/checks.sh"
 
-check() { # description, command...
-  local what=$1
-  shift
-  if "$@"; then echo "ok: $what"; else echo "FAILED: $what"; failed=1; fi
-}
 audit() { # ranks, output, arguments...
   local ranks=$1 output=$2
   shift 2
@@ -22,8 +11,6 @@ audit() { # ranks, output, arguments...
     --input "$work/in.jsonl" --output "$work/$output" --max-new-tokens 12 "$@" >"$work/out" 2>"$work/log"
   code=$?
 }
-says() { grep -q -- "$1" "$work/log"; }
-shows() { grep -Eq -- "$1" "$work/out"; }
 stable() { sed 's/,"seconds".*//' "$work/$1"; }
 same() { [ -s "$work/$1" ] && [ "$(stable "$1")" = "$(stable "$2")" ]; }
 greatest_kl() { grep -o '"kl_max":[-+.e0-9]*' "$work/$1" | cut -d: -f2 | sort -g | tail -n 1; }

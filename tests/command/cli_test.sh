@@ -2,30 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # The program as a user meets it: answers on any number of ranks, reruns, bad input, exit codes.
 # usage: cli_test.sh PROGRAM SOURCE_DIR
-set -u
-program=$1
-source_dir=$2
-source "$source_dir/scripts/mpi_environment.sh"
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-model=$source_dir/data/demo-model
-failed=0
+source "$(dirname "$0")/checks.sh"
 
-check() { # description, command...
-  local what=$1
-  shift
-  if "$@"; then echo "ok: $what"; else echo "FAILED: $what"; failed=1; fi
-}
-on() { # ranks, arguments... ; leaves code and $work/log
-  local ranks=$1
-  shift
-  timeout 120 mpirun --oversubscribe -n "$ranks" "$program" "$@" >"$work/out" 2>"$work/log"
-  code=$?
-}
-says() { grep -q -- "$1" "$work/log"; }
-# What must not depend on ranks: everything but the seconds.
-stable() { sed -E 's/"seconds":\{[^}]*\},"ms_per_token":[-+.e0-9]*,?//' "$1"; }
-same() { [ -s "$1" ] && [ "$(stable "$1")" = "$(stable "$2")" ]; }
 no_files() { [ -z "$(ls "$work"/"$1"* 2>/dev/null)" ]; }
 
 head -n 3 "$source_dir/data/demo.jsonl" >"$work/in.jsonl"
@@ -72,13 +50,12 @@ printf 'X' | dd of="$block" bs=1 seek=9000 conv=notrunc 2>/dev/null
 on 2 run "${kept[@]}" --output "$work/damaged.jsonl"
 check "a damaged block is named" says "$(basename "$(dirname "$block")")/block-00001.h5: damaged"
 check "and encoded again" same "$work/one.jsonl" "$work/damaged.jsonl"
-says_out() { grep -q -- "$1" "$work/out"; }
 "$program" checkpoints list "$work/kept" >"$work/out"
 check "checkpoints list shows three" [ "$(grep -c ' complete$' "$work/out")" -eq 3 ]
 key=$(basename "$(dirname "$block")")
 "$program" inspect "$work/kept/$key" >"$work/out"
-check "inspect shows a checkpoint" says_out "plan        block_size=512 anchor_size=512 reach=0"
-check "and who made it" says_out "command     .*starattn encode --model"
+check "inspect shows a checkpoint" shows "plan        block_size=512 anchor_size=512 reach=0"
+check "and who made it" shows "command     .*starattn encode --model"
 "$program" inspect "$work/kept/${key:0:10}" --verify >"$work/out"
 check "inspect --verify finds it sound" [ $? -eq 0 -a "$(grep -c 'sound$' "$work/out")" -ge 4 ]
 cp "$block" "$work/block"
@@ -95,7 +72,7 @@ check "a wrong time is 2" [ $? -eq 2 ]
 cp -r "$work/kept" "$work/prune"
 rm "$work/prune/$key/block-00001.h5"
 "$program" checkpoints prune "$work/prune" --incomplete --older-than 7d --keep-newest 1GiB --dry-run >"$work/out"
-check "a dry prune names the incomplete one" says_out "^would remove *${key:0:12} .*incomplete"
+check "a dry prune names the incomplete one" shows "^would remove *${key:0:12} .*incomplete"
 check "and removes nothing" [ "$(ls "$work/prune" | wc -l)" -eq 3 ]
 "$program" checkpoints prune "$work/prune" --incomplete >"$work/out"
 check "prune removes it" [ ! -e "$work/prune/$key" -a "$(ls "$work/prune" | wc -l)" -eq 2 ]
@@ -126,13 +103,15 @@ cp "$source_dir/data/demo.jsonl" "$work/long.txt"
 echo '{"id": "long", "context_file": "long.txt", "queries": ["What is hidden?"]}' >"$work/long.jsonl"
 long=(run --model "$model" --input "$work/long.jsonl" --block-size 64 --allow-long --max-new-tokens 8)
 n_blocks() { find "$work/$1" -name 'block-*.h5' 2>/dev/null | wc -l; }
+n_begun() { find "$work/$1" -name 'block-*.h5' -printf '%h\n' 2>/dev/null | sort -u | wc -l; }  # documents
+n_wanted=1
 stop() { # signal, whom (all: mpirun passes it on; else a rank), name, options... ; leaves code
   local signal=$1 whom=$2 name=$3
   shift 3
   timeout 120 mpirun --oversubscribe -n 3 "$program" "${long[@]}" --checkpoint-dir "$work/$name" \
     --output "$work/$name.jsonl" "$@" >"$work/out" 2>"$work/log" &
   local job=$!
-  until [ "$(n_blocks "$name")" -gt 0 ]; do sleep 0.02; kill -0 $job 2>/dev/null || break; done
+  until [ "$(n_begun "$name")" -ge $n_wanted ]; do sleep 0.02; kill -0 $job 2>/dev/null || break; done
   local mpirun
   mpirun=$(pgrep -P $job)
   if [ "$whom" = all ]; then
@@ -167,12 +146,16 @@ for rank in 0 2; do
   check "a stopped rank $rank does not hang the others" [ $code -eq 69 ]
   check "someone says so" says "nothing has moved for 0.1 minute(s) (--timeout)"
 done
-# A document a group; which one is open, so answers may wait in the journal for their turn.
-tac "$work/long.txt" >"$work/other.txt"
-rev "$work/long.txt" >"$work/third.txt"
-for id in other third; do
-  echo "{\"id\": \"$id\", \"context_file\": \"$id.txt\", \"queries\": [\"What is hidden?\"]}" >>"$work/long.jsonl"
-done
+# A document a group, each of some hundred blocks; which one is open, so answers may wait in the journal
+# for their turn.
+head -c 20000 "$work/long.txt" >"$work/first.txt"
+tac "$work/first.txt" >"$work/other.txt"
+rev "$work/first.txt" >"$work/third.txt"
+for id in first other third; do
+  echo "{\"id\": \"$id\", \"context_file\": \"$id.txt\", \"queries\": [\"What is hidden?\"]}"
+done >"$work/three.jsonl"
+long=(run --model "$model" --input "$work/three.jsonl" --block-size 64 --allow-long --max-new-tokens 8)
+n_wanted=3
 stop USR1 1 group --ranks-per-document 1
 check "a stop of one group reaches the batch, the others finish" [ $code -eq 75 -a \
   "$(cat "$work/group.jsonl" "$work/group.jsonl.journal" | grep -c '"answer"')" -eq 2 ]
@@ -248,10 +231,10 @@ check "plan goes up to it" [ $? -eq 0 ]
 check "and no further" [ $? -eq 65 ]
 
 on 1 doctor
-check "doctor finds the machine fit" says_out "^verdict *fit"
-check "and names HDF5" says_out "^HDF5 *[0-9]*\\.[0-9]*\\.[0-9]*$"
+check "doctor finds the machine fit" shows "^verdict *fit"
+check "and names HDF5" shows "^HDF5 *[0-9]*\\.[0-9]*\\.[0-9]*$"
 on 3 doctor --checkpoint-dir "$work/trial/deep"
-check "doctor tries a checkpoint directory" says_out "^checkpoints .*64.00 MiB saved.*3 rank(s) at [0-9]* MB/s"
+check "doctor tries a checkpoint directory" shows "^checkpoints .*64.00 MiB saved.*3 rank\(s\) at [0-9]* MB/s"
 check "and leaves nothing there" [ ! -e "$work/trial/deep" ]
 on 2 doctor --checkpoint-dir /proc/nowhere
 check "a directory that cannot be made is 73" [ $code -eq 73 ]

@@ -2,18 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # generate and eval as a user meets them: the same bytes again, what is refused, scores of answers.
 # usage: generate_test.sh PROGRAM SOURCE_DIR
-set -u
-program=$1
-source_dir=$2
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failed=0
+source "$(dirname "$0")/checks.sh"
 
-check() { # description, command...
-  local what=$1
-  shift
-  if "$@"; then echo "ok: $what"; else echo "FAILED: $what"; failed=1; fi
-}
 generate() { # output, arguments...
   local output=$1
   shift
@@ -21,8 +11,6 @@ generate() { # output, arguments...
   code=$?
 }
 evaluate() { "$program" eval "$@" >"$work/out" 2>"$work/log"; code=$?; }
-says() { grep -q -- "$1" "$work/log"; }
-shows() { grep -Eq -- "$1" "$work/out"; }
 refused() { # description, exit code, text, arguments...
   local what=$1 wanted=$2 text=$3
   shift 3

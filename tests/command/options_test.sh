@@ -2,25 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # The command line as a user meets it: what is taken, what is refused and how, what is printed.
 # usage: options_test.sh PROGRAM SOURCE_DIR
-set -u
-program=$1
-source_dir=$2
-source "$source_dir/scripts/mpi_environment.sh"
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-model=$source_dir/data/demo-model
-failed=0
+source "$(dirname "$0")/checks.sh"
 
-check() { # description, command...
-  local what=$1
-  shift
-  if "$@"; then echo "ok: $what"; else echo "FAILED: $what"; failed=1; fi
-}
 call() { # arguments... ; leaves code, $work/out and $work/log
   "$program" "$@" >"$work/out" 2>"$work/log"
   code=$?
 }
-says() { grep -q -- "$1" "$work/log"; }
 shows() { grep -q -- "$1" "$work/out"; }
 refused() { # description, exit code, text, arguments...
   local what=$1 wanted=$2 text=$3

@@ -2,19 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # eval as a user meets it: the same trials on any ranks, resumed after anything, compared, refused.
 # usage: survey_test.sh PROGRAM SOURCE_DIR
-set -u
-program=$1
-source_dir=$2
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-source "$source_dir/scripts/mpi_environment.sh"
-failed=0
+source "$(dirname "$0")/checks.sh"
 
-check() { # description, command...
-  local what=$1
-  shift
-  if "$@"; then echo "ok: $what"; else echo "FAILED: $what"; failed=1; fi
-}
 length=512
 count=4
 settings=(--setting dense --setting star:b=n/4)
@@ -26,8 +15,6 @@ start() { # ranks, output, arguments...
     >"$work/out" 2>"$work/log"
 }
 survey() { start "$@"; code=$?; }
-says() { grep -q -- "$1" "$work/log"; }
-shows() { grep -Eq -- "$1" "$work/out"; }
 stable() { sed -E 's/"seconds":\{[^}]*\}//' "$work/$1"; }
 same() { [ -s "$work/$1" ] && [ "$(stable "$1")" = "$(stable "$2")" ]; }
 refused() { # description, exit code, text, arguments...
@@ -45,6 +32,12 @@ check "a line for each cell" [ "$(wc -l <"$work/one.jsonl.cells.jsonl")" -eq 4 ]
 check "a table with losses" shows '^ star:b=n/4 +4 .*\(.*\)'
 check "a page" grep -q "</html>" "$work/one.html"
 check "the model finds people in its own prose" shows '^ dense +4 +(75|100).0'
+cp "$work/out" "$work/table"
+"$program" report "$work/one.jsonl" --html "$work/again.html" >"$work/out" 2>"$work/log"
+check "report makes the table again" cmp "$work/table" "$work/out"
+check "and the page, but for its head" diff <(sed '/<title>/d; /<h1>/d; /Made by/d' "$work/one.html") <(sed '/<title>/d; /<h1>/d; /Made by/d' "$work/again.html")
+"$program" report "$work/nowhere.jsonl" >"$work/out" 2>"$work/log"
+check "of no trials it is 66" [ $? -eq 66 ]
 survey 3 three.jsonl --task qa1,vt "${settings[@]}"
 check "3 ranks find the same" same one.jsonl three.jsonl
 survey 3 groups.jsonl --task qa1,vt "${settings[@]}" --ranks-per-document 1
