@@ -31,9 +31,18 @@ int number_in_environment(const char* name) {
   return number;
 }
 
+// The one task of 'srun --mpi=none -n 1' is a job of one rank. Open MPI refuses to start as long as
+// it sees the step that it hears nothing from.
+void hide_step_of_single_task() {
+  const bool is_told = std::getenv("PMIX_RANK") || std::getenv("OMPI_COMM_WORLD_SIZE");
+  if (is_told || number_in_environment("SLURM_STEP_NUM_TASKS") != 1) return;
+  for (const char* name : {"SLURM_STEP_ID", "SLURM_STEPID"}) ::unsetenv(name);
+}
+
 }  // namespace
 
 MpiRuntime::MpiRuntime(int* argc, char*** argv) : exceptions_at_start_(std::uncaught_exceptions()) {
+  hide_step_of_single_task();
   int provided = 0;
   if (MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS ||
       provided < MPI_THREAD_FUNNELED) {

@@ -240,4 +240,7 @@ on 2 doctor --checkpoint-dir /proc/nowhere
 check "a directory that cannot be made is 73" [ $code -eq 73 ]
 SLURM_STEP_NUM_TASKS=4 "$program" run --model "$model" --input "$work/in.jsonl" --output "$work/o" 2>"$work/log"
 check "srun without PMI is refused" [ $? -eq 69 ]
+env -u OMPI_COMM_WORLD_SIZE -u PMIX_RANK SLURM_NODELIST=n0 SLURM_JOBID=1 SLURM_STEPID=0 SLURM_STEP_ID=0 SLURM_STEP_NUM_TASKS=1 \
+  "$program" run "${base[@]}" --output "$work/srun1.jsonl" 2>"$work/log"
+check "but for a single task, which is a job of its own" same "$work/one.jsonl" "$work/srun1.jsonl"
 exit $failed
