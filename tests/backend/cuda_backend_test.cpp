@@ -220,6 +220,31 @@ TEST_F(CudaBackend, FindsTheFirstHighest) {
     EXPECT_ANY_THROW(gpu_->backend->next_tokens(gpu_->rows(values, 64), same, draws, tokens));
 }
 
+// Sizes around a block of threads; places in its first, middle and last warp.
+TEST_F(CudaBackend, SeesEveryLogitOfARow) {
+  const std::int64_t n_in = 64;
+  const Rows x = gpu_->rows(Floats(static_cast<std::size_t>(n_in), 1), n_in);
+  const auto weight_with = [&](std::int64_t n_out, std::initializer_list<std::int64_t> places,
+                               float value) {
+    Floats values(static_cast<std::size_t>(n_out * n_in), 1);
+    for (const std::int64_t place : places) values[static_cast<std::size_t>(place * n_in)] = value;
+    return weight(values, n_in);
+  };
+  std::vector<Token> token(1);
+  for (const std::int64_t n_out : {1, 31, 1023, 1024, 1025, 2049}) {
+    for (const std::int64_t place : {std::int64_t{0}, n_out / 2, n_out - 1}) {
+      for (const Draw draw : {Draw{}, Draw{1, 0.9, 0.5}}) {
+        const WeightView bad = weight_with(n_out, {place}, std::nanf(""));
+        EXPECT_ANY_THROW(gpu_->backend->next_tokens(x, bad, {&draw, 1}, token))
+            << n_out << ", place " << place;
+      }
+      const Draw greedy;
+      gpu_->backend->next_tokens(x, weight_with(n_out, {place, n_out - 1}, 2), {&greedy, 1}, token);
+      EXPECT_EQ(token[0], place) << "equal ones at " << place << " and " << n_out - 1;
+    }
+  }
+}
+
 TEST_F(CudaBackend, DrawsTokens) {
   // A draw is monotone: the GPU's token lies between those of slightly smaller and larger random
   // numbers. Its weights are fp32; one of 128,256 equal tokens more or less in the nucleus is 8e-6.
@@ -433,6 +458,21 @@ TEST_F(CudaBackend, TwoEmptyPartialsMergeToTheEmptyOne) {
   const Rows out = gpu_->empty(3, 256);
   gpu_->backend->finish(a, shape, out);
   EXPECT_EQ(gpu_->get(out), Floats(3 * 256, 0));
+}
+
+TEST_F(CudaBackend, RefusesAModelThatNoKernelTakes) {
+  ModelConfig config;
+  config.hidden_size = 768;
+  config.intermediate_size = 2048;
+  config.n_heads = 8;
+  config.n_kv_heads = 2;
+  config.head_dim = 64;
+  EXPECT_NO_THROW(gpu_->backend->check_model(config));
+  config.head_dim = 96;
+  EXPECT_THROW(gpu_->backend->check_model(config), Error);
+  config.head_dim = 64;
+  config.intermediate_size = 2044;
+  EXPECT_THROW(gpu_->backend->check_model(config), Error);
 }
 
 TEST_F(CudaBackend, RefusesWhatNoKernelTakes) {
