@@ -25,11 +25,12 @@ class Shelf {
   std::unordered_map<std::string, std::int64_t> places_;
 };
 
-const Json& array_in(const JsonObject& object, const char* key) {
+// The result is a part of `json`.
+const Json& array_in(const Json& json, const std::string& where, const char* key) {
+  const JsonObject object(json, where);
   const Json& array = object.get(key);
   if (!array.is_array())
-    fail(Exit::bad_data, "{}: key '{}': expected an array, got {}", object.where(), key,
-         array.type_name());
+    fail(Exit::bad_data, "{}: key '{}': expected an array, got {}", where, key, array.type_name());
   return array;
 }
 
@@ -43,17 +44,17 @@ std::string text_of(const Json& json, const std::string& where) {
 void read_squad(const Json& json, ReadingData& data) {
   Shelf shelf(data.documents);
   int n_articles = 0;
-  for (const Json& article : array_in(JsonObject(json, data.source), "data")) {
+  for (const Json& article : array_in(json, data.source, "data")) {
     const std::string where = fmt::format("{}: article {}", data.source, n_articles++);
-    const Json& paragraphs = array_in(JsonObject(article, where), "paragraphs");
+    const Json& paragraphs = array_in(article, where, "paragraphs");
     std::vector<std::int64_t> places;
     for (const Json& paragraph : paragraphs)
       places.push_back(shelf.place_of(JsonObject(paragraph, where).get_string("context")));
     for (std::size_t p = 0; p < paragraphs.size(); ++p) {
-      for (const Json& item : array_in(JsonObject(paragraphs[p], where), "qas")) {
+      for (const Json& item : array_in(paragraphs[p], where, "qas")) {
         const JsonObject qa(item, fmt::format("{}: paragraph {}", where, p));
         ReadingData::Question question{qa.get_string("question"), {}, {places[p]}, {}};
-        for (const Json& answer : array_in(qa, "answers"))
+        for (const Json& answer : array_in(qa.json(), qa.where(), "answers"))
           question.answers.push_back(JsonObject(answer, qa.where()).get_string("text"));
         if (question.answers.empty() || qa.find_bool("is_impossible").value_or(false)) continue;
         std::copy_if(places.begin(), places.end(), std::back_inserter(question.near),
@@ -74,7 +75,7 @@ void read_hotpot(const Json& json, ReadingData& data) {
     const JsonObject item(json[i], fmt::format("{}: question {}", data.source, i));
     ReadingData::Question question{
         item.get_string("question"), {item.get_string("answer")}, {}, {}};
-    for (const Json& document : array_in(item, "context")) {
+    for (const Json& document : array_in(item.json(), item.where(), "context")) {
       const std::string where = item.where() + ": key 'context'";
       if (!document.is_array() || document.size() != 2 || !document[1].is_array())
         fail(Exit::bad_data, "{}: expected [title, [sentence, ...]]", where);
