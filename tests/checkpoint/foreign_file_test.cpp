@@ -307,8 +307,8 @@ TEST_F(ForeignFileTest, ValuesThatAreNotInTheFileAreRefused) {
   VerifiedFile file(path, digest_file(fd.get(), path));
   const auto error = error_of([&] { read_document_file(file, info); });
   ASSERT_TRUE(error);
-  EXPECT_NE(std::string(error->what()).find("/token_ids: storage"), std::string::npos)
-      << error->what();
+  // "storage: ..."; HDF5 from 1.14 on says it itself.
+  EXPECT_NE(std::string(error->what()).find("/token_ids: "), std::string::npos) << error->what();
 }
 
 TEST_F(ForeignFileTest, ManifestsThatAskForOtherFilesAreRefused) {

@@ -13,7 +13,13 @@ failed=0
 check() { # description, command...
   local what=$1
   shift
-  if "$@"; then echo "ok: $what"; else echo "FAILED: $what"; failed=1; fi
+  if "$@"; then
+    echo "ok: $what"
+  else
+    echo "FAILED: $what (last exit code ${code-none}; the log's end:)"
+    tail -n 6 "$work/log" 2>/dev/null | sed 's/^/    /'
+    failed=1
+  fi
 }
 on() { # ranks, arguments... ; leaves code, $work/out and $work/log
   local ranks=$1
