@@ -71,7 +71,9 @@ class ForeignFileTest : public StoreTest {
           "create dataset");
       const Bytes values = values_of(s_.info, 0, 1, KvPart::v);
       const bool fits = H5Tequal(type, H5T_IEEE_F32LE) > 0 && shape == shape_;
-      if (fits && H5Pget_layout(creation) != H5D_VIRTUAL)
+      const bool is_here =
+          H5Pget_layout(creation) != H5D_VIRTUAL && H5Pget_external_count(creation) == 0;
+      if (fits && is_here)
         check(H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()), "write");
     };
   }
@@ -87,13 +89,13 @@ TEST_F(ForeignFileTest, TheSameStructureByAnotherHandIsAccepted) {
   EXPECT_EQ(change("block-00000.h5", replaced(H5T_IEEE_F32LE, shape_)), "");
 }
 
+// The values themselves are never written: they would go into the other file.
 TEST_F(ForeignFileTest, ExternalStorageIsRefused) {
-  for (const std::string& path : {secret_.string(), std::string("/etc/passwd")}) {
-    expect_refused("external files", replaced(H5T_IEEE_F32LE, shape_, [=](hid_t creation) {
-                     check(H5Pset_external(creation, path.c_str(), 0, 128), "set external");
-                   }));
-  }
-  EXPECT_EQ(content("/etc/passwd").find("\x80"), std::string::npos);
+  const std::string before = content(secret_);
+  expect_refused("external files", replaced(H5T_IEEE_F32LE, shape_, [this](hid_t creation) {
+                   check(H5Pset_external(creation, secret_.c_str(), 0, 128), "set external");
+                 }));
+  EXPECT_EQ(content(secret_), before);
 }
 
 TEST_F(ForeignFileTest, LinksToElsewhereAreRefused) {
