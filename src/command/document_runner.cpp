@@ -77,12 +77,14 @@ std::string DocumentRunner::text_of(const QueryTask& query, std::span<const Toke
   return text.substr(0, first_stop(query.stop, text));
 }
 
-// Memory only where it is more than has been said: a batch may have thousands of documents.
+// Memory only where it is a quarter more than has been said: a batch may have thousands of
+// documents.
 void DocumentRunner::say(const DocumentTask& task, const BlockPlan& plan, KvMemory kv_memory) {
   log::info("{}", describe(task, plan));
   const MemoryNeed need = fullest(needs(plan, kv_memory));
-  if (need.total() + need.host_kv <= most_said_) return;
-  most_said_ = need.total() + need.host_kv;
+  const std::uint64_t n_bytes = need.total() + need.host_kv;
+  if (n_bytes <= most_said_ + most_said_ / 4) return;
+  most_said_ = n_bytes;
   log::info("memory of the fullest rank: {}", need.arithmetic());
 }
 
