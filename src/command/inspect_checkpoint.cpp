@@ -110,9 +110,10 @@ std::optional<CheckpointPath> find_checkpoint(std::string path) {
 
 Exit inspect_checkpoint(const CheckpointPath& path, bool verify) {
   const DocumentCheckpoint document = CheckpointStore(path.store).open(path.key);
-  const Manifest manifest = *read_manifest(document.directory(), path.key);
+  const std::optional<Manifest> manifest = read_manifest(document.directory(), path.key);
+  if (!manifest) fail(Exit::no_input, "{}: removed while it was looked at", document.directory());
   print_document(document, document.blocks_present().size());
-  BlockTable table(document, manifest, verify);
+  BlockTable table(document, *manifest, verify);
   table.print();
   return table.print_verdict() ? Exit::ok : Exit::bad_data;
 }
