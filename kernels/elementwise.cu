@@ -213,7 +213,6 @@ uint4* vectors(void* x) {
   return static_cast<uint4*>(x);
 }
 
-
 }  // namespace
 
 void embed_rows(const std::int32_t* tokens, const void* table, std::int64_t n_rows,
