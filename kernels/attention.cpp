@@ -92,6 +92,37 @@ Partial workspace_partial(void* workspace, std::int64_t n_values, int head_dim) 
   return {o, o + n_values * head_dim, o + n_values * (head_dim + 1)};
 }
 
+// From the value row `first` on.
+Partial part_from(const Partial& partial, std::int64_t first, int head_dim) {
+  return {partial.o + first * head_dim, partial.m + first, partial.l + first};
+}
+
+bool is_whole(const Partial& partial) {
+  return partial.o && partial.m && partial.l;
+}
+bool is_absent(const Partial& partial) {
+  return !partial.o && !partial.m && !partial.l;
+}
+
+// The merges of n_items items, whose memory is left to the caller.
+MergeTask merge_task(int n_items, const Merge* merges, int n_merges) {
+  require(n_items >= 0 && n_items <= kMaxSegments && n_merges >= 0 && n_merges <= kMaxSegments,
+          "at most " + std::to_string(kMaxSegments) + " partials and merges; got " +
+              std::to_string(n_items) + " and " + std::to_string(n_merges));
+  MergeTask task;
+  task.n_items = n_items;
+  task.n_merges = n_merges;
+  for (int i = 0; i < n_merges; ++i) {
+    const Merge& merge = merges[i];
+    require(merge.into >= 0 && merge.into < n_items && merge.from >= 0 && merge.from < n_items &&
+                merge.into != merge.from,
+            "partial " + std::to_string(merge.from) + " of " + std::to_string(n_items) +
+                " cannot be merged into " + std::to_string(merge.into));
+    task.merges[i] = merge;
+  }
+  return task;
+}
+
 std::size_t pieces_bytes(const AttentionInput& in, std::int64_t n_pieces) {
   return static_cast<std::size_t>(n_pieces * in.n_rows * in.shape.n_heads *
                                   (in.shape.head_dim + 2)) *
@@ -125,8 +156,7 @@ bool takes_hopper_kernels() {
 void prefill_attention(const AttentionInput& in, const AttentionOutput& out, Stream stream) {
   check_input(in);
   const Partial& partial = out.partial;
-  require((partial.o && partial.m && partial.l) || (!partial.o && !partial.m && !partial.l),
-          "a partial needs o, m and l");
+  require(is_whole(partial) || is_absent(partial), "a partial needs o, m and l");
   const KeyPieces whole;
   if (in.n_rows > 0) attend(in, out, {&whole, 1}, stream);
 }
@@ -139,14 +169,16 @@ std::size_t partial_attention_workspace(const AttentionInput& in) {
 void partial_attention(const AttentionInput& in, const Partial& result, void* workspace,
                        Stream stream) {
   check_input(in);
-  require(result.o && result.m && result.l, "a partial needs o, m and l");
+  require(is_whole(result), "a partial needs o, m and l");
   if (in.n_rows == 0) return;
   const KeyPieces pieces = pieces_of(in.segments, in.n_segments, in.shape);
   require(workspace, "partial attention needs its workspace");
   const std::int64_t n_values = in.n_rows * in.shape.n_heads;
   const Partial parts = workspace_partial(workspace, n_values * pieces.n_pieces, in.shape.head_dim);
   attend(in, {nullptr, nullptr, parts}, {&pieces, 1}, stream);
-  merge_pieces(parts, {1, {pieces.n_pieces}, {result}}, n_values, in.shape.head_dim, stream);
+  MergeTask task;
+  task.items[task.n_items++] = {parts, pieces.n_pieces, result};
+  merge_items(task, n_values, in.shape.head_dim, stream);
 }
 
 std::size_t block_attention_workspace(const AttentionInput& in) {
@@ -157,33 +189,41 @@ std::size_t block_attention_workspace(const AttentionInput& in) {
   return pieces_bytes(in, n_pieces);
 }
 
-void block_attention(const AttentionInput& in, const Partial* results, void* workspace,
-                     Stream stream) {
+void block_attention(const AttentionInput& in, const Merge* merges, int n_merges,
+                     const Partial* results, void* workspace, Stream stream) {
   check_input(in);
   require(!in.causal, "blocks beside each other cannot be causal");
   if (in.n_rows == 0 || in.n_segments == 0) return;
   require(workspace, "block attention needs its workspace");
   KeyPieces pieces[kMaxSegments];
-  BlockPieces blocks{in.n_segments, {}, {}};
   std::int64_t n_pieces = 0;
   for (int i = 0; i < in.n_segments; ++i) {
-    require(results[i].o && results[i].m && results[i].l, "a partial needs o, m and l");
     pieces[i] = pieces_of(in.segments + i, 1, in.shape);
-    blocks.n_pieces[i] = pieces[i].n_pieces;
-    blocks.results[i] = results[i];
     n_pieces += pieces[i].n_pieces;
   }
   const std::int64_t n_values = in.n_rows * in.shape.n_heads;
   const Partial parts = workspace_partial(workspace, n_values * n_pieces, in.shape.head_dim);
+  MergeTask task = merge_task(in.n_segments, merges, n_merges);
+  std::int64_t first = 0;
+  for (int i = 0; i < in.n_segments; ++i) {
+    require(is_whole(results[i]) || is_absent(results[i]), "a partial needs o, m and l");
+    task.items[i] = {part_from(parts, first * n_values, in.shape.head_dim), pieces[i].n_pieces,
+                     results[i]};
+    first += pieces[i].n_pieces;
+  }
   attend(in, {nullptr, nullptr, parts}, {pieces, in.n_segments}, stream);
-  merge_pieces(parts, blocks, n_values, in.shape.head_dim, stream);
+  merge_items(task, n_values, in.shape.head_dim, stream);
 }
 
-void merge_partials(const Partial& into, const Partial& from, std::int64_t n_rows,
-                    const AttentionShape& shape, Stream stream) {
+void merge_partials(const Partial* parts, int n_parts, const Merge* merges, int n_merges,
+                    std::int64_t n_rows, const AttentionShape& shape, Stream stream) {
   check_shape(shape);
-  require(into.o && into.m && into.l && from.o && from.m && from.l, "a partial needs o, m and l");
-  if (n_rows > 0) merge_two(into, from, n_rows * shape.n_heads, shape.head_dim, stream);
+  MergeTask task = merge_task(n_parts, merges, n_merges);
+  for (int i = 0; i < n_parts; ++i) {
+    require(is_whole(parts[i]), "a partial needs o, m and l");
+    task.items[i] = {parts[i], 1, parts[i]};
+  }
+  if (n_rows > 0 && n_parts > 0) merge_items(task, n_rows * shape.n_heads, shape.head_dim, stream);
 }
 
 void finish_partial(const Partial& partial, std::int64_t n_rows, const AttentionShape& shape,

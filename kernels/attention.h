@@ -34,6 +34,11 @@ struct Partial {
   float* l = nullptr;  // [n_rows, n_heads]
 };
 
+// One step of merging partials that are numbered: `into` becomes itself merged with `from`.
+struct Merge {
+  int into = 0, from = 0;
+};
+
 // Throws BadShape where no attention kernel takes it.
 void check_shape(const AttentionShape& shape);
 
@@ -71,15 +76,16 @@ std::size_t partial_attention_workspace(const AttentionInput& input);
 void partial_attention(const AttentionInput& input, const Partial& result, void* workspace,
                        Stream stream);
 
-// The same for blocks of keys beside each other: segment i is block i, and results[i] gets the bits
-// of a call with that segment alone. Nothing may be causal.
+// The same for blocks of keys beside each other: segment i is block i, and partial i gets the bits
+// of a call with that segment alone. Then the merges, in order; results[i] gets what partial i has
+// become, and may be nulls. Nothing may be causal. At most kMaxSegments merges.
 std::size_t block_attention_workspace(const AttentionInput& input);
-void block_attention(const AttentionInput& input, const Partial* results, void* workspace,
-                     Stream stream);
+void block_attention(const AttentionInput& input, const Merge* merges, int n_merges,
+                     const Partial* results, void* workspace, Stream stream);
 
-// into <- into merged with from, both [n_rows, n_heads].
-void merge_partials(const Partial& into, const Partial& from, std::int64_t n_rows,
-                    const AttentionShape& shape, Stream stream);
+// The merges, in order, of at most kMaxSegments partials [n_rows, n_heads], in place.
+void merge_partials(const Partial* parts, int n_parts, const Merge* merges, int n_merges,
+                    std::int64_t n_rows, const AttentionShape& shape, Stream stream);
 
 // out = o / l as bf16 [n_rows, n_heads, head_dim]; a row without keys gives 0.
 void finish_partial(const Partial& partial, std::int64_t n_rows, const AttentionShape& shape,

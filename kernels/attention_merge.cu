@@ -4,67 +4,93 @@
 #include <cuda_runtime.h>
 
 #include "attention_merge.h"
-#include "cuda_check.h"
+#include "launch.cuh"
 
 namespace starattn::kernels {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kWarps = 8;
+constexpr int kThreads = 32 * kWarps;
+static_assert(kWarps >= kMaxSegments);
 
-// Four values of o of one row, with its m and l.
+// A lane's columns of one value row, with the row's m and l.
+template <int kColumns>
 struct Part {
-  float4 o;
+  float o[kColumns];
   float m, l;
 };
 
-__device__ Part load(const Partial& partial, std::int64_t row, int column, int head_dim) {
-  return {*reinterpret_cast<const float4*>(partial.o + row * head_dim + column), partial.m[row],
-          partial.l[row]};
+template <int kColumns>
+__device__ Part<kColumns> load(const Partial& from, std::int64_t row) {
+  Part<kColumns> part;
+  const float* o = from.o + (row * 32 + threadIdx.x % 32) * kColumns;
+  if constexpr (kColumns == 4) {
+    const float4 values = *reinterpret_cast<const float4*>(o);
+    part.o[0] = values.x, part.o[1] = values.y, part.o[2] = values.z, part.o[3] = values.w;
+  } else {
+    const float2 values = *reinterpret_cast<const float2*>(o);
+    part.o[0] = values.x, part.o[1] = values.y;
+  }
+  part.m = from.m[row];
+  part.l = from.l[row];
+  return part;
 }
 
-// -inf - -inf never appears: two empty parts merge to the empty one.
-__device__ Part merge(const Part& a, const Part& b) {
-  const float m = fmaxf(a.m, b.m);
-  const float wa = a.m == -INFINITY ? 0.f : expf(a.m - m);
-  const float wb = b.m == -INFINITY ? 0.f : expf(b.m - m);
-  const float4 o = {a.o.x * wa + b.o.x * wb, a.o.y * wa + b.o.y * wb, a.o.z * wa + b.o.z * wb,
-                    a.o.w * wa + b.o.w * wb};
-  return {o, m, a.l * wa + b.l * wb};
-}
-
-__device__ void store(const Part& part, const Partial& to, std::int64_t row, int column,
-                      int head_dim) {
-  *reinterpret_cast<float4*>(to.o + row * head_dim + column) = part.o;
-  if (column != 0) return;
+template <int kColumns>
+__device__ void store(const Part<kColumns>& part, const Partial& to, std::int64_t row) {
+  const int lane = threadIdx.x % 32;
+  float* o = to.o + (row * 32 + lane) * kColumns;
+  if constexpr (kColumns == 4)
+    *reinterpret_cast<float4*>(o) = {part.o[0], part.o[1], part.o[2], part.o[3]};
+  else
+    *reinterpret_cast<float2*>(o) = {part.o[0], part.o[1]};
+  if (lane != 0) return;
   to.m[row] = part.m;
   to.l[row] = part.l;
 }
 
-// A thread owns four columns of a row. All threads of a row read m and l before one of them writes:
-// rows never cross a block and head_dim / 4 divides 256.
-__global__ void merge_two_kernel(Partial into, Partial from, std::int64_t n, int head_dim) {
-  const std::int64_t thread = blockIdx.x * static_cast<std::int64_t>(kThreads) + threadIdx.x;
-  const std::int64_t row = thread / (head_dim / 4);
-  const int column = static_cast<int>(thread % (head_dim / 4)) * 4;
-  Part part{};
-  if (row < n) part = merge(load(into, row, column, head_dim), load(from, row, column, head_dim));
-  __syncthreads();
-  if (row < n) store(part, into, row, column, head_dim);
+// -inf - -inf never appears: two empty parts merge to the empty one. Which product is rounded first
+// is written out, so that every kernel that this is compiled into gives the same bits.
+template <int kColumns>
+__device__ Part<kColumns> merge(const Part<kColumns>& a, const Part<kColumns>& b) {
+  Part<kColumns> both;
+  both.m = fmaxf(a.m, b.m);
+  const float wa = a.m == -INFINITY ? 0.f : expf(a.m - both.m);
+  const float wb = b.m == -INFINITY ? 0.f : expf(b.m - both.m);
+#pragma unroll
+  for (int c = 0; c < kColumns; ++c) both.o[c] = __fmaf_rn(a.o[c], wa, __fmul_rn(b.o[c], wb));
+  both.l = __fmaf_rn(a.l, wa, __fmul_rn(b.l, wb));
+  return both;
 }
 
-// The same threads for the rows; blockIdx.y: the block of keys.
-__global__ void merge_pieces_kernel(Partial parts, const __grid_constant__ BlockPieces blocks,
-                                    std::int64_t n, int head_dim) {
-  const std::int64_t thread = blockIdx.x * static_cast<std::int64_t>(kThreads) + threadIdx.x;
-  const std::int64_t row = thread / (head_dim / 4);
-  const int column = static_cast<int>(thread % (head_dim / 4)) * 4;
-  if (row >= n) return;
-  std::int64_t first = 0;
-  for (unsigned i = 0; i < blockIdx.y; ++i) first += blocks.n_pieces[i];
-  Part part = load(parts, first * n + row, column, head_dim);
-  for (int i = 1; i < blocks.n_pieces[blockIdx.y]; ++i)
-    part = merge(part, load(parts, (first + i) * n + row, column, head_dim));
-  store(part, blocks.results[blockIdx.y], row, column, head_dim);
+// A warp a value row and item, rows in turn within a block. The merges of a row are its first
+// warp's, a lane for its columns.
+template <int kColumns>
+__global__ void merge_kernel(const __grid_constant__ MergeTask task, std::int64_t n) {
+  __shared__ Part<kColumns> parts[kWarps][32];
+  let_next_kernel_start();
+  await_earlier_kernels();
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int rows_per_block = blockDim.x / 32 / task.n_items;
+  const std::int64_t row =
+      blockIdx.x * static_cast<std::int64_t>(rows_per_block) + warp / task.n_items;
+  const MergeTask::Item& item = task.items[warp % task.n_items];
+  if (row < n) {
+    Part<kColumns> mine = load<kColumns>(item.pieces, row);
+#pragma unroll 8
+    for (int i = 1; i < item.n_pieces; ++i)
+      mine = merge(mine, load<kColumns>(item.pieces, i * n + row));
+    parts[warp][lane] = mine;
+  }
+  __syncthreads();
+  if (row >= n || warp % task.n_items != 0) return;
+  Part<kColumns>(*of_row)[32] = parts + warp;
+  for (int i = 0; i < task.n_merges; ++i) {
+    Part<kColumns>& into = of_row[task.merges[i].into][lane];
+    into = merge(into, of_row[task.merges[i].from][lane]);
+  }
+  for (int i = 0; i < task.n_items; ++i)
+    if (task.items[i].result.o) store(of_row[i][lane], task.items[i].result, row);
 }
 
 __global__ void finish_kernel(Partial partial, std::int64_t n, int head_dim, __nv_bfloat162* out) {
@@ -78,28 +104,20 @@ __global__ void finish_kernel(Partial partial, std::int64_t n, int head_dim, __n
   out[2 * thread + 1] = __floats2bfloat162_rn(o.z * inverse, o.w * inverse);
 }
 
-unsigned blocks_for(std::int64_t n, int head_dim) {
-  return static_cast<unsigned>((n * (head_dim / 4) + kThreads - 1) / kThreads);
-}
-
 }  // namespace
 
-void merge_pieces(const Partial& parts, const BlockPieces& blocks, std::int64_t n, int head_dim,
-                  Stream stream) {
-  const dim3 grid(blocks_for(n, head_dim), static_cast<unsigned>(blocks.n_blocks));
-  merge_pieces_kernel<<<grid, kThreads, 0, stream>>>(parts, blocks, n, head_dim);
-  check_launch("merging pieces");
-}
-
-void merge_two(const Partial& into, const Partial& from, std::int64_t n, int head_dim,
-               Stream stream) {
-  merge_two_kernel<<<blocks_for(n, head_dim), kThreads, 0, stream>>>(into, from, n, head_dim);
-  check_launch("merging partials");
+void merge_items(const MergeTask& task, std::int64_t n, int head_dim, Stream stream) {
+  const int rows_per_block = kWarps / task.n_items;
+  const auto grid = static_cast<unsigned>((n + rows_per_block - 1) / rows_per_block);
+  launch_overlapping("merging partials", head_dim == 128 ? merge_kernel<4> : merge_kernel<2>,
+                     {grid, 1, 32 * task.n_items * rows_per_block}, stream, task, n);
 }
 
 void finish_rows(const Partial& partial, std::int64_t n, int head_dim, void* out, Stream stream) {
-  finish_kernel<<<blocks_for(n, head_dim), kThreads, 0, stream>>>(
-      partial, n, head_dim, static_cast<__nv_bfloat162*>(out));
+  const std::int64_t n_threads = n * (head_dim / 4);
+  const auto n_blocks = static_cast<unsigned>((n_threads + kThreads - 1) / kThreads);
+  finish_kernel<<<n_blocks, kThreads, 0, stream>>>(partial, n, head_dim,
+                                                   static_cast<__nv_bfloat162*>(out));
   check_launch("finishing partials");
 }
 

@@ -6,20 +6,21 @@
 
 namespace starattn::kernels {
 
-// The pieces of several blocks, one block's after the other's, and where each block's result goes.
-struct BlockPieces {
-  int n_blocks = 0;
-  int n_pieces[kMaxSegments] = {};
-  Partial results[kMaxSegments];
+// Partials of the same rows that are merged in one launch. Item i is its pieces 0, 1, 2, ... merged
+// in this order: o [n_pieces, n, head_dim], m and l [n_pieces, n]. Then the merges, in order. An
+// item with a result is written there, which may be its only piece.
+struct MergeTask {
+  struct Item {
+    Partial pieces;
+    int n_pieces = 1;
+    Partial result;  // or nulls
+  };
+  int n_items = 0, n_merges = 0;
+  Item items[kMaxSegments];
+  Merge merges[kMaxSegments];
 };
 
-// A block's result = its piece 0 merged with piece 1, 2, ... in this order; parts: o [all pieces,
-// n, head_dim].
-void merge_pieces(const Partial& parts, const BlockPieces& blocks, std::int64_t n, int head_dim,
-                  Stream stream);
-// into = into merged with from.
-void merge_two(const Partial& into, const Partial& from, std::int64_t n, int head_dim,
-               Stream stream);
+void merge_items(const MergeTask& task, std::int64_t n, int head_dim, Stream stream);
 void finish_rows(const Partial& partial, std::int64_t n, int head_dim, void* out, Stream stream);
 
 }  // namespace starattn::kernels

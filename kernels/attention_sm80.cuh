@@ -79,7 +79,6 @@ __device__ __forceinline__ void load_kv(const AttentionTask& task, const void* c
 }
 
 // --- products
-// ----------------------------------------------------------------------------------------
 
 // s[strip][16, kKeys] = q[16, d] k[kKeys, d]^T; q: this warp's first row.
 template <typename Tile, int kSize>
@@ -135,7 +134,6 @@ __device__ __forceinline__ void multiply_pv(float (&o)[Tile::kStrips][kSize],
 }
 
 // --- one unit of work: a tile of rows against its keys
-// -------------------------------------------------
 
 template <typename Tile>
 __device__ __forceinline__ void attend_unit(const AttentionTask& task, const WorkItem& item,

@@ -5,7 +5,6 @@
 #include "attention_sm90.cuh"
 
 #include "attention_sm90.h"
-#include "cuda_check.h"
 #include "tensor_map.h"
 
 namespace starattn::kernels {
@@ -37,8 +36,9 @@ void launch(const AttentionInput& in, const AttentionOutput& out, const KeyCut& 
              "attention: shared memory");
   static const int n_blocks = n_multiprocessors();  // a block fills one
   const int grid = static_cast<int>(std::min<std::int64_t>(n_blocks, n_units(task)));
-  attention_sm90_kernel<Tile><<<grid, Tile::kThreads, Tile::kSharedBytes, stream>>>(task);
-  check_launch("attention");
+  launch_overlapping("attention", attention_sm90_kernel<Tile>,
+                     {static_cast<unsigned>(grid), 1, Tile::kThreads, Tile::kSharedBytes}, stream,
+                     task);
 }
 
 // Tiles as measured on an H200 (docs/performance.md). Pieces keep kKeysPerTile, which shapes the

@@ -11,6 +11,7 @@
 
 #include "attention_rows.cuh"
 #include "hopper.cuh"
+#include "launch.cuh"
 
 namespace starattn::kernels {
 
@@ -78,7 +79,7 @@ struct Ring {
   }
 };
 
-// --- producer: one thread ------------------------------------------------------------------------
+// --- producers: a thread each
 
 template <typename Tile>
 __device__ void load_kv(const CUtensorMap& map, char* to, std::uint64_t* full, int head, int key) {
@@ -89,16 +90,13 @@ __device__ void load_kv(const CUtensorMap& map, char* to, std::uint64_t* full, i
 }
 
 template <typename Tile>
-__device__ void produce(const HopperTask& task, const AttentionShared<Tile>& shared) {
-  Ring<Tile::kStages> k_ring, v_ring;
+__device__ void produce_queries(const HopperTask& task, const AttentionShared<Tile>& shared) {
   Ring<1> q_ring;
   WorkList work(task);
   WorkItem item;
   while (work.next(task, item)) {
-    KeyWalk<Tile::kKeys> walk(task, last_row_of(task, item), item.piece);
+    const KeyWalk<Tile::kKeys> walk(task, last_row_of(task, item), item.piece);
     if (walk.n_left == 0) continue;
-    const int last_row = last_row_of(task, item);
-
     hopper::barrier_wait(shared.q_empty, q_ring.phase ^ 1);
     q_ring.step();
     hopper::barrier_expect(shared.q_full,
@@ -107,6 +105,18 @@ __device__ void produce(const HopperTask& task, const AttentionShared<Tile>& sha
     for (int c = 0; c < Tile::kColumnBlocks; ++c)
       hopper::tma_load(shared.q + c * Tile::kRows * 128, &task.q_map, shared.q_full, c * 64,
                        item.kv_head * task.group, first_row_of(task, item));
+  }
+}
+
+template <typename Tile>
+__device__ void produce_keys(const HopperTask& task, const AttentionShared<Tile>& shared) {
+  Ring<Tile::kStages> k_ring, v_ring;
+  WorkList work(task);
+  WorkItem item;
+  while (work.next(task, item)) {
+    const int last_row = last_row_of(task, item);
+    KeyWalk<Tile::kKeys> walk(task, last_row, item.piece);
+    if (walk.n_left == 0) continue;
 
     auto load_k = [&] {
       hopper::barrier_wait(shared.k_empty + k_ring.stage, k_ring.phase ^ 1);
@@ -132,7 +142,6 @@ __device__ void produce(const HopperTask& task, const AttentionShared<Tile>& sha
 }
 
 // --- consumers: a warpgroup each
-// -------------------------------------------------------------------
 
 // s[64, kKeys] = q[64, d] k[kKeys, d]^T
 template <typename Tile, int kSize>
@@ -284,10 +293,13 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     hopper::prefetch_map(&task.v_maps[0]);
   }
   __syncthreads();
+  let_next_kernel_start();
+  await_earlier_kernels();
 
   if (threadIdx.x < 128) {
     if constexpr (Tile::kConsumers > 1) hopper::give_registers<Tile::kConsumers == 2 ? 40 : 32>();
-    if (threadIdx.x == 0) produce<Tile>(task, shared);
+    if (threadIdx.x == 0) produce_keys<Tile>(task, shared);
+    if (threadIdx.x == 32) produce_queries<Tile>(task, shared);
     __syncwarp();
   } else {
     if constexpr (Tile::kConsumers > 1) hopper::take_registers<Tile::kConsumers == 2 ? 232 : 160>();

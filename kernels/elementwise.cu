@@ -3,8 +3,8 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
-#include "cuda_check.h"
 #include "elementwise.h"
+#include "launch.cuh"
 
 namespace starattn::kernels {
 namespace {
@@ -64,6 +64,14 @@ template <int kHeld>
 __global__ void rms_norm_kernel(const uint4* x, const uint4* weight, float eps, int row_vectors,
                                 uint4* y) {
   __shared__ float shared[kThreads / 32];
+  uint4 scales[kHeld];  // the weights are on their way before x is there
+#pragma unroll
+  for (int j = 0; j < kHeld; ++j) {
+    const int i = threadIdx.x + j * blockDim.x;
+    if (i < row_vectors) scales[j] = weight[i];
+  }
+  let_next_kernel_start();
+  await_earlier_kernels();
   x += blockIdx.x * static_cast<std::int64_t>(row_vectors);
   y += blockIdx.x * static_cast<std::int64_t>(row_vectors);
   Values held[kHeld];
@@ -79,8 +87,8 @@ __global__ void rms_norm_kernel(const uint4* x, const uint4* weight, float eps, 
     for (const float value : unpack(x[i]).x) squares += value * value;
   const float mean = block_sum(squares, shared) / static_cast<float>(row_vectors * kWidth);
   const float factor = rsqrtf(mean + eps);
-  const auto write = [&](int i, Values v) {
-    const Values scale = unpack(weight[i]);
+  const auto write = [&](int i, Values v, const uint4& weights) {
+    const Values scale = unpack(weights);
 #pragma unroll
     for (int c = 0; c < kWidth; ++c) v.x[c] = scale.x[c] * (v.x[c] * factor);
     y[i] = pack(v);
@@ -88,10 +96,10 @@ __global__ void rms_norm_kernel(const uint4* x, const uint4* weight, float eps, 
 #pragma unroll
   for (int j = 0; j < kHeld; ++j) {
     const int i = threadIdx.x + j * blockDim.x;
-    if (i < row_vectors) write(i, held[j]);
+    if (i < row_vectors) write(i, held[j], scales[j]);
   }
   for (int i = threadIdx.x + kHeld * blockDim.x; i < row_vectors; i += blockDim.x)
-    write(i, unpack(x[i]));
+    write(i, unpack(x[i]), weight[i]);
 }
 
 // Short rows (the heads of q and k norms): a warp a row.
@@ -99,6 +107,8 @@ __global__ void rms_norm_warp_kernel(const uint4* x, const uint4* weight, float 
                                      std::int64_t n_rows, int row_vectors, uint4* y) {
   const std::int64_t row = thread_index() / 32;
   const int lane = threadIdx.x % 32;
+  let_next_kernel_start();
+  await_earlier_kernels();
   if (row >= n_rows) return;
   Values v{};
   float squares = 0;
@@ -116,14 +126,20 @@ __global__ void rms_norm_warp_kernel(const uint4* x, const uint4* weight, float 
 }
 
 // A thread rotates eight pairs.
-__global__ void rotate_kernel(uint4* x, const float4* cos, const float4* sin, std::int64_t n,
-                              int n_heads, int half_vectors) {
+__global__ void rotate_kernel(HeadRows q, HeadRows k, const float4* cos, const float4* sin,
+                              std::int64_t n, int half_vectors) {
   const std::int64_t i = thread_index();
+  let_next_kernel_start();
+  await_earlier_kernels();
   if (i >= n) return;
   const int column = static_cast<int>(i % half_vectors);
-  const std::int64_t head = i / half_vectors;  // over all rows
-  const std::int64_t row = head / n_heads;
-  uint4* low = x + head * 2 * half_vectors + column;
+  const int n_heads = q.n_heads + k.n_heads;
+  const std::int64_t row = i / half_vectors / n_heads;
+  const int head = static_cast<int>(i / half_vectors % n_heads);
+  const bool is_q = head < q.n_heads;
+  uint4* low =
+      static_cast<uint4*>(is_q ? q.x : k.x) + column +
+      (is_q ? row * q.n_heads + head : row * k.n_heads + head - q.n_heads) * 2 * half_vectors;
   uint4* high = low + half_vectors;
   const std::int64_t angle = (row * half_vectors + column) * 2;
   const float4 c[2] = {cos[angle], cos[angle + 1]};
@@ -231,25 +247,23 @@ void rms_norm(const void* x, const void* weight, float eps, std::int64_t n_rows,
   if (n_rows == 0) return;
   const int row_vectors = static_cast<int>(width / kWidth);
   if (row_vectors <= 32) {
-    rms_norm_warp_kernel<<<blocks_for(n_rows * 32), kThreads, 0, stream>>>(
-        vectors(x), vectors(weight), eps, n_rows, row_vectors, vectors(y));
+    launch_overlapping("RMS norm", rms_norm_warp_kernel, {blocks_for(n_rows * 32), 1, kThreads},
+                       stream, vectors(x), vectors(weight), eps, n_rows, row_vectors, vectors(y));
   } else {
-    rms_norm_kernel<2><<<static_cast<unsigned>(n_rows), kThreads, 0, stream>>>(
-        vectors(x), vectors(weight), eps, row_vectors, vectors(y));
+    launch_overlapping("RMS norm", rms_norm_kernel<2>, {static_cast<unsigned>(n_rows), 1, kThreads},
+                       stream, vectors(x), vectors(weight), eps, row_vectors, vectors(y));
   }
-  check_launch("RMS norm");
 }
 
-void rotate_rows(void* x, const float* cos, const float* sin, std::int64_t n_rows, int n_heads,
-                 int head_dim, Stream stream) {
+void rotate_rows(const HeadRows& q, const HeadRows& k, const float* cos, const float* sin,
+                 std::int64_t n_rows, int head_dim, Stream stream) {
   require(head_dim % 16 == 0, "RoPE", "head_dim must be a multiple of 16", head_dim);
   const int half_vectors = head_dim / 16;
-  const std::int64_t n = n_rows * n_heads * half_vectors;
+  const std::int64_t n = n_rows * (q.n_heads + k.n_heads) * half_vectors;
   if (n == 0) return;
-  rotate_kernel<<<blocks_for(n), kThreads, 0, stream>>>(
-      vectors(x), reinterpret_cast<const float4*>(cos), reinterpret_cast<const float4*>(sin), n,
-      n_heads, half_vectors);
-  check_launch("RoPE");
+  launch_overlapping("RoPE", rotate_kernel, {blocks_for(n), 1, kThreads}, stream, q, k,
+                     reinterpret_cast<const float4*>(cos), reinterpret_cast<const float4*>(sin), n,
+                     half_vectors);
 }
 
 void swiglu(const void* gate, const void* up, void* y, std::int64_t n, Stream stream) {

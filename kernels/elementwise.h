@@ -20,11 +20,16 @@ void embed_rows(const std::int32_t* tokens, const void* table, std::int64_t n_ro
 void rms_norm(const void* x, const void* weight, float eps, std::int64_t n_rows, std::int64_t width,
               void* y, Stream stream);
 
-// Rotates pairs (i, i + head_dim/2) of every head in place (arXiv 2104.09864, half-split order).
-// x bf16 [n_rows, n_heads, head_dim]; cos, sin fp32 [n_rows, head_dim / 2]; head_dim: a multiple
-// of 16.
-void rotate_rows(void* x, const float* cos, const float* sin, std::int64_t n_rows, int n_heads,
-                 int head_dim, Stream stream);
+// bf16 [n_rows, n_heads, head_dim]
+struct HeadRows {
+  void* x = nullptr;
+  int n_heads = 0;
+};
+
+// Rotates pairs (i, i + head_dim/2) of every head in place (arXiv 2104.09864, half-split order), of
+// q and k alike. cos, sin fp32 [n_rows, head_dim / 2]; head_dim: a multiple of 16.
+void rotate_rows(const HeadRows& q, const HeadRows& k, const float* cos, const float* sin,
+                 std::int64_t n_rows, int head_dim, Stream stream);
 
 // y = silu(gate) * up, bf16 [n].
 void swiglu(const void* gate, const void* up, void* y, std::int64_t n, Stream stream);

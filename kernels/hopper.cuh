@@ -14,7 +14,7 @@ __device__ __forceinline__ std::uint32_t shared_address(const void* pointer) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
-// --- mbarriers: a phase ends when its arrivals and its expected bytes are complete --------------
+// --- mbarriers: a phase ends when its arrivals and its expected bytes are complete
 
 __device__ __forceinline__ void barrier_init(std::uint64_t* barrier, int n_arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)),
@@ -57,7 +57,6 @@ __device__ __forceinline__ void named_arrive(int name, int n_threads) {
 }
 
 // --- TMA
-// ------------------------------------------------------------------------------------------
 
 // Copies the box at (x, y, z) of a 3-d tensor into shared memory and counts its bytes on `barrier`.
 __device__ __forceinline__ void tma_load(void* to, const CUtensorMap* map, std::uint64_t* barrier,
@@ -74,7 +73,6 @@ __device__ __forceinline__ void prefetch_map(const CUtensorMap* map) {
 }
 
 // --- registers
-// ------------------------------------------------------------------------------------
 
 template <int kRegisters>
 __device__ __forceinline__ void take_registers() {
@@ -86,7 +84,6 @@ __device__ __forceinline__ void give_registers() {
 }
 
 // --- wgmma
-// ----------------------------------------------------------------------------------------
 
 __device__ __forceinline__ void wgmma_fence() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");

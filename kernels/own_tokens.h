@@ -14,16 +14,14 @@ struct OwnTokens {
   void* k = nullptr;  // bf16 [at least n_before + 1, n_kv_heads, head_dim]
   void* v = nullptr;
   int n_before = 0;  // tokens of the query before this row
+  int n_beside = 0;  // of them: the rows just before this one, whose K and V may not be kept yet
 };
 
-// Writes row i of k and v (bf16 [n_rows, n_kv_heads, head_dim]) as token n_before of its query.
-void store_own_tokens(const void* k, const void* v, const OwnTokens* own, std::int64_t n_rows,
-                      const AttentionShape& shape, Stream stream);
-
-// partial <- partial merged with attention of row i over tokens 0 to n_before of its query.
-// q bf16 [n_rows, n_heads, head_dim]. Both throw BadShape.
-void attend_own_tokens(const void* q, const OwnTokens* own, std::int64_t n_rows,
-                       const AttentionShape& shape, float scale, const Partial& partial,
-                       Stream stream);
+// out = the context's partial merged with attention of row i over tokens 0 to n_before of its
+// query, finished; row i of k and v is kept as token n_before. q, out bf16 [n_rows, n_heads,
+// head_dim]; k, v bf16 [n_rows, n_kv_heads, head_dim]. Throws BadShape.
+void attend_own_tokens(const void* q, const void* k, const void* v, const OwnTokens* own,
+                       std::int64_t n_rows, const AttentionShape& shape, float scale,
+                       const Partial& context, void* out, Stream stream);
 
 }  // namespace starattn::kernels

@@ -12,23 +12,29 @@ struct ThinOutput {
   const void* w = nullptr;     // bf16 [n_out, n_in]
   const void* bias = nullptr;  // bf16 [n_out] or absent
   const void* plus = nullptr;  // bf16 [n_rows, n_out] or absent; may be y
-  void* y = nullptr;           // [n_rows, n_out], bf16, or fp32 if y_is_f32
+  void* y = nullptr;           // [n_rows, n_out]
   std::int64_t n_out = 0;
 };
 
 inline constexpr int kMaxThinOutputs = 3;
 
+enum class ThinKind {
+  bf16,   // each y = x w^T + bias + plus
+  f32,    // the same, y fp32
+  gated,  // of two outputs alike, without plus: the first y = silu(the first) * the second, bf16
+};
+
 // One x with up to three matrices, in one launch.
 struct ThinLinear {
   const void* x = nullptr;  // bf16 [n_rows, n_in]
   std::int64_t n_rows = 0, n_in = 0;
-  bool y_is_f32 = false;
+  ThinKind kind = ThinKind::bf16;
   int n_outputs = 1;
   ThinOutput outputs[kMaxThinOutputs];
 };
 
-// Each y = x w^T + bias + plus, fp32 accumulation over n_in in an order that depends on n_in alone:
-// a row's bits are the same among any other rows. n_in: a multiple of 8. Throws BadShape.
+// fp32 accumulation over n_in in an order that depends on n_in alone: a row's bits are the same
+// among any other rows. n_in: a multiple of 8. Throws BadShape.
 void thin_linear(const ThinLinear& product, Stream stream);
 
 }  // namespace starattn::kernels

@@ -331,7 +331,7 @@ class ThinOutput(ctypes.Structure):
 
 class ThinLinear(ctypes.Structure):
     _fields_ = [("x", ctypes.c_void_p), ("n_rows", ctypes.c_int64), ("n_in", ctypes.c_int64),
-                ("y_is_f32", ctypes.c_bool), ("n_outputs", ctypes.c_int), ("outputs", ThinOutput * 3)]
+                ("kind", ctypes.c_int), ("n_outputs", ctypes.c_int), ("outputs", ThinOutput * 3)]
 
 
 def time_next_tokens(lib, rounds):
@@ -398,7 +398,7 @@ def time_rest(libraries, rounds):
 
             def thin(ws=ws, xs=xs, ys=ys, n_out=n_out, n_in=n_in):
                 for w in ws:
-                    p = ThinLinear(xs.data_ptr(), rows, n_in, False, 1)
+                    p = ThinLinear(xs.data_ptr(), rows, n_in, 0, 1)
                     p.outputs[0] = ThinOutput(w.data_ptr(), None, None, ys.data_ptr(), n_out)
                     lib.call("thin_linear", ctypes.byref(p))
 

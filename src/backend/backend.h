@@ -94,6 +94,12 @@ struct OwnTokens {
   std::byte* k = nullptr;  // [at least n_before + 1, n_kv_heads, head_dim], RoPE applied
   std::byte* v = nullptr;
   std::int64_t n_before = 0;  // tokens of the query before this row
+  std::int64_t n_beside = 0;  // of them: the rows just before this one in the same call
+};
+
+// One step of merging partials that are numbered: `into` becomes itself merged with `from`.
+struct Merge {
+  int into = 0, from = 0;
 };
 
 // How the rows of a product may be handled.
@@ -141,6 +147,11 @@ class Backend {
   virtual void load(const WeightView&) {}
   virtual void upload(std::span<const std::byte> host, std::byte* device) = 0;
   virtual void download(const std::byte* device, std::span<std::byte> host) = 0;
+  // For later operations, which wait for it; no copy aside may touch it yet. Pinned host memory has
+  // to stay as it is until the next download() or synchronize(); other may be reused at once.
+  virtual void upload_later(std::span<const std::byte> host, std::byte* device) {
+    upload(host, device);
+  }
   // Begins to copy between pinned host memory (allocate_host) and the device once the operations
   // called so far have finished, while later ones go on.
   virtual void start_copy(Way, std::span<const std::byte> from, std::byte* to) {
@@ -170,6 +181,12 @@ class Backend {
   virtual void linear_all(Rows x, std::span<const Projection> to, Product product) {
     for (const Projection& projection : to) linear(x, projection, product);
   }
+  // gate.y = silu(the first product) * (the second); up.y is free to use.
+  virtual void linear_gated(Rows x, const Projection& gate, const Projection& up, Product product) {
+    const Projection both[] = {gate, up};
+    linear_all(x, both, product);
+    swiglu(gate.y, up.y, gate.y);
+  }
   // x += a W^T + bias; scratch: rows like x, free to use.
   virtual void add_linear(Rows x, Rows a, const WeightView& w, const WeightView& bias,
                           Product product, Rows scratch) {
@@ -184,6 +201,11 @@ class Backend {
   // Rotates pairs (i, i + head_dim/2) of every head (Hugging Face's half-split order), in place.
   // x [n_rows, n_heads * head_dim]; cos, sin on the device: [n_rows, head_dim / 2] fp32.
   virtual void rope(Rows x, std::int64_t head_dim, const float* cos, const float* sin) = 0;
+  virtual void rope_both(Rows q, Rows k, std::int64_t head_dim, const float* cos,
+                         const float* sin) {
+    rope(q, head_dim, cos, sin);
+    rope(k, head_dim, cos, sin);
+  }
   // partial <- partial merged with attention of q over the segments, in the order given; a row's
   // result depends on its own q and the segments alone, never on the other rows.
   // q [n_rows, n_heads * head_dim]; heads are grouped: kv head = head / (n_heads / n_kv_heads).
@@ -195,16 +217,18 @@ class Backend {
     clear(partial, shape);
     attend(q, segments, shape, product, partial);
   }
-  // parts[i] = attention of q over blocks[i] alone, whatever was in it: thin, and no block causal.
+  // parts[i] = attention of q over blocks[i] alone, whatever was in it (thin, and no block causal);
+  // then the merges. What was merged into another may hold anything.
   virtual void attend_blocks(Rows q, std::span<const KvSegment> blocks, const AttentionShape& shape,
-                             std::span<const Partial> parts) {
+                             std::span<const Merge> merges, std::span<const Partial> parts) {
     for (std::size_t i = 0; i < blocks.size(); ++i)
       attend_alone(q, blocks.subspan(i, 1), shape, Product::thin, parts[i]);
+    merge_all(parts, merges, shape);
   }
-  // Row i of k and v becomes token own[i].n_before of its query; then partial <- partial merged
-  // with attention of row i over its query's tokens 0 to n_before.
+  // Row i of k and v becomes token own[i].n_before of its query; out = the context's partial merged
+  // with attention of row i over its query's tokens 0 to n_before, finished. context: free to use.
   virtual void attend_own(Rows q, Rows k, Rows v, std::span<const OwnTokens> own,
-                          const AttentionShape& shape, Partial partial) = 0;
+                          const AttentionShape& shape, Partial context, Rows out) = 0;
   // out = finished attention of q over the segments; scratch: a partial of q's rows, free to use.
   virtual void attend_all(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
                           Product product, Partial scratch, Rows out) {
@@ -213,6 +237,13 @@ class Backend {
   }
   virtual void clear(Partial partial, const AttentionShape& shape) = 0;  // to the empty partial
   virtual void merge(Partial into, Partial from, const AttentionShape& shape) = 0;  // into (+) from
+  // The merges in order, numbers are places in parts.
+  virtual void merge_all(std::span<const Partial> parts, std::span<const Merge> merges,
+                         const AttentionShape& shape) {
+    for (const Merge& step : merges)
+      merge(parts[static_cast<std::size_t>(step.into)], parts[static_cast<std::size_t>(step.from)],
+            shape);
+  }
   virtual void finish(Partial partial, const AttentionShape& shape, Rows out) = 0;  // o / l
   virtual void add(Rows x, Rows y) = 0;                                             // x += y
   virtual void swiglu(Rows gate, Rows up, Rows y) = 0;  // y = silu(gate) * up

@@ -40,7 +40,7 @@ RopeTable Decoder::on_device(const std::vector<float>& table) const {
   const std::int64_t half = config_->head_dim / 2;
   RopeTable result{backend_->allocate(table.size() * sizeof(float)),
                    static_cast<std::int64_t>(table.size()) / 2 / half, half};
-  backend_->upload(std::as_bytes(std::span(table)), result.memory.data());
+  backend_->upload_later(std::as_bytes(std::span(table)), result.memory.data());
   return result;
 }
 
@@ -57,7 +57,7 @@ void Decoder::project_kv(std::int64_t layer, Rows x, const float* cos, const flo
   const Projection projections[] = {{w.k_proj, w.k_bias, k}, {w.v_proj, w.v_bias, v}};
   backend_->linear_all(normed, projections, product);
   normalise_heads(k, w.k_norm);
-  rotate(k, cos, sin);
+  backend_->rope(k, config_->head_dim, cos, sin);
 }
 
 void Decoder::project_qkv(std::int64_t layer, Rows x, const float* cos, const float* sin, Rows q,
@@ -70,8 +70,7 @@ void Decoder::project_qkv(std::int64_t layer, Rows x, const float* cos, const fl
   backend_->linear_all(normed, projections, product);
   normalise_heads(q, w.q_norm);
   normalise_heads(k, w.k_norm);
-  rotate(q, cos, sin);
-  rotate(k, cos, sin);
+  backend_->rope_both(q, k, config_->head_dim, cos, sin);
 }
 
 void Decoder::add_attention_output(std::int64_t layer, Rows attended, Rows x, Product product) {
@@ -85,9 +84,8 @@ void Decoder::add_feed_forward(std::int64_t layer, Rows x, Product product) {
   const Rows gate = gate_.rows(x.n_rows);
   const Rows up = up_.rows(x.n_rows);
   backend_->rms_norm(x, w.post_attention_norm, config_->rms_norm_eps, normed);
-  const Projection projections[] = {{w.gate_proj, w.gate_bias, gate}, {w.up_proj, w.up_bias, up}};
-  backend_->linear_all(normed, projections, product);
-  backend_->swiglu(gate, up, gate);
+  backend_->linear_gated(normed, {w.gate_proj, w.gate_bias, gate}, {w.up_proj, w.up_bias, up},
+                         product);
   backend_->add_linear(x, gate, w.down_proj, w.down_bias, product, output_.rows(x.n_rows));
 }
 
@@ -106,10 +104,6 @@ void Decoder::next_tokens(Rows x, std::span<const Draw> draws, std::span<Token> 
 void Decoder::normalise_input(const LayerWeights& layer, Rows x, Rows normed) {
   STARATTN_CHECK(x.n_rows <= max_rows_);
   backend_->rms_norm(x, layer.input_norm, config_->rms_norm_eps, normed);
-}
-
-void Decoder::rotate(Rows x, const float* cos, const float* sin) {
-  backend_->rope(x, config_->head_dim, cos, sin);
 }
 
 void Decoder::normalise_heads(Rows x, const WeightView& weight) {

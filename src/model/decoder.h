@@ -119,7 +119,6 @@ class Decoder {
  private:
   RopeTable on_device(const std::vector<float>& table) const;
   void normalise_input(const LayerWeights& layer, Rows x, Rows normed);
-  void rotate(Rows x, const float* cos, const float* sin);
   void normalise_heads(Rows x, const WeightView& weight);
 
   const ModelConfig* config_;

@@ -8,8 +8,10 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdint>
+#include <atomic>
+#include <chrono>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace starattn {
@@ -58,6 +60,26 @@ std::optional<NodeMemory> NodeMemory::create(const Communicator& node, std::size
 
 NodeMemory::~NodeMemory() {
   if (!bytes_.empty()) ::munmap(bytes_.data(), bytes_.size());
+}
+
+std::uint64_t SharedCounters::get(std::size_t i) const {
+  return std::atomic_ref(counters_[i].value).load(std::memory_order_acquire);
+}
+
+void SharedCounters::set(std::size_t i, std::uint64_t value) {
+  std::atomic_ref(counters_[i].value).store(value, std::memory_order_release);
+}
+
+void SharedCounters::await(std::size_t i, std::uint64_t value) const {
+  constexpr int kLooksBeforeYielding = 2000;
+  constexpr int kLooksBeforeSleeping = 20000;
+  for (int look = 0; get(i) < value; ++look) {
+    if (look > kLooksBeforeSleeping) {
+      std::this_thread::sleep_for(std::chrono::microseconds(20));
+    } else if (look > kLooksBeforeYielding) {
+      std::this_thread::yield();
+    }
+  }
 }
 
 }  // namespace starattn

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <span>
 #include <utility>
@@ -30,6 +31,24 @@ class NodeMemory {
  private:
   explicit NodeMemory(std::span<std::byte> bytes) : bytes_(bytes) {}
   std::span<std::byte> bytes_;
+};
+
+// Numbers that only grow, each written by one rank and read by all that map the memory: whoever
+// reads a number may read what was written before it was set.
+class SharedCounters {
+ public:
+  struct alignas(64) Counter {  // a cache line each
+    std::uint64_t value = 0;
+  };
+
+  explicit SharedCounters(Counter* counters) : counters_(counters) {}
+  std::uint64_t get(std::size_t i) const;
+  void set(std::size_t i, std::uint64_t value);
+  // Returns when the counter has come that far. Made for microseconds on a core of one's own.
+  void await(std::size_t i, std::uint64_t value) const;
+
+ private:
+  Counter* counters_;
 };
 
 }  // namespace starattn

@@ -2,7 +2,6 @@
 #include "star/anchor_stage.h"
 
 #include <algorithm>
-#include <atomic>
 #include <utility>
 
 namespace starattn {
@@ -21,29 +20,21 @@ AnchorStage::AnchorStage(const Communicator& group, Communicator node, Backend& 
   ranks_ = node_.allgather(group.rank());
   if (shared_) {
     slots_ = shared_->bytes().data();
-    counters_ = reinterpret_cast<Counter*>(slots_ + kBytes);
+    counters_ = SharedCounters(reinterpret_cast<Counter*>(slots_ + kBytes));
     pinned_ = backend.pin(shared_->bytes().first(kBytes));
   } else {
     pinned_ = backend.allocate_host(kBytes);
     slots_ = pinned_.data();
     own_counters_.resize(2);
-    counters_ = own_counters_.data();
+    counters_ = SharedCounters(own_counters_.data());
   }
 }
 
 void AnchorStage::begin() {
   node_.barrier();  // nobody looks at the last document's counters any more
   if (node_.is_root())
-    for (std::size_t i = 0; i < 1 + ranks_.size(); ++i) store(i, 0);
+    for (std::size_t i = 0; i < 1 + ranks_.size(); ++i) counters_.set(i, 0);
   node_.barrier();
-}
-
-std::uint64_t AnchorStage::load(std::size_t counter) const {
-  return std::atomic_ref(counters_[counter].value).load(std::memory_order_acquire);
-}
-
-void AnchorStage::store(std::size_t counter, std::uint64_t value) {
-  std::atomic_ref(counters_[counter].value).store(value, std::memory_order_release);
 }
 
 }  // namespace starattn

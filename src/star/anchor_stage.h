@@ -30,24 +30,19 @@ class AnchorStage {
   void begin();  // all counters back to 0; collective over the group
   // Pieces that have been filled so far, and taken by one of ranks(). Whoever reads that a piece
   // was filled may read its slot; whoever reads that it was taken may write there.
-  std::uint64_t n_filled() const { return load(0); }
-  void set_filled(std::uint64_t n) { store(0, n); }
-  std::uint64_t n_taken(std::size_t by) const { return load(1 + by); }  // index in ranks()
-  void set_taken(std::uint64_t n) { store(1 + static_cast<std::size_t>(node_.rank()), n); }
+  std::uint64_t n_filled() const { return counters_.get(0); }
+  void set_filled(std::uint64_t n) { counters_.set(0, n); }
+  std::uint64_t n_taken(std::size_t by) const { return counters_.get(1 + by); }  // index in ranks()
+  void set_taken(std::uint64_t n) { counters_.set(1 + static_cast<std::size_t>(node_.rank()), n); }
 
  private:
-  struct alignas(64) Counter {  // a cache line each
-    std::uint64_t value = 0;
-  };
-  std::uint64_t load(std::size_t counter) const;
-  void store(std::size_t counter, std::uint64_t value);
-
+  using Counter = SharedCounters::Counter;
   Communicator node_;
   std::vector<Rank> ranks_;
   std::optional<NodeMemory> shared_;
   Buffer pinned_;  // shared_, while it is registered with the device; or this rank's own memory
   std::byte* slots_ = nullptr;
-  Counter* counters_ = nullptr;  // filled, then taken by each of ranks()
+  SharedCounters counters_{nullptr};  // filled, then taken by each of ranks()
   std::vector<Counter> own_counters_;
 };
 

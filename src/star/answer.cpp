@@ -31,6 +31,23 @@ struct Answerer::Piece {
   std::int64_t last_row() const { return first_row + n_rows - 1; }
 };
 
+namespace {
+
+std::vector<std::vector<MergeNode>> subtrees_by_rank(const BlockPlan& plan, int n_ranks) {
+  std::vector<std::vector<MergeNode>> all;
+  for (Rank rank = 0; rank < n_ranks; ++rank)
+    all.push_back(subtrees_of(plan.blocks_of(rank), plan.n_blocks()));
+  return all;
+}
+
+std::vector<std::int64_t> counts_of(const std::vector<std::vector<MergeNode>>& lists) {
+  std::vector<std::int64_t> counts;
+  for (const auto& list : lists) counts.push_back(std::ssize(list));
+  return counts;
+}
+
+}  // namespace
+
 Answerer::Answerer(Decoder& decoder, const Communicator& group, const DocumentKv& kv,
                    AnswerOptions options)
     : decoder_(&decoder),
@@ -42,19 +59,26 @@ Answerer::Answerer(Decoder& decoder, const Communicator& group, const DocumentKv
       shape_(decoder.attention_shape()),
       rows_per_rank_(options_.spread_queries ? std::max<std::int64_t>(1, kMaxRows / group.size())
                                              : kMaxRows),
+      max_rows_(std::max<std::int64_t>(kMaxRows, group.size())),
       n_rows_(static_cast<std::size_t>(group.size()), 0),
+      subtrees_by_rank_(subtrees_by_rank(kv.plan, group.size())),
+      exchange_(group, group.split_by_node(), *backend_, shape_, counts_of(subtrees_by_rank_),
+                max_rows_),
       x_(*backend_, rows_per_rank_, decoder.config().hidden_size),
       q_(*backend_, rows_per_rank_, decoder.config().q_width()),
       k_(*backend_, rows_per_rank_, decoder.config().kv_width()),
       v_(*backend_, rows_per_rank_, decoder.config().kv_width()),
       attended_(*backend_, rows_per_rank_, decoder.config().q_width()),
-      all_q_(*backend_, std::max<std::int64_t>(kMaxRows, group.size()), decoder.config().q_width()),
-      host_logits_(static_cast<std::size_t>(decoder.config().vocab_size)),
-      context_partial_(*backend_, rows_per_rank_, shape_) {
+      host_logits_(static_cast<std::size_t>(decoder.config().vocab_size)) {
   STARATTN_CHECK(decoder.max_rows() >= rows_per_rank_);
-  for (Rank rank = 0; rank < group.size(); ++rank) {
-    subtrees_by_rank_.push_back(subtrees_of(kv.plan.blocks_of(rank), kv.plan.n_blocks()));
-  }
+  std::vector<Subtree> all;
+  for (const std::vector<MergeNode>& nodes : subtrees_by_rank_)
+    for (const MergeNode& node : nodes) all.emplace_back(node, static_cast<int>(all.size()));
+  std::ranges::sort(all, {}, [](const Subtree& entry) { return entry.first.first_block(); });
+  merge_to_root<int>(all, kv.plan.n_blocks(), [&](int& into, int& from) {
+    merges_to_root_.push_back({into, from});
+  });
+  root_ = all.front().second;
 }
 
 Rank Answerer::owner_of(std::size_t query) const {
@@ -160,7 +184,8 @@ bool Answerer::agree_on_rows(std::span<const Piece> pieces) {
     n_rows_.push_back(share.n_rows);
     stopped_ = stopped_ || share.is_asked_to_stop != 0;
   }
-  return std::ranges::any_of(n_rows_, [](std::int64_t n) { return n > 0; });
+  exchange_.start_step(n_rows_);
+  return exchange_.n_rows() > 0;
 }
 
 void Answerer::forward(std::vector<Query>& queries, std::span<const Piece> pieces) {
@@ -185,16 +210,15 @@ void Answerer::forward(std::vector<Query>& queries, std::span<const Piece> piece
   }
   for (std::int64_t layer = 0; layer < decoder_->config().n_layers; ++layer) {
     if (n > 0) decoder_->project_qkv(layer, x, rope.cos(), rope.sin(), q, k, v, Product::thin);
-    attend_to_context(layer, q);
+    const Partial context = attend_to_context(layer, q);
     if (n == 0) continue;
     std::vector<OwnTokens> own;  // the query's own tokens come last
     for (const Piece& piece : pieces) {
       const Query& query = queries[piece.query];
       for (std::int64_t t = 0; t < piece.n_rows; ++t)
-        own.push_back({query.own.k(layer), query.own.v(layer), query.n_done + t});
+        own.push_back({query.own.k(layer), query.own.v(layer), query.n_done + t, t});
     }
-    backend_->attend_own(q, k, v, own, shape_, context_partial_.view(n));
-    backend_->finish(context_partial_.view(n), shape_, attended_.rows(n));
+    backend_->attend_own(q, k, v, own, shape_, context, attended_.rows(n));
     decoder_->add_attention_output(layer, attended_.rows(n), x, Product::thin);
     decoder_->add_feed_forward(layer, x, Product::thin);
   }

@@ -17,6 +17,7 @@
 #include "star/kv.h"
 #include "star/kv_feed.h"
 #include "star/merge_tree.h"
+#include "star/query_exchange.h"
 #include "star/sampling.h"
 
 namespace starattn {
@@ -85,10 +86,16 @@ class Answerer {
   bool agree_on_rows(std::span<const Piece> pieces);
   // One pass of the pieces' rows through the network; x_ holds the residual stream afterwards.
   void forward(std::vector<Query>& queries, std::span<const Piece> pieces);
-  // Attention of this rank's rows over the whole context, merged, into context_partial_.
-  void attend_to_context(std::int64_t layer, Rows q);
-  void gather_and_merge(std::vector<std::pair<MergeNode, PartialBuffer>> mine);
-  void merge_along_tree(std::vector<std::pair<MergeNode, PartialBuffer>> mine);
+  // Attention of this rank's rows over the whole context, unfinished. Good until the next call.
+  Partial attend_to_context(std::int64_t layer, Rows q);
+  // Attention of all ranks' rows over this rank's blocks, merged into subtrees.
+  using Subtree = std::pair<MergeNode, int>;  // and the number of its partial
+  std::vector<Subtree> attend_to_blocks(std::int64_t layer, Rows all_q);
+  Partial merge_along_tree(std::vector<Subtree> mine);
+  int take_part();
+  Partial part_of(int number) const {
+    return parts_[static_cast<std::size_t>(number)].view(exchange_.n_rows());
+  }
   std::vector<Token> next_tokens(std::vector<Query>& queries, std::span<const Piece> pieces);
   void take_next_token(Query& query, Token next, double seconds);
   // [vocab] on the host. Good until the next call.
@@ -103,14 +110,19 @@ class Answerer {
   AnswerOptions options_;
   AttentionShape shape_;
   std::int64_t rows_per_rank_;
+  std::int64_t max_rows_;             // of a step, over all ranks
   std::vector<std::int64_t> n_rows_;  // of this step, by rank
   bool stopped_ = false;              // the same on every rank
   std::int64_t n_left_ = 0;
-  std::vector<MergeNode> subtrees_;  // this rank's
   std::vector<std::vector<MergeNode>> subtrees_by_rank_;
-  RowBuffer x_, q_, k_, v_, attended_, all_q_;
-  std::vector<float> host_logits_;  // [vocab]
-  PartialBuffer context_partial_;   // [rows_per_rank, n_heads, head_dim]
+  std::vector<Merge> merges_to_root_;  // of these subtrees, numbered rank by rank
+  int root_ = 0;                       // the number that is the whole context in the end
+  QueryExchange exchange_;
+  RowBuffer x_, q_, k_, v_, attended_;
+  std::vector<float> host_logits_;    // [vocab]
+  std::vector<PartialBuffer> parts_;  // [max_rows, n_heads, head_dim], as many as were needed
+  std::vector<int> free_parts_;
+  PartialBuffer merged_;  // from another rank, along the tree
 };
 
 }  // namespace starattn

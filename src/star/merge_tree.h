@@ -35,24 +35,29 @@ MergeNode root_of(std::int64_t n_blocks);
 // The largest subtrees made of `blocks` (ascending) alone, in block order.
 std::vector<MergeNode> subtrees_of(std::span<const BlockId> blocks, std::int64_t n_blocks);
 
-// Merges one rank's blocks into its subtrees. T is moved around; merge(a, b) leaves a (+) b in a.
-// make(block) is called for the blocks in ascending order, so that few T are alive at a time.
+// Puts a subtree that comes after those in `done` behind them, and merges siblings into their
+// parents. T is moved around; merge(a, b) leaves a (+) b in a.
+template <typename T>
+void push_subtree(std::vector<std::pair<MergeNode, T>>& done, MergeNode node, T value,
+                  const std::function<void(T&, T&)>& merge) {
+  done.emplace_back(node, std::move(value));
+  while (done.size() > 1) {
+    auto& [left, left_value] = done[done.size() - 2];
+    auto& [right, right_value] = done.back();
+    if (left.level != right.level || left.index + 1 != right.index || left.index % 2 != 0) break;
+    merge(left_value, right_value);
+    left = left.parent();
+    done.pop_back();
+  }
+}
+
+// Merges one rank's blocks, ascending, into its subtrees.
 template <typename T>
 std::vector<std::pair<MergeNode, T>> merge_subtrees(std::span<const BlockId> blocks,
                                                     const std::function<T(BlockId)>& make,
                                                     const std::function<void(T&, T&)>& merge) {
   std::vector<std::pair<MergeNode, T>> done;
-  for (const BlockId block : blocks) {
-    done.emplace_back(MergeNode{0, block}, make(block));
-    while (done.size() > 1) {
-      auto& [left, left_value] = done[done.size() - 2];
-      auto& [right, right_value] = done.back();
-      if (left.level != right.level || left.index + 1 != right.index || left.index % 2 != 0) break;
-      merge(left_value, right_value);
-      left = left.parent();
-      done.pop_back();
-    }
-  }
+  for (const BlockId block : blocks) push_subtree<T>(done, {0, block}, make(block), merge);
   return done;
 }
 

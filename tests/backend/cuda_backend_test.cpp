@@ -307,6 +307,81 @@ TEST_F(CudaBackend, RotatesHeads) {
   }
 }
 
+TEST_F(CudaBackend, RotatesQueriesAndKeysTogether) {
+  const std::int64_t n_rows = 5, head_dim = 64;
+  const Floats q = numbers_.bell(n_rows * 6 * head_dim), k = numbers_.bell(n_rows * 2 * head_dim);
+  const Floats cos = numbers_.bell(n_rows * head_dim / 2),
+               sin = numbers_.bell(n_rows * head_dim / 2);
+  expect_same(kOneRounding, [&](Side& side) {
+    const Rows q_rows = side.rows(q, 6 * head_dim), k_rows = side.rows(k, 2 * head_dim);
+    side.backend->rope_both(
+        q_rows, k_rows, head_dim,
+        reinterpret_cast<const float*>(side.keep(std::as_bytes(std::span(cos)))),
+        reinterpret_cast<const float*>(side.keep(std::as_bytes(std::span(sin)))));
+    Floats both = side.get(q_rows);
+    const Floats keys = side.get(k_rows);
+    both.insert(both.end(), keys.begin(), keys.end());
+    return both;
+  });
+}
+
+// The rows of a step: one of a query that has 70 tokens, three of one with 200, one of a new one.
+TEST_F(CudaBackend, AttendsToOwnTokensAndKeepsThem) {
+  for (const AttentionShape shape : {AttentionShape{6, 2, 64}, AttentionShape{8, 2, 128}}) {
+    const std::int64_t kv_width = shape.n_kv_heads * shape.head_dim;
+    const std::int64_t n_before[] = {70, 200, 201, 202, 0}, n_beside[] = {0, 0, 1, 2, 0};
+    const std::size_t query_of[] = {0, 1, 1, 1, 2};
+    const Floats q = numbers_.bell(5 * shape.n_heads * shape.head_dim);
+    const Floats k = numbers_.bell(5 * kv_width), v = numbers_.bell(5 * kv_width);
+    const Floats context_k = numbers_.bell(90 * kv_width), context_v = numbers_.bell(90 * kv_width);
+    std::vector<Floats> kept;  // of three queries: k, v, k, v, k, v
+    for (int i = 0; i < 6; ++i) kept.push_back(numbers_.bell(203 * kv_width));
+    const auto outputs = [&](Side& side, Floats& kept_after) {
+      std::vector<Rows> own_rows;
+      for (const Floats& values : kept) own_rows.push_back(side.rows(values, kv_width));
+      std::vector<OwnTokens> own;
+      for (std::size_t i = 0; i < 5; ++i)
+        own.push_back({own_rows[2 * query_of[i]].data, own_rows[2 * query_of[i] + 1].data,
+                       n_before[i], n_beside[i]});
+      const Rows q_rows = side.rows(q, shape.n_heads * shape.head_dim);
+      const KvSegment context{side.rows(context_k, kv_width).data,
+                              side.rows(context_v, kv_width).data, 90, false};
+      const Partial partial = side.partial(5, shape);
+      side.backend->attend_alone(q_rows, {&context, 1}, shape, Product::thin, partial);
+      const Rows out = side.empty(5, q_rows.width);
+      side.backend->attend_own(q_rows, side.rows(k, kv_width), side.rows(v, kv_width), own, shape,
+                               partial, out);
+      for (const Rows& rows : own_rows) {
+        const Floats values = side.get(rows);
+        kept_after.insert(kept_after.end(), values.begin(), values.end());
+      }
+      return side.get(out);
+    };
+    Floats cpu_kept, gpu_kept;
+    const Floats expected = outputs(*cpu_, cpu_kept);
+    EXPECT_LE(difference(outputs(*gpu_, gpu_kept), expected), kAttention);
+    EXPECT_EQ(gpu_kept, cpu_kept);
+  }
+}
+
+TEST_F(CudaBackend, GatesAProduct) {
+  const std::int64_t n_in = 520, n_out = 200;
+  const WeightView gate = weight(numbers_.bell(n_out * n_in, 0.1F), n_in);
+  const WeightView up = weight(numbers_.bell(n_out * n_in, 0.1F), n_in);
+  const WeightView bias = weight(numbers_.bell(n_out), n_out);
+  for (const std::int64_t n_rows : {1, 9, 32, 40}) {
+    const Floats x = numbers_.bell(n_rows * n_in);
+    for (const Product product : {Product::thin, Product::chunk}) {
+      expect_same(kTwoRoundings, [&](Side& side) {
+        const Rows y = side.empty(n_rows, n_out);
+        side.backend->linear_gated(side.rows(x, n_in), {gate, bias, y},
+                                   {up, bias, side.empty(n_rows, n_out)}, product);
+        return side.get(y);
+      });
+    }
+  }
+}
+
 TEST_F(CudaBackend, AddsAndGates) {
   const Floats a = numbers_.bell(13 * 1000, 4), b = numbers_.bell(13 * 1000, 4);
   expect_same(kOneRounding, [&](Side& side) {
@@ -405,15 +480,29 @@ TEST_P(CudaAttention, BlocksBesideEachOtherHaveTheBitsOfEachAlone) {
                                gpu_->get(partial.l, n)};
     return all;
   };
-  std::vector<Partial> together;
-  for (std::size_t i = 0; i < blocks.size(); ++i)
+  std::vector<Partial> together, merged, alone;
+  for (const KvSegment& block : blocks) {
     together.push_back(gpu_->partial(c_.n_rows, c_.shape));
-  gpu_->backend->attend_blocks(q, blocks, c_.shape, together);
-  for (std::size_t i = 0; i < blocks.size(); ++i) {
-    const Partial alone = gpu_->partial(c_.n_rows, c_.shape);
-    gpu_->backend->attend_alone(q, {&blocks[i], 1}, c_.shape, Product::thin, alone);
-    EXPECT_EQ(numbers(together[i]), numbers(alone)) << "block " << i;
+    merged.push_back(gpu_->partial(c_.n_rows, c_.shape));
+    alone.push_back(gpu_->partial(c_.n_rows, c_.shape));
+    gpu_->backend->attend_alone(q, {&block, 1}, c_.shape, Product::thin, alone.back());
   }
+  gpu_->backend->attend_blocks(q, blocks, c_.shape, {}, together);
+  for (std::size_t i = 0; i < blocks.size(); ++i)
+    EXPECT_EQ(numbers(together[i]), numbers(alone[i])) << "block " << i;
+
+  // Merged along a tree, in one launch or one by one: the same bits.
+  std::vector<Merge> merges;
+  const auto n = static_cast<int>(blocks.size());
+  for (int step = 1; step < n; step *= 2)
+    for (int i = 0; i + step < n; i += 2 * step) merges.push_back({i, i + step});
+  gpu_->backend->attend_blocks(q, blocks, c_.shape, merges, merged);
+  gpu_->backend->merge_all(together, merges, c_.shape);
+  for (const Merge& merge : merges)
+    gpu_->backend->merge(alone[static_cast<std::size_t>(merge.into)],
+                         alone[static_cast<std::size_t>(merge.from)], c_.shape);
+  EXPECT_EQ(numbers(merged[0]), numbers(alone[0]));
+  EXPECT_EQ(numbers(together[0]), numbers(alone[0]));
 }
 
 // Pieces of keys: a row has the bits that it has among others.

@@ -58,8 +58,11 @@ int starattn_finish_partial(const Partial* partial, std::int64_t n_rows,
 
 int starattn_merge_partials(const Partial* into, const Partial* from, std::int64_t n_rows,
                             const AttentionShape* shape, void* stream) {
-  return guarded(
-      [&] { merge_partials(*into, *from, n_rows, *shape, static_cast<Stream>(stream)); });
+  return guarded([&] {
+    const Partial parts[] = {*into, *from};
+    const Merge merge{0, 1};
+    merge_partials(parts, 2, &merge, 1, n_rows, *shape, static_cast<Stream>(stream));
+  });
 }
 
 int starattn_rms_norm(const void* x, const void* weight, float eps, std::int64_t n_rows,
@@ -69,8 +72,9 @@ int starattn_rms_norm(const void* x, const void* weight, float eps, std::int64_t
 
 int starattn_rotate_rows(void* x, const float* cos, const float* sin, std::int64_t n_rows,
                          int n_heads, int head_dim, void* stream) {
-  return guarded(
-      [&] { rotate_rows(x, cos, sin, n_rows, n_heads, head_dim, static_cast<Stream>(stream)); });
+  return guarded([&] {
+    rotate_rows({x, n_heads}, {}, cos, sin, n_rows, head_dim, static_cast<Stream>(stream));
+  });
 }
 
 int starattn_swiglu(const void* gate, const void* up, void* y, std::int64_t n, void* stream) {

@@ -135,7 +135,7 @@ class CpuBackend : public Backend {
   }
 
   void attend_own(Rows q, Rows k, Rows v, std::span<const OwnTokens> own,
-                  const AttentionShape& shape, Partial partial) override {
+                  const AttentionShape& shape, Partial context, Rows out) override {
     STARATTN_CHECK(static_cast<std::int64_t>(own.size()) == q.n_rows);
     const std::size_t row_bytes = static_cast<std::size_t>(k.width) * sizeof(float);
     for (std::size_t i = 0; i < own.size(); ++i) {
@@ -148,8 +148,9 @@ class CpuBackend : public Backend {
       const std::int64_t value = static_cast<std::int64_t>(i) * shape.n_heads;
       attend({q.data + i * static_cast<std::size_t>(q.width) * sizeof(float), 1, q.width},
              {&seen, 1}, shape, Product::thin,
-             {partial.o + value * shape.head_dim, partial.m + value, partial.l + value, 1});
+             {context.o + value * shape.head_dim, context.m + value, context.l + value, 1});
     }
+    finish(context, shape, out);
   }
 
   void attend(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,

@@ -61,6 +61,9 @@ class CudaBackend : public Backend {
   void upload(std::span<const std::byte> host, std::byte* device) override {
     device_.upload(host, device);
   }
+  void upload_later(std::span<const std::byte> host, std::byte* device) override {
+    device_.upload_later(host, device);
+  }
   void download(const std::byte* device, std::span<std::byte> host) override {
     device_.download(device, host);
   }
@@ -82,7 +85,7 @@ class CudaBackend : public Backend {
 
   void embed(std::span<const Token> tokens, const WeightView& table, Rows x) override {
     const Buffer ids = device_.allocate(tokens.size_bytes());
-    upload(std::as_bytes(tokens), ids.data());
+    upload_later(std::as_bytes(tokens), ids.data());
     kernels::embed_rows(reinterpret_cast<const std::int32_t*>(ids.data()), weights_.find(table),
                         x.n_rows, x.width, x.data, stream());
   }
@@ -102,6 +105,14 @@ class CudaBackend : public Backend {
     } else {
       multiply_thin(x, to, /*add=*/false);
     }
+  }
+  void linear_gated(Rows x, const Projection& gate, const Projection& up,
+                    Product product) override {
+    if (product == Product::chunk) return Backend::linear_gated(x, gate, up, product);
+    kernels::ThinLinear both{x.data, x.n_rows, x.width, kernels::ThinKind::gated, 2, {}};
+    both.outputs[0] = thin_output(x, gate);
+    both.outputs[1] = thin_output(x, up);
+    kernels::thin_linear(both, stream());
   }
   void add_linear(Rows x, Rows a, const WeightView& w, const WeightView& bias, Product product,
                   Rows) override {
@@ -123,7 +134,7 @@ class CudaBackend : public Backend {
     for (const Draw& draw : draws) rows.push_back({draw.temperature, draw.top_p, draw.unit});
     const auto row_bytes = std::as_bytes(std::span(rows));
     const Buffer draws_there = device_.allocate(row_bytes.size());
-    upload(row_bytes, draws_there.data());
+    upload_later(row_bytes, draws_there.data());
     const Buffer logits = multiply_to_f32(x, w);
     const Buffer found = device_.allocate(tokens.size_bytes());
     kernels::next_tokens(reinterpret_cast<float*>(logits.data()), x.n_rows, w.n_rows,
@@ -134,22 +145,28 @@ class CudaBackend : public Backend {
   }
 
   void rope(Rows x, std::int64_t head_dim, const float* cos, const float* sin) override {
-    kernels::rotate_rows(x.data, cos, sin, x.n_rows, static_cast<int>(x.width / head_dim),
+    kernels::rotate_rows(heads_of(x, head_dim), {}, cos, sin, x.n_rows, static_cast<int>(head_dim),
+                         stream());
+  }
+  void rope_both(Rows q, Rows k, std::int64_t head_dim, const float* cos,
+                 const float* sin) override {
+    STARATTN_CHECK(q.n_rows == k.n_rows);
+    kernels::rotate_rows(heads_of(q, head_dim), heads_of(k, head_dim), cos, sin, q.n_rows,
                          static_cast<int>(head_dim), stream());
   }
 
   void attend(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
               Product product, Partial partial) override {
     const Buffer memory = device_.allocate(partial_bytes(q.n_rows, shape));
-    const kernels::Partial part = partial_in(memory, q.n_rows, shape);
+    const Partial part = partial_in(memory, q.n_rows, shape);
     for_each_input(q, segments, shape, [&](const kernels::AttentionInput& input) {
       if (product == Product::chunk) {
-        kernels::prefill_attention(input, {nullptr, nullptr, part}, stream());
+        kernels::prefill_attention(input, {nullptr, nullptr, as_kernel(part)}, stream());
       } else {
         const Buffer workspace = device_.allocate(kernels::partial_attention_workspace(input));
-        kernels::partial_attention(input, part, workspace.data(), stream());
+        kernels::partial_attention(input, as_kernel(part), workspace.data(), stream());
       }
-      kernels::merge_partials(as_kernel(partial), part, q.n_rows, as_kernel(shape), stream());
+      merge(partial, part, shape);
     });
   }
 
@@ -164,25 +181,30 @@ class CudaBackend : public Backend {
   }
 
   void attend_blocks(Rows q, std::span<const KvSegment> blocks, const AttentionShape& shape,
-                     std::span<const Partial> parts) override {
+                     std::span<const Merge> merges, std::span<const Partial> parts) override {
     STARATTN_CHECK(parts.size() == blocks.size());
-    std::size_t n_done = 0;
+    if (blocks.size() > kMostParts || merges.size() > kMostParts)
+      return Backend::attend_blocks(q, blocks, shape, merges, parts);
+    const std::vector<kernels::Merge> steps = as_kernel(merges);
+    std::vector<kernels::Partial> results;
+    for (const Partial& part : parts) results.push_back(as_kernel(part));
+    for (const Merge& step : merges) results[static_cast<std::size_t>(step.from)] = {};
     for_each_input(q, blocks, shape, [&](const kernels::AttentionInput& input) {
-      kernels::Partial results[kernels::kMaxSegments];
-      for (int i = 0; i < input.n_segments; ++i) results[i] = as_kernel(parts[n_done++]);
       const Buffer workspace = device_.allocate(kernels::block_attention_workspace(input));
-      kernels::block_attention(input, results, workspace.data(), stream());
+      kernels::block_attention(input, steps.data(), static_cast<int>(steps.size()), results.data(),
+                               workspace.data(), stream());
     });
   }
 
   void attend_own(Rows q, Rows k, Rows v, std::span<const OwnTokens> own,
-                  const AttentionShape& shape, Partial partial) override {
+                  const AttentionShape& shape, Partial context, Rows out) override {
     STARATTN_CHECK(static_cast<std::int64_t>(own.size()) == q.n_rows);
     std::vector<kernels::OwnTokens> rows;
-    for (const OwnTokens& row : own) rows.push_back({row.k, row.v, static_cast<int>(row.n_before)});
-    kernels::store_own_tokens(k.data, v.data, rows.data(), q.n_rows, as_kernel(shape), stream());
-    kernels::attend_own_tokens(q.data, rows.data(), q.n_rows, as_kernel(shape), scale_of(shape),
-                               as_kernel(partial), stream());
+    for (const OwnTokens& row : own)
+      rows.push_back(
+          {row.k, row.v, static_cast<int>(row.n_before), static_cast<int>(row.n_beside)});
+    kernels::attend_own_tokens(q.data, k.data, v.data, rows.data(), q.n_rows, as_kernel(shape),
+                               scale_of(shape), as_kernel(context), out.data, stream());
   }
 
   void attend_all(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
@@ -199,8 +221,23 @@ class CudaBackend : public Backend {
                            static_cast<int>(shape.head_dim), stream());
   }
   void merge(Partial into, Partial from, const AttentionShape& shape) override {
-    STARATTN_CHECK(into.n_rows == from.n_rows);
-    kernels::merge_partials(as_kernel(into), as_kernel(from), into.n_rows, as_kernel(shape),
+    const Partial parts[] = {into, from};
+    const Merge step{0, 1};
+    merge_all(parts, {&step, 1}, shape);
+  }
+  void merge_all(std::span<const Partial> parts, std::span<const Merge> merges,
+                 const AttentionShape& shape) override {
+    if (merges.empty()) return;
+    if (parts.size() > kMostParts || merges.size() > kMostParts)
+      return Backend::merge_all(parts, merges, shape);
+    kernels::Partial converted[kMostParts];
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      STARATTN_CHECK(parts[i].n_rows == parts[0].n_rows);
+      converted[i] = as_kernel(parts[i]);
+    }
+    const std::vector<kernels::Merge> steps = as_kernel(merges);
+    kernels::merge_partials(converted, static_cast<int>(parts.size()), steps.data(),
+                            static_cast<int>(steps.size()), parts[0].n_rows, as_kernel(shape),
                             stream());
   }
   void finish(Partial partial, const AttentionShape& shape, Rows out) override {
@@ -217,10 +254,12 @@ class CudaBackend : public Backend {
   }
 
  private:
+  static constexpr auto kMostParts = static_cast<std::size_t>(kernels::kMaxSegments);
+
   // x W^T, thin. fp32 [n_rows, n_out]
   Buffer multiply_to_f32(Rows x, const WeightView& w) {
     Buffer y = device_.allocate(static_cast<std::size_t>(x.n_rows * w.n_rows) * sizeof(float));
-    kernels::ThinLinear product{x.data, x.n_rows, x.width, /*y_is_f32=*/true, 1, {}};
+    kernels::ThinLinear product{x.data, x.n_rows, x.width, kernels::ThinKind::f32, 1, {}};
     product.outputs[0] = {weights_.find(w), nullptr, nullptr, y.data(), w.n_rows};
     kernels::thin_linear(product, stream());
     return y;
@@ -234,27 +273,34 @@ class CudaBackend : public Backend {
   static kernels::Partial as_kernel(const Partial& partial) {
     return {partial.o, partial.m, partial.l};
   }
+  static std::vector<kernels::Merge> as_kernel(std::span<const Merge> merges) {
+    std::vector<kernels::Merge> steps;
+    for (const Merge& step : merges) steps.push_back({step.into, step.from});
+    return steps;
+  }
+  static kernels::HeadRows heads_of(Rows x, std::int64_t head_dim) {
+    return {x.data, static_cast<int>(x.width / head_dim)};
+  }
   static float scale_of(const AttentionShape& shape) {
     return static_cast<float>(1 / std::sqrt(static_cast<double>(shape.head_dim)));
   }
   static std::size_t partial_bytes(std::int64_t n_rows, const AttentionShape& shape) {
     return static_cast<std::size_t>(n_rows * shape.n_heads * (shape.head_dim + 2)) * sizeof(float);
   }
-  static kernels::Partial partial_in(const Buffer& memory, std::int64_t n_rows,
-                                     const AttentionShape& shape) {
+  static Partial partial_in(const Buffer& memory, std::int64_t n_rows,
+                            const AttentionShape& shape) {
     auto* o = reinterpret_cast<float*>(memory.data());
     float* m = o + n_rows * shape.n_heads * shape.head_dim;
-    return {o, m, m + n_rows * shape.n_heads};
+    return {o, m, m + n_rows * shape.n_heads, n_rows};
   }
 
   // At most kMaxSegments segments at a time, in order; only the last one of all may be causal.
   template <typename Use>
   void for_each_input(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
                       const Use& use) {
-    constexpr auto kMost = static_cast<std::size_t>(kernels::kMaxSegments);
-    for (std::size_t first = 0; first < segments.size(); first += kMost) {
-      const auto some = segments.subspan(first, std::min(kMost, segments.size() - first));
-      kernels::KvSegment converted[kMost];
+    for (std::size_t first = 0; first < segments.size(); first += kMostParts) {
+      const auto some = segments.subspan(first, std::min(kMostParts, segments.size() - first));
+      kernels::KvSegment converted[kMostParts];
       for (std::size_t i = 0; i < some.size(); ++i) {
         STARATTN_CHECK(!some[i].causal || first + i + 1 == segments.size());
         converted[i] = {some[i].k, some[i].v, some[i].n_tokens};
@@ -279,13 +325,17 @@ class CudaBackend : public Backend {
   void multiply_thin(Rows x, std::span<const Projection> to, bool add) {
     STARATTN_CHECK(to.size() <= kernels::kMaxThinOutputs);
     kernels::ThinLinear product{
-        x.data, x.n_rows, x.width, /*y_is_f32=*/false, static_cast<int>(to.size()), {}};
+        x.data, x.n_rows, x.width, kernels::ThinKind::bf16, static_cast<int>(to.size()), {}};
     for (std::size_t i = 0; i < to.size(); ++i) {
-      check_shape(x, to[i]);
-      product.outputs[i] = {weights_.find(to[i].w), weights_.find(to[i].bias),
-                            add ? to[i].y.data : nullptr, to[i].y.data, to[i].w.n_rows};
+      product.outputs[i] = thin_output(x, to[i]);
+      if (add) product.outputs[i].plus = to[i].y.data;
     }
     kernels::thin_linear(product, stream());
+  }
+
+  kernels::ThinOutput thin_output(Rows x, const Projection& to) {
+    check_shape(x, to);
+    return {weights_.find(to.w), weights_.find(to.bias), nullptr, to.y.data, to.w.n_rows};
   }
 
   static void check_shape(Rows x, const Projection& to) {

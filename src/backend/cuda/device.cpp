@@ -86,9 +86,16 @@ Buffer Device::allocate(std::size_t n_bytes) {
 
 void Device::upload(std::span<const std::byte> host, std::byte* device) {
   if (host.empty()) return;
+  upload_later(host, device);
+  check(cudaStreamSynchronize(stream_), "copying to the GPU");
+}
+
+// From pageable memory this returns once the bytes are staged (CUDA runtime API, "API
+// synchronization behavior"); from pinned memory the copy goes on by itself.
+void Device::upload_later(std::span<const std::byte> host, std::byte* device) {
+  if (host.empty()) return;
   check(cudaMemcpyAsync(device, host.data(), host.size(), cudaMemcpyDefault, stream_),
         "copying to the GPU");
-  check(cudaStreamSynchronize(stream_), "copying to the GPU");
 }
 
 void Device::download(const std::byte* device, std::span<std::byte> host) {

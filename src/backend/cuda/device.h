@@ -32,6 +32,7 @@ class Device {
 
   Buffer allocate(std::size_t n_bytes);  // from the stream's pool: cheap, freed in stream order
   void upload(std::span<const std::byte> host, std::byte* device);  // host may be reused at once
+  void upload_later(std::span<const std::byte> host, std::byte* device);  // in stream order
   void download(const std::byte* device, std::span<std::byte> host);
   void start_copy(Way way, std::span<const std::byte> from, std::byte* to);
   void await_copies(Way way);

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// Launches that overlap (programmatic dependent launch, CUDA programming guide): on Hopper a
+// kernel's blocks may start while the last blocks of the kernel before it are at work. What they do
+// before await_earlier_kernels() must not touch anything that earlier kernels write.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <utility>
+
+#include "cuda_check.h"
+
+namespace starattn::kernels {
+
+// Every thread of a kernel that launch_overlapping() starts calls this before it touches memory
+// that earlier kernels write or read, and before it returns.
+__device__ __forceinline__ void await_earlier_kernels() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+// The next kernel's blocks may start once every block of this one has come here.
+__device__ __forceinline__ void let_next_kernel_start() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+bool device_overlaps_launches();
+
+struct Launch {
+  unsigned n_blocks = 1, n_blocks_y = 1;
+  int n_threads = 1;
+  std::size_t shared_bytes = 0;
+};
+
+template <typename... Parameters, typename... Arguments>
+void launch_overlapping(const char* what, void (*kernel)(Parameters...), const Launch& size,
+                        Stream stream, Arguments&&... arguments) {
+  cudaLaunchAttribute overlap{};
+  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlap.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(size.n_blocks, size.n_blocks_y);
+  config.blockDim = dim3(static_cast<unsigned>(size.n_threads));
+  config.dynamicSmemBytes = size.shared_bytes;
+  config.stream = stream;
+  config.attrs = &overlap;
+  config.numAttrs = device_overlaps_launches() ? 1 : 0;
+  check_cuda(cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...), what);
+}
+
+}  // namespace starattn::kernels
