@@ -144,7 +144,7 @@ __global__ void __launch_bounds__(kThreads)
         sums[warp][8 * n + lane % 4 * 2 + i % 2][16 * t + lane / 4 + i / 2 * 8] = c[t][n][i];
   __syncthreads();
 
-  for (int i = threadIdx.x; i < kRows * kOut; i += kWarps * 32) {
+  for (int i = threadIdx.x; i < kRows * kOut; i += kThreads) {
     const int row = i / kOut;
     const std::int64_t out = first_out + i % kOut;
     if (row >= p.n_rows || out >= to.n_out) continue;
@@ -182,13 +182,28 @@ void launch(const ThinLinear& p, Stream stream) {
                      {static_cast<unsigned>(n_blocks), 1, kThreads, Tile::kSharedBytes}, stream, p);
 }
 
-// Stages as measured on an H100 (docs/performance.md). Fewer than 100 KB let two blocks share a
-// multiprocessor.
+// Of a block; 99 KB on small GPUs.
+int most_shared_bytes() {
+  static const int n_bytes = [] {
+    int device = 0, n = 0;
+    check_cuda(cudaGetDevice(&device), "thin product: device");
+    check_cuda(cudaDeviceGetAttribute(&n, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+               "thin product: shared memory");
+    return n;
+  }();
+  return n_bytes;
+}
+
+// Stages as measured on an H100 (docs/performance.md).
 template <bool kGated>
 void launch_fitting(const ThinLinear& p, Stream stream) {
   if (p.n_rows <= 8) return launch<ThinTile<1, 1, 8, kGated>>(p, stream);
-  if (p.n_rows <= 16) return launch<ThinTile<2, 2, 5, kGated>>(p, stream);
-  launch<ThinTile<2, 4, 4, kGated>>(p, stream);
+  using Deep = ThinTile<2, 4, 4, kGated>;
+  const bool is_deep = most_shared_bytes() >= Deep::kSharedBytes;
+  if (p.n_rows <= 16)
+    return is_deep ? launch<ThinTile<2, 2, 5, kGated>>(p, stream)
+                   : launch<ThinTile<2, 2, 4, kGated>>(p, stream);
+  return is_deep ? launch<Deep>(p, stream) : launch<ThinTile<2, 4, 3, kGated>>(p, stream);
 }
 
 const void* advance(const void* data, std::int64_t n_bytes) {

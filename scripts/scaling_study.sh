@@ -2,53 +2,57 @@
 # SPDX-License-Identifier: Apache-2.0
 # scaling_study.sh PROGRAM: both phases on 1, 2, 4, 8 ranks, star (anchor broadcast and encoded again)
 # beside the balanced ring, as lines of tab-separated values. One GPU a rank, or --device cpu in OPTIONS.
-# RANKS="1 2 4 8"  LENGTHS="32 64 128 256 512" (thousands of tokens)  QUERIES="1 32"  OPTIONS="--shape 8b"
-# LAUNCH="mpirun -n" or "srun --mpi=pmix -n"  LIMIT=600 (seconds of one bench)
+# RANKS="1 2 4 8"  LENGTHS=32k,64k,128k,256k,512k  QUERIES=1,32  OPTIONS="--shape 8b --device cuda"
+# SETTINGS="star:b=n/P star:b=32k ring" (P: the ranks)  LAUNCH="mpirun -n" or "srun --mpi=pmix -n"
+# LIMIT=600 (seconds of one setting)
 set -uo pipefail
 program=${1:?usage: scaling_study.sh PROGRAM}
 source "$(dirname "$0")/mpi_environment.sh"
 read -ra options <<<"${OPTIONS:---shape 8b --device cuda}"
 read -ra launch <<<"${LAUNCH:-mpirun -n}"
-read -ra queries <<<"${QUERIES:-1 32}"
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+queries=${QUERIES:-1,32}
+
+# One line a context of what bench prints; a dash where a figure is missing.
+as_table() { # ranks, setting
+  awk -v OFS='\t' -v ranks="$1" -v setting="$2" -v queries="$queries" '
+    function figure(name) { return name in found ? found[name] : "-" }
+    function after(word,   i) { for (i = 1; i < NF; ++i) if ($i == word) return $(i + 1) " " $(i + 2) }
+    function flush_context(   i, n, count) {
+      if (!tokens) return
+      printf "%s\t%s\t%s\t%s\t%s\t%s\t%s", ranks, tokens, setting, figure("once"), figure("again"),
+        figure("moved"), figure("waited")
+      n = split(queries, count, ",")
+      for (i = 1; i <= n; ++i) printf "\t%s", figure("step " count[i])
+      printf "\t%s\n", figure("peak")
+      fflush()
+      delete found
+      tokens = ""
+    }
+    /^# context/ { flush_context(); tokens = $3 }
+    /^phase 1, anchor broadcast/ {
+      found["once"] = $5 " s"; found["moved"] = after("moved"); sub(/,$/, "", found["moved"])
+      match($0, /ranks waited .*/); found["waited"] = substr($0, RSTART + 13)
+    }
+    /^phase 1, anchor recompute/ { found["again"] = $5 " s" }
+    /^phase 2, one step/ { found["step " $5] = $7 " ms" }
+    /^peak memory of a rank/ { if (!("peak" in found)) found["peak"] = $6 " " $7 }
+    /^peak GPU memory of a rank/ { found["peak"] = $7 " " $8 }
+    END { flush_context() }'
+}
+
 failed=0
-
-# What bench printed in a line that begins with these words, by a pattern; a dash where it did not.
-found() { # words, pattern
-  local value
-  value=$(sed -nE "s/^($1) .*$2.*/\2/p" "$log" | head -n 1)
-  printf '\t%s' "${value:--}"
-}
-
-bench() { # ranks, thousands of tokens, what, arguments...
-  local ranks=$1 length=$2 what=$3
-  shift 3
-  if ! timeout "${LIMIT:-600}" "${launch[@]}" "$ranks" "$program" bench "${options[@]}" --tokens "${length}k" \
-    --queries "$(IFS=,; echo "${queries[*]}")" --new-tokens 16 "$@" >"$log" 2>&1; then
-    echo "scaling_study: $ranks rank(s), ${length}k tokens, $what: $(tail -n 1 "$log")" >&2
-    failed=1
-    return
-  fi
-  printf '%s\t%sk\t%s' "$ranks" "$length" "$what"
-  found 'phase 1, anchor broadcast' ' ([0-9.]+ s) '
-  found 'phase 1, anchor recompute' ' ([0-9.]+ s) '
-  found 'phase 1, anchor broadcast' 'moved ([^,]*),'
-  found 'phase 1, anchor broadcast' 'ranks waited (.* s)'
-  for n in "${queries[@]}"; do found "phase 2, one step, $n quer[a-z]*" ' ([0-9.]+ ms) '; done
-  found 'peak GPU memory of a rank|peak memory of a rank' ' ([0-9.]+ [A-Za-z]+)'
-  echo
-}
-
-printf 'ranks\ttokens\tmethod\tphase 1\tanchor again\tmoved\tranks waited'
-printf '\tstep, %s quer.' "${queries[@]}"
+printf 'ranks\ttokens\tsetting\tphase 1\tanchor again\tmoved\tranks waited'
+printf '\tstep, %s quer.' ${queries//,/ }
 printf '\tpeak memory\n'
 for ranks in ${RANKS:-1 2 4 8}; do
-  for length in ${LENGTHS:-32 64 128 256 512}; do
-    part=$((length / ranks))
-    ((part > 0)) && bench "$ranks" "$length" "star, b = a = n/$ranks" --block-size "${part}k"
-    ((part != 32 && length > 32)) && bench "$ranks" "$length" "star, b = a = 32k" --block-size 32k
-    bench "$ranks" "$length" ring --attention ring
+  for setting in ${SETTINGS:-star:b=n/P star:b=32k ring}; do
+    setting=${setting//P/$ranks}
+    if ! timeout "${LIMIT:-600}" "${launch[@]}" "$ranks" "$program" bench "${options[@]}" \
+      --tokens "${LENGTHS:-32k,64k,128k,256k,512k}" --setting "$setting" --queries "$queries" --new-tokens 16 \
+      2> >(tail -n 3 >&2) | as_table "$ranks" "$setting"; then
+      echo "scaling_study: $ranks rank(s), $setting: failed" >&2
+      failed=1
+    fi
   done
 done
 exit $failed

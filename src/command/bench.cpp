@@ -14,6 +14,7 @@
 #include "star/answer.h"
 #include "star/cost.h"
 #include "star/encode.h"
+#include "study/setting.h"
 #include "version.h"
 
 namespace starattn {
@@ -22,9 +23,16 @@ namespace {
 struct BenchOptions {
   Options common;
   std::string shape = "150m";
-  std::string tokens = "8k";
-  std::vector<int> n_queries = {1};  // of each batch to time
+  std::vector<std::string> tokens = {"8k"};
+  std::vector<std::string> settings;  // empty: the plan options
+  std::vector<int> n_queries = {1};   // of each batch to time
   int n_new_tokens = 16;
+
+  std::vector<std::int64_t> lengths() const {
+    std::vector<std::int64_t> all;
+    for (const std::string& text : tokens) all.push_back(parse_tokens(text, "--tokens"));
+    return all;
+  }
 };
 
 // Llama shapes by their number of parameters.
@@ -96,36 +104,47 @@ class Bench {
         backend_(make_backend(options.common, ranks)),
         decoder_(config_, weights_, *backend_,
                  std::max(backend_->chunk_rows(), Answerer::kMaxRows)),
-        encoder_(decoder_, ranks.group) {
-    const std::int64_t n = parse_tokens(options.tokens, "--tokens");
-    for (std::int64_t i = 0; i < n; ++i)
-      context_.push_back(static_cast<Token>((i * 7919 + i / 13) % config_.vocab_size));
-    plan_ = BlockPlan::make(options.common.plan_request(), n, ranks.group.size());
-  }
+        encoder_(decoder_, ranks.group) {}
 
   void run() {
-    const double sgemm = total(product_rate(*backend_, ranks_.n_threads));
+    sgemm_ = total(product_rate(*backend_, ranks_.n_threads));
     say("# starattn {} bench, {}, {} rank(s) x {} thread(s), {}", STARATTN_VERSION,
         mpi_library_version(), ranks_.world.size(), ranks_.n_threads, backend_->describe());
     say("# {}", describe(config_));
+    say("{:<34}{:>12}", "matrix products of these ranks",
+        fmt::format("{:.1f} GFLOP/s", sgemm_ * 1e-9));
+    if (options_.settings.empty()) {
+      for (const std::int64_t n : options_.lengths()) measure(options_.common.plan_request(), n);
+    }
+    for (const std::string& text : options_.settings) {
+      const Setting setting = Setting::parse(text);
+      say("# setting {}", setting.name());
+      for (const std::int64_t n : options_.lengths()) measure(setting.plan_request(n), n);
+    }
+  }
+
+ private:
+  // Both phases over n tokens.
+  void measure(const PlanRequest& request, std::int64_t n) {
+    context_.clear();
+    for (std::int64_t i = 0; i < n; ++i)
+      context_.push_back(static_cast<Token>((i * 7919 + i / 13) % config_.vocab_size));
+    plan_ = BlockPlan::make(request, n, ranks_.group.size());
     say("# context {} tokens, {} block(s) of {}, anchor {}, reach {}",
         with_commas(plan_.n_context()), plan_.n_blocks(), with_commas(plan_.block_size()),
         with_commas(plan_.anchor_size()), plan_.reach());
-    say("{:<34}{:>12}", "matrix products of these ranks",
-        fmt::format("{:.1f} GFLOP/s", sgemm * 1e-9));
-
     const KvMemory where = kv_memory();
     if (!backend_->is_host_memory())
       say("# KV in {} memory", where == KvMemory::host ? "host" : "device");
     DocumentKv kv;
-    if (!backend_->is_host_memory()) warm_up();
+    if (!backend_->is_host_memory()) warm_up(request);
     Phase1 recompute;  // first, so that only one KV cache is alive at a time
     const bool has_anchor = plan_.reach() == 0 && plan_.n_blocks() > 1;
     if (has_anchor) recompute = encode(AnchorMode::recompute, kv);
     const Phase1 broadcast = encode(AnchorMode::broadcast, kv);
-    print_phase1("phase 1, anchor broadcast", broadcast, AnchorMode::broadcast, sgemm);
+    print_phase1("phase 1, anchor broadcast", broadcast, AnchorMode::broadcast);
     if (has_anchor) {
-      print_phase1("phase 1, anchor recompute", recompute, AnchorMode::recompute, sgemm);
+      print_phase1("phase 1, anchor recompute", recompute, AnchorMode::recompute);
       const double allowed = slowest_rank_flops(config_, plan_, AnchorMode::recompute) /
                              slowest_rank_flops(config_, plan_, AnchorMode::broadcast);
       const double measured = recompute.seconds / broadcast.seconds;
@@ -142,7 +161,6 @@ class Bench {
         human_bytes(*std::max_element(peaks.begin(), peaks.end())));
   }
 
- private:
   template <typename... Args>
   void say(fmt::format_string<Args...> format, Args&&... args) const {
     if (ranks_.is_first())
@@ -156,9 +174,10 @@ class Bench {
   }
 
   // Two blocks: kernels are loaded, algorithms chosen, memory taken.
-  void warm_up() {
+  void warm_up(PlanRequest request) {
     const std::int64_t n = std::min(plan_.n_context(), 2 * plan_.block_size());
-    const BlockPlan plan = BlockPlan::make(options_.common.plan_request(), n, ranks_.group.size());
+    if (request.attention != Attention::dense) request.block_size = plan_.block_size();
+    const BlockPlan plan = BlockPlan::make(request, n, ranks_.group.size());
     encoder_.encode(plan, std::span(context_).first(static_cast<std::size_t>(n)));
   }
 
@@ -197,7 +216,7 @@ class Bench {
     return result;
   }
 
-  void print_phase1(const char* what, const Phase1& phase, AnchorMode mode, double sgemm) const {
+  void print_phase1(const char* what, const Phase1& phase, AnchorMode mode) const {
     const double flops = phase1_flops(config_, plan_, mode).total();
     const double rate = flops / phase.seconds;
     const double bound = slowest_rank_flops(config_, plan_, mode) * ranks_.group.size() / flops;
@@ -205,8 +224,8 @@ class Bench {
         "of "
         "what the block plan allows), moved {}, ranks waited {:.3f} to {:.3f} s",
         what, fmt::format("{:.3f} s", phase.seconds),
-        static_cast<double>(plan_.n_context()) / phase.seconds, rate * 1e-9, 100 * rate / sgemm,
-        100 * rate / sgemm * bound, human_bytes(phase.n_bytes), phase.least_wait, phase.most_wait);
+        static_cast<double>(plan_.n_context()) / phase.seconds, rate * 1e-9, 100 * rate / sgemm_,
+        100 * rate / sgemm_ * bound, human_bytes(phase.n_bytes), phase.least_wait, phase.most_wait);
   }
 
   void answer(const DocumentKv& kv, int n_queries) {
@@ -238,6 +257,7 @@ class Bench {
   std::unique_ptr<Backend> backend_;
   Decoder decoder_;
   Encoder encoder_;
+  double sgemm_ = 0;  // operations a second of all ranks together
   std::vector<Token> context_;
   BlockPlan plan_;
 };
@@ -257,7 +277,13 @@ Command add_bench(CLI::App& parser) {
   app->add_option("--shape", options->shape, "Llama shape")
       ->check(CLI::IsMember({"10m", "150m", "1b", "8b"}))
       ->capture_default_str();
-  app->add_option("--tokens", options->tokens, "Tokens of the context")->capture_default_str();
+  app->add_option("--tokens", options->tokens, "Tokens of the context; several contexts: 32k,64k")
+      ->delimiter(',')
+      ->capture_default_str();
+  app->add_option(
+         "--setting", options->settings,
+         "star:b=n/4, ring, dense as eval has them, in place of the plan options; repeatable")
+      ->allow_extra_args(false);
   app->add_option("--queries", options->n_queries, "Queries in one batch; several batches: 1,32")
       ->delimiter(',')
       ->check(CLI::Range(1, 4096))
