@@ -17,6 +17,7 @@ as_table() { # ranks, setting
   awk -v OFS='\t' -v ranks="$1" -v setting="$2" -v queries="$queries" '
     function figure(name) { return name in found ? found[name] : "-" }
     function after(word,   i) { for (i = 1; i < NF; ++i) if ($i == word) return $(i + 1) " " $(i + 2) }
+    function before(unit,   i) { for (i = 2; i <= NF; ++i) if ($i == unit) return $(i - 1) " " unit }
     function flush_context(   i, n, count) {
       if (!tokens) return
       printf "%s\t%s\t%s\t%s\t%s\t%s\t%s", ranks, tokens, setting, figure("once"), figure("again"),
@@ -29,12 +30,12 @@ as_table() { # ranks, setting
       tokens = ""
     }
     /^# context/ { flush_context(); tokens = $3 }
-    /^phase 1, anchor broadcast/ {
-      found["once"] = $5 " s"; found["moved"] = after("moved"); sub(/,$/, "", found["moved"])
+    /^phase 1/ && !/recompute/ {
+      found["once"] = before("s"); found["moved"] = after("moved"); sub(/,$/, "", found["moved"])
       match($0, /ranks waited .*/); found["waited"] = substr($0, RSTART + 13)
     }
-    /^phase 1, anchor recompute/ { found["again"] = $5 " s" }
-    /^phase 2, one step/ { found["step " $5] = $7 " ms" }
+    /^phase 1, anchor recompute/ { found["again"] = before("s") }
+    /^phase 2, one step/ { found["step " $5] = before("ms") }
     /^peak memory of a rank/ { if (!("peak" in found)) found["peak"] = $6 " " $7 }
     /^peak GPU memory of a rank/ { found["peak"] = $7 " " $8 }
     END { flush_context() }'

@@ -142,7 +142,8 @@ class Bench {
     const bool has_anchor = plan_.reach() == 0 && plan_.n_blocks() > 1;
     if (has_anchor) recompute = encode(AnchorMode::recompute, kv);
     const Phase1 broadcast = encode(AnchorMode::broadcast, kv);
-    print_phase1("phase 1, anchor broadcast", broadcast, AnchorMode::broadcast);
+    print_phase1(has_anchor ? "phase 1, anchor broadcast" : "phase 1", broadcast,
+                 AnchorMode::broadcast);
     if (has_anchor) {
       print_phase1("phase 1, anchor recompute", recompute, AnchorMode::recompute);
       const double allowed = slowest_rank_flops(config_, plan_, AnchorMode::recompute) /
@@ -280,10 +281,10 @@ Command add_bench(CLI::App& parser) {
   app->add_option("--tokens", options->tokens, "Tokens of the context; several contexts: 32k,64k")
       ->delimiter(',')
       ->capture_default_str();
-  app->add_option(
-         "--setting", options->settings,
-         "star:b=n/4, ring, dense as eval has them, in place of the plan options; repeatable")
-      ->allow_extra_args(false);
+  CLI::Option* setting = app->add_option("--setting", options->settings,
+                                         "star:b=n/4, ring or dense as in eval, in place of the "
+                                         "plan options; repeatable");
+  setting->allow_extra_args(false);
   app->add_option("--queries", options->n_queries, "Queries in one batch; several batches: 1,32")
       ->delimiter(',')
       ->check(CLI::Range(1, 4096))
@@ -292,6 +293,9 @@ Command add_bench(CLI::App& parser) {
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
   add_plan_options(*app, options->common);
+  for (const char* method :
+       {"--attention", "--block-size", "--anchor-size", "--reach", "--placement"})
+    setting->excludes(app->get_option(method));
   add_device_options(*app, options->common);
   add_group_options(*app, options->common);
   add_kv_memory_options(*app, options->common);

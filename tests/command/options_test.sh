@@ -129,6 +129,14 @@ check "a closed standard output is 74 too" [ $? -eq 74 ]
 "$program" generate --model "$model" --task vt --length 1k --count 1 --output "$work/made.jsonl" >/dev/full 2>"$work/log"
 check "a result that is a file needs none" [ $? -eq 0 ]
 
+bench=(bench --shape 10m --device cpu --new-tokens 1)
+call "${bench[@]}" --tokens 256,512 --setting star:b=n/2 --setting ring
+check "bench takes several contexts and settings" [ $code -eq 0 -a "$(grep -c '^phase 1, anchor broadcast' "$work/out")" -eq 2 ]
+check "and says which" [ "$(grep -E '^# (setting|context)' "$work/out" | sed 's/, anchor.*//' | tr '\n' ';')" = \
+  "# setting star:b=n/2;# context 256 tokens, 2 block(s) of 128;# context 512 tokens, 2 block(s) of 256;# setting ring;# context 256 tokens, 2 block(s) of 128;# context 512 tokens, 2 block(s) of 256;" ]
+refused "a setting beside a plan option" 2 "--setting excludes --reach" "${bench[@]}" --setting ring --reach 1
+refused "a setting that is none" 2 "--setting 'rings'" "${bench[@]}" --setting rings
+
 call "${plan[@]}" --tokens 8k --device cuda
 check "plan says where KV goes" shows "with --kv-memory host, or auto where the GPU has less: .* in host memory"
 
