@@ -43,7 +43,7 @@ AnchorWay time_anchor(const Communicator& world, Backend& backend) {
       static_cast<std::int64_t>((std::size_t{16} << 20) / (kWidth * size_of(backend.kv_dtype())));
   const KvCache block_0(backend, world.is_root() ? kLayers : 0, n_tokens, kWidth);
   backend.synchronize();
-  AnchorStage stage(world, world.split_by_node(), backend);
+  NodeStage stage(world, world.split_by_node(), backend, 1, NodeStage::kMostBytes);
   const std::vector<bool> everybody(static_cast<std::size_t>(world.size()), true);
   double best = 1e9;
   for (int i = 0; i < 3; ++i) {

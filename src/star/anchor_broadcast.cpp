@@ -12,7 +12,7 @@ namespace starattn {
 namespace {
 
 // One rank a node takes part in the broadcast between nodes: the root, or the lowest member.
-bool is_leader(const Communicator& group, const AnchorStage& stage,
+bool is_leader(const Communicator& group, const NodeStage& stage,
                const std::vector<bool>& is_member, Rank root) {
   const std::vector<Rank>& node = stage.ranks();
   if (std::find(node.begin(), node.end(), root) != node.end()) return group.rank() == root;
@@ -24,7 +24,7 @@ bool is_leader(const Communicator& group, const AnchorStage& stage,
 
 }  // namespace
 
-AnchorBroadcast::AnchorBroadcast(const Communicator& group, AnchorStage& stage,
+AnchorBroadcast::AnchorBroadcast(const Communicator& group, NodeStage& stage,
                                  const std::vector<bool>& is_member, Rank root, Backend& backend,
                                  std::int64_t n_layers, std::int64_t anchor_size,
                                  std::int64_t kv_width)
@@ -34,10 +34,10 @@ AnchorBroadcast::AnchorBroadcast(const Communicator& group, AnchorStage& stage,
       is_root_(group.rank() == root),
       takes_(is_member[static_cast<std::size_t>(group.rank())] && !is_root_),
       part_bytes_(static_cast<std::size_t>(anchor_size * kv_width) * size_of(backend.kv_dtype())),
-      piece_bytes_(std::min(part_bytes_, kMaxPieceBytes)),
+      piece_bytes_(std::min(part_bytes_, NodeStage::kMostPieceBytes)),
       pieces_per_part_((part_bytes_ + piece_bytes_ - 1) / piece_bytes_),
       n_pieces_(n_pieces_through(n_layers - 2)),
-      n_slots_(std::min<std::uint64_t>(kMaxSlots, AnchorStage::kBytes / piece_bytes_)),
+      n_slots_(std::min<std::uint64_t>(kMaxSlots, stage.channel_bytes() / piece_bytes_)),
       anchor_size_(anchor_size),
       requests_(n_slots_) {
   for (std::size_t i = 0; i < stage.ranks().size(); ++i) {
@@ -64,7 +64,7 @@ AnchorBroadcast::Piece AnchorBroadcast::piece(std::uint64_t i) const {
 
 std::uint64_t AnchorBroadcast::n_taken_by_all() const {
   std::uint64_t n = n_pieces_;
-  for (const std::size_t taker : takers_) n = std::min(n, stage_->n_taken(taker));
+  for (const std::size_t taker : takers_) n = std::min(n, stage_->n_taken(kChannel, taker));
   return n;
 }
 
@@ -135,7 +135,7 @@ bool AnchorBroadcast::fill() {
     const Piece arrived = piece(n_filled_);
     if (leaders_.size() > 1)
       leaders_.ibcast({slot(n_filled_), arrived.n_bytes}, root_leader_, requests(n_filled_));
-    stage_->set_filled(++n_filled_);
+    stage_->set_filled(kChannel, ++n_filled_);
     return true;
   }
   if (n_begun_ == n_ready_ || !is_free(n_begun_)) return false;
@@ -153,7 +153,7 @@ bool AnchorBroadcast::fill() {
 
 bool AnchorBroadcast::receive() {
   if (n_filled_ < n_begun_ && requests(n_filled_).test()) {
-    stage_->set_filled(++n_filled_);
+    stage_->set_filled(kChannel, ++n_filled_);
     return true;
   }
   if (n_begun_ == n_pieces_ || !is_free(n_begun_)) return false;
@@ -165,10 +165,10 @@ bool AnchorBroadcast::receive() {
 bool AnchorBroadcast::take() {
   if (n_taken_ < n_fetched_) {
     if (!backend_->copies_done(Way::to_device)) return false;
-    stage_->set_taken(n_taken_ = n_fetched_);
+    stage_->set_taken(kChannel, n_taken_ = n_fetched_);
     return true;
   }
-  if (n_fetched_ == stage_->n_filled()) return false;
+  if (n_fetched_ == stage_->n_filled(kChannel)) return false;
   const Piece next = piece(n_fetched_);
   std::byte* part = next.is_value ? received_.v(next.layer) : received_.k(next.layer);
   backend_->copy_aside(Way::to_device, {slot(n_fetched_), next.n_bytes}, part + next.offset);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The anchor's K and V on their way from block 0's owner to every rank with blocks, layer by layer,
 // beside the computation. In two levels: the owner copies each piece once into the memory that its
-// node's ranks share (AnchorStage), and each of them copies it out; between nodes the pieces travel
+// node's ranks share (NodeStage), and each of them copies it out; between nodes the pieces travel
 // from the owner to one leader a node, which puts them into its own node's. Everything moves inside
 // poll(): MPI does nothing in the background.
 #pragma once
@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "mpi/communicator.h"
-#include "star/anchor_stage.h"
 #include "star/kv.h"
+#include "star/node_stage.h"
 
 namespace starattn {
 
@@ -20,7 +20,7 @@ class AnchorBroadcast {
   // Collective over the group. is_member: whether each of its ranks takes part; root, block 0's
   // owner, among them. The last layer is not sent: no context row attends in it, since phase 1 ends
   // with its keys and values.
-  AnchorBroadcast(const Communicator& group, AnchorStage& stage, const std::vector<bool>& is_member,
+  AnchorBroadcast(const Communicator& group, NodeStage& stage, const std::vector<bool>& is_member,
                   Rank root, Backend& backend, std::int64_t n_layers, std::int64_t anchor_size,
                   std::int64_t kv_width);
 
@@ -33,9 +33,10 @@ class AnchorBroadcast {
   void finish();  // nobody waits for this rank any more
 
  private:
-  // Pieces of at most kMaxPieceBytes: of the keys of layer 0, its values, the keys of layer 1, ...
-  static constexpr std::size_t kMaxPieceBytes = std::size_t{4} << 20;
+  // Pieces of at most NodeStage::kMostPieceBytes: of the keys of layer 0, its values, the keys of
+  // layer 1, ...
   static constexpr std::uint64_t kMaxSlots = 64;
+  static constexpr int kChannel = 0;
   struct Piece {
     std::int64_t layer = 0;
     bool is_value = false;
@@ -46,7 +47,9 @@ class AnchorBroadcast {
   std::uint64_t n_pieces_through(std::int64_t layer) const {
     return static_cast<std::uint64_t>(layer + 1) * 2 * pieces_per_part_;
   }
-  std::byte* slot(std::uint64_t i) const { return stage_->data() + i % n_slots_ * piece_bytes_; }
+  std::byte* slot(std::uint64_t i) const {
+    return stage_->data(kChannel) + i % n_slots_ * piece_bytes_;
+  }
   Requests& requests(std::uint64_t i) { return requests_[i % n_slots_]; }
   std::uint64_t n_taken_by_all() const;  // of this node
   bool is_free(std::uint64_t i) const;   // its slot
@@ -59,7 +62,7 @@ class AnchorBroadcast {
   template <typename Condition>
   void poll_until(const Condition& is_true);
 
-  AnchorStage* stage_;
+  NodeStage* stage_;
   Backend* backend_;
   Communicator leaders_;  // one rank a node, the root for its own
   Rank root_leader_ = 0;

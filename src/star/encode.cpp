@@ -79,7 +79,8 @@ void Encoder::encode_star(DocumentKv& kv, std::span<const Token> context,
   std::optional<AnchorBroadcast> broadcast;
   if (anchor_mode == AnchorMode::broadcast && plan.anchor_size() > 0 && n_layers > 1 &&
       n_members > 1) {
-    if (!anchor_stage_) anchor_stage_.emplace(*group_, group_->split_by_node(), *backend_);
+    if (!anchor_stage_)
+      anchor_stage_.emplace(*group_, group_->split_by_node(), *backend_, 1, NodeStage::kMostBytes);
     broadcast.emplace(*group_, *anchor_stage_, members, root, *backend_, n_layers,
                       plan.anchor_size(), decoder_->config().kv_width());
   }

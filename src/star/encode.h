@@ -62,9 +62,9 @@ class Encoder {
   const Communicator* group_;
   EncodeOptions options_;  // of the document in work
   std::int64_t chunk_rows_;
-  RowBuffer q_, attended_;                   // [chunk_rows, ...]
-  std::optional<AnchorStage> anchor_stage_;  // from the first document that needs it on
-  PartialBuffer partial_;                    // [chunk_rows, n_heads, head_dim]
+  RowBuffer q_, attended_;                 // [chunk_rows, ...]
+  std::optional<NodeStage> anchor_stage_;  // from the first document that needs it on
+  PartialBuffer partial_;                  // [chunk_rows, n_heads, head_dim]
 };
 
 }  // namespace starattn

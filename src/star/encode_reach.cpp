@@ -28,8 +28,8 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
   const AttentionShape shape = decoder_->attention_shape();
   const auto is_computed = [&](BlockId i) { return computing[static_cast<std::size_t>(i)]; };
 
-  SegmentExchange exchange(*group_, plan, *backend_, config.kv_width());
-  exchange.set_computing(computing);
+  SegmentExchange exchange(*group_, group_->split_by_node(), plan, *backend_, config.kv_width(),
+                           config.n_layers, computing);
   const auto poll = [&] {
     exchange.poll();
     options_.poll();

@@ -2,6 +2,8 @@
 #include "star/segment_exchange.h"
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 
 #include "obs/range.h"
 
@@ -14,21 +16,23 @@ constexpr int kValueTag = 102;
 
 }  // namespace
 
-SegmentExchange::SegmentExchange(const Communicator& group, const BlockPlan& plan, Backend& backend,
-                                 std::int64_t kv_width)
+SegmentExchange::SegmentExchange(const Communicator& group, Communicator node,
+                                 const BlockPlan& plan, Backend& backend, std::int64_t kv_width,
+                                 std::int64_t n_layers, std::vector<bool> computing)
     : group_(&group),
       plan_(&plan),
       backend_(&backend),
       row_bytes_(static_cast<std::size_t>(kv_width) * size_of(backend.kv_dtype())),
       block_bytes_(static_cast<std::size_t>(std::min(plan.block_size(), plan.n_context())) *
                    row_bytes_),
-      computing_(static_cast<std::size_t>(plan.n_blocks()), true) {
+      computing_(std::move(computing)) {
   if (group.size() == 1) return;
+  near_.emplace(group, std::move(node), plan, backend, kv_width, n_layers - 1,
+                [this](Rank rank, BlockId j) { return n_needed(rank, j); });
   for (std::size_t i = 0; i < kInFlight; ++i) {
     Slot& slot = slots_.emplace_back();
     slot.k = backend.allocate(block_bytes_);
     slot.v = backend.allocate(block_bytes_);
-    if (!backend.is_host_memory()) slot.staging = backend.allocate_host(2 * block_bytes_);
   }
 }
 
@@ -43,9 +47,20 @@ std::int64_t SegmentExchange::n_needed(Rank rank, BlockId j) const {
 }
 
 void SegmentExchange::send(BlockId j, std::int64_t layer, const KvCache& cache) {
+  if (group_->size() == 1) return;
+  if (!backend_->is_host_memory()) {  // copies aside may begin
+    if (cache.is_on_host()) backend_->await_copies(Way::to_host);
+    backend_->synchronize([this] { poll(); });
+  }
+  near_->send(j, layer, cache);
+  send_far(j, layer, cache);
+  poll();
+}
+
+void SegmentExchange::send_far(BlockId j, std::int64_t layer, const KvCache& cache) {
   std::vector<std::size_t> n_bytes(static_cast<std::size_t>(group_->size()), 0);
   for (Rank to = 0; to < group_->size(); ++to) {
-    if (to != group_->rank())
+    if (to != group_->rank() && !is_near(to))
       n_bytes[static_cast<std::size_t>(to)] =
           static_cast<std::size_t>(n_needed(to, j)) * row_bytes_;
   }
@@ -54,10 +69,7 @@ void SegmentExchange::send(BlockId j, std::int64_t layer, const KvCache& cache) 
   Sent& sent = sends_.emplace_back();
   const std::byte* k = cache.k(layer);
   const std::byte* v = cache.v(layer);
-  if (cache.is_on_host()) {  // where it may still be on its way to
-    backend_->await_copies(Way::to_host);
-    backend_->synchronize();
-  } else if (!backend_->is_host_memory()) {
+  if (!cache.is_on_host() && !backend_->is_host_memory()) {
     sent.staging = take_staging();
     std::byte* staging = sent.staging.data();
     backend_->start_copy(Way::to_host, {k, n_most}, staging);
@@ -90,6 +102,7 @@ void SegmentExchange::retire_first_sent() {
 
 void SegmentExchange::start_layer() {
   STARATTN_CHECK(n_taken_ == to_receive_.size());
+  ++layer_;
   to_receive_.clear();
   for (BlockId j = 0; j < plan_->n_blocks(); ++j) {
     if (plan_->owner(j) != group_->rank() && n_needed(group_->rank(), j) > 0)
@@ -101,16 +114,27 @@ void SegmentExchange::start_layer() {
 
 void SegmentExchange::post_next() {
   const BlockId j = to_receive_[n_posted_];
+  const Rank owner = plan_->owner(j);
   Slot& slot = slots_[n_posted_ % kInFlight];
   slot.block = j;
   slot.n_tokens = n_needed(group_->rank(), j);
-  const std::size_t n_bytes = static_cast<std::size_t>(slot.n_tokens) * row_bytes_;
-  std::byte* staging = slot.staging.data();
-  group_->irecv({staging ? staging : slot.k.data(), n_bytes}, plan_->owner(j), kKeyTag,
-                slot.requests);
-  group_->irecv({staging ? staging + n_bytes : slot.v.data(), n_bytes}, plan_->owner(j), kValueTag,
-                slot.requests);
   ++n_posted_;
+  if (is_near(owner)) {
+    near_->take(j, layer_, slot.k.data(), slot.v.data());
+    slot.place = ++n_near_;
+    return;
+  }
+  const std::size_t n_bytes = static_cast<std::size_t>(slot.n_tokens) * row_bytes_;
+  std::byte* k = slot.k.data();
+  std::byte* v = slot.v.data();
+  if (!backend_->is_host_memory()) {
+    if (!slot.staging.data()) slot.staging = backend_->allocate_host(2 * block_bytes_);
+    poll_until([&] { return backend_->copies_done(Way::to_device); });  // out of the staging
+    k = slot.staging.data();
+    v = k + n_bytes;
+  }
+  group_->irecv({k, n_bytes}, owner, kKeyTag, slot.requests);
+  group_->irecv({v, n_bytes}, owner, kValueTag, slot.requests);
 }
 
 KvSegment SegmentExchange::receive(BlockId j) {
@@ -119,27 +143,44 @@ KvSegment SegmentExchange::receive(BlockId j) {
     post_next();
   Slot& slot = slots_[n_taken_ % kInFlight];
   STARATTN_CHECK(n_taken_ < to_receive_.size() && slot.block == j);
-  {
-    const obs::Range range("wait for segments");
-    slot.requests.wait();
-  }
   ++n_taken_;
-  if (const std::byte* staging = slot.staging.data()) {
-    const std::size_t n_bytes = static_cast<std::size_t>(slot.n_tokens) * row_bytes_;
-    backend_->upload({staging, n_bytes}, slot.k.data());
-    backend_->upload({staging + n_bytes, n_bytes}, slot.v.data());
+  if (is_near(plan_->owner(j))) {
+    poll_until([&] { return near_->n_taken() >= slot.place; });
+  } else {
+    poll_until([&] { return slot.requests.test(); });
+    if (const std::byte* staging = slot.staging.data()) {
+      const std::size_t n_bytes = static_cast<std::size_t>(slot.n_tokens) * row_bytes_;
+      backend_->start_copy(Way::to_device, {staging, n_bytes}, slot.k.data());
+      backend_->start_copy(Way::to_device, {staging + n_bytes, n_bytes}, slot.v.data());
+    }
   }
+  backend_->await_copies(Way::to_device);
   return {slot.k.data(), slot.v.data(), slot.n_tokens, false};
 }
 
 void SegmentExchange::poll() {
+  if (!near_) return;
   for (Slot& slot : slots_) slot.requests.test();
   while (!sends_.empty() && sends_.front().requests.test()) retire_first_sent();
+  while (near_->step()) {
+  }
+}
+
+template <typename Condition>
+void SegmentExchange::poll_until(const Condition& is_true) {
+  constexpr int kLooksBeforeSleeping = 1000;  // ranks may share cores: Requests::wait
+  poll();
+  if (is_true()) return;
+  const obs::Range range("wait for segments");
+  for (int look = 0; !is_true(); ++look) {
+    poll();
+    if (look > kLooksBeforeSleeping) std::this_thread::sleep_for(std::chrono::microseconds(20));
+  }
 }
 
 void SegmentExchange::finish() {
-  const obs::Range range("wait for segments");
-  for (; !sends_.empty(); retire_first_sent()) sends_.front().requests.wait();
+  if (!near_) return;
+  poll_until([&] { return sends_.empty() && near_->is_finished(); });
 }
 
 }  // namespace starattn

@@ -50,7 +50,7 @@ struct Layout {
 class AnchorBroadcastTest : public ::testing::TestWithParam<Layout> {
  protected:
   // Rank `root` computes block 0; `slow` dawdles between its layers.
-  void broadcast(AnchorStage& stage, std::int64_t anchor_size, const std::vector<bool>& is_member,
+  void broadcast(NodeStage& stage, std::int64_t anchor_size, const std::vector<bool>& is_member,
                  Rank root, Rank slow) {
     AnchorBroadcast broadcast(world, stage, is_member, root, *backend, kLayers, anchor_size,
                               kWidth);
@@ -80,7 +80,8 @@ class AnchorBroadcastTest : public ::testing::TestWithParam<Layout> {
 };
 
 TEST_P(AnchorBroadcastTest, BringsEveryByteToEveryMember) {
-  AnchorStage stage(world, world.split(GetParam().node_of(world.rank())), *backend);
+  NodeStage stage(world, world.split(GetParam().node_of(world.rank())), *backend, 1,
+                  NodeStage::kMostBytes);
   std::vector<bool> all(static_cast<std::size_t>(world.size()), true);
   const Rank last = world.size() - 1;
   // Twelve MiB and a bit a part: pieces of unequal size, more than twice around the stage.
