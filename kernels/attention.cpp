@@ -56,12 +56,13 @@ void check_input(const AttentionInput& in) {
   require(n_keys <= kMost, "more than 2^30 keys: " + std::to_string(n_keys));
 }
 
+// With kernels of its own: they are compiled for 90a alone.
 bool on_hopper() {
-  int device = 0, major = 0;
-  check_cuda(cudaGetDevice(&device), "attention: device");
-  check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
-             "attention: compute capability");
-  return major == 9;
+#ifdef STARATTN_HOPPER_KERNELS
+  return device_attribute(cudaDevAttrComputeCapabilityMajor, "attention: device") == 9;
+#else
+  return false;
+#endif
 }
 
 // Enough pieces to fill a large GPU whatever it is: the bounds must not depend on it.
@@ -149,7 +150,9 @@ bool takes_hopper_kernels() {
   const bool hopper = on_hopper();
   if (wish == "sm90" && !hopper)
     throw std::invalid_argument(
-        "STARATTN_KERNELS=sm90: this GPU is not of the Hopper generation; unset it or use sm80");
+        "STARATTN_KERNELS=sm90: this GPU is not of the Hopper generation, or this build was not "
+        "made "
+        "for 90a; unset it or use sm80");
   return hopper && wish != "sm80";
 }
 
@@ -223,6 +226,7 @@ void merge_partials(const Partial* parts, int n_parts, const Merge* merges, int 
     require(is_whole(parts[i]), "a partial needs o, m and l");
     task.items[i] = {parts[i], 1, parts[i]};
   }
+  for (int i = 0; i < n_merges; ++i) task.items[merges[i].from].result = {};
   if (n_rows > 0 && n_parts > 0) merge_items(task, n_rows * shape.n_heads, shape.head_dim, stream);
 }
 

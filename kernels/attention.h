@@ -83,7 +83,8 @@ std::size_t block_attention_workspace(const AttentionInput& input);
 void block_attention(const AttentionInput& input, const Merge* merges, int n_merges,
                      const Partial* results, void* workspace, Stream stream);
 
-// The merges, in order, of at most kMaxSegments partials [n_rows, n_heads], in place.
+// The merges, in order, of at most kMaxSegments partials [n_rows, n_heads], in place; those merged
+// into others may hold anything.
 void merge_partials(const Partial* parts, int n_parts, const Merge* merges, int n_merges,
                     std::int64_t n_rows, const AttentionShape& shape, Stream stream);
 

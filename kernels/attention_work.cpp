@@ -64,11 +64,7 @@ std::int64_t n_units(const AttentionTask& task) {
 }
 
 int n_multiprocessors() {
-  int device = 0, n = 0;
-  check_cuda(cudaGetDevice(&device), "attention: device");
-  check_cuda(cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device),
-             "attention: multiprocessors");
-  return n;
+  return device_attribute(cudaDevAttrMultiProcessorCount, "attention: multiprocessors");
 }
 
 }  // namespace starattn::kernels

@@ -16,6 +16,14 @@ inline void check_cuda(cudaError_t status, const char* what) {
                     cudaGetErrorString(status));
 }
 
+// Of the current device.
+inline int device_attribute(cudaDeviceAttr attribute, const char* what) {
+  int device = 0, value = 0;
+  check_cuda(cudaGetDevice(&device), what);
+  check_cuda(cudaDeviceGetAttribute(&value, attribute, device), what);
+  return value;
+}
+
 // After a launch.
 inline void check_launch(const char* kernel) {
   check_cuda(cudaGetLastError(), kernel);

@@ -15,8 +15,8 @@ namespace starattn::kernels {
 void embed_rows(const std::int32_t* tokens, const void* table, std::int64_t n_rows,
                 std::int64_t width, void* out, Stream stream);
 
-// y = x / sqrt(mean(x^2) + eps) * weight; x, y bf16 [n_rows, width], weight bf16 [width]. y may be
-// x.
+// y = x / sqrt(mean(x^2) + eps) * weight; x, y bf16 [n_rows, width], weight bf16 [width], which is
+// read before the kernel in front has ended. y may be x.
 void rms_norm(const void* x, const void* weight, float eps, std::int64_t n_rows, std::int64_t width,
               void* y, Stream stream);
 

@@ -6,15 +6,14 @@
 
 namespace starattn::kernels {
 
-bool device_overlaps_launches() {
-  static const bool overlaps = [] {
-    int device = 0, major = 0;
-    check_cuda(cudaGetDevice(&device), "asking for the device");
-    check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
-               "asking for the compute capability");
-    return major >= 9;
+bool launches_overlap(const void* any_kernel) {
+  constexpr int kWaits = 90;  // the least target for which await_earlier_kernels() does
+  static const bool overlap = [&] {
+    cudaFuncAttributes compiled{};
+    check_cuda(cudaFuncGetAttributes(&compiled, any_kernel), "asking for a kernel's target");
+    return compiled.ptxVersion >= kWaits;  // and so the device's
   }();
-  return overlaps;
+  return overlap;
 }
 
 }  // namespace starattn::kernels

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Launches that overlap (programmatic dependent launch, CUDA programming guide): on Hopper a
-// kernel's blocks may start while the last blocks of the kernel before it are at work. What they do
-// before await_earlier_kernels() must not touch anything that earlier kernels write.
+// Launches that overlap (programmatic dependent launch, CUDA programming guide): from compute
+// capability 9.0 on a kernel's blocks may start while the last blocks of the kernel before it are
+// at work. Since every such kernel waits for the end of the one before, that end is the end of all.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -12,22 +12,24 @@
 
 namespace starattn::kernels {
 
-// Every thread of a kernel that launch_overlapping() starts calls this before it touches memory
-// that earlier kernels write or read, and before it returns.
+// Every thread of a kernel that launch_overlapping() starts calls this before it reads what earlier
+// kernels may write, before it writes what they read or write, and before it returns.
 __device__ __forceinline__ void await_earlier_kernels() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
 
-// The next kernel's blocks may start once every block of this one has come here.
+// The next kernel's blocks may start once every block of this one has come here or returned.
 __device__ __forceinline__ void let_next_kernel_start() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }
 
-bool device_overlaps_launches();
+// Whether the code that runs on this device waits as above: the launches of this library must not
+// overlap where it was compiled for older devices alone. Asked of one kernel for all.
+bool launches_overlap(const void* any_kernel);
 
 struct Launch {
   unsigned n_blocks = 1, n_blocks_y = 1;
@@ -47,7 +49,7 @@ void launch_overlapping(const char* what, void (*kernel)(Parameters...), const L
   config.dynamicSmemBytes = size.shared_bytes;
   config.stream = stream;
   config.attrs = &overlap;
-  config.numAttrs = device_overlaps_launches() ? 1 : 0;
+  config.numAttrs = launches_overlap(reinterpret_cast<const void*>(kernel)) ? 1 : 0;
   check_cuda(cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...), what);
 }
 

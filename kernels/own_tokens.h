@@ -14,7 +14,7 @@ struct OwnTokens {
   void* k = nullptr;  // bf16 [at least n_before + 1, n_kv_heads, head_dim]
   void* v = nullptr;
   int n_before = 0;  // tokens of the query before this row
-  int n_beside = 0;  // of them: the rows just before this one, whose K and V may not be kept yet
+  int n_beside = 0;  // of them: the rows just before this one, whose K and V are taken from there
 };
 
 // out = the context's partial merged with attention of row i over tokens 0 to n_before of its

@@ -39,7 +39,7 @@ struct ThinTile {
   static constexpr int kTiles = kTiles_, kColumns = kColumns_, kStages = kStages_;
   static constexpr bool kGated = kGated_;
   static constexpr int kSums = 16 * kTiles;
-  static constexpr int kOut = kGated ? kSums / 2 : kSums;  // rows of y's columns
+  static constexpr int kOut = kGated ? kSums / 2 : kSums;  // columns of y
   static constexpr int kRows = 8 * kColumns;
   static constexpr int kChunks = 2 * kTiles + kColumns;  // 16 bytes a lane, of one step
   using Sums = float[kWarps][kRows][kSums + 1];
@@ -184,13 +184,8 @@ void launch(const ThinLinear& p, Stream stream) {
 
 // Of a block; 99 KB on small GPUs.
 int most_shared_bytes() {
-  static const int n_bytes = [] {
-    int device = 0, n = 0;
-    check_cuda(cudaGetDevice(&device), "thin product: device");
-    check_cuda(cudaDeviceGetAttribute(&n, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
-               "thin product: shared memory");
-    return n;
-  }();
+  static const int n_bytes =
+      device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, "thin product: shared memory");
   return n_bytes;
 }
 
@@ -230,9 +225,11 @@ void check_shape(const ThinLinear& p) {
     text += " [" + std::to_string(p.outputs[i].n_out) + ", " + std::to_string(p.n_in) + "]^T";
   }
   if (!fits) throw BadShape("thin product: " + text + ": the width must be a multiple of 8");
-  const bool is_pair = p.n_outputs == 2 && p.outputs[0].n_out == p.outputs[1].n_out;
+  const bool is_pair = p.n_outputs == 2 && p.outputs[0].n_out == p.outputs[1].n_out &&
+                       !p.outputs[0].plus && !p.outputs[1].plus;
   if (p.kind == ThinKind::gated && !is_pair)
-    throw BadShape("gated thin product: " + text + ": two matrices of the same shape are needed");
+    throw BadShape("gated thin product: " + text +
+                   ": two matrices of the same shape are needed, and nothing to add");
 }
 
 }  // namespace

@@ -9,7 +9,7 @@
 namespace starattn::kernels {
 
 struct ThinOutput {
-  const void* w = nullptr;     // bf16 [n_out, n_in]
+  const void* w = nullptr;     // bf16 [n_out, n_in]; read before the kernel in front has ended
   const void* bias = nullptr;  // bf16 [n_out] or absent
   const void* plus = nullptr;  // bf16 [n_rows, n_out] or absent; may be y
   void* y = nullptr;           // [n_rows, n_out]

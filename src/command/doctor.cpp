@@ -13,6 +13,7 @@
 #include "command/session.h"
 #include "mpi/runtime.h"
 #include "star/anchor_broadcast.h"
+#include "star/query_exchange.h"
 #include "version.h"
 
 namespace starattn {
@@ -59,6 +60,34 @@ AnchorWay time_anchor(const Communicator& world, Backend& backend) {
   return {2 * block_0.part_bytes(), best / (kLayers - 1)};
 }
 
+// Seconds in which one layer of phase 2 of an 8B model brings rank 0's rows to all ranks and their
+// partials back, beside the attention itself.
+double time_queries(const Communicator& world, Backend& backend, std::int64_t n_rows) {
+  constexpr int kTimes = 200;
+  const AttentionShape shape{32, 8, 128};
+  const auto n_ranks = static_cast<std::size_t>(world.size());
+  QueryExchange exchange(world, world.split_by_node(), backend, shape,
+                         std::vector<std::int64_t>(n_ranks, 1), n_rows);
+  std::vector<std::int64_t> rows_by_rank(n_ranks, 0);
+  rows_by_rank.front() = n_rows;
+  exchange.start_step(rows_by_rank);
+  const RowBuffer q(backend, n_rows, shape.n_heads * shape.head_dim);
+  const PartialBuffer buffer(backend, n_rows, shape);
+  const Partial part = buffer.partial();
+  backend.clear(part, shape);
+  const auto layer = [&] {
+    exchange.share(q.rows(world.is_root() ? n_rows : 0));
+    exchange.collect({&part, 1});
+  };
+  layer();
+  world.barrier();
+  const Stopwatch clock;
+  for (int i = 0; i < kTimes; ++i) layer();
+  backend.synchronize();
+  world.barrier();
+  return clock.seconds() / kTimes;
+}
+
 Exit diagnose(const Options& options) {
   const Ranks ranks = arrange_ranks(options);
   const auto backend = make_backend(options, ranks);
@@ -89,6 +118,12 @@ Exit diagnose(const Options& options) {
         fmt::format("{} of a layer, from rank 0's {} to all ranks' in {:.2f} ms, {:.2f} GB/s",
                     human_bytes(way.layer_bytes), backend->is_host_memory() ? "memory" : "GPU",
                     way.seconds * 1e3, static_cast<double>(way.layer_bytes) / way.seconds * 1e-9));
+    const double one_row = time_queries(ranks.world, *backend, 1);
+    const double many_rows = time_queries(ranks.world, *backend, 32);
+    print(ranks, "queries",
+          fmt::format("a layer's Q to all ranks and partials back: {:.0f} us for 1 row, {:.0f} us "
+                      "for 32",
+                      one_row * 1e6, many_rows * 1e6));
   } else if (std::getenv("SLURM_JOB_ID") && !std::getenv("OMPI_COMM_WORLD_SIZE")) {
     print(
         ranks, "note",

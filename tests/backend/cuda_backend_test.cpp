@@ -364,6 +364,27 @@ TEST_F(CudaBackend, AttendsToOwnTokensAndKeepsThem) {
   }
 }
 
+// More rows than one launch takes, all of one query: tokens 7 to 136.
+TEST_F(CudaBackend, AttendsToManyRowsBesideEachOther) {
+  const AttentionShape shape{6, 2, 64};
+  const std::int64_t kv_width = shape.n_kv_heads * shape.head_dim, n_rows = 130, n_before = 7;
+  const Floats q = numbers_.bell(n_rows * shape.n_heads * shape.head_dim);
+  const Floats k = numbers_.bell(n_rows * kv_width), v = numbers_.bell(n_rows * kv_width);
+  const Floats kept_k = numbers_.bell((n_before + n_rows) * kv_width),
+               kept_v = numbers_.bell((n_before + n_rows) * kv_width);
+  expect_same(kAttention, [&](Side& side) {
+    const Rows own_k = side.rows(kept_k, kv_width), own_v = side.rows(kept_v, kv_width);
+    std::vector<OwnTokens> own;
+    for (std::int64_t i = 0; i < n_rows; ++i)
+      own.push_back({own_k.data, own_v.data, n_before + i, i});
+    const Rows q_rows = side.rows(q, shape.n_heads * shape.head_dim);
+    const Rows out = side.empty(n_rows, q_rows.width);
+    side.backend->attend_own(q_rows, side.rows(k, kv_width), side.rows(v, kv_width), own, shape,
+                             side.partial(n_rows, shape), out);
+    return side.get(out);
+  });
+}
+
 TEST_F(CudaBackend, GatesAProduct) {
   const std::int64_t n_in = 520, n_out = 200;
   const WeightView gate = weight(numbers_.bell(n_out * n_in, 0.1F), n_in);

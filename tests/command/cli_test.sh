@@ -240,6 +240,7 @@ on 1 doctor
 check "doctor finds the machine fit" shows "^verdict *fit"
 check "and names HDF5" shows "^HDF5 *[0-9]*\\.[0-9]*\\.[0-9]*$"
 on 3 doctor --checkpoint-dir "$work/trial/deep"
+check "doctor times what travels in phase 2" shows "^queries .* [0-9]+ us for 1 row, [0-9]+ us for 32"
 check "doctor tries a checkpoint directory" shows "^checkpoints .*64.00 MiB saved.*3 rank\(s\) at [0-9]* MB/s"
 check "and leaves nothing there" [ ! -e "$work/trial/deep" ]
 on 2 doctor --checkpoint-dir /proc/nowhere

@@ -172,7 +172,7 @@ class CudaBackend : public Backend {
 
   void attend_alone(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
                     Product product, Partial partial) override {
-    if (product == Product::chunk || segments.size() > kernels::kMaxSegments)
+    if (product == Product::chunk || segments.empty() || segments.size() > kMostParts)
       return Backend::attend_alone(q, segments, shape, product, partial);
     for_each_input(q, segments, shape, [&](const kernels::AttentionInput& input) {
       const Buffer workspace = device_.allocate(kernels::partial_attention_workspace(input));
@@ -209,7 +209,7 @@ class CudaBackend : public Backend {
 
   void attend_all(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
                   Product product, Partial scratch, Rows out) override {
-    if (product != Product::chunk || segments.size() > kernels::kMaxSegments)
+    if (product != Product::chunk || segments.empty() || segments.size() > kMostParts)
       return Backend::attend_all(q, segments, shape, product, scratch, out);
     for_each_input(q, segments, shape, [&](const kernels::AttentionInput& input) {
       kernels::prefill_attention(input, {out.data, nullptr, {}}, stream());

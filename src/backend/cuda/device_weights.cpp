@@ -36,6 +36,8 @@ void DeviceWeights::load(const WeightView& host) {
     copy(host, as_it_is.data());
     kernels::to_bf16(as_it_is.data(), float_of(host.dtype), static_cast<std::int64_t>(n_values),
                      bf16.data(), device_->stream());
+    // Weights are read before the kernel in front has ended (thin_linear.h).
+    check(cudaStreamSynchronize(device_->stream()), "converting weights");
   }
   weights_.emplace(host.data, std::move(bf16));
 }
