@@ -223,7 +223,8 @@ void merge_partials(const Partial* parts, int n_parts, const Merge* merges, int 
   check_shape(shape);
   MergeTask task = merge_task(n_parts, merges, n_merges);
   for (int i = 0; i < n_parts; ++i) {
-    require(is_whole(parts[i]), "a partial needs o, m and l");
+    require(is_whole(parts[i]) && aligned(parts[i].o),
+            "a partial needs o, 16-byte aligned, m and l");
     task.items[i] = {parts[i], 1, parts[i]};
   }
   for (int i = 0; i < n_merges; ++i) task.items[merges[i].from].result = {};

@@ -159,8 +159,8 @@ class Backend {
   }
   // Operations called from here on, synchronize() among them, wait for the copies started so far.
   virtual void await_copies(Way) {}
-  // Begins to copy at once: earlier operations have finished with both sides, and later ones touch
-  // neither before copies_done().
+  // Begins to copy at once, behind the copies started so far: earlier operations have finished with
+  // both sides, and later ones do not write `from` nor touch `to` before copies_done().
   virtual void copy_aside(Way, std::span<const std::byte> from, std::byte* to) { upload(from, to); }
   virtual bool copies_done(Way) { return true; }  // those started so far
   // x as fp32 on the host. [n_rows, width]

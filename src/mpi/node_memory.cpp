@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <random>
 #include <string>
 #include <thread>
 #include <vector>
@@ -17,20 +18,20 @@
 namespace starattn {
 namespace {
 
-bool has_room_twice(int file, std::size_t n_bytes) {
+std::size_t half_of_free() {
   struct statvfs disk {};
-  return ::fstatvfs(file, &disk) == 0 && disk.f_bavail * disk.f_frsize / 2 >= n_bytes;
+  return ::statvfs("/dev/shm", &disk) == 0 ? disk.f_bavail * disk.f_frsize / 2 : 0;
 }
 
 // The name of a new file of that size in /dev/shm, every page of it taken; empty if there is no
 // room.
 std::string make_file(std::size_t n_bytes) {
-  static int n_made = 0;
-  const std::string name = fmt::format("/starattn-{}-{}", ::getpid(), n_made++);
+  std::random_device random;  // another container's processes may have these process ids, too
+  const std::string name = fmt::format("/starattn-{}-{:08x}{:08x}", ::getpid(), random(), random());
   const int file = ::shm_open(name.c_str(), O_RDWR | O_CREAT | O_EXCL, S_IRUSR | S_IWUSR);
   if (file < 0) return "";
   const bool is_made =
-      has_room_twice(file, n_bytes) && ::posix_fallocate(file, 0, static_cast<off_t>(n_bytes)) == 0;
+      half_of_free() >= n_bytes && ::posix_fallocate(file, 0, static_cast<off_t>(n_bytes)) == 0;
   ::close(file);
   if (is_made) return name;
   ::shm_unlink(name.c_str());
@@ -47,6 +48,10 @@ std::span<std::byte> map_file(const std::string& name, std::size_t n_bytes) {
 }
 
 }  // namespace
+
+std::size_t NodeMemory::room(const Communicator& node) {
+  return node.bcast_value(node.is_root() ? half_of_free() : 0, 0);
+}
 
 std::optional<NodeMemory> NodeMemory::create(const Communicator& node, std::size_t n_bytes) {
   const std::string name = node.bcast_text(node.is_root() ? make_file(n_bytes) : "", 0);

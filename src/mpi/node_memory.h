@@ -15,9 +15,11 @@ namespace starattn {
 
 class NodeMemory {
  public:
-  // Zeroes. Collective over ranks that share memory (Communicator::split_by_node). Nothing, on all
-  // of them, where that would take more than half of what /dev/shm has left: a container's may be
-  // small, and MPI lives there, too.
+  // Bytes that create() would give, the same on all ranks: half of what /dev/shm has left, for a
+  // container's may be small, and MPI lives there, too. Collective over ranks that share memory
+  // (Communicator::split_by_node), as create().
+  static std::size_t room(const Communicator& node);
+  // Zeroes. Nothing, on all ranks, where there is no such room.
   static std::optional<NodeMemory> create(const Communicator& node, std::size_t n_bytes);
   ~NodeMemory();
   NodeMemory(NodeMemory&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}

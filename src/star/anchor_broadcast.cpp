@@ -2,14 +2,15 @@
 #include "star/anchor_broadcast.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
-#include <thread>
 
 #include "obs/range.h"
+#include "star/poll_until.h"
 
 namespace starattn {
 namespace {
+
+constexpr const char* kWait = "wait for anchor";
 
 // One rank a node takes part in the broadcast between nodes: the root, or the lowest member.
 bool is_leader(const Communicator& group, const NodeStage& stage,
@@ -88,7 +89,8 @@ void AnchorBroadcast::send(std::int64_t layer, const KvCache& block_0) {
 
 KvSegment AnchorBroadcast::wait(std::int64_t layer) {
   STARATTN_CHECK(takes_);
-  poll_until([&] { return n_taken_ >= n_pieces_through(layer); });
+  poll_until(
+      kWait, [this] { poll(); }, [&] { return n_taken_ >= n_pieces_through(layer); });
   return received_.segment(layer, anchor_size_);
 }
 
@@ -98,24 +100,14 @@ void AnchorBroadcast::poll() {
 }
 
 void AnchorBroadcast::finish() {
-  poll_until([&] {
-    if (takes_ && n_taken_ < n_pieces_) return false;
-    if (!leaders_.is_member()) return true;
-    const bool is_delivered = !is_root_ || n_delivered_ == n_pieces_;
-    return n_filled_ == n_pieces_ && is_delivered && n_taken_by_all() == n_pieces_;
-  });
-}
-
-template <typename Condition>
-void AnchorBroadcast::poll_until(const Condition& is_true) {
-  constexpr int kLooksBeforeSleeping = 1000;  // ranks may share cores: Requests::wait
-  poll();
-  if (is_true()) return;
-  const obs::Range range("wait for anchor");
-  for (int look = 0; !is_true(); ++look) {
-    poll();
-    if (look > kLooksBeforeSleeping) std::this_thread::sleep_for(std::chrono::microseconds(20));
-  }
+  poll_until(
+      kWait, [this] { poll(); },
+      [this] {
+        if (takes_ && n_taken_ < n_pieces_) return false;
+        if (!leaders_.is_member()) return true;
+        const bool is_delivered = !is_root_ || n_delivered_ == n_pieces_;
+        return n_filled_ == n_pieces_ && is_delivered && n_taken_by_all() == n_pieces_;
+      });
 }
 
 bool AnchorBroadcast::step() {

@@ -59,8 +59,6 @@ class AnchorBroadcast {
   bool fill();     // root: from the device into the stage, and off to the other leaders
   bool receive();  // another leader: from the root into the stage
   bool take();     // other members: from the stage to the device
-  template <typename Condition>
-  void poll_until(const Condition& is_true);
 
   NodeStage* stage_;
   Backend* backend_;

@@ -177,6 +177,7 @@ bool Answerer::agree_on_rows(std::span<const Piece> pieces) {
   struct Share {
     std::int64_t n_rows, is_asked_to_stop;
   };
+  backend_->synchronize();  // before all ranks meet: QueryExchange::start_step
   Share mine{0, options_.stop()};
   for (const Piece& piece : pieces) mine.n_rows += piece.n_rows;
   n_rows_.clear();

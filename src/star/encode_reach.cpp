@@ -4,6 +4,7 @@
 // every block of the document in order, its own and others', adding its share to all rows that see
 // it.
 #include <algorithm>
+#include <functional>
 
 #include "obs/range.h"
 #include "star/encode.h"
@@ -28,6 +29,7 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
   const AttentionShape shape = decoder_->attention_shape();
   const auto is_computed = [&](BlockId i) { return computing[static_cast<std::size_t>(i)]; };
 
+  if (std::ranges::none_of(computing, std::identity{})) return;
   SegmentExchange exchange(*group_, group_->split_by_node(), plan, *backend_, config.kv_width(),
                            config.n_layers, computing);
   const auto poll = [&] {

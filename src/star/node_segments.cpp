@@ -11,6 +11,7 @@ namespace starattn {
 namespace {
 
 constexpr std::size_t kMostSlots = 8;
+constexpr std::size_t kLeastBytes = std::size_t{64} << 10;  // of a channel
 
 }  // namespace
 
@@ -23,11 +24,13 @@ NodeSegments::NodeSegments(const Communicator& group, Communicator node, const B
       places_(static_cast<std::size_t>(plan.n_blocks())) {
   const std::size_t row_bytes = static_cast<std::size_t>(kv_width) * size_of(backend.kv_dtype());
   const auto longest = static_cast<std::size_t>(std::min(plan.block_size(), plan.n_context()));
-  piece_bytes_ = std::min(longest * row_bytes, NodeStage::kMostPieceBytes);
   const int n_channels = node.size();
-  stage_.emplace(group, std::move(node), backend, n_channels,
-                 std::min(kMostSlots * piece_bytes_, NodeStage::kMostBytes));
-  n_slots_ = stage_->channel_bytes() / piece_bytes_;
+  const std::size_t most_bytes = std::max(NodeStage::room_a_channel(node, n_channels), kLeastBytes);
+  piece_bytes_ = std::min({longest * row_bytes, NodeStage::kMostPieceBytes, most_bytes / 4});
+  const std::size_t slots_bytes = std::min(kMostSlots * piece_bytes_, most_bytes);
+  // A rank that is alone on its node brings nothing within it.
+  stage_.emplace(group, std::move(node), backend, n_channels, n_channels > 1 ? slots_bytes : 0);
+  n_slots_ = slots_bytes / piece_bytes_;
 
   const std::vector<Rank>& ranks = stage_->ranks();
   for (const Rank owner : ranks) {
@@ -41,6 +44,7 @@ NodeSegments::NodeSegments(const Communicator& group, Communicator node, const B
         if (rank != owner) most = std::max(most, n_needed(rank, j));
       if (most == 0) continue;
       Place& place = places_[static_cast<std::size_t>(j)];
+      place.channel = static_cast<int>(channels_.size()) - 1;
       place.first_piece = channel.pieces_a_layer;
       place.part_bytes = static_cast<std::size_t>(most) * row_bytes;
       place.pieces_a_part = pieces_for(place.part_bytes);
@@ -83,6 +87,7 @@ void NodeSegments::send(BlockId j, std::int64_t layer, const KvCache& cache) {
 }
 
 void NodeSegments::take(BlockId j, std::int64_t layer, std::byte* k, std::byte* v) {
+  backend_->start_copy(Way::to_device, {}, nullptr);  // copies from here on wait for who uses k, v
   taking_.push_back({j, layer, {k, v}});
 }
 
@@ -105,8 +110,7 @@ bool NodeSegments::step() {
 bool NodeSegments::fill() {
   if (sending_.empty()) return false;
   const Sending& block = sending_.front();
-  int channel = 0;
-  while (channels_[static_cast<std::size_t>(channel)].owner != me_) ++channel;
+  const int channel = block.place.channel;
   if (n_filled_ < n_begun_) {
     if (!block.is_on_host && !backend_->copies_done(Way::to_host)) return false;
     stage_->set_filled(channel, n_filled_ = n_begun_);
@@ -143,9 +147,7 @@ bool NodeSegments::fetch() {
   if (taking_.empty()) return false;
   Taking& block = taking_.front();
   const Place& place = places_[static_cast<std::size_t>(block.block)];
-  int channel = 0;
-  while (!std::ranges::count(channels_[static_cast<std::size_t>(channel)].blocks, block.block))
-    ++channel;
+  const int channel = place.channel;
   const std::uint64_t before = static_cast<std::uint64_t>(block.layer) *
                                channels_[static_cast<std::size_t>(channel)].pieces_a_layer;
   const std::uint64_t n_a_part = pieces_for(place.needed_bytes);
@@ -169,11 +171,7 @@ bool NodeSegments::fetch() {
     const std::size_t n_bytes = std::min(piece_bytes_, place.needed_bytes - offset);
     const std::span<const std::byte> from(slot(channel, piece), n_bytes);
     std::byte* to = block.parts[block.n_begun / n_a_part] + offset;
-    if (block.n_begun == 0) {
-      backend_->start_copy(Way::to_device, from, to);  // what used this memory may still be running
-    } else {
-      backend_->copy_aside(Way::to_device, from, to);
-    }
+    backend_->copy_aside(Way::to_device, from, to);
     obs::count_bytes("segment exchange", n_bytes);
   }
   return block.n_done < block.n_begun;

@@ -32,7 +32,7 @@ class NodeSegments {
   // outlive finish().
   void send(BlockId j, std::int64_t layer, const KvCache& cache);
   // Begin to bring what this rank needs of block j to k and v on the device, in the order above.
-  // Operations called before may still use them.
+  // Operations called before may still use them; later ones do not before n_taken().
   void take(BlockId j, std::int64_t layer, std::byte* k, std::byte* v);
   // Blocks that take() was called for and that are on their way to the device completely.
   std::uint64_t n_taken() const { return n_taken_; }
@@ -42,6 +42,7 @@ class NodeSegments {
  private:
   // Of one block in a channel: keys in pieces, then values.
   struct Place {
+    int channel = 0;
     std::uint64_t first_piece = 0;    // in layer 0
     std::uint64_t pieces_a_part = 0;  // of what the channel carries: the most that anyone needs
     std::size_t part_bytes = 0;       // of it
@@ -65,7 +66,7 @@ class NodeSegments {
     std::uint64_t n_begun = 0, n_done = 0;  // pieces of this rank's
   };
 
-  std::optional<int> channel_of(Rank rank) const;
+  std::optional<int> channel_of(Rank rank) const;  // of another
   std::uint64_t pieces_for(std::size_t n_bytes) const {
     return (n_bytes + piece_bytes_ - 1) / piece_bytes_;
   }

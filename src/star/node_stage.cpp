@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "star/node_stage.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace starattn {
@@ -32,6 +33,14 @@ NodeStage::NodeStage(const Communicator& group, Communicator node, Backend& back
     own_counters_.resize(2);
     counters_ = SharedCounters(own_counters_.data());
   }
+}
+
+std::size_t NodeStage::room_a_channel(const Communicator& node, int n_channels) {
+  const auto n = static_cast<std::size_t>(n_channels);
+  const std::size_t counters = n * (1 + static_cast<std::size_t>(node.size())) * sizeof(Counter);
+  const std::size_t room = NodeMemory::room(node);
+  if (room <= counters) return 0;
+  return std::min((room - counters) / n / sizeof(Counter) * sizeof(Counter), kMostBytes);
 }
 
 void NodeStage::begin() {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Host memory that a node's ranks share and their GPUs copy to and from, where phase 1's keys and
-// values pass through: channels of slots. One rank fills a channel's slots in turn, others take
-// from them; counters beside the slots say how far each has come.
+// values pass through in pieces: channels, which their users cut into slots. One rank fills a
+// channel's slots in turn, others take from them; counters say how far each has come.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ namespace starattn {
 class NodeStage {
  public:
   static constexpr std::size_t kMostPieceBytes = std::size_t{4} << 20;
-  // Of a channel: a container's /dev/shm has 64 MiB.
+  // Of a channel; one of this size fits a container's /dev/shm, which has 64 MiB.
   static constexpr std::size_t kMostBytes = std::size_t{24} << 20;
 
   // Collective over the group. node: its ranks that share memory (Communicator::split_by_node).
@@ -34,8 +34,9 @@ class NodeStage {
   }
 
   void begin();  // all counters back to 0; collective over the ranks that share the stage
-  // Pieces that have been filled so far, and taken by one of ranks(). Whoever reads that a piece
-  // was filled may read its slot; whoever reads that it was taken may write there.
+  // Pieces that have been filled so far, and taken, or passed over, by one of ranks(). Whoever
+  // reads that a piece was filled may read its slot; whoever reads that it was taken may write
+  // there.
   std::uint64_t n_filled(int channel) const { return counters_.get(counter(channel, 0)); }
   void set_filled(int channel, std::uint64_t n) { counters_.set(counter(channel, 0), n); }
   std::uint64_t n_taken(int channel, std::size_t by) const {  // index in ranks()
@@ -44,6 +45,10 @@ class NodeStage {
   void set_taken(int channel, std::uint64_t n) {
     counters_.set(counter(channel, 1 + static_cast<std::size_t>(node_.rank())), n);
   }
+
+  // What create() of node memory would give each of n_channels, at most kMostBytes. Collective over
+  // the node.
+  static std::size_t room_a_channel(const Communicator& node, int n_channels);
 
  private:
   using Counter = SharedCounters::Counter;

@@ -76,8 +76,15 @@ std::vector<Partial> QueryExchange::collect(std::span<const Partial> mine) {
   const std::int64_t n = n_rows_of(me);
   std::vector<Partial> all;
   if (n == 0) return all;
-  const auto on_device = [&](std::size_t n_bytes) { return backend_->allocate(n_bytes); };
-  std::byte* at = grown(received_, bytes_for(me), on_device).data();
+  // Each partial begins where the kernels' vectors may.
+  constexpr std::size_t kAlignment = 16;
+  const std::size_t n_bytes = part_bytes(n);
+  const std::size_t stride = (n_bytes + kAlignment - 1) / kAlignment * kAlignment;
+  std::size_t n_others = 0;
+  for (Rank from = 0; from < group_->size(); ++from)
+    if (from != me) n_others += static_cast<std::size_t>(n_parts_of(from));
+  const auto on_device = [&](std::size_t size) { return backend_->allocate(size); };
+  std::byte* at = grown(received_, n_others * stride, on_device).data();
   for (Rank from = 0; from < group_->size(); ++from) {
     if (from == me) {
       for (const Partial& part : mine) all.push_back(slice(part, first_row_of(me), n, shape_));
@@ -85,9 +92,11 @@ std::vector<Partial> QueryExchange::collect(std::span<const Partial> mine) {
     }
     if (n_parts_of(from) == 0) continue;
     if (is_in_window()) await(from, Stage::parts);
-    backend_->upload_later(is_in_window() ? message_in_window(from, me) : arrived_from(from), at);
-    for (std::int64_t i = 0; i < n_parts_of(from); ++i, at += part_bytes(n))
+    const auto message = is_in_window() ? message_in_window(from, me) : arrived_from(from);
+    for (std::size_t sent = 0; sent < message.size(); sent += n_bytes, at += stride) {
+      backend_->upload_later(message.subspan(sent, n_bytes), at);
       all.push_back(PartialBuffer::over(at, n, shape_.n_heads, shape_.head_dim));
+    }
   }
   return all;
 }
@@ -162,8 +171,10 @@ void QueryExchange::open_window(const Communicator& node, std::int64_t max_rows)
   const std::int64_t n_parts = std::accumulate(n_parts_.begin(), n_parts_.end(), std::int64_t{0});
   queries_at_ = 2 * n_parts_.size() * sizeof(SharedCounters::Counter);
   const std::size_t bytes_a_row = row_bytes_ + static_cast<std::size_t>(n_parts) * part_bytes(1);
+  const std::size_t room = std::min(NodeMemory::room(node), kMostWindowBytes);
+  if (room <= queries_at_) return;
   const std::int64_t n_rows =
-      std::min(max_rows, static_cast<std::int64_t>(kMostWindowBytes / bytes_a_row));
+      std::min(max_rows, static_cast<std::int64_t>((room - queries_at_) / bytes_a_row));
   if (n_rows == 0) return;
   window_ = NodeMemory::create(node, queries_at_ + static_cast<std::size_t>(n_rows) * bytes_a_row);
   if (!window_) return;
@@ -192,8 +203,8 @@ std::span<std::byte> QueryExchange::share_in_window(Rows mine, bool takes_rows) 
   return rows;
 }
 
-// A rank writes here again only when all ranks with rows have announced their next ones, and so
-// have copied these: they download in the order of their operations.
+// Within a step a rank writes here again only when all ranks with rows have announced their next
+// ones, and so have copied these: they download in the order of their operations.
 void QueryExchange::hand_over_in_window(std::span<const Partial> mine) {
   for (Rank to = 0; to < group_->size(); ++to)
     if (to != group_->rank() && n_rows_of(to) > 0)

@@ -30,16 +30,19 @@ class QueryExchange {
                 const AttentionShape& shape, std::vector<std::int64_t> n_parts,
                 std::int64_t max_rows);
 
-  // Each rank's rows in the layers that follow; the same on every rank.
+  // Each rank's rows in the layers that follow; the same on every rank. Before it, all ranks have
+  // met after their devices had finished with the layers before: other ranks may write from here
+  // on.
   void start_step(std::vector<std::int64_t> n_rows);
   std::int64_t n_rows() const { return first_row_.back(); }  // of all ranks
 
-  // All ranks' rows, in rank order, where this rank has partials to make of them. Collective, as
-  // collect(). mine [this rank's rows, n_heads * head_dim].
+  // All ranks' rows, in rank order, where this rank has partials to make of them. mine [this rank's
+  // rows, n_heads * head_dim]. Collective, and followed by collect() or by another exchange that
+  // ends only when all have used the rows.
   Rows share(Rows mine);
   // This rank's rows of every rank's partials, in rank order, on the device; its own ones in place.
-  // Nothing where it has no rows. mine: n_parts of this rank, each of all rows. Good until the next
-  // call.
+  // Nothing where it has no rows. mine: n_parts of this rank, each of all rows. Collective. Good
+  // until the next call.
   std::vector<Partial> collect(std::span<const Partial> mine);
 
  private:
@@ -70,7 +73,7 @@ class QueryExchange {
   std::span<std::byte> share_in_window(Rows mine, bool takes_rows);
   void hand_over_in_window(std::span<const Partial> mine);
   void open_window(const Communicator& node, std::int64_t max_rows);
-  bool is_in_window() const { return n_rows() <= window_rows_; }
+  bool is_in_window() const { return window_ && n_rows() <= window_rows_; }
   std::span<std::byte> message_in_window(Rank from, Rank to) const;
   void announce(Stage stage);
   void await(Rank rank, Stage stage) const;

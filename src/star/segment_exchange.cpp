@@ -2,10 +2,9 @@
 #include "star/segment_exchange.h"
 
 #include <algorithm>
-#include <chrono>
-#include <thread>
 
 #include "obs/range.h"
+#include "star/poll_until.h"
 
 namespace starattn {
 namespace {
@@ -14,18 +13,33 @@ namespace {
 constexpr int kKeyTag = 101;
 constexpr int kValueTag = 102;
 
+std::vector<std::vector<std::int64_t>> needs_of(const BlockPlan& plan, int n_ranks,
+                                                const std::vector<bool>& computing) {
+  std::vector<std::vector<std::int64_t>> needs(
+      static_cast<std::size_t>(n_ranks),
+      std::vector<std::int64_t>(static_cast<std::size_t>(plan.n_blocks()), 0));
+  for (BlockId i = 0; i < plan.n_blocks(); ++i) {
+    if (!computing[static_cast<std::size_t>(i)]) continue;
+    std::vector<std::int64_t>& of_owner = needs[static_cast<std::size_t>(plan.owner(i))];
+    of_owner[0] = std::max(of_owner[0], plan.anchor_of(i).n_tokens);
+    for (BlockId j = plan.first_reached(i); j < i; ++j)
+      of_owner[static_cast<std::size_t>(j)] = plan.block(j).n_tokens;
+  }
+  return needs;
+}
+
 }  // namespace
 
 SegmentExchange::SegmentExchange(const Communicator& group, Communicator node,
                                  const BlockPlan& plan, Backend& backend, std::int64_t kv_width,
-                                 std::int64_t n_layers, std::vector<bool> computing)
+                                 std::int64_t n_layers, const std::vector<bool>& computing)
     : group_(&group),
       plan_(&plan),
       backend_(&backend),
       row_bytes_(static_cast<std::size_t>(kv_width) * size_of(backend.kv_dtype())),
       block_bytes_(static_cast<std::size_t>(std::min(plan.block_size(), plan.n_context())) *
                    row_bytes_),
-      computing_(std::move(computing)) {
+      n_needed_(needs_of(plan, group.size(), computing)) {
   if (group.size() == 1) return;
   near_.emplace(group, std::move(node), plan, backend, kv_width, n_layers - 1,
                 [this](Rank rank, BlockId j) { return n_needed(rank, j); });
@@ -36,18 +50,11 @@ SegmentExchange::SegmentExchange(const Communicator& group, Communicator node,
   }
 }
 
-std::int64_t SegmentExchange::n_needed(Rank rank, BlockId j) const {
-  std::int64_t n_tokens = 0;
-  for (BlockId i = j + 1; i < plan_->n_blocks(); ++i) {
-    if (plan_->owner(i) != rank || !computing_[static_cast<std::size_t>(i)]) continue;
-    if (plan_->first_reached(i) <= j) return plan_->block(j).n_tokens;
-    if (j == 0) n_tokens = std::max(n_tokens, plan_->anchor_of(i).n_tokens);
-  }
-  return n_tokens;
-}
-
 void SegmentExchange::send(BlockId j, std::int64_t layer, const KvCache& cache) {
-  if (group_->size() == 1) return;
+  std::int64_t most = 0;
+  for (Rank to = 0; to < group_->size(); ++to)
+    if (to != group_->rank()) most = std::max(most, n_needed(to, j));
+  if (most == 0) return;
   if (!backend_->is_host_memory()) {  // copies aside may begin
     if (cache.is_on_host()) backend_->await_copies(Way::to_host);
     backend_->synchronize([this] { poll(); });
@@ -129,7 +136,7 @@ void SegmentExchange::post_next() {
   std::byte* v = slot.v.data();
   if (!backend_->is_host_memory()) {
     if (!slot.staging.data()) slot.staging = backend_->allocate_host(2 * block_bytes_);
-    poll_until([&] { return backend_->copies_done(Way::to_device); });  // out of the staging
+    wait_until([&] { return backend_->copies_done(Way::to_device); });  // out of the staging
     k = slot.staging.data();
     v = k + n_bytes;
   }
@@ -145,9 +152,9 @@ KvSegment SegmentExchange::receive(BlockId j) {
   STARATTN_CHECK(n_taken_ < to_receive_.size() && slot.block == j);
   ++n_taken_;
   if (is_near(plan_->owner(j))) {
-    poll_until([&] { return near_->n_taken() >= slot.place; });
+    wait_until([&] { return near_->n_taken() >= slot.place; });
   } else {
-    poll_until([&] { return slot.requests.test(); });
+    wait_until([&] { return slot.requests.test(); });
     if (const std::byte* staging = slot.staging.data()) {
       const std::size_t n_bytes = static_cast<std::size_t>(slot.n_tokens) * row_bytes_;
       backend_->start_copy(Way::to_device, {staging, n_bytes}, slot.k.data());
@@ -167,20 +174,14 @@ void SegmentExchange::poll() {
 }
 
 template <typename Condition>
-void SegmentExchange::poll_until(const Condition& is_true) {
-  constexpr int kLooksBeforeSleeping = 1000;  // ranks may share cores: Requests::wait
-  poll();
-  if (is_true()) return;
-  const obs::Range range("wait for segments");
-  for (int look = 0; !is_true(); ++look) {
-    poll();
-    if (look > kLooksBeforeSleeping) std::this_thread::sleep_for(std::chrono::microseconds(20));
-  }
+void SegmentExchange::wait_until(const Condition& is_true) {
+  poll_until(
+      "wait for segments", [this] { poll(); }, is_true);
 }
 
 void SegmentExchange::finish() {
   if (!near_) return;
-  poll_until([&] { return sends_.empty() && near_->is_finished(); });
+  wait_until([&] { return sends_.empty() && near_->is_finished(); });
 }
 
 }  // namespace starattn

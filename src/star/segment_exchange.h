@@ -24,11 +24,13 @@ class SegmentExchange {
   // block i is encoded in this run (not loaded). Collective.
   SegmentExchange(const Communicator& group, Communicator node, const BlockPlan& plan,
                   Backend& backend, std::int64_t kv_width, std::int64_t n_layers,
-                  std::vector<bool> computing);
+                  const std::vector<bool>& computing);
 
   // Tokens of block j that `rank` needs for the blocks it computes: the whole block where it is in
-  // reach, else the anchor, else none.
-  std::int64_t n_needed(Rank rank, BlockId j) const;
+  // reach, else the anchor, else none. Of a block of its own, too.
+  std::int64_t n_needed(Rank rank, BlockId j) const {
+    return n_needed_[static_cast<std::size_t>(rank)][static_cast<std::size_t>(j)];
+  }
 
   // This rank's block j is complete in `layer`: send it to all who need it. Blocks ascending.
   void send(BlockId j, std::int64_t layer, const KvCache& cache);
@@ -60,14 +62,14 @@ class SegmentExchange {
   Buffer take_staging();
   void retire_first_sent();
   template <typename Condition>
-  void poll_until(const Condition& is_true);
+  void wait_until(const Condition& is_true);
 
   const Communicator* group_;
   const BlockPlan* plan_;
   Backend* backend_;
   std::size_t row_bytes_;
   std::size_t block_bytes_;  // keys of a whole block in one layer, or values
-  std::vector<bool> computing_;
+  std::vector<std::vector<std::int64_t>> n_needed_;  // of each rank, of each block
   std::optional<NodeSegments> near_;
   std::vector<Slot> slots_;
   std::vector<BlockId> to_receive_;  // this layer's, in document order

@@ -13,8 +13,8 @@
 namespace starattn {
 namespace {
 
-const AttentionShape kShape{4, 2, 64};
-constexpr std::int64_t kWidth = 256;
+const AttentionShape kShape{5, 1, 128};  // a row's partial ends off the kernels' vectors
+constexpr std::int64_t kWidth = 640;
 constexpr std::int64_t kMaxRows = 40;
 
 // What row `row` of the step's has, as bf16 can say it.
@@ -107,6 +107,10 @@ class QueryExchangeTest : public ::testing::TestWithParam<bool> {
       }
     }
     EXPECT_EQ(at, received.size());
+    std::vector<Merge> merges;
+    for (int i = 1; i < static_cast<int>(received.size()); ++i) merges.push_back({0, i});
+    backend->merge_all(received, merges, kShape);
+    EXPECT_TRUE(std::isfinite(get(received[0].l, 1).front()));
   }
 
   Communicator world = Communicator::world();
