@@ -34,7 +34,7 @@ class NodeSegments {
   // Begin to bring what this rank needs of block j to k and v on the device, in the order above.
   // Operations called before may still use them; later ones do not before n_taken().
   void take(BlockId j, std::int64_t layer, std::byte* k, std::byte* v);
-  // Blocks that take() was called for and that are on their way to the device completely.
+  // Of the blocks that take() was called for: those that are on the device completely.
   std::uint64_t n_taken() const { return n_taken_; }
   bool step();               // one step of what is possible; false when nothing was
   bool is_finished() const;  // nobody waits for this rank any more
