@@ -18,6 +18,7 @@ struct PlanOptions {
   std::string tokens;
   int n_ranks = 1;
   double gflops = 0;
+  double read_rate = 0;
 };
 
 void print_blocks(const BlockPlan& plan) {
@@ -86,6 +87,16 @@ Exit print_plan(const PlanOptions& options) {
     std::cout << fmt::format("         at least {} at {} GFLOP/s a rank\n",
                              human_seconds(slowest / (options.gflops * 1e9)), options.gflops);
   }
+  const StepBytes step = step_bytes(config, plan, on_gpu ? Dtype::bf16 : config.dtype, dtype);
+  std::cout << fmt::format(
+      "phase 2  a step reads {} of weights on the query rank, {} of keys and values on the "
+      "fullest\n",
+      human_bytes(step.weights), human_bytes(step.kv));
+  if (options.read_rate > 0) {
+    const double seconds = static_cast<double>(step.total()) / (options.read_rate * 1e9);
+    std::cout << fmt::format("         at least {:.2f} ms at {} GB/s a rank\n", seconds * 1e3,
+                             options.read_rate);
+  }
   return Exit::ok;
 }
 
@@ -101,6 +112,9 @@ Command add_plan(CLI::App& parser) {
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   app->add_option("--gflops", options->gflops, "Rate of one rank, for a time; bench measures it")
+      ->check(between(0.001, 1e7));
+  app->add_option("--read-rate", options->read_rate,
+                  "GB/s that one rank reads, for the time of a step of phase 2; bench measures it")
       ->check(between(0.001, 1e7));
   app->add_option("--device", options->common.device,
                   "auto, cpu or cuda: decides the KV dtype; auto plans for a CPU")

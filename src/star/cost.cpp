@@ -57,6 +57,21 @@ Phase1Flops phase1_flops(const ModelConfig& config, const BlockPlan& plan, Ancho
   return sum;
 }
 
+StepBytes step_bytes(const ModelConfig& config, const BlockPlan& plan, Dtype weight_dtype,
+                     Dtype kv_dtype) {
+  const std::int64_t table = config.tied_embeddings ? 0 : config.vocab_size * config.hidden_size;
+  StepBytes bytes;
+  bytes.weights =
+      (n_parameters(config) - static_cast<std::uint64_t>(table)) * size_of(weight_dtype);
+  for (Rank rank = 0; rank < plan.n_ranks(); ++rank) {
+    std::int64_t n_tokens = 0;
+    for (const BlockId i : plan.blocks_of(rank)) n_tokens += plan.block(i).n_tokens;
+    bytes.kv = std::max(bytes.kv,
+                        static_cast<std::uint64_t>(n_tokens) * config.kv_bytes_per_token(kv_dtype));
+  }
+  return bytes;
+}
+
 double slowest_rank_flops(const ModelConfig& config, const BlockPlan& plan,
                           AnchorMode anchor_mode) {
   std::vector<double> ranks(static_cast<std::size_t>(plan.n_ranks()), 0.0);

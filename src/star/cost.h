@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a plan costs, as arithmetic: floating-point operations of phase 1 and bytes of memory on the
-// fullest rank. docs/metrics.md defines the terms.
+// What a plan costs, as arithmetic: floating-point operations of phase 1, bytes that a step of
+// phase 2 reads, and bytes of memory on the fullest rank. docs/metrics.md defines the terms.
 #pragma once
 
 #include <cstdint>
@@ -25,6 +25,16 @@ Phase1Flops phase1_flops(const ModelConfig& config, const BlockPlan& plan, Ancho
 
 // Of the rank with most to do: what phase 1 takes at least, times its rate.
 double slowest_rank_flops(const ModelConfig& config, const BlockPlan& plan, AnchorMode anchor_mode);
+
+// What one step of phase 2 reads at least, however few its rows: on the query rank every weight but
+// an embedding table of its own, and beside it on every rank the K and V of its blocks.
+struct StepBytes {
+  std::uint64_t weights = 0;
+  std::uint64_t kv = 0;  // of the rank with most
+  std::uint64_t total() const { return weights + kv; }
+};
+StepBytes step_bytes(const ModelConfig& config, const BlockPlan& plan, Dtype weight_dtype,
+                     Dtype kv_dtype);
 
 struct MemoryNeed {
   std::uint64_t weights = 0;    // one copy a node: read-only mapping shared by its ranks

@@ -137,6 +137,9 @@ check "and says which" [ "$(grep -E '^# (setting|context)' "$work/out" | sed 's/
 refused "a setting beside a plan option" 2 "--setting excludes --reach" "${bench[@]}" --setting ring --reach 1
 refused "a setting that is none" 2 "--setting 'rings'" "${bench[@]}" --setting rings
 
+call "${plan[@]}" --tokens 8k --read-rate 10
+check "plan says what a step of phase 2 reads" shows "^phase 2  a step reads .* of weights on the query rank, .* of keys and values"
+check "and how long that takes at least" shows "^ *at least [0-9.]* ms at 10 GB/s a rank"
 call "${plan[@]}" --tokens 8k --device cuda
 check "plan says where KV goes" shows "with --kv-memory host, or auto where the GPU has less: .* in host memory"
 

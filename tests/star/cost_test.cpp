@@ -32,5 +32,20 @@ TEST(Cost, EveryRankNeedsItsOwnBlocksAndTheFullestComesFirst) {
   EXPECT_EQ(needs[static_cast<std::size_t>(plan.owner(0))].anchor, 0);
 }
 
+TEST(Cost, AStepReadsAllWeightsButTheTableOfTheEmbedding) {
+  ModelConfig config = testing::tiny_config();
+  PlanRequest request;
+  request.block_size = 64;
+  const BlockPlan plan = BlockPlan::make(request, 3 * 64 + 10, 3);  // two blocks for one rank
+  const std::uint64_t kv = 2 * 64 * config.kv_bytes_per_token(Dtype::bf16);
+  config.tied_embeddings = true;
+  const StepBytes tied = step_bytes(config, plan, Dtype::bf16, Dtype::bf16);
+  EXPECT_EQ(tied.weights, n_parameters(config) * 2);
+  EXPECT_EQ(tied.kv, kv);
+  config.tied_embeddings = false;
+  EXPECT_EQ(step_bytes(config, plan, Dtype::bf16, Dtype::bf16).weights, tied.weights);
+  EXPECT_EQ(step_bytes(config, plan, Dtype::f32, Dtype::bf16).weights, 2 * tied.weights);
+}
+
 }  // namespace
 }  // namespace starattn
