@@ -150,9 +150,8 @@ bool takes_hopper_kernels() {
   const bool hopper = on_hopper();
   if (wish == "sm90" && !hopper)
     throw std::invalid_argument(
-        "STARATTN_KERNELS=sm90: this GPU is not of the Hopper generation, or this build was not "
-        "made "
-        "for 90a; unset it or use sm80");
+        "STARATTN_KERNELS=sm90: the GPU is not of the Hopper generation, or the build is not for "
+        "90a; unset it or use sm80");
   return hopper && wish != "sm80";
 }
 

@@ -265,6 +265,11 @@ class Bench {
 
 Exit run_bench(const BenchOptions& options) {
   const Ranks ranks = arrange_ranks(options.common);
+  collectively(ranks.world, [&] {  // before weights are made
+    options.lengths();
+    options.common.plan_request();
+    for (const std::string& text : options.settings) Setting::parse(text);
+  });
   Bench(options, ranks).run();
   return Exit::ok;
 }
