@@ -79,6 +79,17 @@ KeyPieces pieces_of(const KvSegment* segments, int n_segments, const AttentionSh
   return pieces;
 }
 
+KeyCut cut_into(const KeyPieces* blocks, int n_blocks, const AttentionInput& in) {
+  KeyCut cut{blocks, n_blocks};
+  cut.in_pairs = takes_hopper_kernels() && take_pieces_in_pairs(in, cut);
+  return cut;
+}
+
+// Partials that come of one block's pieces.
+int n_partials(const KeyPieces& pieces, const KeyCut& cut) {
+  return cut.in_pairs ? (pieces.n_pieces + 1) / 2 : pieces.n_pieces;
+}
+
 void attend(const AttentionInput& in, const AttentionOutput& out, const KeyCut& cut,
             Stream stream) {
   if (takes_hopper_kernels())
@@ -176,10 +187,13 @@ void partial_attention(const AttentionInput& in, const Partial& result, void* wo
   const KeyPieces pieces = pieces_of(in.segments, in.n_segments, in.shape);
   require(workspace, "partial attention needs its workspace");
   const std::int64_t n_values = in.n_rows * in.shape.n_heads;
-  const Partial parts = workspace_partial(workspace, n_values * pieces.n_pieces, in.shape.head_dim);
-  attend(in, {nullptr, nullptr, parts}, {&pieces, 1}, stream);
+  const KeyCut cut = cut_into(&pieces, 1, in);
+  const int n_parts = n_partials(pieces, cut);
+  const Partial parts = workspace_partial(workspace, n_values * n_parts, in.shape.head_dim);
+  attend(in, {nullptr, nullptr, parts}, cut, stream);
   MergeTask task;
-  task.items[task.n_items++] = {parts, pieces.n_pieces, result};
+  task.in_pairs = cut.in_pairs;
+  task.items[task.n_items++] = {parts, n_parts, result};
   merge_items(task, n_values, in.shape.head_dim, stream);
 }
 
@@ -198,22 +212,22 @@ void block_attention(const AttentionInput& in, const Merge* merges, int n_merges
   if (in.n_rows == 0 || in.n_segments == 0) return;
   require(workspace, "block attention needs its workspace");
   KeyPieces pieces[kMaxSegments];
-  std::int64_t n_pieces = 0;
-  for (int i = 0; i < in.n_segments; ++i) {
-    pieces[i] = pieces_of(in.segments + i, 1, in.shape);
-    n_pieces += pieces[i].n_pieces;
-  }
+  for (int i = 0; i < in.n_segments; ++i) pieces[i] = pieces_of(in.segments + i, 1, in.shape);
+  const KeyCut cut = cut_into(pieces, in.n_segments, in);
+  std::int64_t n_parts = 0;
+  for (int i = 0; i < in.n_segments; ++i) n_parts += n_partials(pieces[i], cut);
   const std::int64_t n_values = in.n_rows * in.shape.n_heads;
-  const Partial parts = workspace_partial(workspace, n_values * n_pieces, in.shape.head_dim);
+  const Partial parts = workspace_partial(workspace, n_values * n_parts, in.shape.head_dim);
   MergeTask task = merge_task(in.n_segments, merges, n_merges);
+  task.in_pairs = cut.in_pairs;
   std::int64_t first = 0;
   for (int i = 0; i < in.n_segments; ++i) {
     require(is_whole(results[i]) || is_absent(results[i]), "a partial needs o, m and l");
-    task.items[i] = {part_from(parts, first * n_values, in.shape.head_dim), pieces[i].n_pieces,
-                     results[i]};
-    first += pieces[i].n_pieces;
+    const int n_own = n_partials(pieces[i], cut);
+    task.items[i] = {part_from(parts, first * n_values, in.shape.head_dim), n_own, results[i]};
+    first += n_own;
   }
-  attend(in, {nullptr, nullptr, parts}, {pieces, in.n_segments}, stream);
+  attend(in, {nullptr, nullptr, parts}, cut, stream);
   merge_items(task, n_values, in.shape.head_dim, stream);
 }
 

@@ -70,7 +70,7 @@ bool takes_hopper_kernels();
 void prefill_attention(const AttentionInput& input, const AttentionOutput& output, Stream stream);
 
 // Phase 2: few rows, many keys. The keys are split into pieces whose bounds depend on the keys
-// alone, and merged in order, so that a row's bits do not depend on the other rows.
+// alone, and merged in a fixed order, so that a row's bits do not depend on the other rows.
 // `workspace` holds partial_attention_workspace() bytes on the device.
 std::size_t partial_attention_workspace(const AttentionInput& input);
 void partial_attention(const AttentionInput& input, const Partial& result, void* workspace,

@@ -3,21 +3,22 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
+#include <algorithm>
+
 #include "attention_merge.h"
 #include "launch.cuh"
+#include "merging.cuh"
 
 namespace starattn::kernels {
 namespace {
 
-constexpr int kWarps = 8;
-constexpr int kThreads = 32 * kWarps;
-static_assert(kWarps >= kMaxSegments);
+constexpr int kFinishThreads = 256;
 
 // A lane's columns of one value row, with the row's m and l.
 template <int kColumns>
 struct Part {
-  float o[kColumns];
-  float m, l;
+  float o[kColumns] = {};
+  float m = -INFINITY, l = 0;
 };
 
 template <int kColumns>
@@ -49,52 +50,92 @@ __device__ void store(const Part<kColumns>& part, const Partial& to, std::int64_
   to.l[row] = part.l;
 }
 
-// -inf - -inf never appears: two empty parts merge to the empty one. Which product is rounded first
-// is written out, so that every kernel that this is compiled into gives the same bits.
 template <int kColumns>
 __device__ Part<kColumns> merge(const Part<kColumns>& a, const Part<kColumns>& b) {
   Part<kColumns> both;
   both.m = fmaxf(a.m, b.m);
-  const float wa = a.m == -INFINITY ? 0.f : expf(a.m - both.m);
-  const float wb = b.m == -INFINITY ? 0.f : expf(b.m - both.m);
+  const float wa = merge_weight(a.m, both.m), wb = merge_weight(b.m, both.m);
 #pragma unroll
-  for (int c = 0; c < kColumns; ++c) both.o[c] = __fmaf_rn(a.o[c], wa, __fmul_rn(b.o[c], wb));
-  both.l = __fmaf_rn(a.l, wa, __fmul_rn(b.l, wb));
+  for (int c = 0; c < kColumns; ++c) both.o[c] = merged(a.o[c], wa, b.o[c], wb);
+  both.l = merged(a.l, wa, b.l, wb);
   return both;
 }
 
-// A warp a value row and item, rows in turn within a block. The merges of a row are its first
-// warp's, a lane for its columns.
-template <int kColumns>
-__global__ void merge_kernel(const __grid_constant__ MergeTask task, std::int64_t n) {
-  __shared__ Part<kColumns> parts[kWarps][32];
-  let_next_kernel_start();
-  await_earlier_kernels();
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const int rows_per_block = blockDim.x / 32 / task.n_items;
-  const std::int64_t row =
-      blockIdx.x * static_cast<std::int64_t>(rows_per_block) + warp / task.n_items;
-  const MergeTask::Item& item = task.items[warp % task.n_items];
-  if (row < n) {
-    Part<kColumns> mine = load<kColumns>(item.pieces, row);
-#pragma unroll 8
-    for (int i = 1; i < item.n_pieces; ++i)
-      mine = merge(mine, load<kColumns>(item.pieces, i * n + row));
-    parts[warp][lane] = mine;
+// All at once: no merge waits for the one before.
+template <int kColumns, int kParts>
+__device__ Part<kColumns> merge(const Part<kColumns> (&parts)[kParts]) {
+  Part<kColumns> all;
+#pragma unroll
+  for (const Part<kColumns>& part : parts) all.m = fmaxf(all.m, part.m);
+#pragma unroll
+  for (const Part<kColumns>& part : parts) {
+    const float weight = merge_weight(part.m, all.m);
+#pragma unroll
+    for (int c = 0; c < kColumns; ++c) all.o[c] = __fmaf_rn(part.o[c], weight, all.o[c]);
+    all.l = __fmaf_rn(part.l, weight, all.l);
   }
+  return all;
+}
+
+// The item's value row: pieces merge in pairs, then eight pairs at a time. All loads of eight pairs
+// are on their way together.
+template <int kColumns>
+__device__ Part<kColumns> merge_pieces(const MergeTask::Item& item, bool in_pairs, std::int64_t n,
+                                       std::int64_t row) {
+  constexpr int kPairs = 8;
+  const int pieces_of_pair = in_pairs ? 1 : 2;
+  Part<kColumns> result;
+  for (int first = 0; first < item.n_pieces; first += kPairs * pieces_of_pair) {
+    Part<kColumns> pairs[kPairs], seconds[kPairs];
+#pragma unroll
+    for (int i = 0; i < kPairs; ++i) {
+      const int piece = first + i * pieces_of_pair;
+      if (piece < item.n_pieces) pairs[i] = load<kColumns>(item.pieces, piece * n + row);
+      if (!in_pairs && piece + 1 < item.n_pieces)
+        seconds[i] = load<kColumns>(item.pieces, (piece + 1) * n + row);
+    }
+    if (!in_pairs) {
+#pragma unroll
+      for (int i = 0; i < kPairs; ++i) pairs[i] = merge(pairs[i], seconds[i]);
+    }
+    const Part<kColumns> eight = merge(pairs);
+    result = first == 0 ? eight : merge(result, eight);
+  }
+  return result;
+}
+
+// A block a value row, a warp an item, a lane for its columns. The merges are the first warp's.
+// Blocks are small so that they fit beside those of the attention kernel that they wait for;
+// without pieces they need few registers, and many are at work.
+template <int kColumns, bool kPieces>
+__global__ void __launch_bounds__(32 * kMaxSegments)
+    merge_kernel(const __grid_constant__ MergeTask task, std::int64_t n) {
+  extern __shared__ float memory[];  // Part [item][lane], where there are several
+  let_next_kernel_start();
+  const std::int64_t row = blockIdx.x;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const MergeTask::Item item = task.items[warp];
+  await_earlier_kernels();
+  Part<kColumns> mine;
+  if constexpr (kPieces)
+    mine = merge_pieces<kColumns>(item, task.in_pairs, n, row);
+  else
+    mine = load<kColumns>(item.pieces, row);
+  if (task.n_items == 1) return store(mine, item.result, row);
+  auto* parts = reinterpret_cast<Part<kColumns>(*)[32]>(memory);
+  parts[warp][lane] = mine;
   __syncthreads();
-  if (row >= n || warp % task.n_items != 0) return;
-  Part<kColumns>(*of_row)[32] = parts + warp;
+  if (warp != 0) return;
   for (int i = 0; i < task.n_merges; ++i) {
-    Part<kColumns>& into = of_row[task.merges[i].into][lane];
-    into = merge(into, of_row[task.merges[i].from][lane]);
+    Part<kColumns>& into = parts[task.merges[i].into][lane];
+    into = merge(into, parts[task.merges[i].from][lane]);
   }
   for (int i = 0; i < task.n_items; ++i)
-    if (task.items[i].result.o) store(of_row[i][lane], task.items[i].result, row);
+    if (task.items[i].result.o) store(parts[i][lane], task.items[i].result, row);
 }
 
 __global__ void finish_kernel(Partial partial, std::int64_t n, int head_dim, __nv_bfloat162* out) {
-  const std::int64_t thread = blockIdx.x * static_cast<std::int64_t>(kThreads) + threadIdx.x;
+  const std::int64_t thread = blockIdx.x * static_cast<std::int64_t>(kFinishThreads) + threadIdx.x;
   const std::int64_t row = thread / (head_dim / 4);
   if (row >= n) return;
   const float4 o = reinterpret_cast<const float4*>(partial.o)[thread];
@@ -104,20 +145,31 @@ __global__ void finish_kernel(Partial partial, std::int64_t n, int head_dim, __n
   out[2 * thread + 1] = __floats2bfloat162_rn(o.z * inverse, o.w * inverse);
 }
 
+template <int kColumns>
+void launch_merge(const MergeTask& task, std::int64_t n, Stream stream) {
+  Launch size;
+  size.n_blocks = static_cast<unsigned>(n);
+  size.n_threads = 32 * task.n_items;
+  if (task.n_items > 1) size.shared_bytes = task.n_items * 32 * sizeof(Part<kColumns>);
+  const bool has_pieces =
+      std::any_of(task.items, task.items + task.n_items,
+                  [](const MergeTask::Item& item) { return item.n_pieces > 1; });
+  launch_overlapping("merging partials",
+                     has_pieces ? merge_kernel<kColumns, true> : merge_kernel<kColumns, false>,
+                     size, stream, task, n);
+}
+
 }  // namespace
 
 void merge_items(const MergeTask& task, std::int64_t n, int head_dim, Stream stream) {
-  const int rows_per_block = kWarps / task.n_items;
-  const auto grid = static_cast<unsigned>((n + rows_per_block - 1) / rows_per_block);
-  launch_overlapping("merging partials", head_dim == 128 ? merge_kernel<4> : merge_kernel<2>,
-                     {grid, 1, 32 * task.n_items * rows_per_block}, stream, task, n);
+  head_dim == 128 ? launch_merge<4>(task, n, stream) : launch_merge<2>(task, n, stream);
 }
 
 void finish_rows(const Partial& partial, std::int64_t n, int head_dim, void* out, Stream stream) {
   const std::int64_t n_threads = n * (head_dim / 4);
-  const auto n_blocks = static_cast<unsigned>((n_threads + kThreads - 1) / kThreads);
-  finish_kernel<<<n_blocks, kThreads, 0, stream>>>(partial, n, head_dim,
-                                                   static_cast<__nv_bfloat162*>(out));
+  const auto n_blocks = static_cast<unsigned>((n_threads + kFinishThreads - 1) / kFinishThreads);
+  finish_kernel<<<n_blocks, kFinishThreads, 0, stream>>>(partial, n, head_dim,
+                                                         static_cast<__nv_bfloat162*>(out));
   check_launch("finishing partials");
 }
 

@@ -18,14 +18,14 @@ __device__ __forceinline__ int first_row_of(const AttentionTask& task, const Wor
 }
 
 // Writes a thread's two rows, tile_row and 8 more, of kSize / 2 = head_dim / 4 columns each; see
-// AttentionOutput.
+// AttentionOutput. Their sums are whole.
 template <int kSize>
 __device__ void write_rows(const AttentionTask& task, const WorkItem& item, int first_row,
                            int tile_row, const float (&o)[kSize], const RowState& rows) {
   const int lane = threadIdx.x % 32;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    const float sum = row_total(rows.sum[r]);
+    const float sum = rows.sum[r];
     const int packed = tile_row + 8 * r;
     const int token = packed / task.group;
     const int row = first_row + token;

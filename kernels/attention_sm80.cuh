@@ -216,8 +216,10 @@ __device__ __forceinline__ void attend_unit(const AttentionTask& task, const Wor
   }
   if (idle) return;
 #pragma unroll
-  for (int m = 0; m < Tile::kStrips; ++m)
+  for (int m = 0; m < Tile::kStrips; ++m) {
+    total_sums(rows[m]);
     write_rows(task, item, first_row, tile_row + 16 * m, o[m], rows[m]);
+  }
 }
 
 template <typename Tile>

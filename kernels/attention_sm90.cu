@@ -10,6 +10,16 @@
 namespace starattn::kernels {
 namespace {
 
+constexpr std::int64_t kFewRows = 64;    // packed: one consumer's
+constexpr std::int64_t kTileRows = 128;  // of a piece's tile with more
+
+int group_of(const AttentionShape& shape) {
+  return shape.n_heads / shape.n_kv_heads;
+}
+std::int64_t packed_rows(const AttentionInput& in) {
+  return in.n_rows * group_of(in.shape);
+}
+
 template <typename Tile>
 HopperTask make_hopper_task(const AttentionInput& in, const AttentionOutput& out,
                             const KeyCut& cut) {
@@ -47,13 +57,29 @@ template <int kHeadDim, typename WholeRows>
 void launch_fitting(const AttentionInput& in, const AttentionOutput& out, const KeyCut& cut,
                     Stream stream) {
   if (are_whole(cut.blocks[0])) return launch<WholeRows>(in, out, cut, stream);
-  const std::int64_t packed_rows = in.n_rows * (in.shape.n_heads / in.shape.n_kv_heads);
-  if (packed_rows <= 64)
+  if (cut.in_pairs)
+    return launch<AttentionTile<kHeadDim, kKeysPerTile, 2, 2, true>>(in, out, cut, stream);
+  if (packed_rows(in) <= kFewRows)
     return launch<AttentionTile<kHeadDim, kKeysPerTile, 3, 1>>(in, out, cut, stream);
   launch<AttentionTile<kHeadDim, kKeysPerTile, 2, 2>>(in, out, cut, stream);
 }
 
 }  // namespace
+
+bool take_pieces_in_pairs(const AttentionInput& in, const KeyCut& cut) {
+  if (packed_rows(in) <= kFewRows) return false;
+  const std::int64_t rows_per_tile = kTileRows / group_of(in.shape);
+  const std::int64_t n_tiles =
+      (in.n_rows + rows_per_tile - 1) / rows_per_tile * in.shape.n_kv_heads;
+  std::int64_t n_pieces = 0, n_pairs = 0;
+  for (int i = 0; i < cut.n_blocks; ++i) {
+    n_pieces += cut.blocks[i].n_pieces;
+    n_pairs += (cut.blocks[i].n_pieces + 1) / 2;
+  }
+  static const int n_blocks = n_multiprocessors();
+  const auto n_rounds = [&](std::int64_t n_units) { return (n_units + n_blocks - 1) / n_blocks; };
+  return 2 * n_rounds(n_pairs * n_tiles) <= n_rounds(n_pieces * n_tiles);
+}
 
 void attention_sm90(const AttentionInput& in, const AttentionOutput& out, const KeyCut& cut,
                     Stream stream) {

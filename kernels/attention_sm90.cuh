@@ -12,6 +12,7 @@
 #include "attention_rows.cuh"
 #include "hopper.cuh"
 #include "launch.cuh"
+#include "merging.cuh"
 
 namespace starattn::kernels {
 
@@ -21,18 +22,20 @@ struct HopperTask : AttentionTask {
   CUtensorMap v_maps[kMaxSegments];
 };
 
-template <int kHeadDim_, int kKeys_, int kStages_, int kConsumers_>
+template <int kHeadDim_, int kKeys_, int kStages_, int kConsumers_, bool kInPairs_ = false>
 struct AttentionTile {
   static constexpr int kHeadDim = kHeadDim_;
   static constexpr int kKeys = kKeys_;            // keys of a tile
   static constexpr int kStages = kStages_;        // K tiles and V tiles in flight
   static constexpr int kConsumers = kConsumers_;  // warpgroups of 64 rows
+  static constexpr bool kInPairs = kInPairs_;     // KeyCut::in_pairs
   static constexpr int kRows = 64 * kConsumers;
   static constexpr int kThreads = 128 * (kConsumers + 1);
   static constexpr int kColumnBlocks = kHeadDim / 64;  // a TMA box is 64 columns: 128 bytes wide
   static constexpr int kQBytes = kRows * kHeadDim * 2;
   static constexpr int kKvBytes = kKeys * kHeadDim * 2;
-  static constexpr int kSharedBytes = kQBytes + 2 * kStages * kKvBytes + 1024 + 256;
+  static constexpr int kAsideBytes = kInPairs ? kRows * kHeadDim * 4 : 0;
+  static constexpr int kSharedBytes = kQBytes + 2 * kStages * kKvBytes + kAsideBytes + 1024 + 256;
 };
 
 template <typename Tile>
@@ -40,13 +43,16 @@ struct AttentionShared {
   char* q;  // [column block][row][64], 128-byte swizzle
   char* k;  // [stage][column block][key][64]
   char* v;
+  float* aside;  // [head_dim / 2][consumer thread]: its o of a pair's first piece
   std::uint64_t *q_full, *q_empty, *k_full, *k_empty, *v_full, *v_empty;
 
   __device__ explicit AttentionShared(char* memory) {
     q = memory + (-hopper::shared_address(memory) & 1023);
     k = q + Tile::kQBytes;
     v = k + Tile::kStages * Tile::kKvBytes;
-    q_full = reinterpret_cast<std::uint64_t*>(v + Tile::kStages * Tile::kKvBytes);
+    aside = reinterpret_cast<float*>(v + Tile::kStages * Tile::kKvBytes);
+    q_full =
+        reinterpret_cast<std::uint64_t*>(v + Tile::kStages * Tile::kKvBytes + Tile::kAsideBytes);
     q_empty = q_full + 1;
     k_full = q_full + 2;
     k_empty = k_full + Tile::kStages;
@@ -97,6 +103,7 @@ __device__ void produce_queries(const HopperTask& task, const AttentionShared<Ti
   while (work.next(task, item)) {
     const KeyWalk<Tile::kKeys> walk(task, last_row_of(task, item), item.piece);
     if (walk.n_left == 0) continue;
+    await_earlier_kernels();
     hopper::barrier_wait(shared.q_empty, q_ring.phase ^ 1);
     q_ring.step();
     hopper::barrier_expect(shared.q_full,
@@ -117,6 +124,7 @@ __device__ void produce_keys(const HopperTask& task, const AttentionShared<Tile>
     const int last_row = last_row_of(task, item);
     KeyWalk<Tile::kKeys> walk(task, last_row, item.piece);
     if (walk.n_left == 0) continue;
+    await_earlier_kernels();
 
     auto load_k = [&] {
       hopper::barrier_wait(shared.k_empty + k_ring.stage, k_ring.phase ^ 1);
@@ -171,6 +179,35 @@ __device__ __forceinline__ void release(std::uint64_t* empty) {
   if (threadIdx.x % 128 == 0) hopper::barrier_arrive(empty);
 }
 
+// The first piece of a pair makes room for the second.
+template <typename Tile, int kSize>
+__device__ void put_aside(float* aside, float (&o)[kSize]) {
+#pragma unroll
+  for (int i = 0; i < kSize; ++i) {
+    aside[i * 128 * Tile::kConsumers] = o[i];
+    o[i] = 0;
+  }
+}
+
+// o and rows, of the second piece, become the pair's.
+template <typename Tile, int kSize>
+__device__ void merge_first(const float* aside, const RowState& first, float scale,
+                            float (&o)[kSize], RowState& rows) {
+  float weight_a[2], weight_b[2];
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const float top = fmaxf(first.max[r], rows.max[r]);
+    weight_a[r] = merge_weight(__fmul_rn(first.max[r], scale), __fmul_rn(top, scale));
+    weight_b[r] = merge_weight(__fmul_rn(rows.max[r], scale), __fmul_rn(top, scale));
+    rows.max[r] = top;
+    rows.sum[r] = merged(first.sum[r], weight_a[r], rows.sum[r], weight_b[r]);
+  }
+#pragma unroll
+  for (int i = 0; i < kSize; ++i)
+    o[i] =
+        merged(aside[i * 128 * Tile::kConsumers], weight_a[i / 2 % 2], o[i], weight_b[i / 2 % 2]);
+}
+
 template <typename Tile>
 __device__ void consume(const HopperTask& task, const AttentionShared<Tile>& shared) {
   const int group_index = threadIdx.x / 128 - 1;
@@ -178,6 +215,7 @@ __device__ void consume(const HopperTask& task, const AttentionShared<Tile>& sha
   const int tile_row = group_index * 64 + (threadIdx.x % 128) / 32 * 16 + lane / 4;
   const float scale_log2 = task.scale * 1.44269504088896341f;
   const char* q = shared.q + group_index * 64 * 128;
+  float* const aside = shared.aside + threadIdx.x - 128;
   // Named barriers 1, 2: this warpgroup may issue its products. The first one begins.
   auto my_turn = [&] {
     if constexpr (Tile::kConsumers > 1) hopper::named_sync(1 + group_index, 256);
@@ -203,8 +241,10 @@ __device__ void consume(const HopperTask& task, const AttentionShared<Tile>& sha
     float o[Tile::kHeadDim / 2];
     float s[Tile::kKeys / 2];
     std::uint32_t p[Tile::kKeys / 4];
-    RowState rows;
+    RowState rows, first_rows;
     float rescale[2];
+    const bool is_pair = Tile::kInPairs && walk.n_left_at_second > 0;
+    await_earlier_kernels();
 #pragma unroll
     for (float& x : o) x = 0;
     if (walk.n_left == 0) {
@@ -237,6 +277,7 @@ __device__ void consume(const HopperTask& task, const AttentionShared<Tile>& sha
 
     while (walk.n_left > 1) {
       walk.step(task, last_row);
+      const bool second_begins = is_pair && walk.n_left == walk.n_left_at_second;
       hopper::barrier_wait(shared.k_full + k_ring.stage, k_ring.phase);
       my_turn();
       hopper::touch(s);
@@ -254,6 +295,10 @@ __device__ void consume(const HopperTask& task, const AttentionShared<Tile>& sha
       hopper::touch(s);
       release(shared.k_empty + k_ring.stage);
       k_ring.step();
+      if (second_begins) {
+        first_rows = rows;
+        rows = {};
+      }
       scores_to_p();
       hopper::wgmma_wait<0>();
       hopper::touch(o);
@@ -261,7 +306,10 @@ __device__ void consume(const HopperTask& task, const AttentionShared<Tile>& sha
       release(shared.v_empty + v_ring.stage);
       v_ring.step();
       to_operand(s, p);
-      rescale_rows(o, rescale);
+      if (second_begins)
+        put_aside<Tile>(aside, o);
+      else
+        rescale_rows(o, rescale);
     }
     release(shared.q_empty);
     q_ring.step();
@@ -276,6 +324,11 @@ __device__ void consume(const HopperTask& task, const AttentionShared<Tile>& sha
     hopper::touch(o);
     release(shared.v_empty + v_ring.stage);
     v_ring.step();
+    total_sums(rows);
+    if (is_pair) {
+      total_sums(first_rows);
+      merge_first<Tile>(aside, first_rows, task.scale, o, rows);
+    }
     write_rows(task, item, first_row, tile_row, o, rows);
   }
 }
@@ -294,8 +347,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
   }
   __syncthreads();
   let_next_kernel_start();
-  await_earlier_kernels();
-
+  // Earlier kernels are awaited where a thread has worked out its first unit.
   if (threadIdx.x < 128) {
     if constexpr (Tile::kConsumers > 1) hopper::give_registers<Tile::kConsumers == 2 ? 40 : 32>();
     if (threadIdx.x == 0) produce_keys<Tile>(task, shared);
@@ -305,6 +357,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     if constexpr (Tile::kConsumers > 1) hopper::take_registers<Tile::kConsumers == 2 ? 232 : 160>();
     consume<Tile>(task, shared);
   }
+  await_earlier_kernels();
 #else
   asm volatile("trap;");  // takes_hopper_kernels() keeps everybody from here
 #endif

@@ -77,10 +77,13 @@ __device__ __forceinline__ void rescale_rows(float (&o)[kSize], const float (&re
   for (int i = 0; i < kSize; ++i) o[i] *= rescale[(i / 2) % 2];
 }
 
-// The sum over the four threads that share a row.
-__device__ __forceinline__ float row_total(float x) {
-  x += __shfl_xor_sync(0xffffffff, x, 1);
-  return x + __shfl_xor_sync(0xffffffff, x, 2);
+// Each of the four threads that share a row gets the whole sum.
+__device__ __forceinline__ void total_sums(RowState& rows) {
+#pragma unroll
+  for (float& sum : rows.sum) {
+    sum += __shfl_xor_sync(0xffffffff, sum, 1);
+    sum += __shfl_xor_sync(0xffffffff, sum, 2);
+  }
 }
 
 }  // namespace starattn::kernels

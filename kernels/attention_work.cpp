@@ -30,8 +30,10 @@ AttentionTask make_task(const AttentionInput& in, const AttentionOutput& out, co
   for (int i = 0; i < cut.n_blocks; ++i) {
     const KeyPieces& pieces = cut.blocks[i];
     const int own_tiles = are_whole(pieces) ? 1 : kKeysPerTile / tile_keys;
-    task.blocks[i] = {0, 0, pieces.n_pieces, pieces.tiles_per_piece * own_tiles};
-    task.n_pieces += pieces.n_pieces;
+    const int together = cut.in_pairs ? 2 : 1;
+    const int n_pieces = (pieces.n_pieces + together - 1) / together;
+    task.blocks[i] = {0, 0, n_pieces, pieces.tiles_per_piece * own_tiles * together};
+    task.n_pieces += n_pieces;
   }
   std::int64_t n_keys = 0;
   for (int i = 0; i < in.n_segments; ++i) {

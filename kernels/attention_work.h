@@ -13,10 +13,12 @@ struct KeyPieces {
   int tiles_per_piece = 1 << 30;
 };
 
-// The pieces of all segments of a call together (n_blocks = 1), or of each segment.
+// The pieces of all segments of a call together (n_blocks = 1), or of each segment. In pairs: a
+// unit of work is two pieces in a row, which it merges itself.
 struct KeyCut {
   const KeyPieces* blocks;
   int n_blocks;
+  bool in_pairs = false;
 };
 
 // All keys at once: phase 1.
@@ -29,7 +31,7 @@ inline constexpr int kKeysPerTile = 128;  // of a piece's tiles, on every GPU: i
 // A run of segments with pieces of its own.
 struct KeyBlock {
   int first_segment, end_segment;
-  int n_pieces;         // 1: whole rows
+  int n_pieces;         // 1: whole rows; here and below a pair counts as one
   int tiles_per_piece;  // key tiles of the kernel's own size
 };
 
@@ -121,6 +123,7 @@ struct KeyWalk {
   int segment = 0, key = 0;  // where the current tile starts
   int length = 0;            // visible tokens of the current segment
   int n_left = 0;            // tiles from here on, the current one included
+  int n_left_at_second = 0;  // of a pair: where its second piece begins; below 1: it has none
 
 #ifdef __CUDACC__
   // last_row: the last query row of the unit; piece: which run of tiles.
@@ -132,6 +135,7 @@ struct KeyWalk {
       n_tiles += (visible(task, i, last_row) + kKeys - 1) / kKeys;
     int skip = piece * block->tiles_per_piece;
     n_left = max(0, min(n_tiles - skip, block->tiles_per_piece));
+    n_left_at_second = n_left - block->tiles_per_piece / 2;
     if (n_left == 0) return;
     segment = block->first_segment;
     length = visible(task, segment, last_row);

@@ -238,6 +238,7 @@ class Bench {
     answer_options.spread_queries = options_.common.query_ranks == "all";
     answer_options.tree_merge = options_.common.merge == "tree";
     Answerer answerer(decoder_, ranks_.group, kv, answer_options);
+    obs::reset();
     ranks_.world.barrier();
     const Stopwatch clock;
     answerer.answer(jobs);
@@ -246,9 +247,20 @@ class Bench {
                          static_cast<double>(plan_.n_context()) *
                              static_cast<double>(config_.kv_bytes_per_token(backend_->kv_dtype()));
     const double step = seconds / options_.n_new_tokens;
-    say("{:<34}{:>12}   {} new tokens each; {:.1f} GB/s of weights and KV",
+    // The next tokens are all that the host waits for: the rest of a step it only starts.
+    std::string wait;
+    if (!backend_->is_host_memory() && ranks_.group.size() == 1)
+      wait = fmt::format("; the host waited for the GPU during {:.2f} ms of it",
+                         seconds_of("logits") / options_.n_new_tokens * 1e3);
+    say("{:<34}{:>12}   {} new tokens each; {:.1f} GB/s of weights and KV{}",
         fmt::format("phase 2, one step, {} {}", n_queries, n_queries == 1 ? "query" : "queries"),
-        fmt::format("{:.2f} ms", step * 1e3), options_.n_new_tokens, bytes / step * 1e-9);
+        fmt::format("{:.2f} ms", step * 1e3), options_.n_new_tokens, bytes / step * 1e-9, wait);
+  }
+
+  static double seconds_of(std::string_view range) {
+    for (const obs::Total& total : obs::totals())
+      if (total.name == range) return total.seconds;
+    return 0;
   }
 
   const BenchOptions& options_;

@@ -149,7 +149,9 @@ INSTANTIATE_TEST_SUITE_P(
             AttentionCase{{16, 2, 64}, 300, {10, 20, 30, 40, 50, 60, 70, 80, 90, 500}, true},
             AttentionCase{{14, 2, 128}, 5, {5000}, false},
             AttentionCase{{32, 2, 128}, 12, {700, 1, 3000}, false},
-            AttentionCase{{14, 2, 64}, 40, {9000}, false})));
+            AttentionCase{{14, 2, 64}, 40, {9000}, false},
+            AttentionCase{{32, 8, 128}, 64, {4000, 2200}, false},
+            AttentionCase{{32, 4, 64}, 48, {3000, 5500}, false})));
 
 TEST_F(CudaBackend, TwoEmptyPartialsMergeToTheEmptyOne) {
   const AttentionShape shape{4, 2, 64};
