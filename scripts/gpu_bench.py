@@ -422,9 +422,10 @@ def ceilings():
     b = torch.randn(8192, 8192, device="cuda").bfloat16()
     x = torch.randn(1 << 30, device="cuda")
     y = torch.empty_like(x)
-    result = compare({"gemm": lambda: a @ b, "copy": lambda: y.copy_(x)}, 100, 3)
+    result = compare({"gemm": lambda: a @ b, "copy": lambda: y.copy_(x), "sum": lambda: x.sum()}, 100, 3)
     print(f"ceilings: bf16 gemm {2 * 8192**3 / result['gemm'] / 1e9:.0f} TFLOP/s, "
-          f"copy {8 * 2**30 / result['copy'] / 1e9:.2f} TB/s read + written", flush=True)
+          f"copy {8 * 2**30 / result['copy'] / 1e9:.2f} TB/s read + written, "
+          f"sum {4 * 2**30 / result['sum'] / 1e9:.2f} TB/s read", flush=True)
 
 
 def main():
