@@ -16,7 +16,8 @@ from matplotlib import pyplot
 COLORS = {1: "#666666", 2: "#d9822b", 4: "#1f6fb4", 8: "#2e8b57"}
 # Column, and how its line looks.
 PHASE_1 = {"star:b=n": ("star, b = a = n/P", "phase 1", "-"), "again": ("the same, anchor again", "anchor again", "--"),
-           "dense": ("dense", "phase 1", "-"), "ring": ("ring", "phase 1", ":")}
+           "star:b=32k": ("star, b = a = 32K", "phase 1", "-."), "dense": ("dense", "phase 1", "-"),
+           "ring": ("ring", "phase 1", ":")}
 
 
 def number(text):
