@@ -74,15 +74,16 @@ __global__ void rms_norm_kernel(const uint4* x, const uint4* weight, float eps, 
   await_earlier_kernels();
   x += blockIdx.x * static_cast<std::int64_t>(row_vectors);
   y += blockIdx.x * static_cast<std::int64_t>(row_vectors);
-  Values held[kHeld];
-  float squares = 0;
+  uint4 held[kHeld] = {};
 #pragma unroll
   for (int j = 0; j < kHeld; ++j) {
     const int i = threadIdx.x + j * blockDim.x;
-    if (i >= row_vectors) break;
-    held[j] = unpack(x[i]);
-    for (const float value : held[j].x) squares += value * value;
+    if (i < row_vectors) held[j] = x[i];
   }
+  float squares = 0;
+#pragma unroll
+  for (const uint4& vector : held)
+    for (const float value : unpack(vector).x) squares += value * value;
   for (int i = threadIdx.x + kHeld * blockDim.x; i < row_vectors; i += blockDim.x)
     for (const float value : unpack(x[i]).x) squares += value * value;
   const float mean = block_sum(squares, shared) / static_cast<float>(row_vectors * kWidth);
@@ -96,7 +97,7 @@ __global__ void rms_norm_kernel(const uint4* x, const uint4* weight, float eps, 
 #pragma unroll
   for (int j = 0; j < kHeld; ++j) {
     const int i = threadIdx.x + j * blockDim.x;
-    if (i < row_vectors) write(i, held[j], scales[j]);
+    if (i < row_vectors) write(i, unpack(held[j]), scales[j]);
   }
   for (int i = threadIdx.x + kHeld * blockDim.x; i < row_vectors; i += blockDim.x)
     write(i, unpack(x[i]), weight[i]);

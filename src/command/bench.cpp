@@ -186,7 +186,8 @@ class Bench {
     const MemoryNeed on_device = fullest(
         memory_needs(config_, plan_, AnchorMode::recompute, weights_.total_bytes(),
                      backend_->kv_dtype(), backend_->activation_dtype(), backend_->chunk_rows()));
-    return choose_kv_memory(options_.common.kv_memory, on_device, *backend_, ranks_.group);
+    return choose_kv_memory(options_.common.kv_memory, on_device, free_device_bytes(*backend_),
+                            ranks_.group);
   }
 
   Phase1 encode(AnchorMode mode, DocumentKv& kv) {

@@ -45,7 +45,7 @@ DocumentKv DocumentRunner::encode(const DocumentTask& task, const BlockPlan& pla
   EncodeOptions encode;
   encode.anchor_mode = options_.anchor_mode();
   encode.kv_memory = choose_kv_memory(options_.kv_memory, fullest(needs(plan, KvMemory::device)),
-                                      *session_.backend, ranks_.group);
+                                      free_device_bytes(*session_.backend), ranks_.group);
   if (!is_quiet_) say(task, plan, encode.kv_memory);
   encode.poll = [this] {
     progress_.step();

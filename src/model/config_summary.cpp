@@ -22,7 +22,7 @@ const char* name_of(Family family) {
 }
 
 std::string describe(const RopeConfig& rope) {
-  const std::string theta = fmt::format("RoPE {:.10g}", rope.theta);
+  std::string theta = fmt::format("RoPE {:.10g}", rope.theta);
   switch (rope.kind) {
     case RopeKind::standard:
       return theta;
