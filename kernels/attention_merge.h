@@ -7,8 +7,8 @@
 namespace starattn::kernels {
 
 // Partials of the same rows that are merged in one launch. Item i is its pieces 0, 1, 2, ... merged
-// in pairs and these in order: o [n_pieces, n, head_dim], m and l [n_pieces, n]. Then the merges,
-// in order. An item with a result is written there, which may be its only piece.
+// in pairs, these eight at a time, in order: o [n_pieces, n, head_dim], m and l [n_pieces, n]. Then
+// the merges, in order. An item with a result is written there, which may be its only piece.
 struct MergeTask {
   struct Item {
     Partial pieces;
