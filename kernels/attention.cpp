@@ -135,6 +135,16 @@ MergeTask merge_task(int n_items, const Merge* merges, int n_merges) {
   return task;
 }
 
+void merge_rows(const MergeTask& task, std::int64_t n_rows, const AttentionShape& shape,
+                Stream stream) {
+  constexpr std::int64_t kMost = (std::int64_t{1} << 31) - 1;  // blocks of a grid, one each
+  const std::int64_t most_rows = kMost / shape.n_heads;
+  require(n_rows >= 0 && n_rows <= most_rows, "rows to merge must be 0 to " +
+                                                  std::to_string(most_rows) + "; got " +
+                                                  std::to_string(n_rows));
+  merge_items(task, n_rows * shape.n_heads, shape.head_dim, stream);
+}
+
 std::size_t pieces_bytes(const AttentionInput& in, std::int64_t n_pieces) {
   return static_cast<std::size_t>(n_pieces * in.n_rows * in.shape.n_heads *
                                   (in.shape.head_dim + 2)) *
@@ -194,7 +204,7 @@ void partial_attention(const AttentionInput& in, const Partial& result, void* wo
   MergeTask task;
   task.in_pairs = cut.in_pairs;
   task.items[task.n_items++] = {parts, n_parts, result};
-  merge_items(task, n_values, in.shape.head_dim, stream);
+  merge_rows(task, in.n_rows, in.shape, stream);
 }
 
 std::size_t block_attention_workspace(const AttentionInput& in) {
@@ -228,7 +238,7 @@ void block_attention(const AttentionInput& in, const Merge* merges, int n_merges
     first += n_own;
   }
   attend(in, {nullptr, nullptr, parts}, cut, stream);
-  merge_items(task, n_values, in.shape.head_dim, stream);
+  merge_rows(task, in.n_rows, in.shape, stream);
 }
 
 void merge_partials(const Partial* parts, int n_parts, const Merge* merges, int n_merges,
@@ -241,7 +251,7 @@ void merge_partials(const Partial* parts, int n_parts, const Merge* merges, int 
     task.items[i] = {parts[i], 1, parts[i]};
   }
   for (int i = 0; i < n_merges; ++i) task.items[merges[i].from].result = {};
-  if (n_rows > 0 && n_parts > 0) merge_items(task, n_rows * shape.n_heads, shape.head_dim, stream);
+  if (n_rows != 0 && n_parts > 0) merge_rows(task, n_rows, shape, stream);
 }
 
 void finish_partial(const Partial& partial, std::int64_t n_rows, const AttentionShape& shape,

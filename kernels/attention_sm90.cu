@@ -10,8 +10,14 @@
 namespace starattn::kernels {
 namespace {
 
-constexpr std::int64_t kFewRows = 64;    // packed: one consumer's
-constexpr std::int64_t kTileRows = 128;  // of a piece's tile with more
+// Pieces keep kKeysPerTile, which shapes the bits; a tile of few rows leaves the threads to the
+// copies.
+template <int kHeadDim>
+using FewRows = AttentionTile<kHeadDim, kKeysPerTile, 3, 1>;
+template <int kHeadDim>
+using ManyRows = AttentionTile<kHeadDim, kKeysPerTile, 2, 2>;
+template <int kHeadDim>
+using ManyRowsInPairs = AttentionTile<kHeadDim, kKeysPerTile, 2, 2, true>;
 
 int group_of(const AttentionShape& shape) {
   return shape.n_heads / shape.n_kv_heads;
@@ -51,24 +57,24 @@ void launch(const AttentionInput& in, const AttentionOutput& out, const KeyCut& 
                      task);
 }
 
-// Tiles as measured on an H200 (docs/performance.md). Pieces keep kKeysPerTile, which shapes the
-// bits; a tile of few rows leaves the threads to the copies.
+bool are_few(std::int64_t n_packed_rows) {
+  return n_packed_rows <= FewRows<128>::kRows;
+}
+
 template <int kHeadDim, typename WholeRows>
 void launch_fitting(const AttentionInput& in, const AttentionOutput& out, const KeyCut& cut,
                     Stream stream) {
   if (are_whole(cut.blocks[0])) return launch<WholeRows>(in, out, cut, stream);
-  if (cut.in_pairs)
-    return launch<AttentionTile<kHeadDim, kKeysPerTile, 2, 2, true>>(in, out, cut, stream);
-  if (packed_rows(in) <= kFewRows)
-    return launch<AttentionTile<kHeadDim, kKeysPerTile, 3, 1>>(in, out, cut, stream);
-  launch<AttentionTile<kHeadDim, kKeysPerTile, 2, 2>>(in, out, cut, stream);
+  if (cut.in_pairs) return launch<ManyRowsInPairs<kHeadDim>>(in, out, cut, stream);
+  if (are_few(packed_rows(in))) return launch<FewRows<kHeadDim>>(in, out, cut, stream);
+  launch<ManyRows<kHeadDim>>(in, out, cut, stream);
 }
 
 }  // namespace
 
 bool take_pieces_in_pairs(const AttentionInput& in, const KeyCut& cut) {
-  if (packed_rows(in) <= kFewRows) return false;
-  const std::int64_t rows_per_tile = kTileRows / group_of(in.shape);
+  if (are_few(packed_rows(in))) return false;
+  const std::int64_t rows_per_tile = ManyRowsInPairs<128>::kRows / group_of(in.shape);
   const std::int64_t n_tiles =
       (in.n_rows + rows_per_tile - 1) / rows_per_tile * in.shape.n_kv_heads;
   std::int64_t n_pieces = 0, n_pairs = 0;
@@ -81,6 +87,7 @@ bool take_pieces_in_pairs(const AttentionInput& in, const KeyCut& cut) {
   return 2 * n_rounds(n_pairs * n_tiles) <= n_rounds(n_pieces * n_tiles);
 }
 
+// Tiles of whole rows as measured on an H200 (docs/performance.md).
 void attention_sm90(const AttentionInput& in, const AttentionOutput& out, const KeyCut& cut,
                     Stream stream) {
   if (in.shape.head_dim == 64)
