@@ -12,9 +12,9 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "command/commands.h"
-#include "command/config_file.h"
 #include "mpi/communicator.h"
 #include "mpi/runtime.h"
+#include "run/config_file.h"
 #include "version.h"
 
 namespace starattn {

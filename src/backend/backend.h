@@ -13,110 +13,19 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <utility>
 
+#include "backend/tensors.h"
 #include "base/dtype.h"
 #include "base/next_token.h"
-#include "model/config.h"
-#include "model/weights.h"
 
 namespace starattn {
 
-// Device memory, freed with its last owner. Move-only.
-class Buffer {
- public:
-  using Free = void (*)(void* data, void* context);
-  Buffer() = default;
-  Buffer(void* data, std::size_t n_bytes, Free free, void* context = nullptr)
-      : data_(data), n_bytes_(n_bytes), free_(free), context_(context) {}
-  ~Buffer() { reset(); }
-  Buffer(Buffer&& other) noexcept { swap(other); }
-  Buffer& operator=(Buffer&& other) noexcept {
-    swap(other);
-    return *this;
-  }
-
-  std::byte* data() const { return static_cast<std::byte*>(data_); }
-  std::size_t n_bytes() const { return n_bytes_; }
-
- private:
-  void reset() noexcept {
-    if (data_) free_(data_, context_);
-    data_ = nullptr;
-  }
-  void swap(Buffer& other) noexcept {
-    std::swap(data_, other.data_);
-    std::swap(n_bytes_, other.n_bytes_);
-    std::swap(free_, other.free_);
-    std::swap(context_, other.context_);
-  }
-
-  void* data_ = nullptr;
-  std::size_t n_bytes_ = 0;
-  Free free_ = nullptr;
-  void* context_ = nullptr;
+// The sizes of a model that decide whether the operations take it.
+struct ModelShape {
+  AttentionShape attention;
+  std::int64_t hidden_size = 0;
+  std::int64_t intermediate_size = 0;
 };
-
-// Rows of activations on the device: [n_rows, width], contiguous, activation_dtype().
-struct Rows {
-  std::byte* data = nullptr;
-  std::int64_t n_rows = 0;
-  std::int64_t width = 0;
-};
-
-// Keys and values of consecutive tokens in one layer, on the device, in the KV dtype.
-struct KvSegment {
-  const std::byte* k = nullptr;  // [n_tokens, n_kv_heads, head_dim], RoPE applied
-  const std::byte* v = nullptr;  // [n_tokens, n_kv_heads, head_dim]
-  std::int64_t n_tokens = 0;
-  // Causal, bottom-right: of n query rows, row i sees the first n_tokens - n + 1 + i tokens.
-  bool causal = false;
-};
-
-// Unfinished attention of some rows over some keys (the merge: FlashAttention, arXiv 2205.14135):
-// m = max_j s_j, l = sum_j exp(s_j - m), o = sum_j exp(s_j - m) v_j. The empty one is (0, -inf, 0).
-// s is the scaled score q.k / sqrt(head_dim), natural logarithm base. All fp32, on the device.
-struct Partial {
-  float* o = nullptr;  // [n_rows, n_heads, head_dim], unnormalised
-  float* m = nullptr;  // [n_rows, n_heads]
-  float* l = nullptr;  // [n_rows, n_heads]
-  std::int64_t n_rows = 0;
-};
-
-struct AttentionShape {
-  std::int64_t n_heads = 0;
-  std::int64_t n_kv_heads = 0;
-  std::int64_t head_dim = 0;
-};
-
-// Where a row's query keeps its K and V of one layer, on the device, in the KV dtype.
-struct OwnTokens {
-  std::byte* k = nullptr;  // [at least n_before + 1, n_kv_heads, head_dim], RoPE applied
-  std::byte* v = nullptr;
-  std::int64_t n_before = 0;  // tokens of the query before this row
-  std::int64_t n_beside = 0;  // of them: the rows just before this one in the same call
-};
-
-// One step of merging partials that are numbered: `into` becomes itself merged with `from`.
-struct Merge {
-  int into = 0, from = 0;
-};
-
-// How the rows of a product may be handled.
-enum class Product {
-  chunk,  // phase 1: the caller always passes the same rows together; fastest (OpenBLAS, cuBLASLt)
-  thin,   // phase 2: each row's bits are independent of the number of rows and of its place
-};
-
-// y = x W^T + bias; W [n_out, n_in], bias [1, n_out] or absent.
-struct Projection {
-  const WeightView& w;
-  const WeightView& bias;
-  Rows y;
-};
-
-// Copies beside the operations: each way by itself, in order.
-enum class Way { to_device, to_host };
 
 class Backend {
  public:
@@ -129,7 +38,7 @@ class Backend {
   virtual std::int64_t chunk_rows() const { return 512; }
   Dtype kv_dtype() const { return activation_dtype(); }
   // Throws Error(unfit) where no operation takes the model's shapes.
-  virtual void check_model(const ModelConfig&) const {}
+  virtual void check_model(const ModelShape&) const {}
 
   // Memory of the device; 0 where that is the node's own.
   virtual std::uint64_t memory_bytes() const { return 0; }
@@ -140,7 +49,7 @@ class Backend {
   // Throws Error(unfit): asked for, free, what would fit.
   virtual Buffer allocate(std::size_t n_bytes) = 0;
   // Host memory that moves to and from the device fast (pinned).
-  virtual Buffer allocate_host(std::size_t n_bytes) { return allocate(n_bytes); }
+  virtual Buffer allocate_pinned(std::size_t n_bytes) { return allocate(n_bytes); }
   // Host memory of somebody else moves fast, too, while the result lives.
   virtual Buffer pin(std::span<std::byte>) { return {}; }
   // The weight will be used: a device with memory of its own fetches it now.
@@ -152,17 +61,20 @@ class Backend {
   virtual void upload_later(std::span<const std::byte> host, std::byte* device) {
     upload(host, device);
   }
-  // Begins to copy between pinned host memory (allocate_host) and the device once the operations
+  // Begins to copy between pinned host memory (allocate_pinned) and the device once the operations
   // called so far have finished, while later ones go on.
-  virtual void start_copy(Way, std::span<const std::byte> from, std::byte* to) {
+  virtual void copy_after_operations(CopyDirection, std::span<const std::byte> from,
+                                     std::byte* to) {
     upload(from, to);  // right where the device's memory is the host's
   }
   // Operations called from here on, synchronize() among them, wait for the copies started so far.
-  virtual void await_copies(Way) {}
+  virtual void order_after_copies(CopyDirection) {}
   // Begins to copy at once, behind the copies started so far: earlier operations have finished with
   // both sides, and later ones do not write `from` nor touch `to` before copies_done().
-  virtual void copy_aside(Way, std::span<const std::byte> from, std::byte* to) { upload(from, to); }
-  virtual bool copies_done(Way) { return true; }  // those started so far
+  virtual void copy_now(CopyDirection, std::span<const std::byte> from, std::byte* to) {
+    upload(from, to);
+  }
+  virtual bool copies_done(CopyDirection) { return true; }  // those started so far
   // x as fp32 on the host. [n_rows, width]
   virtual void download_rows(Rows x, std::span<float> host) {
     download(x.data, std::as_writable_bytes(host));  // right where activations are fp32
@@ -222,7 +134,7 @@ class Backend {
   virtual void attend_blocks(Rows q, std::span<const KvSegment> blocks, const AttentionShape& shape,
                              std::span<const Merge> merges, std::span<const Partial> parts) {
     for (std::size_t i = 0; i < blocks.size(); ++i)
-      attend_alone(q, blocks.subspan(i, 1), shape, Product::thin, parts[i]);
+      attend_alone(q, blocks.subspan(i, 1), shape, Product::batch_invariant, parts[i]);
     merge_all(parts, merges, shape);
   }
   // Row i of k and v becomes token own[i].n_before of its query; out = the context's partial merged

@@ -8,6 +8,8 @@
 
 namespace starattn {
 
+using Token = std::int32_t;  // an id of the vocabulary
+
 struct Draw {
   double temperature = 0;  // 0: greedy
   double top_p = 1;        // keep the smallest set of tokens with at least this probability
@@ -17,6 +19,6 @@ struct Draw {
 // Greedy: the highest logit, the first of equals. Otherwise a token weighs exp(logit /
 // temperature); the heaviest are kept, the first of equals before the others, and the draw falls on
 // one of these in the order of their ids. Not a number fails a check.
-std::int32_t next_token(std::span<const float> logits, const Draw& draw);
+Token next_token(std::span<const float> logits, const Draw& draw);
 
 }  // namespace starattn

@@ -7,14 +7,14 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "command/commands.h"
-#include "command/kv_memory.h"
-#include "command/session.h"
+#include "eval/setting.h"
 #include "mpi/runtime.h"
-#include "obs/range.h"
+#include "run/kv_memory.h"
+#include "run/loaded_model.h"
 #include "star/answer.h"
 #include "star/cost.h"
 #include "star/encode.h"
-#include "study/setting.h"
+#include "trace/range.h"
 #include "version.h"
 
 namespace starattn {
@@ -157,7 +157,7 @@ class Bench {
     if (!backend_->is_host_memory())
       say("{:<34}{:>12}", "peak GPU memory of a rank",
           human_bytes(*std::max_element(device_peaks.begin(), device_peaks.end())));
-    const auto peaks = ranks_.world.allgather(obs::peak_memory_bytes());
+    const auto peaks = ranks_.world.allgather(trace::peak_memory_bytes());
     say("{:<34}{:>12}   random weights are not shared between ranks", "peak memory of a rank",
         human_bytes(*std::max_element(peaks.begin(), peaks.end())));
   }
@@ -193,7 +193,7 @@ class Bench {
   Phase1 encode(AnchorMode mode, DocumentKv& kv) {
     kv = {};
     const KvMemory where = kv_memory();
-    obs::reset();
+    trace::reset();
     ranks_.world.barrier();
     const Stopwatch clock;
     kv = encoder_.encode(plan_, context_, {.anchor_mode = mode, .kv_memory = where});
@@ -203,7 +203,7 @@ class Bench {
       std::uint64_t n_bytes = 0;
     };
     Share mine{clock.seconds()};
-    for (const obs::Total& total : obs::totals()) {
+    for (const trace::Total& total : trace::totals()) {
       mine.n_bytes += total.n_bytes;
       if (total.name == "wait for anchor" || total.name == "wait for segments")
         mine.wait += total.seconds;
@@ -239,7 +239,7 @@ class Bench {
     answer_options.spread_queries = options_.common.query_ranks == "all";
     answer_options.tree_merge = options_.common.merge == "tree";
     Answerer answerer(decoder_, ranks_.group, kv, answer_options);
-    obs::reset();
+    trace::reset();
     ranks_.world.barrier();
     const Stopwatch clock;
     answerer.answer(jobs);
@@ -259,7 +259,7 @@ class Bench {
   }
 
   static double seconds_of(std::string_view range) {
-    for (const obs::Total& total : obs::totals())
+    for (const trace::Total& total : trace::totals())
       if (total.name == range) return total.seconds;
     return 0;
   }

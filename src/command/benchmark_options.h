@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "study/sample.h"
-#include "study/task.h"
+#include "benchmark/sample.h"
+#include "benchmark/task.h"
 
 namespace starattn {
 

@@ -10,10 +10,10 @@
 #include "checkpoint/hdf5_version.h"
 #include "command/checkpoint_probe.h"
 #include "command/commands.h"
-#include "command/session.h"
+#include "exchange/anchor_broadcast.h"
+#include "exchange/query_exchange.h"
 #include "mpi/runtime.h"
-#include "star/anchor_broadcast.h"
-#include "star/query_exchange.h"
+#include "run/loaded_model.h"
 #include "version.h"
 
 namespace starattn {

@@ -6,18 +6,18 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "batch/line_reader.h"
-#include "command/audit.h"
 #include "command/commands.h"
-#include "command/survey.h"
-#include "study/score_sheet.h"
+#include "eval/audit.h"
+#include "eval/eval_run.h"
+#include "eval/score_sheet.h"
+#include "io/line_reader.h"
 
 namespace starattn {
 namespace {
 
 struct EvalOptions {
-  SurveyOptions survey;
-  AuditOptions audit;  // but for `run` and `seed`, which are the survey's
+  EvalRunOptions eval;
+  AuditOptions audit;  // but for `run` and `seed`, which are the eval's
   std::string answers;
   bool audits = false;
 
@@ -25,8 +25,8 @@ struct EvalOptions {
 };
 
 Exit score_answers(const EvalOptions& options) {
-  const std::string& input = options.survey.run.input;
-  const std::string& output = options.survey.run.output;
+  const std::string& input = options.eval.run.input;
+  const std::string& output = options.eval.run.output;
   if (!output.empty()) require_creatable(output);
   ScoreSheet sheet;
   LineReader documents(input);
@@ -53,16 +53,16 @@ Exit score_answers(const EvalOptions& options) {
 
 Exit evaluate(const EvalOptions& options) {
   if (options.scores_a_file()) return score_answers(options);
-  if (!options.audits) return run_survey(options.survey);
+  if (!options.audits) return run_survey(options.eval);
   AuditOptions audit = options.audit;
-  audit.run = options.survey.run;
-  audit.seed = options.survey.benchmark.seed;
+  audit.run = options.eval.run;
+  audit.seed = options.eval.benchmark.seed;
   return run_audit(audit);
 }
 
 // Exactly one of the three kinds of work, and what it needs.
 void check(const EvalOptions& options, const CLI::App& app) {
-  const Options& run = options.survey.run;
+  const Options& run = options.eval.run;
   if (options.scores_a_file() && !options.audits && !run.input.empty()) return;
   const bool computes = !options.scores_a_file() && !run.model.empty() && !run.output.empty();
   if (computes && options.audits != run.input.empty()) {
@@ -79,7 +79,7 @@ void check(const EvalOptions& options, const CLI::App& app) {
       "--model, --input and --output to audit documents; or --input and --answers to score a file");
 }
 
-void add_survey_options(CLI::App& app, SurveyOptions& options) {
+void add_survey_options(CLI::App& app, EvalRunOptions& options) {
   const char* group = "Compare settings";
   const BenchmarkFlags flags = add_benchmark_options(app, options.benchmark);
   flags.task->group(group);
@@ -123,7 +123,7 @@ void add_audit_options(CLI::App& app, EvalOptions& options) {
       ->check(CLI::IsMember({"dense", "ring"}))
       ->capture_default_str()
       ->group(group);
-  Options& run = options.survey.run;
+  Options& run = options.eval.run;
   app.add_option("--max-new-tokens", run.max_new_tokens,
                  "Longest answer, unless a query says otherwise")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 20))
@@ -140,7 +140,7 @@ Command add_eval(CLI::App& parser) {
       "eval",
       "Compare settings on benchmark tasks, audit documents, or score a file of answers (that "
       "without launcher)");
-  Options& run = options->survey.run;
+  Options& run = options->eval.run;
   app->add_option("--model", run.model, "Model folder (Hugging Face layout)");
   app->add_option("--input", run.input, "Documents: to audit, or that --answers are about");
   app->add_option("--output", run.output,
@@ -151,7 +151,7 @@ Command add_eval(CLI::App& parser) {
                   "Minutes without any movement until the run is ended; 0 = never")
       ->check(between(0, 1e6))
       ->capture_default_str();
-  add_survey_options(*app, options->survey);
+  add_survey_options(*app, options->eval);
   add_audit_options(*app, *options);
   add_plan_options(*app, run);
   add_anchor_options(*app, run);

@@ -7,10 +7,10 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "benchmark/document_maker.h"
 #include "command/benchmark_options.h"
 #include "command/commands.h"
-#include "model/tokenizer.h"
-#include "study/document_maker.h"
+#include "tokenizer/tokenizer.h"
 
 namespace starattn {
 namespace {

@@ -8,13 +8,13 @@
 
 #include "base/error.h"
 #include "base/text.h"
-#include "batch/document.h"
-#include "batch/line_reader.h"
 #include "command/commands.h"
 #include "command/inspect_checkpoint.h"
+#include "io/document.h"
+#include "io/line_reader.h"
 #include "model/config.h"
-#include "model/tokenizer.h"
 #include "model/weights.h"
+#include "tokenizer/tokenizer.h"
 
 namespace starattn {
 namespace {

@@ -6,8 +6,8 @@
 
 #include "base/text.h"
 #include "command/commands.h"
-#include "command/options.h"
 #include "model/config.h"
+#include "run/options.h"
 #include "star/cost.h"
 
 namespace starattn {

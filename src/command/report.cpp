@@ -5,9 +5,9 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "command/commands.h"
-#include "command/survey_desk.h"
+#include "eval/accuracy_report.h"
+#include "eval/eval_coordinator.h"
 #include "mpi/runtime.h"
-#include "study/accuracy_report.h"
 #include "version.h"
 
 namespace starattn {

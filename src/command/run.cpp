@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // run, encode and answer: their options, and the main job behind them.
-#include "command/batch_run.h"
 #include "command/commands.h"
+#include "run/batch.h"
 
 namespace starattn {
 namespace {

@@ -7,11 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "backend/backend.h"
 #include "base/dtype.h"
 
 namespace starattn {
-
-using Token = std::int32_t;
 
 enum class Family { llama, qwen2, qwen3, mistral };
 enum class RopeKind { standard, linear, llama3, yarn };
@@ -59,6 +58,9 @@ struct ModelConfig {
 
   std::int64_t q_width() const { return n_heads * head_dim; }
   std::int64_t kv_width() const { return n_kv_heads * head_dim; }
+  ModelShape shape() const {
+    return {{n_heads, n_kv_heads, head_dim}, hidden_size, intermediate_size};
+  }
   // K and V of one token in every layer, in bytes.
   std::uint64_t kv_bytes_per_token(Dtype dtype_of_kv) const {
     return 2ULL * static_cast<std::uint64_t>(n_layers * kv_width()) * size_of(dtype_of_kv);

@@ -27,65 +27,6 @@ struct RopeTable {
   const float* sin(std::int64_t first_row = 0) const { return cos(n_rows + first_row); }
 };
 
-// Rows with device memory of their own.
-class RowBuffer {
- public:
-  RowBuffer() = default;
-  RowBuffer(Backend& backend, std::int64_t max_rows, std::int64_t width)
-      : width_(width),
-        row_bytes_(static_cast<std::size_t>(width) * size_of(backend.activation_dtype())),
-        memory_(backend.allocate(static_cast<std::size_t>(max_rows) * row_bytes_)) {}
-
-  Rows rows(std::int64_t n_rows) const { return rows(0, n_rows); }
-  Rows rows(std::int64_t first_row, std::int64_t n_rows) const {
-    return {memory_.data() + static_cast<std::size_t>(first_row) * row_bytes_, n_rows, width_};
-  }
-
- private:
-  std::int64_t width_ = 0;
-  std::size_t row_bytes_ = 0;
-  Buffer memory_;
-};
-
-// A Partial with device memory of its own: o | m | l in one piece, so that it travels as one.
-class PartialBuffer {
- public:
-  PartialBuffer() = default;
-  PartialBuffer(Backend& backend, std::int64_t n_rows, const AttentionShape& shape)
-      : n_rows_(n_rows),
-        n_heads_(shape.n_heads),
-        head_dim_(shape.head_dim),
-        memory_(backend.allocate(n_bytes(n_rows, shape))) {}
-
-  static std::size_t n_bytes(std::int64_t n_rows, const AttentionShape& shape) {
-    return static_cast<std::size_t>(n_rows * shape.n_heads * (shape.head_dim + 2)) * sizeof(float);
-  }
-  Partial partial() const { return view(n_rows_); }
-  Partial view(std::int64_t n_rows) const {
-    return over(memory_.data(), n_rows, n_heads_, head_dim_);
-  }
-  static Partial over(std::byte* data, std::int64_t n_rows, std::int64_t n_heads,
-                      std::int64_t head_dim) {
-    auto* o = reinterpret_cast<float*>(data);
-    float* m = o + n_rows * n_heads * head_dim;
-    return {o, m, m + n_rows * n_heads, n_rows};
-  }
-  std::byte* data() const { return memory_.data(); }
-
- private:
-  std::int64_t n_rows_ = 0;
-  std::int64_t n_heads_ = 0;
-  std::int64_t head_dim_ = 0;
-  Buffer memory_;
-};
-
-// Rows [first_row, first_row + n_rows) of a partial.
-inline Partial slice(Partial partial, std::int64_t first_row, std::int64_t n_rows,
-                     const AttentionShape& shape) {
-  return {partial.o + first_row * shape.n_heads * shape.head_dim,
-          partial.m + first_row * shape.n_heads, partial.l + first_row * shape.n_heads, n_rows};
-}
-
 class Decoder {
  public:
   // Up to max_rows rows at a time. All arguments must outlive the decoder.

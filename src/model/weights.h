@@ -9,26 +9,13 @@
 #include <string>
 #include <vector>
 
+#include "backend/tensors.h"
 #include "base/dtype.h"
 #include "base/file.h"
 #include "model/config.h"
 #include "model/safetensors.h"
 
 namespace starattn {
-
-// A matrix [n_rows, n_cols] (or a vector: n_rows = 1), row-major, in the dtype it has on disk.
-// The address may be unaligned. data is null where the model has no such tensor (an absent bias).
-struct WeightView {
-  const std::byte* data = nullptr;
-  Dtype dtype = Dtype::bf16;
-  std::int64_t n_rows = 0;
-  std::int64_t n_cols = 0;
-
-  explicit operator bool() const { return data != nullptr; }
-  std::uint64_t n_bytes() const {
-    return static_cast<std::uint64_t>(n_rows) * static_cast<std::uint64_t>(n_cols) * size_of(dtype);
-  }
-};
 
 // One decoder layer. A projection is [n_out, n_in]: y = x W^T + bias.
 struct LayerWeights {

@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "base/clock.h"
-#include "obs/range.h"
+#include "trace/range.h"
 
 namespace starattn {
 
@@ -88,7 +88,7 @@ Rank Answerer::owner_of(std::size_t query) const {
 }
 
 std::vector<QueryResult> Answerer::answer(std::span<const QueryJob> jobs) {
-  const obs::Range range("phase 2");
+  const trace::Range range("phase 2");
   const Stopwatch clock;
   std::vector<Query> queries;
   for (std::size_t i = 0; i < jobs.size(); ++i) {
@@ -210,7 +210,8 @@ void Answerer::forward(std::vector<Query>& queries, std::span<const Piece> piece
     decoder_->embed(tokens, x);
   }
   for (std::int64_t layer = 0; layer < decoder_->config().n_layers; ++layer) {
-    if (n > 0) decoder_->project_qkv(layer, x, rope.cos(), rope.sin(), q, k, v, Product::thin);
+    if (n > 0)
+      decoder_->project_qkv(layer, x, rope.cos(), rope.sin(), q, k, v, Product::batch_invariant);
     const Partial context = attend_to_context(layer, q);
     if (n == 0) continue;
     std::vector<OwnTokens> own;  // the query's own tokens come last
@@ -220,8 +221,8 @@ void Answerer::forward(std::vector<Query>& queries, std::span<const Piece> piece
         own.push_back({query.own.k(layer), query.own.v(layer), query.n_done + t, t});
     }
     backend_->attend_own(q, k, v, own, shape_, context, attended_.rows(n));
-    decoder_->add_attention_output(layer, attended_.rows(n), x, Product::thin);
-    decoder_->add_feed_forward(layer, x, Product::thin);
+    decoder_->add_attention_output(layer, attended_.rows(n), x, Product::batch_invariant);
+    decoder_->add_feed_forward(layer, x, Product::batch_invariant);
   }
   for (const Piece& piece : pieces) {
     Query& query = queries[piece.query];
@@ -242,7 +243,7 @@ std::vector<Token> Answerer::next_tokens(std::vector<Query>& queries,
   }
   std::vector<Token> next(pieces.size());
   {
-    const obs::Range range("logits");
+    const trace::Range range("logits");
     decoder_->next_tokens(x_.rows(pieces.front().last_row(), std::ssize(pieces)), draws, next);
   }
   for (const Piece& piece : pieces) {
@@ -254,7 +255,7 @@ std::vector<Token> Answerer::next_tokens(std::vector<Query>& queries,
 }
 
 std::span<const float> Answerer::logits_of_row(std::int64_t row) {
-  const obs::Range range("logits");
+  const trace::Range range("logits");
   decoder_->logits(x_.rows(row, 1), host_logits_);
   return host_logits_;
 }

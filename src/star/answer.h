@@ -12,12 +12,12 @@
 #include <string>
 #include <vector>
 
+#include "exchange/query_exchange.h"
 #include "model/decoder.h"
 #include "mpi/communicator.h"
 #include "star/kv.h"
-#include "star/kv_feed.h"
+#include "star/kv_prefetch.h"
 #include "star/merge_tree.h"
-#include "star/query_exchange.h"
 #include "star/sampling.h"
 
 namespace starattn {
@@ -106,7 +106,7 @@ class Answerer {
   Backend* backend_;
   const Communicator* group_;
   const DocumentKv* kv_;
-  KvFeed feed_;
+  KvPrefetch feed_;
   AnswerOptions options_;
   AttentionShape shape_;
   std::int64_t rows_per_rank_;

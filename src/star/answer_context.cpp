@@ -3,8 +3,8 @@
 // merge.
 #include <algorithm>
 
-#include "obs/range.h"
 #include "star/answer.h"
+#include "trace/range.h"
 
 namespace starattn {
 namespace {
@@ -17,7 +17,7 @@ constexpr std::size_t kBlocksAtOnce = 8;  // bounds the memory of partials that 
 Partial Answerer::attend_to_context(std::int64_t layer, Rows q) {
   const Rows all_q = exchange_.share(q);
   const std::vector<Subtree> mine = attend_to_blocks(layer, all_q);
-  const obs::Range range("gather and merge");
+  const trace::Range range("gather and merge");
   if (options_.tree_merge && group_->size() > 1) return merge_along_tree(mine);
   std::vector<Partial> own;
   for (const auto& [node, part] : mine) own.push_back(part_of(part));
@@ -28,7 +28,7 @@ Partial Answerer::attend_to_context(std::int64_t layer, Rows q) {
 }
 
 std::vector<Answerer::Subtree> Answerer::attend_to_blocks(std::int64_t layer, Rows all_q) {
-  const obs::Range range("partial attention");
+  const trace::Range range("partial attention");
   const std::vector<BlockId> blocks = kv_->plan.blocks_of(group_->rank());
   const std::span<const KvSegment> segments = feed_.layer(layer);
   free_parts_.clear();

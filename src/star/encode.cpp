@@ -5,9 +5,9 @@
 #include <optional>
 #include <utility>
 
-#include "obs/range.h"
-#include "star/kv_feed.h"
-#include "star/kv_window.h"
+#include "star/kv_double_buffer.h"
+#include "star/kv_prefetch.h"
+#include "trace/range.h"
 
 namespace starattn {
 namespace {
@@ -40,7 +40,7 @@ Encoder::Encoder(Decoder& decoder, const Communicator& group)
 
 DocumentKv Encoder::encode(const BlockPlan& plan, std::span<const Token> context,
                            EncodeOptions options, std::map<BlockId, KvCache> loaded) {
-  const obs::Range range("phase 1");
+  const trace::Range range("phase 1");
   options_ = std::move(options);
   STARATTN_CHECK(plan.n_ranks() == group_->size());
   STARATTN_CHECK(plan.n_context() == static_cast<std::int64_t>(context.size()));
@@ -93,7 +93,7 @@ void Encoder::encode_star(DocumentKv& kv, std::span<const Token> context,
   if (broadcast && is_root && !computing[0]) {
     for (std::int64_t layer = 0; layer < n_layers; ++layer) broadcast->send(layer, kv.blocks.at(0));
   }
-  std::optional<KvFeed> own_anchor;  // on block 0's owner, once that is finished
+  std::optional<KvPrefetch> own_anchor;  // on block 0's owner, once that is finished
   bool is_first = true;
   for (auto& [i, cache] : kv.blocks) {
     if (!computing[static_cast<std::size_t>(i)]) continue;
@@ -102,7 +102,7 @@ void Encoder::encode_star(DocumentKv& kv, std::span<const Token> context,
     const std::int64_t n_anchor = plan.anchor_of(i).n_tokens;
     KvCache again;  // the anchor, encoded again for this block alone
     if (n_anchor > 0 && anchor_mode == AnchorMode::recompute) {
-      const obs::Range range("encode anchor again");
+      const trace::Range range("encode anchor again");
       again = KvCache(*backend_, n_layers - 1, n_anchor, decoder_->config().kv_width());
       encode_rows(context.first(static_cast<std::size_t>(n_anchor)), 0, {}, again, {});
     }
@@ -111,7 +111,7 @@ void Encoder::encode_star(DocumentKv& kv, std::span<const Token> context,
       if (anchor_mode == AnchorMode::recompute) return again.segment(layer, n_anchor);
       if (!is_root) return broadcast->wait(layer);
       if (!own_anchor)
-        own_anchor.emplace(*backend_, std::vector{KvFeed::Source{&kv.blocks.at(0), n_anchor}},
+        own_anchor.emplace(*backend_, std::vector{KvPrefetch::Source{&kv.blocks.at(0), n_anchor}},
                            n_layers - 1);
       return own_anchor->layer(layer).front();
     };
@@ -140,10 +140,10 @@ void Encoder::encode_rows(std::span<const Token> tokens, std::int64_t first_doc,
   const RopeTable rope = decoder_->rope_table(first_doc, n_rows);
   const RowBuffer x(*backend_, n_rows, decoder_->config().hidden_size);
   decoder_->embed(tokens, x.rows(n_rows));
-  KvWindow window(*backend_, out);
+  KvDoubleBuffer window(*backend_, out);
 
   for (std::int64_t layer = 0; layer < out.n_layers(); ++layer) {
-    const obs::Range range("layer");
+    const trace::Range range("layer");
     // Phase 1 ends with the last layer's keys and values: no row attends there.
     const bool keys_and_values_only = layer == last_layer;
     const KvSegment before = anchor && !keys_and_values_only ? anchor(layer) : KvSegment{};
@@ -162,7 +162,7 @@ void Encoder::encode_rows(std::span<const Token> tokens, std::int64_t first_doc,
         const KvSegment segments[] = {before,
                                       window.segment(layer, first_blk + n, /*causal=*/true)};
         {
-          const obs::Range attention("attention");
+          const trace::Range attention("attention");
           backend_->attend_all(q, std::span(segments).subspan(before.n_tokens == 0 ? 1 : 0),
                                decoder_->attention_shape(), Product::chunk, partial_.view(n),
                                attended_.rows(n));

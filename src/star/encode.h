@@ -14,9 +14,9 @@
 #include <optional>
 #include <span>
 
+#include "exchange/anchor_broadcast.h"
 #include "model/decoder.h"
 #include "mpi/communicator.h"
-#include "star/anchor_broadcast.h"
 #include "star/kv.h"
 #include "star/plan.h"
 

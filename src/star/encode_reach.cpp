@@ -6,10 +6,10 @@
 #include <algorithm>
 #include <functional>
 
-#include "obs/range.h"
+#include "exchange/segment_exchange.h"
 #include "star/encode.h"
-#include "star/kv_window.h"
-#include "star/segment_exchange.h"
+#include "star/kv_double_buffer.h"
+#include "trace/range.h"
 
 namespace starattn {
 
@@ -57,10 +57,10 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
                     x.rows(chunk.first_row, chunk.n_rows));
   }
 
-  std::map<BlockId, KvWindow> windows;
+  std::map<BlockId, KvDoubleBuffer> windows;
   for (const auto& [i, cache] : kv.blocks) windows.try_emplace(i, *backend_, cache);
 
-  const auto project_block = [&](BlockId i, const KvWindow& kv_of_block, std::int64_t layer,
+  const auto project_block = [&](BlockId i, const KvDoubleBuffer& kv_of_block, std::int64_t layer,
                                  bool keys_and_values_only) {
     for (std::size_t c = 0; c < chunks.size(); ++c) {
       const Chunk& chunk = chunks[c];
@@ -79,7 +79,7 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
   };
   // Adds block j, or its first tokens as the anchor, to every chunk that sees it.
   const auto attend_to = [&](BlockId j, const KvSegment& segment) {
-    const obs::Range range("attention");
+    const trace::Range range("attention");
     for (const Chunk& chunk : chunks) {
       KvSegment seen = segment;
       if (chunk.block < j) continue;
@@ -97,11 +97,11 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
   };
 
   for (std::int64_t layer = 0; layer < config.n_layers; ++layer) {
-    const obs::Range range("layer");
+    const trace::Range range("layer");
     const bool keys_and_values_only = layer + 1 == config.n_layers;
     if (!keys_and_values_only) exchange.start_layer();
     for (auto& [i, cache] : kv.blocks) {
-      KvWindow& window = windows.at(i);
+      KvDoubleBuffer& window = windows.at(i);
       if (is_computed(i)) {
         project_block(i, window, layer, keys_and_values_only);
         window.store(layer);

@@ -27,7 +27,7 @@ class KvCache {
         n_tokens_(n_tokens),
         width_(kv_width),
         row_bytes_(static_cast<std::size_t>(kv_width) * size_of(backend.kv_dtype())),
-        memory_(where == KvMemory::host ? backend.allocate_host(n_bytes())
+        memory_(where == KvMemory::host ? backend.allocate_pinned(n_bytes())
                                         : backend.allocate(n_bytes())) {}
 
   std::byte* k(std::int64_t layer) const { return part(layer, 0); }

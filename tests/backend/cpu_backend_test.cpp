@@ -13,6 +13,7 @@
 #include "../temporary_folder.h"
 #include "backend/backend.h"
 #include "base/error.h"
+#include "model/config.h"
 
 namespace starattn {
 namespace {
@@ -142,7 +143,7 @@ TEST_P(CpuBackend, AttentionEqualsSoftmaxInDouble) {
             segment_of(kv[s].first, kv[s].second, n_tokens[s], s + 1 == n_tokens.size()));
       }
       const std::vector<double> expected = reference(q, kv, segments, shape);
-      for (const Product product : {Product::chunk, Product::thin}) {
+      for (const Product product : {Product::chunk, Product::batch_invariant}) {
         EXPECT_LT(relative_error(attend(q, segments, shape, product), expected), 2e-6)
             << shape.n_heads << "/" << shape.n_kv_heads << " d " << shape.head_dim << " rows "
             << n_rows;
@@ -160,13 +161,13 @@ TEST_P(CpuBackend, ARowsAttentionKnowsNothingOfOtherRowsOrThreads) {
   const std::vector<KvSegment> segments = {segment_of(k, v, n, false)};
   const auto width = static_cast<std::size_t>(shape.n_heads * shape.head_dim);
   const Floats q = random_floats(37 * width, 3);
-  const Floats together = attend(q, segments, shape, Product::thin);
+  const Floats together = attend(q, segments, shape, Product::batch_invariant);
   const auto one_thread = make_cpu_backend(1);
-  EXPECT_EQ(together, attend(q, segments, shape, Product::thin, one_thread.get()));
+  EXPECT_EQ(together, attend(q, segments, shape, Product::batch_invariant, one_thread.get()));
   for (const std::size_t row : {0, 17, 36}) {
     const Floats alone(q.begin() + static_cast<std::ptrdiff_t>(row * width),
                        q.begin() + static_cast<std::ptrdiff_t>((row + 1) * width));
-    const Floats out = attend(alone, segments, shape, Product::thin);
+    const Floats out = attend(alone, segments, shape, Product::batch_invariant);
     EXPECT_EQ(0, std::memcmp(out.data(), together.data() + row * width, width * sizeof(float)));
   }
 }
@@ -186,12 +187,12 @@ TEST_P(CpuBackend, MergingPartsEqualsTheWhole) {
   OwnPartial a(3, shape);
   OwnPartial b(3, shape);
   for (OwnPartial* part : {&a, &b}) backend_->clear(part->view(), shape);
-  backend_->attend(rows, {&first, 1}, shape, Product::thin, a.view());
-  backend_->attend(rows, {&second, 1}, shape, Product::thin, b.view());
+  backend_->attend(rows, {&first, 1}, shape, Product::batch_invariant, a.view());
+  backend_->attend(rows, {&second, 1}, shape, Product::batch_invariant, b.view());
   backend_->merge(a.view(), b.view(), shape);
   Floats merged(q.size());
   backend_->finish(a.view(), shape, rows_of(merged, rows.width));
-  const Floats whole = attend(q, {segment_of(k, v, 100, false)}, shape, Product::thin);
+  const Floats whole = attend(q, {segment_of(k, v, 100, false)}, shape, Product::batch_invariant);
   EXPECT_LT(relative_error(merged, {whole.begin(), whole.end()}), 1e-6);
 }
 
@@ -241,16 +242,17 @@ TEST_P(CpuBackend, ProductsEqualDoubleInEveryDtype) {
           expected.push_back(sum);
         }
       }
-      for (const Product product : {Product::chunk, Product::thin}) {
+      for (const Product product : {Product::chunk, Product::batch_invariant}) {
         Floats y(expected.size(), NAN);
         backend_->linear(rows_of(x, n_in), {w, b, rows_of(y, n_out)}, product);
         EXPECT_LT(relative_error(y, expected), 1e-6) << name_of(dtype);
       }
       Floats all(expected.size());
-      backend_->linear(rows_of(x, n_in), {w, b, rows_of(all, n_out)}, Product::thin);
+      backend_->linear(rows_of(x, n_in), {w, b, rows_of(all, n_out)}, Product::batch_invariant);
       Floats last(x.end() - n_in, x.end());
       Floats alone(static_cast<std::size_t>(n_out));
-      backend_->linear(rows_of(last, n_in), {w, b, rows_of(alone, n_out)}, Product::thin);
+      backend_->linear(rows_of(last, n_in), {w, b, rows_of(alone, n_out)},
+                       Product::batch_invariant);
       EXPECT_EQ(0, std::memcmp(alone.data(), all.data() + all.size() - alone.size(),
                                alone.size() * sizeof(float)));
     }
@@ -261,12 +263,13 @@ TEST_P(CpuBackend, RefusesHeadDimsThatItsKernelsDoNotTake) {
   ModelConfig config;
   for (const std::int64_t head_dim : {16, 80, 128}) {
     config.head_dim = head_dim;
-    EXPECT_NO_THROW(backend_->check_model(config));
+    EXPECT_NO_THROW(backend_->check_model(config.shape()));
   }
   for (const std::int64_t head_dim : {8, 24, 100}) {
     config.head_dim = head_dim;
     const std::string size = fmt::format("{}", head_dim);
-    expect_refused([&] { backend_->check_model(config); }, Exit::unfit, {"multiples of 16", size});
+    expect_refused([&] { backend_->check_model(config.shape()); }, Exit::unfit,
+                   {"multiples of 16", size});
   }
 }
 

@@ -55,7 +55,7 @@ class CudaAttention : public CudaBackend,
 
 TEST_P(CudaAttention, EqualsTheCpus) {
   const std::int64_t width = c_.shape.n_heads * c_.shape.head_dim;
-  for (const Product product : {Product::chunk, Product::thin}) {
+  for (const Product product : {Product::chunk, Product::batch_invariant}) {
     expect_same(kAttention, [&](Side& side) {
       const Rows out = side.empty(c_.n_rows, width);
       side.backend->attend_all(side.rows(q_, width), segments(side), c_.shape, product,
@@ -98,7 +98,7 @@ TEST_P(CudaAttention, BlocksBesideEachOtherHaveTheBitsOfEachAlone) {
     together.push_back(gpu_->partial(c_.n_rows, c_.shape));
     merged.push_back(gpu_->partial(c_.n_rows, c_.shape));
     alone.push_back(gpu_->partial(c_.n_rows, c_.shape));
-    gpu_->backend->attend_alone(q, {&block, 1}, c_.shape, Product::thin, alone.back());
+    gpu_->backend->attend_alone(q, {&block, 1}, c_.shape, Product::batch_invariant, alone.back());
   }
   gpu_->backend->attend_blocks(q, blocks, c_.shape, {}, together);
   for (std::size_t i = 0; i < blocks.size(); ++i)
@@ -125,8 +125,8 @@ TEST_P(CudaAttention, ThinTreatsRowsOneByOne) {
   const auto outputs = [&](std::int64_t first, std::int64_t n) {
     const Floats q(q_.begin() + first * width, q_.begin() + (first + n) * width);
     const Partial partial = gpu_->partial(n, c_.shape);
-    gpu_->backend->attend_alone(gpu_->rows(q, width), segments(*gpu_), c_.shape, Product::thin,
-                                partial);
+    gpu_->backend->attend_alone(gpu_->rows(q, width), segments(*gpu_), c_.shape,
+                                Product::batch_invariant, partial);
     return gpu_->get(partial.o, n * width);
   };
   const Floats all = outputs(0, c_.n_rows);
@@ -186,7 +186,7 @@ TEST_F(CudaBackend, AttendsToOwnTokensAndKeepsThem) {
       const KvSegment context{side.rows(context_k, kv_width).data,
                               side.rows(context_v, kv_width).data, 90, false};
       const Partial partial = side.partial(5, shape);
-      side.backend->attend_alone(q_rows, {&context, 1}, shape, Product::thin, partial);
+      side.backend->attend_alone(q_rows, {&context, 1}, shape, Product::batch_invariant, partial);
       const Rows out = side.empty(5, q_rows.width);
       side.backend->attend_own(q_rows, side.rows(k, kv_width), side.rows(v, kv_width), own, shape,
                                partial, out);

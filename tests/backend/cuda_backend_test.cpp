@@ -40,10 +40,11 @@ TEST_F(CudaBackend, MultipliesWithAndWithoutBias) {
     const WeightView bias = weight(numbers_.bell(s.n_out, 10), s.n_out);
     const Floats values = numbers_.bell(s.n_rows * s.n_in);
     const Floats before = numbers_.bell(s.n_rows * s.n_out, 10);
-    for (const Product product : {Product::chunk, Product::thin}) {
+    for (const Product product : {Product::chunk, Product::batch_invariant}) {
       const double when_added = product == Product::chunk ? kTwoRoundings : kOneRounding;
-      SCOPED_TRACE(::testing::Message() << s.n_rows << " x " << s.n_in << " x " << s.n_out
-                                        << (product == Product::thin ? ", thin" : ", chunk"));
+      SCOPED_TRACE(::testing::Message()
+                   << s.n_rows << " x " << s.n_in << " x " << s.n_out
+                   << (product == Product::batch_invariant ? ", thin" : ", chunk"));
       for (const bool with_bias : {false, true}) {
         expect_same(kOneRounding, [&](Side& side) {
           const Rows y = side.empty(s.n_rows, s.n_out);
@@ -211,7 +212,7 @@ TEST_F(CudaBackend, GatesAProduct) {
   const WeightView bias = weight(numbers_.bell(n_out), n_out);
   for (const std::int64_t n_rows : {1, 9, 32, 40}) {
     const Floats x = numbers_.bell(n_rows * n_in);
-    for (const Product product : {Product::thin, Product::chunk}) {
+    for (const Product product : {Product::batch_invariant, Product::chunk}) {
       expect_same(kTwoRoundings, [&](Side& side) {
         const Rows y = side.empty(n_rows, n_out);
         side.backend->linear_gated(side.rows(x, n_in), {gate, bias, y},
@@ -243,12 +244,12 @@ TEST_F(CudaBackend, RefusesAModelThatNoKernelTakes) {
   config.n_heads = 8;
   config.n_kv_heads = 2;
   config.head_dim = 64;
-  EXPECT_NO_THROW(gpu_->backend->check_model(config));
+  EXPECT_NO_THROW(gpu_->backend->check_model(config.shape()));
   config.head_dim = 96;
-  EXPECT_THROW(gpu_->backend->check_model(config), Error);
+  EXPECT_THROW(gpu_->backend->check_model(config.shape()), Error);
   config.head_dim = 64;
   config.intermediate_size = 2044;
-  EXPECT_THROW(gpu_->backend->check_model(config), Error);
+  EXPECT_THROW(gpu_->backend->check_model(config.shape()), Error);
 }
 
 TEST_F(CudaBackend, RefusesWhatNoKernelTakes) {

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The program as a user meets it: answers on any number of ranks, reruns, bad input, exit codes.
 # usage: cli_test.sh PROGRAM SOURCE_DIR
-source "$(dirname "$0")/checks.sh"
+source "$(dirname "$0")/../checks.sh"
 
 no_files() { [ -z "$(ls "$work"/"$1"* 2>/dev/null)" ]; }
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # generate and eval as a user meets them: the same bytes again, what is refused, scores of answers.
 # usage: generate_test.sh PROGRAM SOURCE_DIR
-source "$(dirname "$0")/checks.sh"
+source "$(dirname "$0")/../checks.sh"
 
 generate() { # output, arguments...
   local output=$1

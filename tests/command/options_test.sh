@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The command line as a user meets it: what is taken, what is refused and how, what is printed.
 # usage: options_test.sh PROGRAM SOURCE_DIR
-source "$(dirname "$0")/checks.sh"
+source "$(dirname "$0")/../checks.sh"
 
 call() { # arguments... ; leaves code, $work/out and $work/log
   "$program" "$@" >"$work/out" 2>"$work/log"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "model/added_tokens.h"
+#include "tokenizer/added_tokens.h"
 
 #include <gtest/gtest.h>
 

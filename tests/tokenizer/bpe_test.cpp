@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "model/bpe.h"
+#include "tokenizer/bpe.h"
 
 #include <gtest/gtest.h>
 
 #include <random>
 
-#include "model/bpe_model.h"
-#include "model/bpe_seams.h"
 #include "model_folder.h"
+#include "tokenizer/bpe_model.h"
+#include "tokenizer/bpe_seams.h"
 
 namespace starattn {
 namespace {
@@ -40,9 +40,9 @@ TEST(MergeSymbols, TakesTheLeftmostOfEqualRank) {
 std::vector<Token> merged_by_definition(const MergeTable& merges, std::vector<Token> symbols) {
   for (;;) {
     std::size_t best = symbols.size();
-    const Merge* lowest = nullptr;
+    const BpeMerge* lowest = nullptr;
     for (std::size_t i = 0; i + 1 < symbols.size(); ++i) {
-      const Merge* merge = merges.find(symbols[i], symbols[i + 1]);
+      const BpeMerge* merge = merges.find(symbols[i], symbols[i + 1]);
       if (merge && (!lowest || merge->rank < lowest->rank)) {
         lowest = merge;
         best = i;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "model/byte_level.h"
+#include "tokenizer/byte_level.h"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Expected texts are what templates like the models' own render for one user turn.
-#include "model/chat.h"
+#include "tokenizer/chat.h"
 
 #include <gtest/gtest.h>
 

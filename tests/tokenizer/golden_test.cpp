@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/json.h"
-#include "model/tokenizer.h"
+#include "tokenizer/tokenizer.h"
 
 namespace starattn {
 namespace {

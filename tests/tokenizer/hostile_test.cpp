@@ -6,8 +6,8 @@
 #include <random>
 
 #include "base/file.h"
-#include "model/unicode.h"
 #include "model_folder.h"
+#include "tokenizer/unicode.h"
 
 namespace starattn {
 namespace {

@@ -12,7 +12,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
-#include "model/tokenizer.h"
+#include "tokenizer/tokenizer.h"
 
 namespace starattn {
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "model/pattern.h"
+#include "tokenizer/pattern.h"
 
 #include <gtest/gtest.h>
 
-#include "model/unsupported.h"
 #include "model_folder.h"
+#include "tokenizer/unsupported.h"
 
 namespace starattn {
 namespace {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "model/sentencepiece_model.h"
+#include "tokenizer/sentencepiece_model.h"
 
 #include <gtest/gtest.h>
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "model/split.h"
+#include "tokenizer/split.h"
 
 #include <gtest/gtest.h>
 
-#include "model/unsupported.h"
+#include "tokenizer/unsupported.h"
 
 namespace starattn {
 namespace {

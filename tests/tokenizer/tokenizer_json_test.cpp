@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "model/tokenizer_json.h"
+#include "tokenizer/tokenizer_json.h"
 
 #include <gtest/gtest.h>
 
-#include "model/unsupported.h"
 #include "model_folder.h"
+#include "tokenizer/unsupported.h"
 
 namespace starattn {
 namespace {

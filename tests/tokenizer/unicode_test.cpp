@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "model/unicode.h"
+#include "tokenizer/unicode.h"
 
 #include <gtest/gtest.h>
 

@@ -222,7 +222,8 @@ void attend(ThreadPool& pool, const Kernels& kernels, Rows q, std::span<const Kv
   for (int i = 0; i < pool.n_threads(); ++i) work.emplace_back(packed, shape.head_dim);
 
   const bool few = static_cast<std::int64_t>(tiles.size()) < 4 * std::int64_t{pool.n_threads()};
-  if (product == Product::thin && few && call.group() <= kThinPacked && pool.n_threads() > 1) {
+  if (product == Product::batch_invariant && few && call.group() <= kThinPacked &&
+      pool.n_threads() > 1) {
     for (const KvSegment& segment : segments) {
       attend_split_parallel(pool, work, call, tiles, segment, partial);
     }

@@ -39,11 +39,11 @@ class CpuBackend : public Backend {
     return fmt::format("CPU, {} thread(s), {}", pool_.n_threads(), kernels_.name);
   }
   Dtype activation_dtype() const override { return Dtype::f32; }
-  void check_model(const ModelConfig& config) const override {
-    if (config.head_dim % cpu::kHeadDimUnit != 0) {
+  void check_model(const ModelShape& model) const override {
+    if (model.attention.head_dim % cpu::kHeadDimUnit != 0) {
       fail(Exit::unfit,
            "the CPU backend takes head dims that are multiples of {}; this model's is {}",
-           cpu::kHeadDimUnit, config.head_dim);
+           cpu::kHeadDimUnit, model.attention.head_dim);
     }
   }
 
@@ -104,7 +104,7 @@ class CpuBackend : public Backend {
   void linear_to_host(Rows x, const WeightView& w, std::span<float> host) override {
     STARATTN_CHECK(static_cast<std::int64_t>(host.size()) == x.n_rows * w.n_rows);
     const Rows y{reinterpret_cast<std::byte*>(host.data()), x.n_rows, w.n_rows};
-    linear(x, {w, WeightView{}, y}, Product::thin);
+    linear(x, {w, WeightView{}, y}, Product::batch_invariant);
   }
   void next_tokens(Rows x, const WeightView& w, std::span<const Draw> draws,
                    std::span<Token> tokens) override {
@@ -147,7 +147,7 @@ class CpuBackend : public Backend {
       const KvSegment seen{own[i].k, own[i].v, own[i].n_before + 1, false};
       const std::int64_t value = static_cast<std::int64_t>(i) * shape.n_heads;
       attend({q.data + i * static_cast<std::size_t>(q.width) * sizeof(float), 1, q.width},
-             {&seen, 1}, shape, Product::thin,
+             {&seen, 1}, shape, Product::batch_invariant,
              {context.o + value * shape.head_dim, context.m + value, context.l + value, 1});
     }
     finish(context, shape, out);

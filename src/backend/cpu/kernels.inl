@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The body of kernels.h for one instruction set. The including file defines STARATTN_LANES (floats a
-// vector), STARATTN_ROWS x STARATTN_VECTORS (the register tile of multiply) and the namespace around.
+// The body of kernels.h for one instruction set. The including file defines STARATTN_LANES (floats
+// a vector), STARATTN_ROWS x STARATTN_VECTORS (the register tile of multiply) and the namespace
+// around.
 
 using Vec = float __attribute__((vector_size(STARATTN_LANES * 4)));
 using Int = std::int32_t __attribute__((vector_size(STARATTN_LANES * 4)));
@@ -13,17 +14,23 @@ inline Vec load(const float* from) {
   std::memcpy(&v, from, sizeof(v));
   return v;
 }
-inline void store(float* to, Vec v) { std::memcpy(to, &v, sizeof(v)); }
-inline Vec broadcast(float x) { return x - Vec{}; }
+inline void store(float* to, Vec v) {
+  std::memcpy(to, &v, sizeof(v));
+}
+inline Vec broadcast(float x) {
+  return x - Vec{};
+}
 
-// a * b + c. These files are compiled with -ffp-contract=fast: one rounding where the target has FMA, two
-// elsewhere, and always the same for one target.
-inline Vec multiply_add(Vec a, Vec b, Vec c) { return a * b + c; }
+// a * b + c. These files are compiled with -ffp-contract=fast: one rounding where the target has
+// FMA, two elsewhere, and always the same for one target.
+inline Vec multiply_add(Vec a, Vec b, Vec c) {
+  return a * b + c;
+}
 
 // One register tile: Rows x (Vectors * lanes) of c.
 template <int Rows, int Vectors>
-inline void tile(const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float* c, std::int64_t ldc,
-                 std::int64_t k, bool add) {
+inline void tile(const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float* c,
+                 std::int64_t ldc, std::int64_t k, bool add) {
   Vec sum[Rows][Vectors];
   for (int i = 0; i < Rows; ++i) {
     for (int j = 0; j < Vectors; ++j) sum[i][j] = add ? load(c + i * ldc + j * kLanes) : Vec{};
@@ -42,8 +49,8 @@ inline void tile(const float* a, std::int64_t lda, const float* b, std::int64_t 
 }
 
 template <int Vectors>
-inline void column(const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float* c, std::int64_t ldc,
-                   std::int64_t m, std::int64_t k, bool add) {
+inline void column(const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float* c,
+                   std::int64_t ldc, std::int64_t m, std::int64_t k, bool add) {
   std::int64_t i = 0;
   for (; i + STARATTN_ROWS <= m; i += STARATTN_ROWS) {
     tile<STARATTN_ROWS, Vectors>(a + i * lda, lda, b, ldb, c + i * ldc, ldc, k, add);
@@ -52,11 +59,12 @@ inline void column(const float* a, std::int64_t lda, const float* b, std::int64_
   for (; i < m; ++i) tile<1, Vectors>(a + i * lda, lda, b, ldb, c + i * ldc, ldc, k, add);
 }
 
-void multiply(const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float* c, std::int64_t ldc,
-              std::int64_t m, std::int64_t n, std::int64_t k, bool add) {
+void multiply(const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float* c,
+              std::int64_t ldc, std::int64_t m, std::int64_t n, std::int64_t k, bool add) {
   std::int64_t j = 0;
   constexpr std::int64_t kWide = STARATTN_VECTORS * kLanes;
-  for (; j + kWide <= n; j += kWide) column<STARATTN_VECTORS>(a, lda, b + j, ldb, c + j, ldc, m, k, add);
+  for (; j + kWide <= n; j += kWide)
+    column<STARATTN_VECTORS>(a, lda, b + j, ldb, c + j, ldc, m, k, add);
   for (; j + kLanes <= n; j += kLanes) column<1>(a, lda, b + j, ldb, c + j, ldc, m, k, add);
 }
 
@@ -72,11 +80,13 @@ inline Vec load_weights(const std::byte* from) {
     if constexpr (kDtype == Dtype::bf16) {
       return std::bit_cast<Vec>(__builtin_convertvector(half, Int) << 16);
     } else {
-      // f16: shift exponent and mantissa into place and let a multiplication rebias (exact, subnormals too).
+      // f16: shift exponent and mantissa into place and let a multiplication rebias (exact,
+      // subnormals too).
       const Int bits = __builtin_convertvector(half, Int);
       const Int magnitude = (bits & 0x7fff) << 13;
       const Vec scaled = std::bit_cast<Vec>(magnitude) * broadcast(0x1p112F);
-      const Int is_special = magnitude >= (0x7c00 << 13);  // infinity or NaN keeps its exponent of ones
+      const Int is_special =
+          magnitude >= (0x7c00 << 13);  // infinity or NaN keeps its exponent of ones
       const Int finite = std::bit_cast<Int>(scaled);
       const Int special = magnitude | 0x7f800000;
       const Int value = (is_special & special) | (~is_special & finite);
@@ -105,8 +115,8 @@ inline float sum_lanes(Vec v) {
 
 // Rows x Columns dot products that share their loads. Each keeps one vector of partial sums.
 template <Dtype kDtype, int Rows, int Columns>
-inline void dots(const float* x, std::int64_t ldx, const std::byte* w, std::int64_t ldw, std::int64_t k, float* y,
-                 std::int64_t ldy) {
+inline void dots(const float* x, std::int64_t ldx, const std::byte* w, std::int64_t ldw,
+                 std::int64_t k, float* y, std::int64_t ldy) {
   constexpr auto kBytes = static_cast<std::int64_t>(size_of(kDtype));
   Vec sum[Rows][Columns] = {};
   std::int64_t p = 0;
@@ -130,14 +140,15 @@ inline void dots(const float* x, std::int64_t ldx, const std::byte* w, std::int6
 }
 
 template <Dtype kDtype>
-void dot_rows_of(const float* x, std::int64_t ldx, std::int64_t m, const std::byte* w, std::int64_t ldw, std::int64_t n,
-                 std::int64_t k, float* y, std::int64_t ldy) {
+void dot_rows_of(const float* x, std::int64_t ldx, std::int64_t m, const std::byte* w,
+                 std::int64_t ldw, std::int64_t n, std::int64_t k, float* y, std::int64_t ldy) {
   constexpr auto kBytes = static_cast<std::int64_t>(size_of(kDtype));
   std::int64_t j = 0;
   for (; j + 4 <= n; j += 4) {
     const std::byte* columns = w + j * ldw * kBytes;
     std::int64_t i = 0;
-    for (; i + 4 <= m; i += 4) dots<kDtype, 4, 4>(x + i * ldx, ldx, columns, ldw, k, y + i * ldy + j, ldy);
+    for (; i + 4 <= m; i += 4)
+      dots<kDtype, 4, 4>(x + i * ldx, ldx, columns, ldw, k, y + i * ldy + j, ldy);
     for (; i < m; ++i) dots<kDtype, 1, 4>(x + i * ldx, ldx, columns, ldw, k, y + i * ldy + j, ldy);
   }
   for (; j < n; ++j) {
@@ -147,12 +158,16 @@ void dot_rows_of(const float* x, std::int64_t ldx, std::int64_t m, const std::by
   }
 }
 
-void dot_rows(const float* x, std::int64_t ldx, std::int64_t m, const std::byte* w, std::int64_t ldw, Dtype dtype,
-              std::int64_t n, std::int64_t k, float* y, std::int64_t ldy) {
+void dot_rows(const float* x, std::int64_t ldx, std::int64_t m, const std::byte* w,
+              std::int64_t ldw, Dtype dtype, std::int64_t n, std::int64_t k, float* y,
+              std::int64_t ldy) {
   switch (dtype) {
-    case Dtype::f32: return dot_rows_of<Dtype::f32>(x, ldx, m, w, ldw, n, k, y, ldy);
-    case Dtype::f16: return dot_rows_of<Dtype::f16>(x, ldx, m, w, ldw, n, k, y, ldy);
-    case Dtype::bf16: return dot_rows_of<Dtype::bf16>(x, ldx, m, w, ldw, n, k, y, ldy);
+    case Dtype::f32:
+      return dot_rows_of<Dtype::f32>(x, ldx, m, w, ldw, n, k, y, ldy);
+    case Dtype::f16:
+      return dot_rows_of<Dtype::f16>(x, ldx, m, w, ldw, n, k, y, ldy);
+    case Dtype::bf16:
+      return dot_rows_of<Dtype::bf16>(x, ldx, m, w, ldw, n, k, y, ldy);
   }
 }
 
@@ -178,7 +193,8 @@ inline Vec exponential(Vec x) {
   p = multiply_add(p, r, broadcast(0.5F));
   p = multiply_add(p, r, broadcast(1.0F));
   p = multiply_add(p, r, broadcast(1.0F));
-  const Int scale = (std::bit_cast<Int>(shifted) - std::bit_cast<Int>(broadcast(12582912.0F)) + 127) << 23;
+  const Int scale = (std::bit_cast<Int>(shifted) - std::bit_cast<Int>(broadcast(12582912.0F)) + 127)
+                    << 23;
   const Vec result = p * std::bit_cast<Vec>(scale);
   return std::bit_cast<Vec>(~ones & std::bit_cast<Int>(result));
 }

@@ -35,16 +35,16 @@ class CudaBackend : public Backend {
   }
   Dtype activation_dtype() const override { return Dtype::bf16; }
   std::int64_t chunk_rows() const override { return 8192; }
-  void check_model(const ModelConfig& config) const override {
+  void check_model(const ModelShape& model) const override {
     constexpr std::int64_t kVector = 8;  // values that a thread loads together
-    if (config.hidden_size % kVector != 0 || config.intermediate_size % kVector != 0) {
+    if (model.hidden_size % kVector != 0 || model.intermediate_size % kVector != 0) {
       fail(Exit::unfit,
            "the CUDA backend takes hidden and intermediate sizes that are multiples of {}; this "
            "model's are {} and {}. Use --device cpu",
-           kVector, config.hidden_size, config.intermediate_size);
+           kVector, model.hidden_size, model.intermediate_size);
     }
     try {
-      kernels::check_shape(as_kernel({config.n_heads, config.n_kv_heads, config.head_dim}));
+      kernels::check_shape(as_kernel(model.attention));
     } catch (const kernels::BadShape& bad) {
       fail(Exit::unfit, "the CUDA backend does not take this model: {}. Use --device cpu",
            bad.what());
@@ -55,7 +55,7 @@ class CudaBackend : public Backend {
   std::uint64_t peak_bytes() const override { return device_.peak_bytes(); }
 
   Buffer allocate(std::size_t n_bytes) override { return device_.allocate(n_bytes); }
-  Buffer allocate_host(std::size_t n_bytes) override { return cuda::pinned_memory(n_bytes); }
+  Buffer allocate_pinned(std::size_t n_bytes) override { return cuda::pinned_memory(n_bytes); }
   Buffer pin(std::span<std::byte> host) override { return cuda::pin(host); }
   void load(const WeightView& weight) override { weights_.load(weight); }
   void upload(std::span<const std::byte> host, std::byte* device) override {
@@ -67,14 +67,15 @@ class CudaBackend : public Backend {
   void download(const std::byte* device, std::span<std::byte> host) override {
     device_.download(device, host);
   }
-  void start_copy(Way way, std::span<const std::byte> from, std::byte* to) override {
-    device_.start_copy(way, from, to);
+  void copy_after_operations(CopyDirection way, std::span<const std::byte> from,
+                             std::byte* to) override {
+    device_.copy_after_operations(way, from, to);
   }
-  void await_copies(Way way) override { device_.await_copies(way); }
-  void copy_aside(Way way, std::span<const std::byte> from, std::byte* to) override {
-    device_.copy_aside(way, from, to);
+  void order_after_copies(CopyDirection way) override { device_.order_after_copies(way); }
+  void copy_now(CopyDirection way, std::span<const std::byte> from, std::byte* to) override {
+    device_.copy_now(way, from, to);
   }
-  bool copies_done(Way way) override { return device_.copies_done(way); }
+  bool copies_done(CopyDirection way) override { return device_.copies_done(way); }
   void download_rows(Rows x, std::span<float> host) override {
     const Buffer wide = device_.allocate(host.size_bytes());
     auto* floats = reinterpret_cast<float*>(wide.data());
@@ -157,8 +158,8 @@ class CudaBackend : public Backend {
 
   void attend(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
               Product product, Partial partial) override {
-    const Buffer memory = device_.allocate(partial_bytes(q.n_rows, shape));
-    const Partial part = partial_in(memory, q.n_rows, shape);
+    const PartialBuffer memory(*this, q.n_rows, shape);
+    const Partial part = memory.partial();
     for_each_input(q, segments, shape, [&](const kernels::AttentionInput& input) {
       if (product == Product::chunk) {
         kernels::prefill_attention(input, {nullptr, nullptr, as_kernel(part)}, stream());
@@ -284,16 +285,6 @@ class CudaBackend : public Backend {
   static float scale_of(const AttentionShape& shape) {
     return static_cast<float>(1 / std::sqrt(static_cast<double>(shape.head_dim)));
   }
-  static std::size_t partial_bytes(std::int64_t n_rows, const AttentionShape& shape) {
-    return static_cast<std::size_t>(n_rows * shape.n_heads * (shape.head_dim + 2)) * sizeof(float);
-  }
-  static Partial partial_in(const Buffer& memory, std::int64_t n_rows,
-                            const AttentionShape& shape) {
-    auto* o = reinterpret_cast<float*>(memory.data());
-    float* m = o + n_rows * shape.n_heads * shape.head_dim;
-    return {o, m, m + n_rows * shape.n_heads, n_rows};
-  }
-
   // At most kMaxSegments segments at a time, in order; only the last one of all may be causal.
   template <typename Use>
   void for_each_input(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,

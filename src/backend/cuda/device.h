@@ -34,10 +34,10 @@ class Device {
   void upload(std::span<const std::byte> host, std::byte* device);  // host may be reused at once
   void upload_later(std::span<const std::byte> host, std::byte* device);  // in stream order
   void download(const std::byte* device, std::span<std::byte> host);
-  void start_copy(Way way, std::span<const std::byte> from, std::byte* to);
-  void await_copies(Way way);
-  void copy_aside(Way way, std::span<const std::byte> from, std::byte* to);
-  bool copies_done(Way way);
+  void copy_after_operations(CopyDirection way, std::span<const std::byte> from, std::byte* to);
+  void order_after_copies(CopyDirection way);
+  void copy_now(CopyDirection way, std::span<const std::byte> from, std::byte* to);
+  bool copies_done(CopyDirection way);
   void synchronize(const std::function<void()>& poll);
 
  private:
@@ -46,7 +46,7 @@ class Device {
     cudaStream_t stream = nullptr;
     cudaEvent_t event = nullptr;
   };
-  CopyLane& lane(Way way) { return lanes_[static_cast<int>(way)]; }
+  CopyLane& lane(CopyDirection way) { return lanes_[static_cast<int>(way)]; }
 
   cudaStream_t stream_ = nullptr;
   CopyLane lanes_[2];

@@ -5,7 +5,7 @@
 #include <unordered_map>
 
 #include "backend/cuda/device.h"
-#include "model/weights.h"
+#include "backend/tensors.h"
 
 namespace starattn::cuda {
 

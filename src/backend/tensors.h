@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the operations of a backend take and give: device memory, rows of activations, weights, keys
+// and values, and unfinished attention with the one layout in which it is stored and travels.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include "base/dtype.h"
+
+namespace starattn {
+
+class Backend;
+
+// Device memory, freed with its last owner. Move-only.
+class Buffer {
+ public:
+  using Free = void (*)(void* data, void* context);
+  Buffer() = default;
+  Buffer(void* data, std::size_t n_bytes, Free free, void* context = nullptr)
+      : data_(data), n_bytes_(n_bytes), free_(free), context_(context) {}
+  ~Buffer() { reset(); }
+  Buffer(Buffer&& other) noexcept { swap(other); }
+  Buffer& operator=(Buffer&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+
+  std::byte* data() const { return static_cast<std::byte*>(data_); }
+  std::size_t n_bytes() const { return n_bytes_; }
+
+ private:
+  void reset() noexcept {
+    if (data_) free_(data_, context_);
+    data_ = nullptr;
+  }
+  void swap(Buffer& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(n_bytes_, other.n_bytes_);
+    std::swap(free_, other.free_);
+    std::swap(context_, other.context_);
+  }
+
+  void* data_ = nullptr;
+  std::size_t n_bytes_ = 0;
+  Free free_ = nullptr;
+  void* context_ = nullptr;
+};
+
+// Rows of activations on the device: [n_rows, width], contiguous, activation_dtype().
+struct Rows {
+  std::byte* data = nullptr;
+  std::int64_t n_rows = 0;
+  std::int64_t width = 0;
+};
+
+// Keys and values of consecutive tokens in one layer, on the device, in the KV dtype.
+struct KvSegment {
+  const std::byte* k = nullptr;  // [n_tokens, n_kv_heads, head_dim], RoPE applied
+  const std::byte* v = nullptr;  // [n_tokens, n_kv_heads, head_dim]
+  std::int64_t n_tokens = 0;
+  // Causal, bottom-right: of n query rows, row i sees the first n_tokens - n + 1 + i tokens.
+  bool causal = false;
+};
+
+// Unfinished attention of some rows over some keys (the merge: FlashAttention, arXiv 2205.14135):
+// m = max_j s_j, l = sum_j exp(s_j - m), o = sum_j exp(s_j - m) v_j. The empty one is (0, -inf, 0).
+// s is the scaled score q.k / sqrt(head_dim), natural logarithm base. All fp32, on the device.
+struct Partial {
+  float* o = nullptr;  // [n_rows, n_heads, head_dim], unnormalised
+  float* m = nullptr;  // [n_rows, n_heads]
+  float* l = nullptr;  // [n_rows, n_heads]
+  std::int64_t n_rows = 0;
+};
+
+struct AttentionShape {
+  std::int64_t n_heads = 0;
+  std::int64_t n_kv_heads = 0;
+  std::int64_t head_dim = 0;
+};
+
+// Where a row's query keeps its K and V of one layer, on the device, in the KV dtype.
+struct OwnTokens {
+  std::byte* k = nullptr;  // [at least n_before + 1, n_kv_heads, head_dim], RoPE applied
+  std::byte* v = nullptr;
+  std::int64_t n_before = 0;  // tokens of the query before this row
+  std::int64_t n_beside = 0;  // of them: the rows just before this one in the same call
+};
+
+// One step of merging partials that are numbered: `into` becomes itself merged with `from`.
+struct Merge {
+  int into = 0, from = 0;
+};
+
+// A matrix [n_rows, n_cols] (or a vector: n_rows = 1), row-major, in the dtype it has on disk.
+// The address may be unaligned. data is null where the model has no such tensor (an absent bias).
+struct WeightView {
+  const std::byte* data = nullptr;
+  Dtype dtype = Dtype::bf16;
+  std::int64_t n_rows = 0;
+  std::int64_t n_cols = 0;
+
+  explicit operator bool() const { return data != nullptr; }
+  std::uint64_t n_bytes() const {
+    return static_cast<std::uint64_t>(n_rows) * static_cast<std::uint64_t>(n_cols) * size_of(dtype);
+  }
+};
+
+// How the rows of a product may be handled.
+enum class Product {
+  chunk,  // phase 1: the caller always passes the same rows together; fastest (OpenBLAS, cuBLASLt)
+  batch_invariant,   // phase 2: each row's bits are independent of the number of rows and of its place
+};
+
+// y = x W^T + bias; W [n_out, n_in], bias [1, n_out] or absent.
+struct Projection {
+  const WeightView& w;
+  const WeightView& bias;
+  Rows y;
+};
+
+// Copies beside the operations: each way by itself, in order.
+enum class CopyDirection { to_device, to_host };
+
+// Rows with device memory of their own.
+class RowBuffer {
+ public:
+  RowBuffer() = default;
+  RowBuffer(Backend& backend, std::int64_t max_rows, std::int64_t width);
+
+  Rows rows(std::int64_t n_rows) const { return rows(0, n_rows); }
+  Rows rows(std::int64_t first_row, std::int64_t n_rows) const {
+    return {memory_.data() + static_cast<std::size_t>(first_row) * row_bytes_, n_rows, width_};
+  }
+
+ private:
+  std::int64_t width_ = 0;
+  std::size_t row_bytes_ = 0;
+  Buffer memory_;
+};
+
+// A Partial with device memory of its own: o | m | l in one piece, so that it travels as one.
+class PartialBuffer {
+ public:
+  PartialBuffer() = default;
+  PartialBuffer(Backend& backend, std::int64_t n_rows, const AttentionShape& shape);
+
+  static std::size_t n_bytes(std::int64_t n_rows, const AttentionShape& shape) {
+    return static_cast<std::size_t>(n_rows * shape.n_heads * (shape.head_dim + 2)) * sizeof(float);
+  }
+  Partial partial() const { return view(n_rows_); }
+  Partial view(std::int64_t n_rows) const {
+    return over(memory_.data(), n_rows, n_heads_, head_dim_);
+  }
+  static Partial over(std::byte* data, std::int64_t n_rows, std::int64_t n_heads,
+                      std::int64_t head_dim) {
+    auto* o = reinterpret_cast<float*>(data);
+    float* m = o + n_rows * n_heads * head_dim;
+    return {o, m, m + n_rows * n_heads, n_rows};
+  }
+  std::byte* data() const { return memory_.data(); }
+
+ private:
+  std::int64_t n_rows_ = 0;
+  std::int64_t n_heads_ = 0;
+  std::int64_t head_dim_ = 0;
+  Buffer memory_;
+};
+
+// Rows [first_row, first_row + n_rows) of a partial.
+inline Partial slice(Partial partial, std::int64_t first_row, std::int64_t n_rows,
+                     const AttentionShape& shape) {
+  return {partial.o + first_row * shape.n_heads * shape.head_dim,
+          partial.m + first_row * shape.n_heads, partial.l + first_row * shape.n_heads, n_rows};
+}
+
+}  // namespace starattn

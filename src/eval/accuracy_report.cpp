@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// The terminal's and the program's side; html_report.cpp has the browser's.
+#include "eval/accuracy_report.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "base/json.h"
+#include "base/text.h"
+
+namespace starattn {
+namespace {
+
+// setting, samples, score, interval, difference, tokens a second, speedup: 80 columns
+constexpr const char* kRow = "{:<20}{:>4}{:>6} {:<14} {:<20}{:>8}{:>6}\n";
+
+std::string interval_text(const Estimate& share) {
+  return fmt::format("{:.1f} .. {:.1f}", 100 * share.low, 100 * share.high);
+}
+
+std::string difference_text(const Cell& cell) {
+  if (cell.is_exact) return "exact";
+  if (cell.difference.n == 0) return "-";
+  return fmt::format("{:+.1f} ({:+.0f} .. {:+.0f})", 100 * cell.difference.mean,
+                     100 * cell.difference.low, 100 * cell.difference.high);
+}
+
+Json number(double value) {
+  return std::isfinite(value) ? Json(value) : Json(nullptr);
+}
+
+Json to_json(const Estimate& estimate) {
+  if (estimate.n == 0) return nullptr;
+  return {{"n", estimate.n},
+          {"mean", number(estimate.mean)},
+          {"low", number(estimate.low)},
+          {"high", number(estimate.high)}};
+}
+
+}  // namespace
+
+std::string to_terminal(const std::vector<Cell>& cells) {
+  std::string table =
+      fmt::format(kRow, "", "n", "score", "95 % interval", "against exact", "tokens/s", "x");
+  const Cell* above = nullptr;
+  for (const Cell& cell : cells) {
+    if (!above || above->task != cell.task || above->length != cell.length)
+      table += fmt::format("{}, {} tokens\n", cell.task, with_commas(cell.length));
+    above = &cell;
+    const std::string speedup = cell.speedup.n == 0 ? "" : fmt::format("{:.2f}", cell.speedup.mean);
+    table +=
+        fmt::format(kRow, " " + cell.setting, cell.score.n,
+                    fmt::format("{:.1f}", 100 * cell.score.mean), interval_text(cell.score),
+                    difference_text(cell), fmt::format("{:.0f}", cell.tokens_per_second), speedup);
+    if (cell.n_right >= 0)
+      table += fmt::format("{:>30.1f} of the chain before the first miss\n", cell.n_right);
+  }
+  return table;
+}
+
+std::string to_json_lines(const std::vector<Cell>& cells) {
+  std::string lines;
+  for (const Cell& cell : cells) {
+    Json json;
+    json["task"] = cell.task;
+    json["length"] = cell.length;
+    json["setting"] = cell.setting;
+    json["is_exact"] = cell.is_exact;
+    json["score"] = to_json(cell.score);
+    json["difference"] = to_json(cell.difference);
+    json["speedup"] = to_json(cell.speedup);
+    json["tokens_per_second"] = number(cell.tokens_per_second);
+    json["ms_per_token"] = number(cell.ms_per_token);
+    json["n_right"] = cell.n_right >= 0 ? number(cell.n_right) : Json(nullptr);
+    lines += to_line(json) + "\n";
+  }
+  return lines;
+}
+
+}  // namespace starattn

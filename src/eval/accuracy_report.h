@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// An evaluation's cells for a terminal, for a program, and for a browser.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "eval/comparison.h"
+
+namespace starattn {
+
+// 80 columns: a heading for each task and length, a row for each setting.
+std::string to_terminal(const std::vector<Cell>& cells);
+
+// JSON Lines, one cell each: shares of 1, tokens a second, milliseconds; unknown is null.
+std::string to_json_lines(const std::vector<Cell>& cells);
+
+// What stands above the table of the page.
+struct ReportHead {
+  std::string model;
+  std::string command;  // that makes it again
+  std::string version;
+};
+
+// One page that needs nothing else: a picture of score over length for each task, a line a
+// setting; then the table, cells coloured by score.
+std::string to_html(const std::vector<Cell>& cells, const ReportHead& head);
+
+}  // namespace starattn

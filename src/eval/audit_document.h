@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// One document under audit, on one group of ranks. One KV cache is in memory at a time; of the
+// exact pass the logits stay, 4 bytes a vocabulary entry and answer token.
+#pragma once
+
+#include <vector>
+
+#include "eval/audit.h"
+#include "eval/audit_line.h"
+#include "run/document_runner.h"
+
+namespace starattn {
+
+class DocumentAuditor {
+ public:
+  // Arguments outlive this.
+  DocumentAuditor(const AuditOptions& options, const Ranks& ranks, LoadedModel& session);
+
+  // One line a query, on the group's first rank. Collective over the group; throws AgreedError.
+  std::vector<AuditLine> audit(const std::string& line, std::int64_t number);
+
+ private:
+  struct Pass;  // an encoded document and its answers
+
+  Pass encode_and_answer(const DocumentTask& task, const PlanRequest& request);
+  void check_logits_memory(const DocumentTask& task) const;
+
+  const AuditOptions& options_;
+  const Ranks& ranks_;
+  LoadedModel& session_;
+  DocumentRunner runner_;
+  bool is_warm_ = false;
+};
+
+}  // namespace starattn

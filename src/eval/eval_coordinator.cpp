@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "eval/eval_coordinator.h"
+
+#include <algorithm>
+#include <iostream>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "benchmark/document_maker.h"
+#include "eval/accuracy_report.h"
+#include "eval/setting.h"
+#include "io/line_reader.h"
+#include "mpi/runtime.h"
+#include "run/model_settings.h"
+#include "version.h"
+
+namespace starattn {
+namespace {
+
+// The longest length that the model has positions for in every task. Chat markup comes on top of a
+// length; the answer, which is part of it, takes no position before it is begun, but must not reach
+// a sliding window either.
+std::int64_t longest_length(const std::vector<const TaskInfo*>& tasks, const LoadedModel& session,
+                            bool allow_long) {
+  const auto n_markup = static_cast<std::int64_t>(
+      wrap_context(session.chat, *session.tokenizer, "", SpecialTokens::text).size() +
+      wrap_query(session.chat, *session.tokenizer, "", SpecialTokens::text).size() -
+      session.tokenizer->prefix().size());
+  std::int64_t n_answer = INT64_MAX;
+  for (const TaskInfo* task : tasks) n_answer = std::min(n_answer, task->max_new_tokens);
+  const std::int64_t longest =
+      allow_long ? std::int64_t{1} << 24
+                 : session.config.max_positions - std::max<std::int64_t>(0, n_markup - n_answer);
+  return std::min(longest, session.config.sliding_window - n_markup);
+}
+
+EvalRules rules_of(const EvalRunOptions& options, const LoadedModel& session) {
+  EvalRules rules;
+  rules.tasks = options.benchmark.chosen_tasks();
+  rules.lengths = options.benchmark.chosen_lengths();
+  if (rules.tasks.empty() || rules.lengths.empty() || options.settings.empty()) {
+    fail(Exit::usage,
+         "eval compares with --task, --length and --setting: at least one of each is needed. To "
+         "score a file of answers, pass --input and --answers");
+  }
+  for (const std::string& text : options.settings) {
+    const std::string name = Setting::parse(text).name();
+    if (std::ranges::find(rules.settings, name) != rules.settings.end())
+      fail(Exit::usage, "--setting: {} is there twice", name);
+    rules.settings.push_back(name);
+  }
+  if (options.find_limit > 0 && rules.lengths.size() != 1) {
+    fail(Exit::usage, "--find-limit doubles the length itself: expected one --length, got {}",
+         rules.lengths.size());
+  }
+  rules.max_length = longest_length(rules.tasks, session, options.run.allow_long);
+  for (const std::int64_t length : rules.lengths) {
+    if (length > rules.max_length) {
+      fail(
+          Exit::usage,
+          "--length: expected at most {} tokens (the model has {} positions), got {}. Shorten it{}",
+          with_commas(rules.max_length), with_commas(session.config.max_positions),
+          with_commas(length),
+          options.run.allow_long
+              ? ""
+              : ", or pass --allow-long to go beyond what the model was made for");
+    }
+  }
+  rules.count = options.count;
+  rules.until = options.until;
+  rules.find_limit = options.find_limit;
+  return rules;
+}
+
+// What trials in one file must agree on. Tasks, lengths and settings may be added to.
+Json settings_of(const EvalRunOptions& options, const LoadedModel& session) {
+  Json json = model_settings(options.run, session);
+  json["seed"] = options.benchmark.seed;
+  json["data"] = options.benchmark.data;
+  json["haystack"] = options.benchmark.haystack;
+  return json;
+}
+
+Comparison read_comparison(const std::string& path) {
+  Comparison comparison;
+  add_trials(path, comparison);
+  return comparison;
+}
+
+}  // namespace
+
+void add_trials(const std::string& path, Comparison& comparison) {
+  LineReader lines(path);
+  while (const auto line = lines.next())
+    comparison.add(parse_trial(line->text, fmt::format("{}:{}", path, line->number)));
+}
+
+EvalCoordinator::EvalCoordinator(const EvalRunOptions& options, const LoadedModel& session,
+                                 int n_groups)
+    : options_(options),
+      n_groups_(n_groups),
+      plan_(rules_of(options, session)),
+      writer_(options.run.output, settings_of(options, session), options.run.overwrite) {
+  // Faults of files that are needed at the end are said now.
+  if (!options.baseline.empty()) read_comparison(options.baseline);
+  require_creatable(options.run.output + ".cells.jsonl");
+  if (!options.html.empty()) require_creatable(options.html);
+  take_over();
+}
+
+void EvalCoordinator::take_over() {
+  LineReader lines(options_.run.output);
+  while (const auto line = lines.next()) {
+    Trial trial = parse_trial(line->text, fmt::format("{}:{}", options_.run.output, line->number));
+    TrialKey key{trial.id, trial.setting};
+    stored_.emplace(std::move(key), std::move(trial));
+  }
+  if (!stored_.empty())
+    log::info("{}: {} trial(s) of an earlier run", options_.run.output, stored_.size());
+}
+
+std::string EvalCoordinator::next_round() {
+  while (!is_stopped_) {
+    const std::optional<Round> round = plan_.next(n_groups_, found_);
+    say_cell_done(round.value_or(Round{}));
+    if (!round) break;
+    round_ = *round;
+    Json samples = Json::array();
+    for (std::int64_t i = round->first; i < round->first + round->n; ++i) {
+      const std::string id = document_id(*round->task, round->length, i);
+      Json todo = Json::array();
+      for (const std::string& setting : round->settings) {
+        writer_.expect(id, setting);
+        const auto stored = stored_.find({id, setting});
+        if (stored == stored_.end()) {
+          todo.push_back(setting);
+        } else {
+          found_.add(std::move(stored->second));
+          stored_.erase(stored);
+        }
+      }
+      if (!todo.empty()) samples.push_back({{"index", i}, {"settings", todo}});
+    }
+    if (samples.empty()) continue;
+    return to_line({{"task", round->task->name}, {"length", round->length}, {"samples", samples}});
+  }
+  return "";
+}
+
+// A line for each task and length, when the last of its samples is in.
+void EvalCoordinator::say_cell_done(const Round& next) {
+  if (!round_.task || (next.task == round_.task && next.length == round_.length)) return;
+  std::string scores;
+  for (const std::string& setting : round_.settings) {
+    const Cell cell = found_.cell(std::string(round_.task->name), round_.length, setting);
+    scores +=
+        fmt::format("{}{} {:.1f} %", scores.empty() ? "" : ", ", setting, 100 * cell.score.mean);
+  }
+  log::info("{}, {} tokens, {} sample(s): {} ({})", round_.task->name, with_commas(round_.length),
+            round_.first + round_.n, scores, human_seconds(clock_.seconds()));
+}
+
+void EvalCoordinator::take(const std::vector<std::string>& reports) {
+  std::optional<Error> error;
+  for (const std::string& text : reports) {
+    const Json report = parse_json(text, "report");
+    for (const Json& line : report["trials"]) put(parse_trial(line.get<std::string>(), "trial"));
+    if (!error && !report["error"].get<std::string>().empty())
+      error.emplace(static_cast<Exit>(report["exit"].get<int>()),
+                    report["error"].get<std::string>());
+    is_stopped_ = is_stopped_ || report["stop"].get<bool>();
+  }
+  if (error) throw *error;
+}
+
+void EvalCoordinator::put(const Trial& trial) {
+  // It may wait in the journal since a round in which another group failed.
+  if (!writer_.is_answered(trial.id, trial.setting))
+    writer_.put(trial.id, trial.setting, to_line(trial));
+  found_.add(trial);
+  ++n_new_;
+}
+
+Exit EvalCoordinator::finish() {
+  const std::string& output = options_.run.output;
+  log::info("{} new trial(s); output: {}", with_commas(n_new_), output);
+  if (is_stopped_) {
+    log::warn(
+        "stopped early, as asked; every trial so far is saved; run the same command again to "
+        "go on");
+    return Exit::stopped;
+  }
+  writer_.finish();
+  const std::vector<Cell> cells = found_.cells();
+  std::cout << to_terminal(cells);
+  for (const Limit& limit : plan_.limits()) {
+    std::cout << fmt::format(
+        "{}, {}: {:.0f} % {}{}\n", limit.task, limit.setting, 100 * options_.find_limit,
+        limit.holds > 0 ? fmt::format("held up to {} tokens", with_commas(limit.holds))
+                        : "held at no length",
+        limit.fails > 0 ? fmt::format(", not at {}", with_commas(limit.fails)) : "");
+  }
+  std::cout.flush();
+  write_file_durably(output + ".cells.jsonl", to_json_lines(cells));
+  if (!options_.html.empty()) {
+    const ReportHead head{options_.run.model, command_line(), "starattn " STARATTN_VERSION};
+    write_file_durably(options_.html, to_html(cells, head));
+    log::info("report: {}", options_.html);
+  }
+  return options_.baseline.empty() ? Exit::ok : compare_with_baseline();
+}
+
+Exit EvalCoordinator::compare_with_baseline() const {
+  std::int64_t n_compared = 0;
+  const auto worse = found_.regressions(read_comparison(options_.baseline), n_compared);
+  if (n_compared == 0) {
+    fail(Exit::bad_data,
+         "{}: expected trials of the same tasks, lengths, settings and seed as here, got none",
+         options_.baseline);
+  }
+  for (const std::string& line : worse) log::error("worse than {}: {}", options_.baseline, line);
+  if (worse.empty()) log::info("not worse than {} in {} cell(s)", options_.baseline, n_compared);
+  return worse.empty() ? Exit::ok : Exit::worse;
+}
+
+Announcement parse_announcement(const std::string& text) {
+  const Json json = parse_json(text, "announcement");
+  Announcement round{json["task"].get<std::string>(), json["length"].get<std::int64_t>(), {}};
+  for (const Json& sample : json["samples"])
+    round.samples.push_back(
+        {sample["index"].get<std::int64_t>(), sample["settings"].get<std::vector<std::string>>()});
+  return round;
+}
+
+std::string to_text(const RoundReport& report) {
+  return to_line({{"trials", report.trials},
+                  {"error", report.error},
+                  {"exit", static_cast<int>(report.exit)},
+                  {"stop", report.is_asked_to_stop}});
+}
+
+}  // namespace starattn

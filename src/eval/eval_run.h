@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// eval's main job: tasks x lengths x settings in one launch. Rank 0 announces rounds of samples;
+// each group of ranks takes one sample of a round, makes its document, and runs it through both
+// phases once for each setting; the trials go to rank 0, which writes them down before the next
+// round.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "command/benchmark_options.h"
+#include "run/options.h"
+
+namespace starattn {
+
+struct EvalRunOptions {
+  Options run;  // model, output, machine
+  BenchmarkOptions benchmark;
+  std::vector<std::string> settings;
+  std::int64_t count = 100;
+  double until = 0;       // half-width of a score's interval at which sampling ends; 0: never
+  double find_limit = 0;  // lengths double while a score is at least this; 0: as given
+  std::string html;
+  std::string baseline;
+};
+
+// Collective over the job.
+Exit run_survey(const EvalRunOptions& options);
+
+}  // namespace starattn

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "io/line_reader.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "base/error.h"
+
+namespace starattn {
+
+LineReader::LineReader(const std::string& path)
+    : path_(path), file_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+  if (!file_.valid()) fail(Exit::no_input, "cannot open {}: {}", path, std::strerror(errno));
+  struct stat info {};
+  if (::fstat(file_.get(), &info) == 0 && S_ISDIR(info.st_mode))
+    fail(Exit::no_input, "{} is a folder", path);
+}
+
+std::optional<Line> LineReader::next() {
+  for (;;) {
+    std::size_t end = buffer_.find('\n', at_);
+    while (end == std::string::npos && !at_end_) {
+      const std::size_t searched = buffer_.size() - at_;
+      if (searched > kMaxLineBytes) {
+        fail(Exit::bad_data, "{}:{}: the line is longer than {} bytes", path_, n_lines_ + 1,
+             kMaxLineBytes);
+      }
+      at_end_ = !fill();
+      end = buffer_.find('\n', at_ + searched);
+    }
+    if (end == std::string::npos && at_ == buffer_.size()) return std::nullopt;
+    const std::size_t stop = std::min(end, buffer_.size());
+    Line line;
+    line.number = ++n_lines_;
+    line.is_ended = end != std::string::npos;
+    line.begin = n_dropped_ + at_;
+    line.text = buffer_.substr(at_, stop - at_);
+    at_ = line.is_ended ? end + 1 : buffer_.size();
+    line.end = n_dropped_ + at_;
+    if (line.number == 1 && line.text.starts_with("\xef\xbb\xbf")) {
+      line.text.erase(0, 3);
+      line.begin += 3;
+    }
+    if (line.text.ends_with('\r')) line.text.pop_back();
+    if (line.text.find_first_not_of(" \t") == std::string::npos) continue;
+    line.index = n_given_++;
+    return line;
+  }
+}
+
+bool LineReader::fill() {
+  buffer_.erase(0, at_);
+  n_dropped_ += at_;
+  at_ = 0;
+  constexpr std::size_t kRead = std::size_t{1} << 20;
+  const std::size_t old = buffer_.size();
+  buffer_.resize(old + kRead);
+  ssize_t n = -1;
+  do n = ::read(file_.get(), buffer_.data() + old, kRead);
+  while (n < 0 && errno == EINTR);
+  buffer_.resize(old + static_cast<std::size_t>(std::max<ssize_t>(n, 0)));
+  if (n < 0)
+    fail(Exit::io, "reading {} failed behind line {}: {}", path_, n_lines_, std::strerror(errno));
+  return n > 0;
+}
+
+}  // namespace starattn

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "run/batch.h"
+
+#include <algorithm>
+#include <memory>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "io/answer.h"
+#include "io/document.h"
+#include "io/line_reader.h"
+#include "mpi/runtime.h"
+#include "run/coordinator.h"
+#include "run/document_runner.h"
+#include "run/loaded_model.h"
+#include "run/watchdog.h"
+#include "run/work_queue.h"
+#include "star/cost.h"
+#include "trace/range.h"
+
+namespace starattn {
+namespace {
+
+// One document at a time, on one group of ranks.
+class GroupRun {
+ public:
+  GroupRun(const Options& options, const Ranks& ranks, LoadedModel& session, WorkQueue& queue,
+           Work work)
+      : options_(options),
+        ranks_(ranks),
+        session_(session),
+        queue_(queue),
+        work_(work),
+        runner_(options, ranks, session, [&queue] { queue.poll(); }) {}
+
+  // Tokens of the contexts this group has encoded or loaded; on its first rank.
+  std::int64_t n_context_tokens() const { return n_context_tokens_; }
+
+  // False when there is nothing more to do for this group.
+  bool next_document() {
+    const bool is_asked_to_stop = ranks_.group.any(stop_requested());
+    std::optional<Job> job;
+    Document document;
+    DocumentTask task;
+    std::string error;
+    if (ranks_.group.is_root()) {
+      job = queue_.next(is_asked_to_stop);
+      if (job) {
+        const std::string where = fmt::format("{}:{}", options_.input, job->line);
+        try {
+          document = parse_document(job->text, job->line, where);
+          task = tokenize(document, job->todo, options_.input, options_, session_);
+        } catch (const Error& bad) {
+          error =
+              std::string(bad.what()).starts_with(where) ? bad.what() : bad.within(where).what();
+        }
+      }
+    }
+    // 0: nothing left, 1: a document, 2: a bad one
+    const int state = ranks_.group.bcast_value(!job ? 0 : error.empty() ? 1 : 2, 0);
+    if (state == 0) return false;
+    if (state == 1) {
+      share(task, ranks_.group);
+      try {
+        work_on(task, document, job);
+      } catch (const AgreedError& bad) {
+        const Error about = bad.within(fmt::format("document '{}'", task.id));
+        if (bad.exit() == Exit::stopped) {
+          if (job) queue_.stopped(about.what());
+          return true;
+        }
+        if (!is_of_document(bad)) {
+          if (job) queue_.broken(about);
+          return false;
+        }
+        error = about.what();
+      }
+    }
+    if (job && !error.empty()) queue_.failed(job->seq, error);
+    return true;
+  }
+
+ private:
+  // The document is at fault, not the machine: the batch goes on. (Options that no document could
+  // be planned with have been refused before.)
+  static bool is_of_document(const Error& error) {
+    return error.exit() == Exit::bad_data || error.exit() == Exit::no_input ||
+           error.exit() == Exit::usage;
+  }
+
+  void work_on(const DocumentTask& task, const Document& document, const std::optional<Job>& job) {
+    const BlockPlan plan = runner_.plan(task, options_.plan_request());
+    const Stopwatch clock;
+    const DocumentKv kv = runner_.encode(task, plan, /*complete_only=*/work_ == Work::answer);
+    const double encode_seconds = clock.seconds();
+    if (job) n_context_tokens_ += plan.n_context();
+    if (work_ == Work::encode) return;
+
+    std::vector<QueryJob> jobs;
+    for (const QueryTask& query : task.queries) jobs.push_back(query.job);
+    AnswerOptions answer_options = runner_.answer_options(task);
+    const auto make_answer = [&](std::size_t i, const QueryResult& result) {
+      return answer_of(task, document, plan, i, result, encode_seconds);
+    };
+    answer_options.finished = [&](std::size_t i, const QueryResult& result) {
+      if (job && !answer_options.spread_queries)
+        send(document, *job, task.queries[i].index, make_answer(i, result));
+    };
+    Answerer answerer(*session_.decoder, ranks_.group, kv, answer_options);
+    const std::vector<QueryResult> results = answerer.answer(jobs);
+    if (answer_options.spread_queries) collect_and_send(task, document, job, results, make_answer);
+    if (answerer.n_left() > 0) {
+      throw AgreedError(Exit::stopped,
+                        fmt::format("every block is saved in {}, {} of {} queries wait",
+                                    options_.checkpoint_dir, answerer.n_left(), jobs.size()));
+    }
+  }
+
+  Answer answer_of(const DocumentTask& task, const Document& document, const BlockPlan& plan,
+                   std::size_t i, const QueryResult& result, double encode_seconds) const {
+    const QueryTask& query = task.queries[i];
+    Answer answer;
+    answer.id = task.id;
+    answer.tokens = result.tokens;
+    answer.text = runner_.text_of(query, result.tokens);
+    answer.finish_reason = result.reason == FinishReason::stop ? "stop" : "length";
+    answer.n_context = plan.n_context();
+    answer.n_query = static_cast<std::int64_t>(query.job.tokens.size());
+    answer.block_size = plan.block_size();
+    answer.anchor_size = plan.anchor_size();
+    answer.reach = plan.reach();
+    answer.n_blocks = plan.n_blocks();
+    answer.encode_seconds = encode_seconds;
+    answer.answer_seconds = result.seconds;
+    answer.ms_per_token = result.tokens.empty()
+                              ? 0
+                              : 1e3 * result.seconds / static_cast<double>(result.tokens.size());
+    answer.logprobs.assign(result.logprobs.begin(), result.logprobs.end());
+    if (ranks_.group.is_root()) {
+      const Query& asked = document.queries[static_cast<std::size_t>(query.index)];
+      answer.query_id = asked.id;
+      if (!asked.answers.empty()) answer.score = share_contained(answer.text, asked.answers);
+    }
+    return answer;
+  }
+
+  void send(const Document& document, const Job& job, std::int64_t query, const Answer& answer) {
+    const bool published = options_.output_format == "star-attention";
+    queue_.answered(job.seq, query,
+                    published ? to_published_line(answer, document) : to_output_line(answer));
+  }
+
+  // Queries spread over ranks: their results come to the group's first rank at the end.
+  void collect_and_send(const DocumentTask& task, const Document& document,
+                        const std::optional<Job>& job, const std::vector<QueryResult>& results,
+                        const std::function<Answer(std::size_t, const QueryResult&)>& make_answer) {
+    Json mine = Json::array();
+    for (std::size_t i = 0; i < results.size(); ++i) {
+      if (results[i].reason == FinishReason::not_begun) continue;  // or another rank's
+      mine.push_back({i, results[i].tokens, results[i].reason == FinishReason::stop,
+                      results[i].logprobs, results[i].seconds});
+    }
+    std::map<std::size_t, QueryResult> all;
+    for (const std::string& text : ranks_.group.gather_texts(mine.dump(), 0)) {
+      for (const Json& entry : parse_json(text, "results")) {
+        QueryResult& result = all[entry[0].get<std::size_t>()];
+        result.tokens = entry[1].get<std::vector<Token>>();
+        result.reason = entry[2].get<bool>() ? FinishReason::stop : FinishReason::length;
+        result.logprobs = entry[3].get<std::vector<std::pair<Token, float>>>();
+        result.seconds = entry[4].get<double>();
+      }
+    }
+    for (const auto& [i, result] : all)
+      send(document, *job, task.queries[i].index, make_answer(i, result));
+  }
+
+  const Options& options_;
+  const Ranks& ranks_;
+  LoadedModel& session_;
+  WorkQueue& queue_;
+  Work work_;
+  DocumentRunner runner_;
+  std::int64_t n_context_tokens_ = 0;
+};
+
+// What the first document would take, from rank 0; nothing is computed and no output is touched.
+void print_dry_run(const Options& options, const Ranks& ranks, const LoadedModel& session) {
+  if (!ranks.is_first()) return;
+  LineReader reader(options.input);
+  const std::optional<Line> line = reader.next();
+  if (!line) fail(Exit::bad_data, "{}: no document in it", options.input);
+  const Document document =
+      parse_document(line->text, line->number, fmt::format("{}:{}", options.input, line->number));
+  std::vector<std::int64_t> all;
+  for (std::size_t i = 0; i < document.queries.size(); ++i)
+    all.push_back(static_cast<std::int64_t>(i));
+  const DocumentTask task = tokenize(document, all, options.input, options, session);
+  const BlockPlan plan = BlockPlan::make(
+      options.plan_request(), static_cast<std::int64_t>(task.context.size()), ranks.group.size());
+  const MemoryNeed need =
+      fullest(memory_needs(session.config, plan, options.anchor_mode(),
+                           session.weights.total_bytes(), session.backend->kv_dtype(),
+                           session.backend->activation_dtype(), session.backend->chunk_rows()));
+  log::info("{}", describe(task, plan));
+  for (Rank rank = 0; rank < ranks.group.size(); ++rank) {
+    log::info("rank {} of its group: block(s) {}", rank, fmt::join(plan.blocks_of(rank), " "));
+  }
+  log::info("memory of the fullest rank: {}", need.arithmetic());
+  log::info("phase 1: {:.3g} TFLOP",
+            phase1_flops(session.config, plan, options.anchor_mode()).total() * 1e-12);
+}
+
+}  // namespace
+
+Exit run_batch(const Options& options, Work work) {
+  const Stopwatch clock;
+  const Ranks ranks = arrange_ranks(options);
+  const Watchdog watchdog(options.timeout, ranks.world.rank());
+  start_trace(options, ranks);
+  const std::unique_ptr<LoadedModel> session = open_session(options, ranks);
+  print_banner(options, ranks, *session);
+  if (options.dry_run) {
+    collectively(ranks.world, [&] { print_dry_run(options, ranks, *session); });
+    return Exit::ok;
+  }
+
+  std::unique_ptr<Coordinator> coordinator;
+  collectively(ranks.world, [&] {
+    options.plan_request();
+    if (ranks.is_first())
+      coordinator = std::make_unique<Coordinator>(options, *session, work != Work::encode);
+  });
+  JobSource source;
+  if (coordinator) {
+    source.next = [&](bool is_asked_to_stop) { return coordinator->next(is_asked_to_stop); };
+    source.answered = [&](std::int64_t seq, std::int64_t query, const std::string& line) {
+      coordinator->answered(seq, query, line);
+    };
+    source.failed = [&](std::int64_t seq, const std::string& error) {
+      coordinator->failed(seq, error);
+    };
+    source.stopped = [&](const std::string& saved) { coordinator->stopped(saved); };
+    source.broken = [&](const Error& error) { coordinator->broken(error); };
+  }
+  WorkQueue queue(ranks.world, ranks.group.is_root(), ranks.n_groups, std::move(source));
+  GroupRun group(options, ranks, *session, queue, work);
+  while (group.next_document()) {
+  }
+  queue.finish();
+  ranks.world.barrier();
+
+  print_phase_table(ranks, clock.seconds(), group.n_context_tokens());
+  const Exit result = coordinator ? coordinator->finish() : Exit::ok;
+  write_trace(options, ranks);
+  return static_cast<Exit>(ranks.world.bcast_value(static_cast<int>(result), 0));
+}
+
+}  // namespace starattn

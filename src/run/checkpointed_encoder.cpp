@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "run/checkpointed_encoder.h"
+
+#include <algorithm>
+#include <ctime>
+
+#include "checkpoint/fingerprint.h"
+#include "mpi/runtime.h"
+#include "trace/range.h"
+#include "version.h"
+
+namespace starattn {
+namespace {
+
+std::string now_utc() {
+  const std::time_t now = std::time(nullptr);
+  char text[32] = {};
+  std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", std::gmtime(&now));
+  return text;
+}
+
+}  // namespace
+
+CheckpointedEncoder::CheckpointedEncoder(const std::string& directory, LoadedModel& session,
+                                         const Communicator& group)
+    : store_(directory), session_(session), group_(group), encoder_(*session.decoder, group) {
+  if (directory.empty()) return;
+  collectively(group_, [&] {
+    if (!group_.is_root()) return;
+    const trace::Range range("fingerprint model");
+    std::vector<std::string> files;
+    for (const MappedFile* file : session_.weights.files()) files.push_back(file->path());
+    model_ = model_fingerprint(canonical_text(session_.config), files);
+  });
+  model_ = group_.bcast_value(model_, 0);
+}
+
+DocumentInfo CheckpointedEncoder::info_of(const BlockPlan& plan) const {
+  DocumentInfo info;
+  info.plan = plan.canonical_text();
+  info.block_size = plan.block_size();
+  info.anchor_size = plan.anchor_size();
+  info.reach = plan.reach();
+  info.n_blocks = plan.n_blocks();
+  info.kv_dtype = session_.backend->kv_dtype();
+  info.n_layers = session_.config.n_layers;
+  info.n_kv_heads = session_.config.n_kv_heads;
+  info.head_dim = session_.config.head_dim;
+  info.model = model_;
+  info.provenance = {"starattn " STARATTN_VERSION, command_line(), now_utc(), host_name()};
+  return info;
+}
+
+DocumentKv CheckpointedEncoder::load_or_encode(const BlockPlan& plan,
+                                               std::span<const Token> context, bool complete_only,
+                                               EncodeOptions options) {
+  if (store_.directory().empty()) return encoder_.encode(plan, context, std::move(options));
+  std::optional<DocumentCheckpoint> saved;
+  std::map<BlockId, KvCache> loaded;
+  collectively(group_, [&] {  // the first rank makes what is missing, the others find it
+    if (group_.is_root()) saved = open(plan, context, complete_only);
+  });
+  collectively(group_, [&] {
+    if (!group_.is_root()) saved = find_what_first_rank_has(plan, context);
+    loaded = load_blocks(*saved, plan, options.kv_memory);
+    const std::size_t n_own = plan.blocks_of(group_.rank()).size();
+    if (complete_only && loaded.size() < n_own) {
+      fail(Exit::bad_data,
+           "{}: {} of this rank's {} block(s) are saved and sound; run 'starattn encode' with the "
+           "same settings first",
+           saved->directory(), loaded.size(), n_own);
+    }
+  });
+  // A block that cannot be saved must not stop the others, who wait for this rank's anchor: it is
+  // said at the end, when every rank can hear it. Till then this rank's other blocks would only
+  // wait for the same disk or lock.
+  std::optional<Error> unsaved;
+  auto n_own_saved = static_cast<std::int64_t>(loaded.size());
+  options.stop = [&] { return unsaved || stop_requested(); };
+  options.block_done = [&](BlockId block, const KvCache& cache) {
+    if (unsaved) return;
+    try {
+      save(*saved, plan, block, cache);
+      ++n_own_saved;
+    } catch (const Error& error) {
+      unsaved = error;
+    }
+  };
+  DocumentKv kv = encoder_.encode(plan, context, std::move(options), std::move(loaded));
+  collectively(group_, [&] {
+    if (unsaved) throw *unsaved;
+  });
+  stop_if_asked(plan, n_own_saved);
+  return kv;
+}
+
+void CheckpointedEncoder::stop_if_asked(const BlockPlan& plan, std::int64_t n_own_saved) const {
+  struct State {
+    std::int64_t asked, n_saved;
+  };
+  State all{};
+  for (const State& rank : group_.allgather(State{stop_requested(), n_own_saved})) {
+    all = {all.asked + rank.asked, all.n_saved + rank.n_saved};
+  }
+  if (all.asked == 0) return;
+  throw AgreedError(Exit::stopped, fmt::format("{} of {} blocks are saved in {}", all.n_saved,
+                                               plan.n_blocks(), store_.directory()));
+}
+
+DocumentCheckpoint CheckpointedEncoder::open(const BlockPlan& plan, std::span<const Token> context,
+                                             bool complete_only) const {
+  if (!complete_only) return store_.open_or_create(info_of(plan), context, OnDamage::rebuild);
+  std::optional<DocumentCheckpoint> saved = store_.find(info_of(plan), context);
+  if (!saved) {
+    fail(Exit::bad_data,
+         "{}: no checkpoint of this document, model and plan ({}); run 'starattn encode' with the "
+         "same settings first",
+         store_.directory(), plan.canonical_text());
+  }
+  return std::move(*saved);
+}
+
+DocumentCheckpoint CheckpointedEncoder::find_what_first_rank_has(
+    const BlockPlan& plan, std::span<const Token> context) const {
+  std::optional<DocumentCheckpoint> saved = store_.find(info_of(plan), context);
+  if (!saved) {
+    fail(Exit::unfit,
+         "--checkpoint-dir {}: the document that rank 0 of this group has there is not to be seen "
+         "on {}; all nodes must see the same directory",
+         store_.directory(), host_name());
+  }
+  return std::move(*saved);
+}
+
+std::map<BlockId, KvCache> CheckpointedEncoder::load_blocks(DocumentCheckpoint& saved,
+                                                            const BlockPlan& plan,
+                                                            KvMemory kv_memory) const {
+  const trace::Range range("load blocks");
+  std::map<BlockId, KvCache> loaded;
+  const std::vector<std::int64_t> present = saved.blocks_present();
+  Backend& backend = *session_.backend;
+  for (const BlockId block : plan.blocks_of(group_.rank())) {
+    if (!std::ranges::binary_search(present, block)) continue;
+    KvCache cache(backend, session_.config.n_layers, plan.block(block).n_tokens,
+                  session_.config.kv_width(), kv_memory);
+    std::vector<std::byte> staging(cache.part_bytes());
+    KvSink sink;
+    sink.place = [&](std::int64_t, KvPart) { return std::span(staging); };
+    sink.filled = [&](std::int64_t layer, KvPart part) {
+      backend.upload(staging, part == KvPart::k ? cache.k(layer) : cache.v(layer));
+    };
+    try {
+      saved.read_block(block, sink);
+      trace::count_bytes("load blocks",
+                         cache.part_bytes() * 2 * static_cast<std::size_t>(cache.n_layers()));
+      loaded.emplace(block, std::move(cache));
+    } catch (const Error& error) {
+      if (error.exit() != Exit::bad_data && error.exit() != Exit::no_input) throw;
+      log::error("{}; block {} counts as missing", error.what(), block);
+    }
+  }
+  return loaded;
+}
+
+void CheckpointedEncoder::save(DocumentCheckpoint& saved, const BlockPlan& plan, BlockId block,
+                               const KvCache& cache) const {
+  const trace::Range range("save blocks");
+  std::vector<std::byte> staging(cache.part_bytes());
+  saved.discard_if_damaged(block);  // a sound one has not been encoded again
+  const TokenRange span = plan.block(block);
+  saved.write_block(block, span.first_doc, span.n_tokens, [&](std::int64_t layer, KvPart part) {
+    session_.backend->download(part == KvPart::k ? cache.k(layer) : cache.v(layer), staging);
+    return std::span<const std::byte>(staging);
+  });
+  trace::count_bytes("save blocks",
+                     cache.part_bytes() * 2 * static_cast<std::size_t>(cache.n_layers()));
+}
+
+}  // namespace starattn

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rank 0's side of a batch: lines of the input become jobs, finished lines go to the output.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "io/answer_writer.h"
+#include "io/line_reader.h"
+#include "run/loaded_model.h"
+#include "run/options.h"
+#include "run/work_queue.h"
+
+namespace starattn {
+
+class Coordinator {
+ public:
+  // has_output: false for `encode`, which writes no answers. Throws as LineReader and AnswerWriter.
+  Coordinator(const Options& options, const LoadedModel& session, bool has_output);
+
+  // The next line with a query to answer; lines that are no document are reported and passed over.
+  // None, once and for all, when this process or who asks has had a stop signal.
+  std::optional<Job> next(bool is_asked_to_stop);
+  void answered(std::int64_t seq, std::int64_t query, const std::string& line);
+  void failed(std::int64_t seq, const std::string& error);
+  // A group left its document early; no new one is started. saved: what it leaves to the rerun.
+  void stopped(const std::string& saved);
+  // A group cannot go on: no new document is started, and the run ends with this error.
+  void broken(const Error& error);
+  Exit finish();
+
+ private:
+  struct OpenDocument {
+    std::string id;
+    std::vector<std::string> query_ids;
+    std::size_t n_left = 0;  // queries that wait for their answer
+  };
+
+  std::optional<Job> job_of(const Line& line);
+  void end_early(Exit exit);
+  void report_bad_line(std::int64_t line, const std::string& id, const std::string& error,
+                       bool is_expected);
+
+  const Options& options_;
+  LineReader reader_;
+  std::unique_ptr<AnswerWriter> writer_;  // none without output
+  std::int64_t shard_ = 0;
+  std::int64_t n_shards_ = 1;
+  std::map<std::int64_t, OpenDocument> open_;  // by line; where answers are to come
+  std::optional<Exit> ended_early_;            // no new document; with this exit code
+  std::string saved_;                          // what groups said when they stopped
+  std::int64_t n_bad_ = 0;
+  std::int64_t n_answers_ = 0;
+  std::int64_t n_skipped_ = 0;
+  std::int64_t n_scores_ = 0;
+  double score_ = 0;
+  std::uint64_t digest_ = 0;  // of all new answers, whatever their order
+  Stopwatch since_said_;
+};
+
+}  // namespace starattn

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "run/document_runner.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "mpi/runtime.h"
+#include "run/kv_memory.h"
+#include "run/stop_search.h"
+#include "star/cost.h"
+#include "star/encode.h"
+
+namespace starattn {
+DocumentRunner::DocumentRunner(const Options& options, const Ranks& ranks, LoadedModel& session,
+                               std::function<void()> poll, Verbosity voice)
+    : options_(options),
+      ranks_(ranks),
+      session_(session),
+      poll_(std::move(poll)),
+      store_(options.checkpoint_dir, session, ranks.group),
+      is_quiet_(voice == Verbosity::quiet || !ranks.is_first()),
+      progress_(is_quiet_) {}
+
+BlockPlan DocumentRunner::plan(const DocumentTask& task, const PlanRequest& request) const {
+  BlockPlan plan;
+  collectively(ranks_.group, [&] {
+    plan = BlockPlan::make(request, static_cast<std::int64_t>(task.context.size()),
+                           ranks_.group.size());
+    check_memory(plan);
+  });
+  return plan;
+}
+
+DocumentKv DocumentRunner::encode(const DocumentTask& task, const BlockPlan& plan,
+                                  bool complete_only) {
+  const std::int64_t n_own = std::max<std::int64_t>(
+      1, static_cast<std::int64_t>(plan.blocks_of(ranks_.group.rank()).size()));
+  const std::int64_t chunks_a_block =
+      (std::min(plan.block_size(), plan.n_context()) + session_.backend->chunk_rows() - 1) /
+      session_.backend->chunk_rows();
+  progress_.start(fmt::format("document '{}'", task.id), plan.n_context(),
+                  n_own * chunks_a_block * session_.config.n_layers);
+  EncodeOptions encode;
+  encode.anchor_mode = options_.anchor_mode();
+  encode.kv_memory = choose_kv_memory(options_.kv_memory, fullest(needs(plan, KvMemory::device)),
+                                      free_device_bytes(*session_.backend), ranks_.group);
+  if (!is_quiet_) say(task, plan, encode.kv_memory);
+  encode.poll = [this] {
+    progress_.step();
+    poll_();
+  };
+  return store_.load_or_encode(plan, task.context, complete_only, std::move(encode));
+}
+
+AnswerOptions DocumentRunner::answer_options(const DocumentTask& task) const {
+  AnswerOptions answer;
+  answer.eos_tokens = session_.eos_tokens;
+  answer.sampling = {options_.temperature, options_.top_p};
+  answer.n_logprobs = options_.logprobs;
+  answer.spread_queries = options_.query_ranks == "all";
+  answer.tree_merge = options_.merge == "tree";
+  answer.poll = poll_;
+  if (store_.keeps()) answer.stop = stop_requested;
+  std::vector<StopSearch> searches;
+  for (const QueryTask& query : task.queries)
+    searches.emplace_back(*session_.tokenizer, query.stop);
+  answer.stops_by_text = [searches = std::move(searches)](std::size_t i, Token next) mutable {
+    return searches[i].found_after(next);
+  };
+  return answer;
+}
+
+std::string DocumentRunner::text_of(const QueryTask& query, std::span<const Token> tokens) const {
+  const std::string text = session_.tokenizer->decode({tokens.begin(), tokens.end()}, true);
+  return text.substr(0, first_stop(query.stop, text));
+}
+
+// Memory only where it is a quarter more than has been said: a batch may have thousands of
+// documents.
+void DocumentRunner::say(const DocumentTask& task, const BlockPlan& plan, KvMemory kv_memory) {
+  log::info("{}", describe(task, plan));
+  const MemoryNeed need = fullest(needs(plan, kv_memory));
+  const std::uint64_t n_bytes = need.total() + need.host_kv;
+  if (n_bytes <= most_said_ + most_said_ / 4) return;
+  most_said_ = n_bytes;
+  log::info("memory of the fullest rank: {}", need.arithmetic());
+}
+
+std::vector<MemoryNeed> DocumentRunner::needs(const BlockPlan& plan, KvMemory kv_memory) const {
+  return memory_needs(session_.config, plan, options_.anchor_mode(), session_.weights.total_bytes(),
+                      session_.backend->kv_dtype(), session_.backend->activation_dtype(),
+                      session_.backend->chunk_rows(), kv_memory);
+}
+
+// What this group's ranks on one node, or one GPU, need together. A node has the weights once, a
+// GPU once a rank. Groups beside this one are at documents of their own, which nobody knows here.
+void DocumentRunner::check_memory(const BlockPlan& plan) const {
+  const bool on_host = session_.backend->is_host_memory();
+  const bool kv_on_device = on_host || options_.kv_memory == "device";
+  const std::vector<MemoryNeed> least =
+      needs(plan, kv_on_device ? KvMemory::device : KvMemory::host);
+  std::uint64_t together = on_host ? session_.weights.total_bytes() : 0;
+  std::uint64_t host_kv = 0;
+  for (const Rank rank : session_.sharers) {
+    const MemoryNeed& need = least[static_cast<std::size_t>(rank)];
+    together += on_host ? need.total() - need.weights : need.total();
+    host_kv += need.host_kv;
+  }
+  const std::uint64_t available = on_host ? memory_of_node() : session_.backend->memory_bytes();
+  if (together <= available && host_kv <= memory_of_node()) return;
+  const bool is_device_full = together > available;
+  fail(Exit::unfit,
+       "the document does not fit: {} rank(s) need {} together, this {} has {}; the fullest needs "
+       "{}. Use more ranks on more nodes, a smaller --block-size, or a smaller document",
+       session_.sharers.size(), human_bytes(is_device_full ? together : host_kv),
+       is_device_full && !on_host ? "GPU" : "node",
+       human_bytes(is_device_full ? available : memory_of_node()), fullest(least).arithmetic());
+}
+
+std::string describe(const DocumentTask& task, const BlockPlan& plan) {
+  const auto n = [](std::int64_t count, const char* one, const char* many) {
+    return fmt::format("{} {}", with_commas(count), count == 1 ? one : many);
+  };
+  return fmt::format("document '{}': {}, {} of {}, anchor {}{}, {}", task.id,
+                     n(plan.n_context(), "token", "tokens"), n(plan.n_blocks(), "block", "blocks"),
+                     with_commas(plan.block_size()), with_commas(plan.anchor_size()),
+                     plan.reach() == 0 ? "" : fmt::format(", reach {}", plan.reach()),
+                     n(std::ssize(task.queries), "query", "queries"));
+}
+
+}  // namespace starattn

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// One document through both phases, on one group of ranks.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "run/checkpointed_encoder.h"
+#include "run/document_task.h"
+#include "run/loaded_model.h"
+#include "run/options.h"
+#include "run/progress.h"
+#include "star/answer.h"
+#include "star/cost.h"
+#include "star/plan.h"
+
+namespace starattn {
+
+class DocumentRunner {
+ public:
+  enum class Verbosity { normal, quiet };  // quiet: no line for a document, no progress
+
+  // poll: called every now and then in both phases. Arguments outlive this.
+  DocumentRunner(const Options& options, const Ranks& ranks, LoadedModel& session,
+                 std::function<void()> poll, Verbosity voice = Verbosity::normal);
+
+  // Collective over the group, as all that follow. Throws AgreedError: usage, bad_data for a plan
+  // that cannot be, unfit for one without room in memory.
+  BlockPlan plan(const DocumentTask& task, const PlanRequest& request) const;
+  // Phase 1, or what a checkpoint has of it; complete_only: nothing else than that.
+  DocumentKv encode(const DocumentTask& task, const BlockPlan& plan, bool complete_only = false);
+  // For an Answerer of the task's queries. The task outlives them.
+  AnswerOptions answer_options(const DocumentTask& task) const;
+
+  // What the tokens say, up to the first stop string of the query.
+  std::string text_of(const QueryTask& query, std::span<const Token> tokens) const;
+
+ private:
+  void say(const DocumentTask& task, const BlockPlan& plan, KvMemory kv_memory);
+  std::vector<MemoryNeed> needs(const BlockPlan& plan, KvMemory kv_memory) const;  // by rank
+  void check_memory(const BlockPlan& plan) const;
+
+  const Options& options_;
+  const Ranks& ranks_;
+  LoadedModel& session_;
+  std::function<void()> poll_;
+  CheckpointedEncoder store_;
+  bool is_quiet_;
+  Progress progress_;
+  std::uint64_t most_said_ = 0;  // bytes of the last memory line
+};
+
+// "document 'a': 8,192 tokens, 4 blocks of 2,048, anchor 2,048, 1 query"
+std::string describe(const DocumentTask& task, const BlockPlan& plan);
+
+}  // namespace starattn

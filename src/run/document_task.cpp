@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "run/document_task.h"
+
+#include "base/error.h"
+#include "base/json.h"
+#include "base/text.h"
+#include "trace/range.h"
+
+namespace starattn {
+namespace {
+
+void check_tokens(const std::vector<Token>& tokens, std::int64_t vocab_size,
+                  const std::string& what) {
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i] < 0 || tokens[i] >= vocab_size) {
+      fail(Exit::bad_data, "{}: token {} is {}, but the model's vocabulary has {}", what, i,
+           tokens[i], vocab_size);
+    }
+  }
+}
+
+}  // namespace
+
+DocumentTask tokenize(const Document& document, const std::vector<std::int64_t>& todo,
+                      const std::string& input_path, const Options& options,
+                      const LoadedModel& session) {
+  const trace::Range range("tokenize");
+  const SpecialTokens special = options.special().value_or(
+      document.is_published ? SpecialTokens::parse : SpecialTokens::text);
+  // The published tool's records carry their chat markup.
+  const ChatStyle chat =
+      document.is_published && options.chat == "auto" ? ChatStyle() : session.chat;
+  DocumentTask task;
+  task.id = document.id;
+  task.context =
+      document.context_tokens
+          ? *document.context_tokens
+          : wrap_context(chat, *session.tokenizer, context_text(document, input_path), special);
+  check_tokens(task.context, session.config.vocab_size, "context");
+  for (const std::int64_t index : todo) {
+    const Query& query = document.queries.at(static_cast<std::size_t>(index));
+    QueryTask next;
+    next.index = index;
+    next.job.tokens =
+        query.tokens ? *query.tokens : wrap_query(chat, *session.tokenizer, query.text, special);
+    next.job.max_new_tokens = query.max_new_tokens.value_or(options.max_new_tokens);
+    next.job.sampling_key = sampling_key(options.seed, document.id, query.id);
+    next.stop = query.stop.value_or(options.stop);
+    check_tokens(next.job.tokens, session.config.vocab_size, fmt::format("query '{}'", query.id));
+    if (next.job.tokens.empty()) fail(Exit::bad_data, "query '{}': no tokens", query.id);
+
+    const std::int64_t n_positions =
+        static_cast<std::int64_t>(task.context.size() + next.job.tokens.size());
+    if (n_positions + next.job.max_new_tokens > session.config.sliding_window) {
+      fail(Exit::bad_data,
+           "context of {} tokens, query '{}' of {} and its answer of up to {}: attention of the "
+           "model slides over {} positions, and sliding is not supported. Shorten the context",
+           with_commas(static_cast<std::int64_t>(task.context.size())), query.id,
+           next.job.tokens.size(), next.job.max_new_tokens,
+           with_commas(session.config.sliding_window));
+    }
+    if (n_positions > session.config.max_positions && !options.allow_long) {
+      fail(Exit::bad_data,
+           "context of {} tokens and query '{}' of {}: the model has {} positions. Shorten the "
+           "context, or pass --allow-long to go beyond what the model was made for",
+           with_commas(static_cast<std::int64_t>(task.context.size())), query.id,
+           next.job.tokens.size(), with_commas(session.config.max_positions));
+    }
+    task.queries.push_back(std::move(next));
+  }
+  return task;
+}
+
+void share(DocumentTask& task, const Communicator& group) {
+  if (group.size() == 1) return;
+  task.context.resize(group.bcast_value(task.context.size(), 0));
+  group.bcast(std::as_writable_bytes(std::span(task.context)), 0);
+  Json queries = Json::array();
+  for (const QueryTask& query : task.queries) {
+    queries.push_back({query.index, query.job.tokens, query.job.max_new_tokens,
+                       query.job.sampling_key, query.stop});
+  }
+  const std::string text = group.bcast_text(to_line({{"id", task.id}, {"queries", queries}}), 0);
+  if (group.is_root()) return;
+  const Json json = parse_json(text, "shared document");
+  task.id = json["id"].get<std::string>();
+  for (const Json& query : json["queries"]) {
+    task.queries.push_back({query[0].get<std::int64_t>(),
+                            {query[1].get<std::vector<Token>>(), query[2].get<std::int64_t>(),
+                             query[3].get<std::uint64_t>()},
+                            query[4].get<std::vector<std::string>>()});
+  }
+}
+
+}  // namespace starattn

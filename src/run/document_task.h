@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// A document as tokens, ready for the two phases: made by a group's first rank, shared with the
+// others.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "io/document.h"
+#include "run/loaded_model.h"
+#include "run/options.h"
+#include "star/answer.h"
+
+namespace starattn {
+
+struct QueryTask {
+  std::int64_t index = 0;  // among the document's queries
+  QueryJob job;
+  std::vector<std::string> stop;
+};
+
+struct DocumentTask {
+  std::string id;
+  std::vector<Token> context;
+  std::vector<QueryTask> queries;
+};
+
+// todo: indices of the queries to answer. Throws Error(bad_data | no_input) for what cannot be
+// asked: ids beyond the vocabulary, more tokens than the model has positions.
+DocumentTask tokenize(const Document& document, const std::vector<std::int64_t>& todo,
+                      const std::string& input_path, const Options& options,
+                      const LoadedModel& session);
+
+// Everybody in the group gets the first rank's task. Collective.
+void share(DocumentTask& task, const Communicator& group);
+
+}  // namespace starattn

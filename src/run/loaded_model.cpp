@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "run/loaded_model.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <thread>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "mpi/runtime.h"
+#include "star/answer.h"
+#include "trace/range.h"
+#include "version.h"
+
+namespace starattn {
+namespace {
+
+Dtype compute_dtype(const Options& options, const Backend& backend) {
+  if (options.dtype != "auto" && dtype_from_name(options.dtype) != backend.activation_dtype()) {
+    fail(Exit::usage, "--dtype {}: this device computes in {}", options.dtype,
+         name_of(backend.activation_dtype()));
+  }
+  return backend.activation_dtype();
+}
+
+// A long list, broken behind commas to fit a terminal of 80 columns.
+void log_wrapped(std::string_view list) {
+  constexpr std::size_t kWidth = 72;
+  while (list.size() > kWidth) {
+    const std::size_t comma = list.rfind(", ", kWidth - 1);
+    if (comma == std::string_view::npos) break;
+    log::info("{}", list.substr(0, comma + 1));
+    list.remove_prefix(comma + 2);
+  }
+  log::info("{}", list);
+}
+
+}  // namespace
+
+std::unique_ptr<Backend> make_backend(const Options& options, const Ranks& ranks) {
+  const int n_devices = options.device == "cpu" ? 0 : n_cuda_devices();
+  const bool on_gpu = options.device == "cuda" || n_devices > 0;
+  auto backend = on_gpu ? make_cuda_backend(ranks.node_rank % std::max(1, n_devices))
+                        : make_cpu_backend(ranks.n_threads);
+  compute_dtype(options, *backend);
+  return backend;
+}
+
+int n_usable_cores() {
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  if (::sched_getaffinity(0, sizeof(cores), &cores) != 0) return 1;
+  return std::max(1, CPU_COUNT(&cores));
+}
+
+std::uint64_t memory_of_node() {
+  const auto physical = static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
+                        static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  std::uint64_t limit = physical;
+  std::ifstream("/sys/fs/cgroup/memory.max") >>
+      limit;  // "max", or absent: the stream fails and sets 0
+  return limit == 0 ? physical : std::min(limit, physical);
+}
+
+Ranks arrange_ranks(const Options& options) {
+  Communicator world = Communicator::world();
+  const std::string mismatch = launcher_mismatch(world.size());
+  if (!mismatch.empty()) throw AgreedError(Exit::unfit, mismatch);
+  if (options.ranks_per_document > world.size()) {
+    throw AgreedError(
+        Exit::usage,
+        fmt::format("--ranks-per-document: expected at most the {} ranks of this job, got {}",
+                    world.size(), options.ranks_per_document));
+  }
+  const int group_size = options.ranks_per_document > 0 ? options.ranks_per_document : world.size();
+  const int group_index = world.rank() / group_size;
+  Communicator group = world.split(group_index);
+
+  // The cores of a node are shared out among its ranks, unless the launcher bound each to its own.
+  const Communicator node = world.split_by_node();
+  const int cores = n_usable_cores();
+  const std::vector<int> all_cores = node.allgather(cores);
+  const int widest = *std::max_element(all_cores.begin(), all_cores.end());
+  const bool is_bound =
+      widest * node.size() <= static_cast<int>(std::thread::hardware_concurrency());
+  int n_threads = options.threads;
+  if (n_threads == 0) n_threads = is_bound ? cores : std::max(1, cores / node.size());
+  if (n_threads > cores && cores < static_cast<int>(std::thread::hardware_concurrency())) {
+    log::warn(
+        "{} threads share the {} core(s) that the launcher bound this rank to: start with 'mpirun "
+        "--bind-to none' "
+        "or 'srun --cpus-per-task={}'",
+        n_threads, cores, n_threads);
+  }
+  const int n_groups = (world.size() + group_size - 1) / group_size;
+  return {std::move(world), std::move(group), group_index, n_groups, node.rank(), n_threads};
+}
+
+std::unique_ptr<LoadedModel> open_session(const Options& options, const Ranks& ranks) {
+  auto session = std::make_unique<LoadedModel>();
+  collectively(ranks.world, [&] {
+    const trace::Range range("open model");
+    session->config = read_model_config(options.model);
+    session->weights = ModelWeights::open(options.model, session->config);
+    session->tokenizer = Tokenizer::open(options.model);
+    session->chat = chat_style_from_name(options.chat, options.model, *session->tokenizer);
+    session->eos_tokens = session->config.eos_tokens;
+    for (const Token token : session->chat.stops) session->eos_tokens.push_back(token);
+    session->backend = make_backend(options, ranks);
+    session->backend->check_model(session->config.shape());
+    const std::int64_t max_rows = std::max(session->backend->chunk_rows(), Answerer::kMaxRows);
+    session->decoder =
+        std::make_unique<Decoder>(session->config, session->weights, *session->backend, max_rows);
+  });
+  const bool on_host = session->backend->is_host_memory();
+  const int device = on_host ? 0 : ranks.node_rank % std::max(1, n_cuda_devices());
+  session->sharers = ranks.group.split_by_node().split(device).allgather(ranks.group.rank());
+  return session;
+}
+
+void print_banner(const Options& options, const Ranks& ranks, const LoadedModel& session) {
+  const std::vector<std::string> lines = ranks.world.gather_texts(
+      fmt::format("{}, {}, cores {}", host_name(), session.backend->describe(), n_usable_cores()),
+      0);
+  if (!ranks.is_first()) return;
+  log::info("starattn {}, {}", STARATTN_VERSION, mpi_library_version());
+  log::info("command: {}", command_line());
+  // Equal ranks in one line: "ranks 0-3: host, cpu, ..."
+  for (std::size_t first = 0; first < lines.size();) {
+    std::size_t last = first;
+    while (last + 1 < lines.size() && lines[last + 1] == lines[first]) ++last;
+    if (first == last) {
+      log::info("rank {}: {}", first, lines[first]);
+    } else {
+      log::info("ranks {}-{}: {}", first, last, lines[first]);
+    }
+    first = last + 1;
+  }
+  if (ranks.n_groups > 1) {
+    log::info("{} groups of {} rank(s), each on a document of its own", ranks.n_groups,
+              ranks.group.size());
+  }
+  log::info("model {}, weights {}", options.model, human_bytes(session.weights.total_bytes()));
+  log_wrapped(describe(session.config));
+  log::info("chat markup {}", describe(session.chat));
+}
+
+}  // namespace starattn

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+// Everything a computing command stands on: the ranks in their groups, the model, the tokenizer,
+// the backend, the decoder; and the banner that says so before anything is loaded.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "backend/backend.h"
+#include "base/log.h"
+#include "model/config.h"
+#include "model/decoder.h"
+#include "model/weights.h"
+#include "mpi/communicator.h"
+#include "run/options.h"
+#include "tokenizer/chat.h"
+#include "tokenizer/tokenizer.h"
+
+namespace starattn {
+
+// The ranks of the job, and the group that works on one document.
+struct Ranks {
+  Communicator world;
+  Communicator group;
+  int group_index = 0;
+  int n_groups = 1;
+  int node_rank = 0;  // among the ranks of this node
+  int n_threads = 1;  // of this rank
+
+  bool is_first() const { return world.rank() == 0; }
+};
+
+// Collective. Throws AgreedError for a launcher that started single ranks, or too many ranks a
+// group.
+Ranks arrange_ranks(const Options& options);
+
+// --device auto takes a GPU where there is one: the only visible one, or the node's ranks in turn.
+// Throws Error(unfit | usage).
+std::unique_ptr<Backend> make_backend(const Options& options, const Ranks& ranks);
+
+struct LoadedModel {
+  ModelConfig config;
+  ModelWeights weights;
+  std::unique_ptr<Tokenizer> tokenizer;
+  ChatStyle chat;
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Decoder> decoder;
+  std::vector<Token> eos_tokens;
+  std::vector<Rank> sharers;  // ranks of this group that share this one's node (or GPU), itself too
+};
+
+// Collective: opens the model on every rank. The result refers to itself, hence the unique_ptr.
+std::unique_ptr<LoadedModel> open_session(const Options& options, const Ranks& ranks);
+
+// The start banner, from rank 0: version, MPI, ranks with hosts and threads, model, settings.
+void print_banner(const Options& options, const Ranks& ranks, const LoadedModel& session);
+
+// The final table, from rank 0: seconds by phase (min, mean, max over ranks, slowest rank), bytes
+// moved, context tokens a second, peak memory. n_context_tokens: this rank's. Collective.
+void print_phase_table(const Ranks& ranks, double total_seconds, std::int64_t n_context_tokens);
+
+// From here on every rank's ranges are kept for options.trace, if there is one; write_trace puts
+// them there. Collective. Throws AgreedError(cannot_create | io).
+void start_trace(const Options& options, const Ranks& ranks);
+void write_trace(const Options& options, const Ranks& ranks);
+
+int n_usable_cores();            // that this process may run on
+std::uint64_t memory_of_node();  // bytes, or the limit of our control group if that is lower
+
+}  // namespace starattn

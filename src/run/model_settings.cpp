@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "run/model_settings.h"
+
+#include <unistd.h>
+
+#include "base/file.h"
+#include "checkpoint/fingerprint.h"
+
+namespace starattn {
+namespace {
+
+constexpr std::size_t kMaxTokenizerBytes = std::size_t{1} << 30;
+
+Digest weights_digest(const LoadedModel& session) {
+  std::vector<std::span<const std::byte>> tensors;
+  for (const WeightView& tensor : session.weights.all())
+    tensors.emplace_back(tensor.data, tensor.n_bytes());
+  return sampled_fingerprint(canonical_text(session.config), tensors);
+}
+
+// Of the files that decide which tokens a text becomes and what a chat looks like.
+Digest tokenizer_digest(const std::string& folder) {
+  StreamDigest digest;
+  for (const char* name : {"tokenizer.json", "tokenizer.model", "tokenizer_config.json",
+                           "added_tokens.json", "chat_template.jinja"}) {
+    const std::string path = folder + "/" + name;
+    if (::access(path.c_str(), F_OK) != 0) continue;
+    const std::string bytes = read_file(path, kMaxTokenizerBytes);
+    digest.add(fmt::format("{} {} ", name, bytes.size()));
+    digest.add(bytes);
+  }
+  return digest.value();
+}
+
+}  // namespace
+
+Json model_settings(const Options& options, const LoadedModel& session) {
+  Json json;
+  json["model"] = describe(session.config);
+  json["weights"] = weights_digest(session).hex();
+  json["tokenizer"] = tokenizer_digest(options.model).hex();
+  json["eos_tokens"] = session.eos_tokens;
+  json["dtype"] = name_of(session.backend->kv_dtype());
+  json["chat"] = options.chat;
+  json["special_tokens"] = options.special_tokens;
+  return json;
+}
+
+}  // namespace starattn

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "run/options.h"
+
+#include <charconv>
+
+#include "base/error.h"
+#include "base/text.h"
+
+namespace starattn {
+
+PlanRequest Options::plan_request() const {
+  PlanRequest request;
+  if (attention == "ring") request.attention = Attention::ring;
+  if (attention == "dense") request.attention = Attention::dense;
+  if (block_size != "auto") {
+    request.block_size = parse_tokens(block_size, "--block-size");
+    if (*request.block_size == 0)
+      fail(Exit::usage, "--block-size: expected at least 1 token, got 0");
+  }
+  if (anchor_size != "block") request.anchor_size = parse_tokens(anchor_size, "--anchor-size");
+  if (request.anchor_size && request.block_size && *request.anchor_size > *request.block_size) {
+    fail(Exit::usage, "--anchor-size: expected at most the block size ({} tokens), got {}",
+         with_commas(*request.block_size), with_commas(*request.anchor_size));
+  }
+  if (reach == "all") {
+    request.reach = kReachAll;
+  } else if (reach != "0") {
+    request.reach = parse_blocks(reach, "--reach");
+  }
+  if (request.attention != Attention::star && (request.anchor_size || reach != "0")) {
+    fail(Exit::usage, "--anchor-size and --reach belong to --attention star; {} is exact",
+         attention);
+  }
+  if (request.attention == Attention::dense && request.block_size) {
+    fail(Exit::usage, "--block-size: dense attention is one block; use --attention star or ring");
+  }
+  if (anchor == "recompute" && reach != "0") {
+    fail(Exit::usage,
+         "--anchor recompute: only with --reach 0, where the anchor is all a block sees before it");
+  }
+  if (placement == "contiguous") request.placement = Placement::contiguous;
+  if (placement == "zigzag") request.placement = Placement::zigzag;
+  return request;
+}
+
+void Options::shard_numbers(std::int64_t& index, std::int64_t& count) const {
+  index = 0;
+  count = 1;
+  if (shard.empty()) return;
+  const char* end = shard.data() + shard.size();
+  const auto [slash, error] = std::from_chars(shard.data(), end, index);
+  bool good = error == std::errc() && slash != end && *slash == '/';
+  if (good) {
+    const auto [rest, error2] = std::from_chars(slash + 1, end, count);
+    good = error2 == std::errc() && rest == end && count > 0 && index >= 0 && index < count;
+  }
+  if (!good)
+    fail(Exit::usage, "--shard: expected i/n with 0 <= i < n, such as 0/8, got '{}'", shard);
+}
+
+std::optional<SpecialTokens> Options::special() const {
+  if (special_tokens == "text") return SpecialTokens::text;
+  if (special_tokens == "parse") return SpecialTokens::parse;
+  return std::nullopt;
+}
+
+CLI::Validator between(double low, double high) {
+  const std::string range = fmt::format("{} to {}", low, high);
+  const auto check = [=](const std::string& text) {
+    double value = 0;
+    const bool good = CLI::detail::lexical_cast(text, value) && value >= low && value <= high;
+    return good ? std::string() : fmt::format("expected {}, got '{}'", range, text);
+  };
+  return CLI::Validator(check, range);
+}
+
+void add_model_options(CLI::App& app, Options& options) {
+  app.add_option("--model", options.model, "Model folder (Hugging Face layout)")->required();
+}
+
+void add_plan_options(CLI::App& app, Options& options) {
+  const char* group = "Method";
+  app.add_option("--attention", options.attention,
+                 "star, ring (exact, balanced) or dense (exact, one block)")
+      ->check(CLI::IsMember({"star", "ring", "dense"}))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--block-size", options.block_size,
+                 "Tokens a context block: 4096, 32k, 1m or auto (n/4, at most 32k)")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--anchor-size", options.anchor_size,
+                 "Tokens of block 0 that every block sees: 0 to the block size")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--reach", options.reach,
+                 "Blocks directly before it that a block also sees: a number or all")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--placement", options.placement, "Blocks on ranks: contiguous, zigzag or auto")
+      ->check(CLI::IsMember({"auto", "contiguous", "zigzag"}))
+      ->capture_default_str()
+      ->group(group);
+}
+
+void add_anchor_options(CLI::App& app, Options& options) {
+  app.add_option("--anchor", options.anchor,
+                 "broadcast the anchor's KV, or recompute it in front of every block")
+      ->check(CLI::IsMember({"broadcast", "recompute"}))
+      ->capture_default_str()
+      ->group("Method");
+}
+
+void add_length_options(CLI::App& app, Options& options) {
+  app.add_flag("--allow-long", options.allow_long,
+               "Accept contexts longer than the model's positions")
+      ->group("Method");
+}
+
+void add_text_options(CLI::App& app, Options& options) {
+  const char* group = "Text";
+  app.add_option("--chat", options.chat, "Chat markup: auto, none, llama3, qwen or llama2")
+      ->check(CLI::IsMember({"auto", "none", "llama3", "qwen", "llama2"}))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--special-tokens", options.special_tokens,
+                 "Special tokens in the input: text, parse, or auto (parse in the published tool's "
+                 "records)")
+      ->check(CLI::IsMember({"auto", "text", "parse"}))
+      ->capture_default_str()
+      ->group(group);
+}
+
+void add_answer_options(CLI::App& app, Options& options) {
+  const char* group = "Answers";
+  app.add_option("--max-new-tokens", options.max_new_tokens,
+                 "Longest answer, unless a query says otherwise")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 20))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--stop", options.stop, "Text that ends an answer; may be repeated")->group(group);
+  app.add_option("--temperature", options.temperature, "0 = greedy")
+      ->check(between(0, 100))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--top-p", options.top_p,
+                 "Sample from the likeliest tokens with this much probability")
+      ->check(between(0, 1))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--seed", options.seed, "Seed of the random draws")
+      ->check(CLI::Range(std::uint64_t{0}, std::uint64_t{INT64_MAX}))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--logprobs", options.logprobs, "Add the first new token's top k logits")
+      ->check(CLI::Range(0, 1000))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--output-format", options.output_format,
+                 "starattn, or star-attention (the published tool's fields)")
+      ->check(CLI::IsMember({"starattn", "star-attention"}))
+      ->capture_default_str()
+      ->group(group);
+  app.add_flag("--overwrite", options.overwrite, "Replace an output made with other settings")
+      ->group(group);
+  app.add_flag("--strict", options.strict, "Stop at the first bad input line")->group(group);
+}
+
+void add_device_options(CLI::App& app, Options& options) {
+  const char* group = "Machine";
+  app.add_option("--device", options.device, "auto, cpu or cuda")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--dtype", options.dtype, "Compute type: auto, f32 (CPU) or bf16 (CUDA)")
+      ->check(CLI::IsMember({"auto", "f32", "bf16"}))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--threads", options.threads,
+                 "Threads a rank; 0 = its share of the cores it may use")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str()
+      ->group(group);
+}
+
+void add_group_options(CLI::App& app, Options& options) {
+  app.add_option(
+         "--ranks-per-document", options.ranks_per_document,
+         "Ranks in a group; each group works on a document of its own. 0 = all ranks in one group")
+      ->check(CLI::Range(0, 1 << 20))
+      ->capture_default_str()
+      ->group("Machine");
+}
+
+void add_kv_memory_options(CLI::App& app, Options& options) {
+  app.add_option("--kv-memory", options.kv_memory,
+                 "Encoded blocks of a GPU: device, host (pinned), or auto (host where they do not "
+                 "fit)")
+      ->check(CLI::IsMember({"auto", "device", "host"}))
+      ->capture_default_str()
+      ->group("Machine");
+}
+
+void add_query_rank_options(CLI::App& app, Options& options) {
+  const char* group = "Machine";
+  app.add_option("--query-ranks", options.query_ranks,
+                 "Who runs the queries: 1 rank of a group, or all")
+      ->check(CLI::IsMember({"1", "all"}))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--merge", options.merge,
+                 "How partials meet: gather, or tree for hundreds of ranks")
+      ->check(CLI::IsMember({"gather", "tree"}))
+      ->capture_default_str()
+      ->group(group);
+}
+
+void add_trace_options(CLI::App& app, Options& options) {
+  app.add_option("--trace", options.trace, "Write a Chrome trace of every rank to this file")
+      ->group("Log");
+}
+
+}  // namespace starattn

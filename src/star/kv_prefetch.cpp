@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "star/kv_prefetch.h"
+
+namespace starattn {
+namespace {
+
+std::size_t part_bytes(const KvPrefetch::Source& source) {
+  return static_cast<std::size_t>(source.n_tokens) * source.cache->row_bytes();
+}
+
+}  // namespace
+
+KvPrefetch::KvPrefetch(Backend& backend, std::vector<Source> sources, std::int64_t n_layers)
+    : backend_(&backend), sources_(std::move(sources)), n_layers_(n_layers) {
+  std::size_t n_bytes = 0;
+  for (const Source& source : sources_)
+    n_bytes += source.cache->is_on_host() ? 2 * part_bytes(source) : 0;
+  has_host_ = n_bytes > 0;
+  if (!has_host_) return;
+  for (Buffer& turn : turns_) turn = backend.allocate(n_bytes);
+}
+
+KvPrefetch::~KvPrefetch() {  // memory is freed in the order of the operations
+  if (has_host_) backend_->order_after_copies(CopyDirection::to_device);
+}
+
+std::span<const KvSegment> KvPrefetch::layer(std::int64_t layer) {
+  const int turn = layer_of_[1] == layer ? 1 : 0;
+  if (has_host_) {
+    if (layer_of_[turn] != layer) fetch(layer, turn);
+    backend_->order_after_copies(CopyDirection::to_device);
+    const std::int64_t next = (layer + 1) % n_layers_;
+    if (next != layer && layer_of_[1 - turn] != next) fetch(next, 1 - turn);
+  }
+  segments_.clear();
+  const std::byte* at = turns_[turn].data();
+  for (const Source& source : sources_) {
+    if (source.cache->is_on_host()) {
+      segments_.push_back({at, at + part_bytes(source), source.n_tokens, false});
+      at += 2 * part_bytes(source);
+    } else {
+      segments_.push_back(source.cache->segment(layer, source.n_tokens));
+    }
+  }
+  return segments_;
+}
+
+void KvPrefetch::fetch(std::int64_t layer, int turn) {
+  layer_of_[turn] = layer;
+  std::byte* to = turns_[turn].data();
+  for (const Source& source : sources_) {
+    if (!source.cache->is_on_host()) continue;
+    for (const std::byte* part : {source.cache->k(layer), source.cache->v(layer)}) {
+      backend_->copy_after_operations(CopyDirection::to_device, {part, part_bytes(source)}, to);
+      to += part_bytes(source);
+    }
+  }
+}
+
+std::vector<KvPrefetch::Source> sources_of(const DocumentKv& kv) {
+  std::vector<KvPrefetch::Source> sources;
+  for (const auto& [i, cache] : kv.blocks) sources.push_back({&cache, cache.n_tokens()});
+  return sources;
+}
+
+}  // namespace starattn

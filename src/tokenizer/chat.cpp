@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tokenizer/chat.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "base/text.h"
+#include "tokenizer/chat_template.h"
+#include "tokenizer/tokenizer_config.h"
+
+namespace starattn {
+namespace {
+
+using Texts = std::vector<std::string>;
+
+// How a family writes one turn: <open>role<head>text<close>.
+struct Markup {
+  const char* name;
+  const char* begin;  // the BOS, which its templates write themselves; nullptr: they do not
+  const char* open;
+  const char* head;
+  const char* close;
+  const char* default_system;  // where the folder has no template; nullptr: no such turn
+  const char* stops[2];        // the first one ends a turn
+};
+
+constexpr Markup kLlama3{"llama3",
+                         "<|begin_of_text|>",
+                         "<|start_header_id|>",
+                         "<|end_header_id|>\n\n",
+                         "<|eot_id|>",
+                         nullptr,
+                         {"<|eot_id|>", "<|eom_id|>"}};
+constexpr Markup kQwen{"qwen",
+                       nullptr,
+                       "<|im_start|>",
+                       "\n",
+                       "<|im_end|>\n",
+                       "You are a helpful assistant.",
+                       {"<|im_end|>", nullptr}};
+
+// Llama 2 and Mistral have no roles: <s>[INST] text [/INST], plain text in older tokenizers.
+constexpr const char* kLlama2 = "llama2";
+constexpr std::string_view kInst = "[INST]";
+constexpr std::string_view kInstEnd = "[/INST]";
+
+// Llama 3.1 and 3.2 write a system turn from several pieces, a date among them: this is what their
+// templates write when nobody tells them the day.
+constexpr const char* kLlama31Piece = "Cutting Knowledge Date";
+constexpr const char* kLlama31System =
+    "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n";
+
+bool writes(const Texts& texts, std::string_view piece) {
+  return std::ranges::any_of(
+      texts, [&](const std::string& text) { return text.find(piece) != std::string::npos; });
+}
+
+bool knows(const Tokenizer& tokenizer, const Markup& family) {
+  return tokenizer.find_token(family.open) >= 0 && tokenizer.find_token(family.stops[0]) >= 0;
+}
+
+std::string opening_of_turn(const Markup& family, const char* role) {
+  return std::string(family.open) + role + family.head;
+}
+
+// The system turn of a conversation that brings none; empty where the template writes none.
+std::string default_system_turn(const Markup& family, const Texts& texts) {
+  const std::string opening = opening_of_turn(family, "system");
+  if (texts.empty()) {
+    return family.default_system ? opening + family.default_system + family.close : "";
+  }
+  if (writes(texts, kLlama31Piece)) return opening + kLlama31System + family.close;
+  for (const std::string& text : texts) {
+    const std::size_t end = text.find(family.stops[0]);
+    if (text.starts_with(opening) && end != std::string::npos)
+      return text.substr(0, end) + family.close;
+  }
+  return "";
+}
+
+// What the model is to go on from in its own turn: "<think>\n", or nothing. The generation prompt
+// stands last in a template.
+std::string opening_of_answer(const Markup& family, const Texts& texts) {
+  const std::string opening = opening_of_turn(family, "assistant");
+  for (auto text = texts.rbegin(); text != texts.rend(); ++text) {
+    if (text->starts_with(opening)) return text->substr(opening.size());
+  }
+  return "";
+}
+
+// The BOS, where it is for the markup to write.
+std::string begin_of(const char* begin, const Tokenizer& tokenizer) {
+  return tokenizer.prefix().empty() && tokenizer.find_token(begin) >= 0 ? begin : "";
+}
+
+ChatStyle style_of(const Markup& family, const Texts& texts, const Tokenizer& tokenizer) {
+  std::string before = default_system_turn(family, texts) + opening_of_turn(family, "user");
+  if (family.begin) before = begin_of(family.begin, tokenizer) + before;
+
+  ChatStyle style;
+  style.name = family.name;
+  const std::size_t tail = before.rfind("|>") + 2;
+  style.opening = before.substr(0, tail);
+  style.lead = before.substr(tail);
+  style.closing =
+      family.close + opening_of_turn(family, "assistant") + opening_of_answer(family, texts);
+  for (const char* stop : family.stops) {
+    if (stop && tokenizer.find_token(stop) >= 0) style.stops.push_back(tokenizer.find_token(stop));
+  }
+  return style;
+}
+
+// The markup as the template writes it, with spaces or without.
+std::string spaced(std::string_view markup, const Texts& texts, const char* without_template) {
+  for (const std::string& text : texts) {
+    const std::size_t first = text.find_first_not_of(' ');
+    if (first == std::string::npos) continue;
+    if (text.substr(first, text.find_last_not_of(' ') + 1 - first) == markup) return text;
+  }
+  return without_template;
+}
+
+ChatStyle llama2_style(const Texts& texts, const Tokenizer& tokenizer) {
+  const std::string before = spaced(kInst, texts, "[INST] ");
+  const std::string behind = spaced(kInstEnd, texts, " [/INST]");
+  const Token inst = tokenizer.find_token(kInst);
+  const bool is_token = inst >= 0 && tokenizer.is_special(inst);
+  const std::size_t head = is_token ? before.find(']') + 1 : 0;
+  const std::size_t tail = is_token ? behind.find('[') : behind.size();
+
+  ChatStyle style;
+  style.name = kLlama2;
+  style.opening = begin_of("<s>", tokenizer) + before.substr(0, head);
+  style.lead = before.substr(head);
+  style.trail = behind.substr(0, tail);
+  style.closing = behind.substr(tail);
+  return style;
+}
+
+// before and behind: markup that may share a token with the text ("\n\n" and a line feed).
+std::vector<Token> encode_between(const Tokenizer& tokenizer, const std::string& before,
+                                  std::string_view text, const std::string& behind,
+                                  SpecialTokens special) {
+  std::size_t bad = 0;
+  if (!is_utf8(text, &bad)) {  // here, because the offset must not count the markup
+    fail(Exit::bad_data, "the text is not UTF-8: byte {} of {}", bad, text.size());
+  }
+  return tokenizer.encode(before + std::string(text) + behind, special);
+}
+
+void append(std::vector<Token>& tokens, const std::vector<Token>& more) {
+  tokens.insert(tokens.end(), more.begin(), more.end());
+}
+
+}  // namespace
+
+ChatStyle chat_style_from_name(std::string_view name, const std::string& model_folder,
+                               const Tokenizer& tokenizer) {
+  if (name == "none") return {};
+  const std::string chat_template = read_tokenizer_config(model_folder).chat_template;
+  if (name == "auto" && chat_template.empty()) return {};
+  const Texts texts = texts_of_template(chat_template);
+  for (const Markup* family : {&kLlama3, &kQwen}) {
+    const bool is_chosen = name == family->name || (name == "auto" && writes(texts, family->open));
+    if (!is_chosen) continue;
+    if (knows(tokenizer, *family)) return style_of(*family, texts, tokenizer);
+    if (name == "auto") continue;
+    fail(Exit::usage, "--chat {}: the tokenizer of {} has no tokens {} and {}", name, model_folder,
+         family->open, family->stops[0]);
+  }
+  if (name == kLlama2 || (name == "auto" && writes(texts, kInst)))
+    return llama2_style(texts, tokenizer);
+  if (name != "auto")
+    fail(Exit::usage, "--chat: expected auto, none, llama3, qwen or llama2, got '{}'", name);
+  fail(Exit::bad_data,
+       "{}: its chat template writes none of Llama 3's {}, Qwen's {} and Llama 2's {}, or its "
+       "tokenizer has no such token. Write the markup into the records yourself and pass --chat "
+       "none --special-tokens parse, or pass --chat none for plain text",
+       model_folder, kLlama3.open, kQwen.open, kInst);
+}
+
+std::vector<Token> wrap_context(const ChatStyle& style, const Tokenizer& tokenizer,
+                                std::string_view text, SpecialTokens special) {
+  std::vector<Token> tokens = tokenizer.prefix();
+  append(tokens, tokenizer.encode(style.opening, SpecialTokens::parse));
+  append(tokens, encode_between(tokenizer, style.lead, text, "", special));
+  return tokens;
+}
+
+std::vector<Token> wrap_query(const ChatStyle& style, const Tokenizer& tokenizer,
+                              std::string_view text, SpecialTokens special) {
+  std::vector<Token> tokens = encode_between(tokenizer, "", text, style.trail, special);
+  append(tokens, tokenizer.encode(style.closing, SpecialTokens::parse));
+  return tokens;
+}
+
+std::string describe(const ChatStyle& style) {
+  if (style.name == "none") return "none: context and query as they are";
+  return fmt::format("{}: {} context, query {}", style.name,
+                     to_line(Json(style.opening + style.lead)),
+                     to_line(Json(style.trail + style.closing)));
+}
+
+}  // namespace starattn

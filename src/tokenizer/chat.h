@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// Chat markup around a document and its query. The seam lies between context and query: the context
+// half is the same for every query, so it is encoded once.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tokenizer/tokenizer.h"
+
+namespace starattn {
+
+// What a model's template writes around one user turn, the turn itself cut into context and query:
+// opening lead CONTEXT | QUERY trail closing
+struct ChatStyle {
+  std::string name = "none";  // of its family
+  std::string opening;        // up to its last special token
+  std::string lead;           // encoded with the context: both may share a token
+  std::string trail;          // encoded with the query
+  std::string closing;        // from its first special token on; opens the answer
+  std::vector<Token> stops;   // end an answer beside the model's own EOS
+};
+
+// name: auto, none, llama3, qwen or llama2 (--chat). "auto": none where the folder has no chat
+// template (tokenizer_config.json or chat_template.jinja); else the family whose markup the
+// template writes and the tokenizer knows; another template is refused by naming --chat. Of the
+// template, which is not run, the style takes the system turn of a conversation that has none and
+// the words that open an answer ("<think>\n"), where it writes each in one piece with its markup,
+// and the spaces around [INST] and [/INST].
+ChatStyle chat_style_from_name(std::string_view name, const std::string& model_folder,
+                               const Tokenizer& tokenizer);
+
+// The tokenizer's prefix (BOS), the markup, the context; and the query, the markup.
+// Markup becomes special tokens; `text` itself is encoded as `special` says and never trimmed.
+std::vector<Token> wrap_context(const ChatStyle& style, const Tokenizer& tokenizer,
+                                std::string_view text, SpecialTokens special);
+std::vector<Token> wrap_query(const ChatStyle& style, const Tokenizer& tokenizer,
+                              std::string_view text, SpecialTokens special);
+
+std::string describe(const ChatStyle& style);  // one line: the family and all that it writes
+
+}  // namespace starattn

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "eval/setting.h"
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+
+namespace starattn {
+namespace {
+
+PlanRequest request(const std::string& text, std::int64_t n_context = 1001) {
+  return Setting::parse(text).plan_request(n_context);
+}
+
+TEST(Setting, ModesByName) {
+  EXPECT_EQ(request("dense").attention, Attention::dense);
+  EXPECT_EQ(request("ring").attention, Attention::ring);
+  EXPECT_EQ(request("star").attention, Attention::star);
+  EXPECT_FALSE(request("star").block_size);
+  EXPECT_FALSE(request("star").anchor_size);
+  EXPECT_TRUE(Setting::parse("dense").is_exact());
+  EXPECT_FALSE(Setting::parse("star:r=all").is_exact());
+  EXPECT_EQ(Setting::parse("star:b=n/4,a=b").name(), "star:b=n/4,a=b");
+  for (const char* text : {"dense", "ring", "star", "star:b=n", "star:a=b/3,r=all", "star:b=5,a=0"})
+    EXPECT_EQ(Setting::parse(text).name(), text);
+  EXPECT_EQ(Setting::parse("star:r=2,a=1k,b=n/1").name(), "star:b=n,a=1024,r=2");
+  EXPECT_EQ(Setting::parse("star:r=0").name(), "star");
+}
+
+TEST(Setting, SizesAreTokensOrPartsRoundedUp) {
+  EXPECT_EQ(request("star:b=2k").block_size, 2048);
+  EXPECT_EQ(request("star:b=n/4").block_size, 251);
+  EXPECT_EQ(request("star:b=n").block_size, 1001);
+  EXPECT_EQ(request("star:b=n/4,a=b/2").anchor_size, 126);
+  EXPECT_EQ(request("star:a=b,b=n/4").anchor_size, 251);
+  EXPECT_EQ(request("star:b=n/4,a=0").anchor_size, 0);
+  EXPECT_EQ(request("star:a=b/2").anchor_size, auto_block_size(1001) / 2);
+  EXPECT_EQ(request("star:r=2").reach, 2);
+  EXPECT_EQ(request("star:r=all").reach, kReachAll);
+}
+
+TEST(Setting, RefusesAnythingElse) {
+  for (const char* text : {"",           "sta",         "star:",
+                           "star:b",     "star:b=",     "star:b=0",
+                           "star:b=n/0", "star:b=n/-1", "star:b=n4",
+                           "star:b=b",   "star:a=n/2",  "star:b=1,b=2",
+                           "star:c=1",   "star:b=1,",   "star:,b=1",
+                           "star:r=-1",  "star:r=some", "dense:b=1",
+                           "dense:",     "ring:r=1",    "star:b=n/99999999999999999999",
+                           "star:b=1e3", "star b=1"}) {
+    EXPECT_THROW(Setting::parse(text), Error) << text;
+  }
+  try {
+    Setting::parse("star:b=n/x");
+  } catch (const Error& error) {
+    EXPECT_EQ(error.exit(), Exit::usage);
+    EXPECT_NE(std::string(error.what()).find("--setting 'star:b=n/x'"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace starattn
