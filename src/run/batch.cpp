@@ -104,12 +104,10 @@ class GroupRun {
       return answer_of(task, document, plan, i, result, encode_seconds);
     };
     answer_options.finished = [&](std::size_t i, const QueryResult& result) {
-      if (job && !answer_options.spread_queries)
-        send(document, *job, task.queries[i].index, make_answer(i, result));
+      if (job) send(document, *job, task.queries[i].index, make_answer(i, result));
     };
     Answerer answerer(*session_.decoder, ranks_.group, kv, answer_options);
-    const std::vector<QueryResult> results = answerer.answer(jobs);
-    if (answer_options.spread_queries) collect_and_send(task, document, job, results, make_answer);
+    answerer.answer(jobs);
     if (answerer.n_left() > 0) {
       throw AgreedError(Exit::stopped,
                         fmt::format("every block is saved in {}, {} of {} queries wait",
@@ -149,30 +147,6 @@ class GroupRun {
     const bool published = options_.output_format == "star-attention";
     queue_.answered(job.seq, query,
                     published ? to_published_line(answer, document) : to_output_line(answer));
-  }
-
-  // Queries spread over ranks: their results come to the group's first rank at the end.
-  void collect_and_send(const DocumentTask& task, const Document& document,
-                        const std::optional<Job>& job, const std::vector<QueryResult>& results,
-                        const std::function<Answer(std::size_t, const QueryResult&)>& make_answer) {
-    Json mine = Json::array();
-    for (std::size_t i = 0; i < results.size(); ++i) {
-      if (results[i].reason == FinishReason::not_begun) continue;  // or another rank's
-      mine.push_back({i, results[i].tokens, results[i].reason == FinishReason::stop,
-                      results[i].logprobs, results[i].seconds});
-    }
-    std::map<std::size_t, QueryResult> all;
-    for (const std::string& text : ranks_.group.gather_texts(mine.dump(), 0)) {
-      for (const Json& entry : parse_json(text, "results")) {
-        QueryResult& result = all[entry[0].get<std::size_t>()];
-        result.tokens = entry[1].get<std::vector<Token>>();
-        result.reason = entry[2].get<bool>() ? FinishReason::stop : FinishReason::length;
-        result.logprobs = entry[3].get<std::vector<std::pair<Token, float>>>();
-        result.seconds = entry[4].get<double>();
-      }
-    }
-    for (const auto& [i, result] : all)
-      send(document, *job, task.queries[i].index, make_answer(i, result));
   }
 
   const Options& options_;

@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "trace/range.h"
 
 namespace starattn {
@@ -96,9 +98,13 @@ std::vector<QueryResult> Answerer::answer(std::span<const QueryJob> jobs) {
     if (owner_of(i) == group_->rank()) queries.push_back(query_of(i, jobs[i]));
   }
   stopped_ = false;
+  query_kv_in_use_ = 0;
+  std::vector<QueryResult> results(jobs.size());
   for (;;) {
     const std::vector<Piece> pieces = next_pieces(queries);
-    if (!agree_on_rows(pieces)) break;
+    const bool has_rows = agree_on_rows(pieces);
+    if (has_answers_) hand_out_answers(results);
+    if (!has_rows) break;
     forward(queries, pieces);
     for (std::size_t first = 0; first < pieces.size();) {
       if (!pieces[first].is_last) {
@@ -119,7 +125,6 @@ std::vector<QueryResult> Answerer::answer(std::span<const QueryJob> jobs) {
   const std::vector<std::int64_t> left =
       group_->allgather(std::ranges::count(queries, false, &Query::begun));
   n_left_ = std::accumulate(left.begin(), left.end(), std::int64_t{0});
-  std::vector<QueryResult> results(jobs.size());
   for (Query& query : queries) results[query.index] = std::move(query.result);
   return results;
 }
@@ -128,10 +133,11 @@ std::vector<float> Answerer::logits_of(const std::vector<Token>& query_tokens,
                                        std::int64_t n_last) {
   const QueryJob job{query_tokens, 0, 0};
   std::vector<Query> queries;
-  const auto n_tokens = static_cast<std::int64_t>(query_tokens.size());
+  const auto n_tokens = std::ssize(query_tokens);
   if (group_->is_root()) queries.push_back(query_of(0, job));
   std::vector<float> logits;
   stopped_ = false;
+  query_kv_in_use_ = 0;
   for (std::int64_t done = 0; done < n_tokens;) {
     const std::vector<Piece> pieces = next_pieces(queries);
     agree_on_rows(pieces);
@@ -160,12 +166,8 @@ std::vector<Answerer::Piece> Answerer::next_pieces(std::vector<Query>& queries) 
   for (std::size_t i = 0; i < queries.size() && n_rows < rows_per_rank_; ++i) {
     Query& query = queries[i];
     if (query.finished || query.pending.empty() || (stopped_ && !query.begun)) continue;
-    const auto n_pending = static_cast<std::int64_t>(query.pending.size());
-    if (!query.begun) {
-      query.begun = true;
-      query.own = KvCache(*backend_, decoder_->config().n_layers,
-                          n_pending + query.job->max_new_tokens, decoder_->config().kv_width());
-    }
+    if (!query.begun && !begin(query)) break;  // nor does one behind it: each in its turn
+    const std::int64_t n_pending = std::ssize(query.pending);
     const std::int64_t n = std::min(n_pending, rows_per_rank_ - n_rows);
     pieces.push_back({i, n_rows, n, n == n_pending});
     n_rows += n;
@@ -173,17 +175,49 @@ std::vector<Answerer::Piece> Answerer::next_pieces(std::vector<Query>& queries) 
   return pieces;
 }
 
+bool Answerer::begin(Query& query) {
+  const ModelConfig& config = decoder_->config();
+  const std::int64_t n_tokens = std::ssize(query.pending) + query.job->max_new_tokens;
+  const std::uint64_t n_bytes =
+      static_cast<std::uint64_t>(n_tokens) * config.kv_bytes_per_token(backend_->kv_dtype());
+  const bool is_alone = query_kv_in_use_ == 0;
+  if (!is_alone && query_kv_in_use_ + n_bytes > options_.query_kv_bytes) return false;
+  try {
+    query.own = KvCache(*backend_, config.n_layers, n_tokens, config.kv_width());
+  } catch (const Error& error) {
+    if (error.exit() != Exit::unfit) throw;
+    if (is_alone) {
+      no_memory_ = fmt::format("query {} of {} tokens with an answer of up to {}: {}", query.index,
+                               query.pending.size(), query.job->max_new_tokens, error.what());
+    }
+    options_.query_kv_bytes = query_kv_in_use_;  // there is room for what is in work, no more
+    return false;
+  }
+  query.begun = true;
+  query_kv_in_use_ += n_bytes;
+  return true;
+}
+
 bool Answerer::agree_on_rows(std::span<const Piece> pieces) {
   struct Share {
-    std::int64_t n_rows, is_asked_to_stop;
+    std::int64_t n_rows, is_asked_to_stop, has_answers, has_no_memory;
   };
   backend_->synchronize();  // before all ranks meet: QueryExchange::start_step
-  Share mine{0, options_.stop()};
+  Share mine{0, options_.stop(), !answered_.empty(), !no_memory_.empty()};
   for (const Piece& piece : pieces) mine.n_rows += piece.n_rows;
   n_rows_.clear();
+  has_answers_ = false;
+  bool has_no_memory = false;
   for (const Share& share : group_->allgather(mine)) {
     n_rows_.push_back(share.n_rows);
     stopped_ = stopped_ || share.is_asked_to_stop != 0;
+    has_answers_ = has_answers_ || share.has_answers != 0;
+    has_no_memory = has_no_memory || share.has_no_memory != 0;
+  }
+  if (has_no_memory) {
+    collectively(*group_, [&] {
+      if (!no_memory_.empty()) fail(Exit::bad_data, "{}", no_memory_);
+    });
   }
   exchange_.start_step(n_rows_);
   return exchange_.n_rows() > 0;
@@ -286,8 +320,32 @@ void Answerer::take_next_token(Query& query, Token next, double seconds) {
   }
   if (!query.finished) return;
   result.seconds = seconds;
+  query_kv_in_use_ -= query.own.n_bytes();
   query.own = {};
-  if (options_.finished) options_.finished(query.index, result);
+  if (!group_->is_root()) {
+    answered_.emplace_back(query.index, result);
+  } else if (options_.finished) {
+    options_.finished(query.index, result);
+  }
+}
+
+void Answerer::hand_out_answers(std::vector<QueryResult>& results) {
+  Json mine = Json::array();
+  for (const auto& [query, result] : std::exchange(answered_, {})) {
+    mine.push_back({query, result.tokens, result.reason == FinishReason::stop, result.logprobs,
+                    result.seconds});
+  }
+  for (const std::string& text : group_->gather_texts(mine.dump(), 0)) {
+    for (const Json& entry : parse_json(text, "answers")) {
+      const auto query = entry[0].get<std::size_t>();
+      QueryResult& result = results[query];
+      result.tokens = entry[1].get<std::vector<Token>>();
+      result.reason = entry[2].get<bool>() ? FinishReason::stop : FinishReason::length;
+      result.logprobs = entry[3].get<std::vector<std::pair<Token, float>>>();
+      result.seconds = entry[4].get<double>();
+      if (options_.finished) options_.finished(query, result);
+    }
+  }
 }
 
 }  // namespace starattn

@@ -43,10 +43,14 @@ struct AnswerOptions {
   std::int64_t n_logprobs = 0;
   bool spread_queries = false;  // query j belongs to rank j % size instead of rank 0
   bool tree_merge = false;      // partials travel along the tree instead of one gather
+  // Room on this rank for K and V of its queries in work, by default without a limit. A query that
+  // does not fit beside the others waits for its turn; one that is alone is let in.
+  std::uint64_t query_kv_bytes = UINT64_MAX;
   // True when a query's new token completes a stop string. Called for each of them in turn, on the
   // query's rank.
   std::function<bool(std::size_t query, Token next)> stops_by_text;
-  // Called on the query's rank as soon as it is answered.
+  // Called on the first rank as soon as a query is answered; with spread queries, when all ranks
+  // next meet, which is before the next step.
   std::function<void(std::size_t query, const QueryResult&)> finished;
   std::function<void()> poll = [] {};
   // Asked on every rank before each step: once it is true on any, no further query begins.
@@ -63,10 +67,10 @@ class Answerer {
   Answerer(Decoder& decoder, const Communicator& group, const DocumentKv& kv,
            AnswerOptions options);
 
-  // Collective; jobs are the same on every rank. Results are complete on the rank that owns the
-  // query (rank 0, or all of them spread), empty elsewhere. A query begins when there is room for
-  // its rows, so at most kMaxRows of them hold K and V at a time. Throws Error(bad_data) for an
-  // empty query.
+  // Collective; jobs are the same on every rank. Results are complete on the first rank. A query
+  // begins when there is room for its rows and for its K and V, so at most kMaxRows of them hold
+  // any at a time. Throws Error(bad_data) for an empty query, AgreedError(bad_data) for one whose K
+  // and V find no memory with no other in work.
   std::vector<QueryResult> answer(std::span<const QueryJob> jobs);
   // Queries of all ranks that the last answer() did not begin, because it was asked to stop.
   std::int64_t n_left() const { return n_left_; }
@@ -81,8 +85,10 @@ class Answerer {
   Rank owner_of(std::size_t query) const;
   Query query_of(std::size_t index, const QueryJob& job) const;
   std::vector<Piece> next_pieces(std::vector<Query>& queries);
-  // Everybody learns how many rows each rank brings to the step, and whether one was asked to stop.
-  // False when there are none.
+  // Gives the query memory for its K and V. False when it has to wait for others.
+  bool begin(Query& query);
+  // Everybody learns how many rows each rank brings to the step, whether one was asked to stop, has
+  // answers to hand out, or has no memory for any query. False when there are no rows.
   bool agree_on_rows(std::span<const Piece> pieces);
   // One pass of the pieces' rows through the network; x_ holds the residual stream afterwards.
   void forward(std::vector<Query>& queries, std::span<const Piece> pieces);
@@ -98,6 +104,8 @@ class Answerer {
   }
   std::vector<Token> next_tokens(std::vector<Query>& queries, std::span<const Piece> pieces);
   void take_next_token(Query& query, Token next, double seconds);
+  // The first rank takes what the others have answered since they last met. Collective.
+  void hand_out_answers(std::vector<QueryResult>& results);
   // [vocab] on the host. Good until the next call.
   std::span<const float> logits_of_row(std::int64_t row);
   static std::size_t end_of_run(std::span<const Piece> pieces, std::size_t first);
@@ -113,6 +121,10 @@ class Answerer {
   std::int64_t max_rows_;             // of a step, over all ranks
   std::vector<std::int64_t> n_rows_;  // of this step, by rank
   bool stopped_ = false;              // the same on every rank
+  bool has_answers_ = false;          // some rank: to hand out to the first one; the same on all
+  std::vector<std::pair<std::size_t, QueryResult>> answered_;  // to hand out, of this rank
+  std::uint64_t query_kv_in_use_ = 0;                          // bytes, of queries in work
+  std::string no_memory_;                                      // why not one query can begin
   std::int64_t n_left_ = 0;
   std::vector<std::vector<MergeNode>> subtrees_by_rank_;
   std::vector<Merge> merges_to_root_;  // of these subtrees, numbered rank by rank
