@@ -73,6 +73,25 @@ bool read_line(const std::string& text, Recovered& line) {
   }
 }
 
+// A setting of answers that were made before it was written down.
+Json setting_of(const Json& old, const std::string& key) {
+  if (old.contains(key)) return old[key];
+  return key == "query_prefix" ? Json("") : Json();
+}
+
+std::string quoted_for_a_shell(const std::string& text) {
+  std::string quoted = "$'";
+  for (const char c : to_line(Json(text))) quoted += c == '\'' ? "\\'" : std::string(1, c);
+  quoted.erase(2, 1).back() = '\'';
+  return text.empty() ? "''" : quoted;
+}
+
+std::string how_to_continue(const std::string& key, const Json& was) {
+  if (key != "query_prefix") return "Use the same settings";
+  if (was == kDefaultQueryPrefix) return "Leave --query-prefix out";
+  return "Pass --query-prefix " + quoted_for_a_shell(was.is_string() ? was.get<std::string>() : "");
+}
+
 }  // namespace
 
 AnswerWriter::AnswerWriter(const std::string& path, const Json& settings, bool overwrite)
@@ -132,11 +151,13 @@ std::string AnswerWriter::difference_from(const Json& settings) const {
                        error.what(), path_);
   }
   for (const auto& [key, value] : settings.items()) {
-    if (old.contains(key) && old[key] == value) continue;
+    const Json was = setting_of(old, key);
+    if (was == value) continue;
     return fmt::format(
-        "{} was made with {} = {}, now it is {}. Use the same settings to continue it, another "
-        "--output, or --overwrite to replace it",
-        path_, key, old.contains(key) ? to_line(old[key]) : "unset", to_line(value));
+        "{} was made with {} = {}, now it is {}. {} to continue it, another --output, or "
+        "--overwrite to replace it",
+        path_, key, was.is_null() ? "unset" : to_line(was), to_line(value),
+        how_to_continue(key, was));
   }
   return "";
 }

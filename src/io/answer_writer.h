@@ -20,6 +20,10 @@
 
 namespace starattn {
 
+// What settings say in place of --query-prefix where it was not given and chat markup is written.
+inline constexpr const char* kDefaultQueryPrefix =
+    "a blank line, but in the published tool's records";
+
 class AnswerWriter {
  public:
   // Takes the lock (waiting up to 10 s), compares the settings, and recovers what an earlier run

@@ -27,9 +27,9 @@ DocumentTask tokenize(const Document& document, const std::vector<std::int64_t>&
   const trace::Range range("tokenize");
   const SpecialTokens special = options.special().value_or(
       document.is_published ? SpecialTokens::parse : SpecialTokens::text);
-  // The published tool's records carry their chat markup.
-  const ChatStyle chat =
-      document.is_published && options.chat == "auto" ? ChatStyle() : session.chat;
+  // The published tool's records carry their chat markup, and what stands before the question.
+  ChatStyle chat = document.is_published && options.chat == "auto" ? ChatStyle() : session.chat;
+  if (document.is_published) chat.query_prefix = options.query_prefix.value_or("");
   DocumentTask task;
   task.id = document.id;
   task.context =

@@ -107,6 +107,7 @@ std::unique_ptr<LoadedModel> open_session(const Options& options, const Ranks& r
     session->weights = ModelWeights::open(options.model, session->config);
     session->tokenizer = Tokenizer::open(options.model);
     session->chat = chat_style_from_name(options.chat, options.model, *session->tokenizer);
+    if (options.query_prefix) session->chat.query_prefix = *options.query_prefix;
     session->eos_tokens = session->config.eos_tokens;
     for (const Token token : session->chat.stops) session->eos_tokens.push_back(token);
     session->backend = make_backend(options, ranks);

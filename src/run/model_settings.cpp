@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "checkpoint/fingerprint.h"
+#include "io/answer_writer.h"
 
 namespace starattn {
 namespace {
@@ -32,6 +33,12 @@ Digest tokenizer_digest(const std::string& folder) {
   return digest.value();
 }
 
+// The default is not what it stands for as a text: the published tool's records do without it.
+std::string query_prefix(const Options& options, const LoadedModel& session) {
+  if (options.query_prefix) return *options.query_prefix;
+  return session.chat.query_prefix.empty() ? "" : kDefaultQueryPrefix;
+}
+
 }  // namespace
 
 Json model_settings(const Options& options, const LoadedModel& session) {
@@ -42,6 +49,7 @@ Json model_settings(const Options& options, const LoadedModel& session) {
   json["eos_tokens"] = session.eos_tokens;
   json["dtype"] = name_of(session.backend->kv_dtype());
   json["chat"] = options.chat;
+  json["query_prefix"] = query_prefix(options, session);
   json["special_tokens"] = options.special_tokens;
   return json;
 }

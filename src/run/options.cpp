@@ -123,6 +123,12 @@ void add_text_options(CLI::App& app, Options& options) {
       ->check(CLI::IsMember({"auto", "none", "llama3", "qwen", "llama2"}))
       ->capture_default_str()
       ->group(group);
+  app.add_option_function<std::string>(
+         "--query-prefix", [&options](const std::string& text) { options.query_prefix = text; },
+         "Text between context and query; by default a blank line where chat markup is written, "
+         "and "
+         "nothing elsewhere")
+      ->group(group);
   app.add_option("--special-tokens", options.special_tokens,
                  "Special tokens in the input: text, parse, or auto (parse in the published tool's "
                  "records)")

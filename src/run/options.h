@@ -34,6 +34,7 @@ struct Options {
   std::uint64_t seed = 0;
   std::int64_t logprobs = 0;
   std::string chat = "auto";
+  std::optional<std::string> query_prefix;  // none: the chat style's
   std::string special_tokens = "auto";
   std::string output_format = "starattn";
   bool overwrite = false;

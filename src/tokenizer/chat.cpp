@@ -51,6 +51,8 @@ constexpr const char* kLlama31Piece = "Cutting Knowledge Date";
 constexpr const char* kLlama31System =
     "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n";
 
+constexpr const char* kBlankLine = "\n\n";
+
 bool writes(const Texts& texts, std::string_view piece) {
   return std::ranges::any_of(
       texts, [&](const std::string& text) { return text.find(piece) != std::string::npos; });
@@ -103,6 +105,7 @@ ChatStyle style_of(const Markup& family, const Texts& texts, const Tokenizer& to
   const std::size_t tail = before.rfind("|>") + 2;
   style.opening = before.substr(0, tail);
   style.lead = before.substr(tail);
+  style.query_prefix = kBlankLine;
   style.closing =
       family.close + opening_of_turn(family, "assistant") + opening_of_answer(family, texts);
   for (const char* stop : family.stops) {
@@ -133,6 +136,7 @@ ChatStyle llama2_style(const Texts& texts, const Tokenizer& tokenizer) {
   style.name = kLlama2;
   style.opening = begin_of("<s>", tokenizer) + before.substr(0, head);
   style.lead = before.substr(head);
+  style.query_prefix = kBlankLine;
   style.trail = behind.substr(0, tail);
   style.closing = behind.substr(tail);
   return style;
@@ -190,15 +194,21 @@ std::vector<Token> wrap_context(const ChatStyle& style, const Tokenizer& tokeniz
 
 std::vector<Token> wrap_query(const ChatStyle& style, const Tokenizer& tokenizer,
                               std::string_view text, SpecialTokens special) {
-  std::vector<Token> tokens = encode_between(tokenizer, "", text, style.trail, special);
+  std::vector<Token> tokens =
+      encode_between(tokenizer, style.query_prefix, text, style.trail, special);
   append(tokens, tokenizer.encode(style.closing, SpecialTokens::parse));
   return tokens;
 }
 
 std::string describe(const ChatStyle& style) {
-  if (style.name == "none") return "none: context and query as they are";
-  return fmt::format("{}: {} context, query {}", style.name,
-                     to_line(Json(style.opening + style.lead)),
+  const std::string prefix =
+      style.query_prefix.empty() ? "" : to_line(Json(style.query_prefix)) + " ";
+  if (style.name == "none") {
+    return prefix.empty() ? "none: context and query as they are"
+                          : fmt::format("none: context, {}query", prefix);
+  }
+  return fmt::format("{}: {} context, {}query {}", style.name,
+                     to_line(Json(style.opening + style.lead)), prefix,
                      to_line(Json(style.trail + style.closing)));
 }
 

@@ -12,11 +12,12 @@
 namespace starattn {
 
 // What a model's template writes around one user turn, the turn itself cut into context and query:
-// opening lead CONTEXT | QUERY trail closing
+// opening lead CONTEXT | query_prefix QUERY trail closing
 struct ChatStyle {
   std::string name = "none";  // of its family
   std::string opening;        // up to its last special token
   std::string lead;           // encoded with the context: both may share a token
+  std::string query_prefix;   // stands between context and query; encoded with the query
   std::string trail;          // encoded with the query
   std::string closing;        // from its first special token on; opens the answer
   std::vector<Token> stops;   // end an answer beside the model's own EOS
@@ -27,7 +28,8 @@ struct ChatStyle {
 // template writes and the tokenizer knows; another template is refused by naming --chat. Of the
 // template, which is not run, the style takes the system turn of a conversation that has none and
 // the words that open an answer ("<think>\n"), where it writes each in one piece with its markup,
-// and the spaces around [INST] and [/INST].
+// and the spaces around [INST] and [/INST]. Where markup is written, a blank line sets the query
+// apart from the context.
 ChatStyle chat_style_from_name(std::string_view name, const std::string& model_folder,
                                const Tokenizer& tokenizer);
 

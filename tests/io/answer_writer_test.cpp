@@ -53,7 +53,9 @@ class AnswerWriterTest : public ::testing::Test {
   }
   static std::vector<std::pair<int, int>> shuffled(int n, unsigned seed) {
     std::vector<std::pair<int, int>> order;
-    for (int d = 0; d < n; ++d) order.insert(order.end(), {{d, 0}, {d, 1}});
+    for (int d = 0; d < n; ++d) {
+      for (int q = 0; q < 2; ++q) order.emplace_back(d, q);
+    }
     std::shuffle(order.begin(), order.end(), std::mt19937(seed));
     return order;
   }
@@ -123,6 +125,34 @@ TEST_F(AnswerWriterTest, RefusesOtherSettingsAndFilesThatAreNotOurs) {
   std::ofstream(path()) << "my notes\n";
   EXPECT_THROW(AnswerWriter(path(), kSettings, false), Error);
   EXPECT_EQ(content(), "my notes\n");
+}
+
+// Outputs that were begun before --query-prefix existed had none.
+TEST_F(AnswerWriterTest, NamesTheOptionThatContinuesAnOlderOutput) {
+  const auto refusal = [&](const Json& prefix) -> std::string {
+    Json settings = kSettings;
+    settings["query_prefix"] = prefix;
+    try {
+      AnswerWriter(path(), settings, false);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  run(1, shuffled(1, 0));
+  EXPECT_EQ(refusal(""), "");
+  const std::string before = refusal(kDefaultQueryPrefix);
+  EXPECT_NE(before.find("Pass --query-prefix '' to continue it"), std::string::npos) << before;
+
+  fs::remove(path() + ".settings.json");
+  std::ofstream(path() + ".settings.json")
+      << R"({"model": "tiny", "max_new_tokens": 8, "query_prefix": "\n'Q"})";
+  const std::string other = refusal("");
+  EXPECT_NE(other.find(R"(Pass --query-prefix $'\n\'Q' to)"), std::string::npos) << other;
+  std::ofstream(path() + ".settings.json")
+      << Json({{"model", "tiny"}, {"max_new_tokens", 8}, {"query_prefix", kDefaultQueryPrefix}});
+  const std::string standard = refusal("");
+  EXPECT_NE(standard.find("Leave --query-prefix out"), std::string::npos) << standard;
 }
 
 TEST_F(AnswerWriterTest, OverwriteKeepsAnswersOfTheSameSettings) {

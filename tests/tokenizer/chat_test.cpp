@@ -60,9 +60,9 @@ std::string rendered(const std::string& name, const std::vector<std::string>& sp
 }
 
 const std::string kLlama3Turns =
-    "<|start_header_id|>user<|end_header_id|>\n\nC#Q<|eot_id|>"
+    "<|start_header_id|>user<|end_header_id|>\n\nC#\n\nQ<|eot_id|>"
     "<|start_header_id|>assistant<|end_header_id|>\n\n";
-const std::string kQwenTurns = "<|im_start|>user\nC#Q<|im_end|>\n<|im_start|>assistant\n";
+const std::string kQwenTurns = "<|im_start|>user\nC#\n\nQ<|im_end|>\n<|im_start|>assistant\n";
 const std::string kLlama31Turns =
     "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: "
     "December 2023\nToday Date: 26 Jul 2024\n\n<|eot_id|>" +
@@ -118,17 +118,17 @@ TEST(Chat, OfLlama2AndMistralIsInst) {
   const std::string with_spaces = "{{ bos_token + '[INST] ' + m.content + ' [/INST]' }}";
   const std::string without = "{{- bos_token }}{{- \"[INST]\" + m.content + \"[/INST]\" }}";
   const std::string raw = "{{ bos_token }}[INST] {{ m.content }}[/INST]";
-  EXPECT_EQ(rendered("auto", {"<s>"}, with_spaces), "<s>[INST] C#Q [/INST]");
-  EXPECT_EQ(rendered("auto", {"<s>"}, without), "<s>[INST]C#Q[/INST]");
-  EXPECT_EQ(rendered("auto", {"<s>"}, raw), "<s>[INST] C#Q[/INST]");
-  EXPECT_EQ(rendered("llama2", {"<s>"}, ""), "<s>[INST] C#Q [/INST]");
-  EXPECT_EQ(rendered("llama2", {}, ""), "[INST] C#Q [/INST]");
+  EXPECT_EQ(rendered("auto", {"<s>"}, with_spaces), "<s>[INST] C#\n\nQ [/INST]");
+  EXPECT_EQ(rendered("auto", {"<s>"}, without), "<s>[INST]C#\n\nQ[/INST]");
+  EXPECT_EQ(rendered("auto", {"<s>"}, raw), "<s>[INST] C#\n\nQ[/INST]");
+  EXPECT_EQ(rendered("llama2", {"<s>"}, ""), "<s>[INST] C#\n\nQ [/INST]");
+  EXPECT_EQ(rendered("llama2", {}, ""), "[INST] C#\n\nQ [/INST]");
   const Json tokenizer = byte_tokenizer({"<s>", "[INST]", "[/INST]"});
   const Chat chat = chat_of("auto", tokenizer, with_spaces);
   EXPECT_EQ(wrap_context(chat.style, *chat.tokenizer, "", SpecialTokens::text),
             (std::vector<Token>{256, 257, ' '}));
   EXPECT_EQ(wrap_query(chat.style, *chat.tokenizer, "", SpecialTokens::text),
-            (std::vector<Token>{' ', 258}));
+            (std::vector<Token>{'\n', '\n', ' ', 258}));
 }
 
 // tests/golden/tokenizer/chat.json, made by scripts/make_chat_goldens.py.
@@ -141,7 +141,8 @@ TEST(Chat, HasTheTokensOfTransformers) {
     Json tokenizer = read_json_file(golden + c["tokenizer"].get<std::string>() + "/tokenizer.json");
     for (const Json& token : c["added_tokens"]) tokenizer["added_tokens"].push_back(token);
     tokenizer["post_processor"] = c["post_processor"];
-    const Chat chat = chat_of("auto", tokenizer, c["chat_template"]);
+    Chat chat = chat_of("auto", tokenizer, c["chat_template"]);
+    chat.style.query_prefix = "";  // the turn of these cases is context + query
     auto tokens = wrap_context(chat.style, *chat.tokenizer, c["context"].get<std::string>(),
                                SpecialTokens::text);
     const auto query =
@@ -200,6 +201,17 @@ TEST(Chat, PutsThePrefixInFrontOnce) {
   }
 }
 
+TEST(Chat, SetsTheQueryApart) {
+  Chat chat = chat_of("auto", byte_tokenizer(kQwen), kTurn);
+  EXPECT_EQ(chat.style.query_prefix, "\n\n");
+  chat.style.query_prefix = "\nQuestion: <|im_end|>";
+  EXPECT_EQ(chat.rendered("C", "Q"),
+            "<|im_start|>user\nC#\nQuestion: <|im_end|>Q<|im_end|>\n<|im_start|>assistant\n");
+  const auto tokens = wrap_query(chat.style, *chat.tokenizer, "Q", SpecialTokens::text);
+  EXPECT_EQ(std::count(tokens.begin(), tokens.end(), chat.tokenizer->find_token("<|im_end|>")), 1);
+  EXPECT_EQ(chat_of("none", byte_tokenizer(kQwen), kTurn).style.query_prefix, "");
+}
+
 TEST(Chat, NamesTheByteOfTheTextNotOfTheMarkup) {
   const Chat chat = chat_of("qwen", byte_tokenizer(kQwen), "");
   const std::string message = failure_of([&] { chat.rendered("ab\xff", "Q"); });
@@ -241,8 +253,11 @@ TEST(Chat, SaysInALineAllThatItWrites) {
   EXPECT_EQ(describe(chat_of("none", byte_tokenizer(kQwen), "").style),
             "none: context and query as they are");
   EXPECT_EQ(describe(chat_of("auto", byte_tokenizer(kQwen), kTurn).style),
-            "qwen: \"<|im_start|>user\\n\" context, query "
+            "qwen: \"<|im_start|>user\\n\" context, \"\\n\\n\" query "
             "\"<|im_end|>\\n<|im_start|>assistant\\n\"");
+  ChatStyle plain;
+  plain.query_prefix = "\n";
+  EXPECT_EQ(describe(plain), "none: context, \"\\n\" query");
 }
 
 }  // namespace
