@@ -75,6 +75,10 @@ class Backend {
     upload(from, to);
   }
   virtual bool copies_done(CopyDirection) { return true; }  // those started so far
+  // A point in the order of operations, behind those called so far. is_reached() once they have
+  // finished.
+  virtual std::uint64_t mark() { return 0; }
+  virtual bool is_reached(std::uint64_t) { return true; }
   // x as fp32 on the host. [n_rows, width]
   virtual void download_rows(Rows x, std::span<float> host) {
     download(x.data, std::as_writable_bytes(host));  // right where activations are fp32

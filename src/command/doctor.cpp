@@ -11,9 +11,11 @@
 #include "command/checkpoint_probe.h"
 #include "command/commands.h"
 #include "exchange/anchor_broadcast.h"
+#include "exchange/group_channel.h"
 #include "exchange/query_exchange.h"
 #include "mpi/runtime.h"
 #include "run/loaded_model.h"
+#include "star/kv.h"
 #include "version.h"
 
 namespace starattn {
@@ -38,26 +40,27 @@ struct AnchorWay {
 };
 
 AnchorWay time_anchor(const Communicator& world, Backend& backend) {
-  constexpr std::int64_t kLayers = 5;  // the last is not sent
+  constexpr std::int64_t kLayers = 4;
   constexpr std::int64_t kWidth = 1024;
   const auto n_tokens =
       static_cast<std::int64_t>((std::size_t{16} << 20) / (kWidth * size_of(backend.kv_dtype())));
   const KvCache block_0(backend, world.is_root() ? kLayers : 0, n_tokens, kWidth);
   backend.synchronize();
-  NodeStage stage(world, world.split_by_node(), backend, 1, NodeStage::kMostBytes);
+  GroupChannel channel(world, world.split_by_node(), backend);
   const std::vector<bool> everybody(static_cast<std::size_t>(world.size()), true);
   double best = 1e9;
   for (int i = 0; i < 3; ++i) {
-    AnchorBroadcast broadcast(world, stage, everybody, 0, backend, kLayers, n_tokens, kWidth);
+    AnchorBroadcast broadcast(channel, world.rank(), channel.nodes(), everybody, 0, backend,
+                              kLayers, n_tokens, kWidth);
     world.barrier();
     const Stopwatch clock;
     for (std::int64_t layer = 0; world.is_root() && layer < kLayers; ++layer)
-      broadcast.send(layer, block_0);
+      broadcast.send({block_0.k(layer)}, {block_0.v(layer)});
     broadcast.finish();
     world.barrier();
     best = std::min(best, clock.seconds());
   }
-  return {2 * block_0.part_bytes(), best / (kLayers - 1)};
+  return {2 * block_0.part_bytes(), best / kLayers};
 }
 
 // Seconds in which one layer of phase 2 of an 8B model brings rank 0's rows to all ranks and their

@@ -2,172 +2,109 @@
 #include "exchange/anchor_broadcast.h"
 
 #include <algorithm>
-#include <cstring>
 
-#include "exchange/poll_until.h"
+#include "base/error.h"
 #include "trace/range.h"
 
 namespace starattn {
 namespace {
 
 constexpr const char* kWait = "wait for anchor";
+constexpr const char* kBytes = "anchor broadcast";
 
-// One rank a node takes part in the broadcast between nodes: the root, or the lowest member.
-bool is_leader(const Communicator& group, const NodeStage& stage,
-               const std::vector<bool>& is_member, Rank root) {
-  const std::vector<Rank>& node = stage.ranks();
-  if (std::find(node.begin(), node.end(), root) != node.end()) return group.rank() == root;
-  const auto lowest = std::find_if(node.begin(), node.end(), [&](Rank rank) {
-    return is_member[static_cast<std::size_t>(rank)];
-  });
-  return lowest != node.end() && *lowest == group.rank();
+// One rank a node with members, the root for its own: the root, then the lowest of each other node.
+std::vector<Rank> leaders_of(const std::vector<Rank>& nodes, const std::vector<bool>& is_member,
+                             Rank root) {
+  std::vector<Rank> leaders{root};
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    const auto is_of_this_node = [&](Rank leader) {
+      return nodes[static_cast<std::size_t>(leader)] == nodes[i];
+    };
+    if (is_member[i] && std::ranges::none_of(leaders, is_of_this_node))
+      leaders.push_back(static_cast<Rank>(i));
+  }
+  return leaders;
 }
 
 }  // namespace
 
-AnchorBroadcast::AnchorBroadcast(const Communicator& group, NodeStage& stage,
+AnchorBroadcast::AnchorBroadcast(Channel& channel, Rank me, const std::vector<Rank>& nodes,
                                  const std::vector<bool>& is_member, Rank root, Backend& backend,
                                  std::int64_t n_layers, std::int64_t anchor_size,
                                  std::int64_t kv_width)
-    : stage_(&stage),
-      backend_(&backend),
-      leaders_(group.split(is_leader(group, stage, is_member, root) ? 0 : -1)),
-      is_root_(group.rank() == root),
-      takes_(is_member[static_cast<std::size_t>(group.rank())] && !is_root_),
-      part_bytes_(static_cast<std::size_t>(anchor_size * kv_width) * size_of(backend.kv_dtype())),
-      piece_bytes_(std::min(part_bytes_, NodeStage::kMostPieceBytes)),
-      pieces_per_part_((part_bytes_ + piece_bytes_ - 1) / piece_bytes_),
-      n_pieces_(n_pieces_through(n_layers - 2)),
-      n_slots_(std::min<std::uint64_t>(kMaxSlots, stage.channel_bytes() / piece_bytes_)),
+    : channel_(&channel),
+      half_bytes_(static_cast<std::size_t>(anchor_size * kv_width) * size_of(backend.kv_dtype())),
+      messages_a_half_((half_bytes_ + Channel::kPieceBytes - 1) / Channel::kPieceBytes),
       anchor_size_(anchor_size),
-      requests_(n_slots_) {
-  for (std::size_t i = 0; i < stage.ranks().size(); ++i) {
-    const Rank rank = stage.ranks()[i];
-    if (rank != root && is_member[static_cast<std::size_t>(rank)]) takers_.push_back(i);
+      n_layers_(n_layers),
+      is_root_(me == root) {
+  STARATTN_CHECK(anchor_size > 0 && is_member[static_cast<std::size_t>(root)]);
+  STARATTN_CHECK(channel.is_idle());
+  if (!is_member[static_cast<std::size_t>(me)]) return;
+  const std::vector<Rank> leaders = leaders_of(nodes, is_member, root);
+  const Rank my_node = nodes[static_cast<std::size_t>(me)];
+  const auto mine = std::ranges::find_if(
+      leaders, [&](Rank leader) { return nodes[static_cast<std::size_t>(leader)] == my_node; });
+  Rank source = *mine;
+  if (*mine == me) {
+    if (!is_root_) source = *(mine - 1);
+    for (std::size_t i = 0; i < nodes.size(); ++i)
+      if (is_member[i] && nodes[i] == my_node && static_cast<Rank>(i) != me)
+        readers_.push_back(static_cast<Rank>(i));
+    if (mine + 1 != leaders.end()) readers_.push_back(*(mine + 1));
   }
-  if (leaders_.is_member()) {
-    const std::vector<char> roots = leaders_.allgather(static_cast<char>(is_root_));
-    root_leader_ = static_cast<Rank>(std::find(roots.begin(), roots.end(), 1) - roots.begin());
-  }
-  if (takes_) {
-    received_ = KvCache(backend, n_layers - 1, anchor_size, kv_width);
-    backend.synchronize();  // copies aside need the memory now
-  }
-  stage.begin();
+  if (is_root_) return;
+  received_ = backend.allocate(static_cast<std::size_t>(n_layers) * 2 * half_bytes_);
+  trace::count_bytes(kBytes, received_.n_bytes());
+  for (std::size_t i = 0; i < n_messages_through(n_layers - 1); ++i)
+    arrivals_.push_back(channel.receive(source, message(i)));
 }
 
-AnchorBroadcast::Piece AnchorBroadcast::piece(std::uint64_t i) const {
-  const std::uint64_t part = i / pieces_per_part_;
-  const std::size_t offset = i % pieces_per_part_ * piece_bytes_;
-  return {static_cast<std::int64_t>(part / 2), part % 2 == 1, offset,
-          std::min(piece_bytes_, part_bytes_ - offset)};
-}
-
-std::uint64_t AnchorBroadcast::n_taken_by_all() const {
-  std::uint64_t n = n_pieces_;
-  for (const std::size_t taker : takers_) n = std::min(n, stage_->n_taken(kChannel, taker));
-  return n;
-}
-
-bool AnchorBroadcast::is_free(std::uint64_t i) const {
-  if (i < n_slots_) return true;
-  const bool is_delivered = !is_root_ || n_delivered_ + n_slots_ > i;
-  return is_delivered && n_taken_by_all() + n_slots_ > i;
-}
-
-void AnchorBroadcast::send(std::int64_t layer, const KvCache& block_0) {
-  STARATTN_CHECK(is_root_);
-  block_0_ = &block_0;
-  if (n_ready_ == n_pieces_) return;
-  if (block_0.is_on_host()) {  // where it may still be on its way to
-    backend_->order_after_copies(CopyDirection::to_host);
-    backend_->synchronize();
+void AnchorBroadcast::send(Channel::Source k, Channel::Source v) {
+  STARATTN_CHECK(is_root_ && n_sent_ < n_layers_);
+  ++n_sent_;
+  trace::count_bytes(kBytes, 2 * half_bytes_);
+  for (const Channel::Source& half : {k, v}) {
+    for (std::size_t at = 0; at < half_bytes_; at += Channel::kPieceBytes)
+      send_on({half.data + at, half.is_on_host}, std::min(Channel::kPieceBytes, half_bytes_ - at));
   }
-  n_ready_ = n_pieces_through(layer);
   poll();
 }
 
+void AnchorBroadcast::send_on(Channel::Source source, std::size_t n_bytes) {
+  std::vector<Channel::Reader> readers;
+  for (const Rank rank : readers_) readers.push_back({rank, n_bytes});
+  channel_->send(source, readers);
+}
+
 KvSegment AnchorBroadcast::wait(std::int64_t layer) {
-  STARATTN_CHECK(takes_);
+  STARATTN_CHECK(!is_root_ && layer >= 0 && layer < n_layers_);
+  const Channel::Arrival last = arrivals_.at(n_messages_through(layer) - 1);
   poll_until(
-      kWait, [this] { poll(); }, [&] { return n_taken_ >= n_pieces_through(layer); });
-  return received_.segment(layer, anchor_size_);
+      kWait, [this] { poll(); }, [&] { return channel_->has_arrived(last); });
+  const std::byte* k = received_.data() + 2 * static_cast<std::size_t>(layer) * half_bytes_;
+  return {k, k + half_bytes_, anchor_size_};
 }
 
 void AnchorBroadcast::poll() {
-  while (step()) {
+  channel_->poll();
+  if (is_root_ || readers_.empty()) return;
+  while (n_handed_on_ < arrivals_.size() && channel_->has_arrived(arrivals_[n_handed_on_])) {
+    const std::span<std::byte> next = message(n_handed_on_++);
+    send_on({next.data()}, next.size());
   }
+  channel_->poll();
 }
 
 void AnchorBroadcast::finish() {
+  STARATTN_CHECK(!is_root_ || n_sent_ == n_layers_);
   poll_until(
       kWait, [this] { poll(); },
       [this] {
-        if (takes_ && n_taken_ < n_pieces_) return false;
-        if (!leaders_.is_member()) return true;
-        const bool is_delivered = !is_root_ || n_delivered_ == n_pieces_;
-        return n_filled_ == n_pieces_ && is_delivered && n_taken_by_all() == n_pieces_;
+        const bool has_handed_on = readers_.empty() || n_handed_on_ == arrivals_.size();
+        return has_handed_on && channel_->is_idle();
       });
-}
-
-bool AnchorBroadcast::step() {
-  bool moved = false;
-  if (is_root_) {
-    moved = fill();
-  } else if (leaders_.is_member()) {
-    moved = receive();
-  }
-  return (takes_ && take()) || moved;
-}
-
-bool AnchorBroadcast::fill() {
-  while (n_delivered_ < n_filled_ && requests(n_delivered_).test()) ++n_delivered_;
-  if (n_filled_ < n_begun_) {
-    if (!block_0_->is_on_host() && !backend_->copies_done(CopyDirection::to_host)) return false;
-    const Piece arrived = piece(n_filled_);
-    if (leaders_.size() > 1)
-      leaders_.ibcast({slot(n_filled_), arrived.n_bytes}, root_leader_, requests(n_filled_));
-    stage_->set_filled(kChannel, ++n_filled_);
-    return true;
-  }
-  if (n_begun_ == n_ready_ || !is_free(n_begun_)) return false;
-  const Piece next = piece(n_begun_);
-  const std::byte* part = next.is_value ? block_0_->v(next.layer) : block_0_->k(next.layer);
-  if (block_0_->is_on_host()) {  // the lane to the host may be waiting for the next layer
-    std::memcpy(slot(n_begun_), part + next.offset, next.n_bytes);
-  } else {
-    backend_->copy_now(CopyDirection::to_host, {part + next.offset, next.n_bytes}, slot(n_begun_));
-  }
-  trace::count_bytes("anchor broadcast", next.n_bytes);
-  ++n_begun_;
-  return true;
-}
-
-bool AnchorBroadcast::receive() {
-  if (n_filled_ < n_begun_ && requests(n_filled_).test()) {
-    stage_->set_filled(kChannel, ++n_filled_);
-    return true;
-  }
-  if (n_begun_ == n_pieces_ || !is_free(n_begun_)) return false;
-  leaders_.ibcast({slot(n_begun_), piece(n_begun_).n_bytes}, root_leader_, requests(n_begun_));
-  ++n_begun_;
-  return true;
-}
-
-bool AnchorBroadcast::take() {
-  if (n_taken_ < n_fetched_) {
-    if (!backend_->copies_done(CopyDirection::to_device)) return false;
-    stage_->set_taken(kChannel, n_taken_ = n_fetched_);
-    return true;
-  }
-  if (n_fetched_ == stage_->n_filled(kChannel)) return false;
-  const Piece next = piece(n_fetched_);
-  std::byte* part = next.is_value ? received_.v(next.layer) : received_.k(next.layer);
-  backend_->copy_now(CopyDirection::to_device, {slot(n_fetched_), next.n_bytes},
-                     part + next.offset);
-  trace::count_bytes("anchor broadcast", next.n_bytes);
-  ++n_fetched_;
-  return true;
+  for (const Channel::Arrival& arrival : arrivals_) STARATTN_CHECK(channel_->has_arrived(arrival));
 }
 
 }  // namespace starattn

@@ -1,89 +1,59 @@
 // SPDX-License-Identifier: Apache-2.0
-// The anchor's K and V on their way from block 0's owner to every rank with blocks, layer by layer,
-// beside the computation. In two levels: the owner copies each piece once into the memory that its
-// node's ranks share (NodeStage), and each of them copies it out; between nodes the pieces travel
-// from the owner to one leader a node, which puts them into its own node's. Everything moves inside
-// poll(): MPI does nothing in the background.
+// The anchor's K and V on their way from block 0's owner, the root, to every rank with blocks,
+// layer by layer, beside the computation. The root sends to the members on its node and to one
+// leader on another; each leader sends what it has on to its node's members and to the next leader.
+// Everything moves inside poll().
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
-#include "exchange/node_stage.h"
-#include "mpi/communicator.h"
-#include "star/kv.h"
+#include "backend/backend.h"
+#include "exchange/channel.h"
 
 namespace starattn {
 
 class AnchorBroadcast {
  public:
-  // Collective over the group. is_member: whether each of its ranks takes part; root, block 0's
-  // owner, among them. The last layer is not sent: no context row attends in it, since phase 1 ends
-  // with its keys and values.
-  AnchorBroadcast(const Communicator& group, NodeStage& stage, const std::vector<bool>& is_member,
-                  Rank root, Backend& backend, std::int64_t n_layers, std::int64_t anchor_size,
-                  std::int64_t kv_width);
+  // nodes: of each rank (GroupChannel::nodes). is_member: whether each takes part; the root among
+  // them. n_layers: those that are sent. Collective over the members. The channel outlives this,
+  // and carries nothing else until finish().
+  AnchorBroadcast(Channel& channel, Rank me, const std::vector<Rank>& nodes,
+                  const std::vector<bool>& is_member, Rank root, Backend& backend,
+                  std::int64_t n_layers, std::int64_t anchor_size, std::int64_t kv_width);
 
-  // Root: layer `layer` of block 0 is in `block_0`, and all that computed it has finished. Layers
-  // in ascending order, each once.
-  void send(std::int64_t layer, const KvCache& block_0);
+  // Root: the next layer's keys and values, as the operations called so far leave their first
+  // anchor_size tokens. Layers 0, 1, ... n_layers - 1. They stay as they are until finish().
+  void send(Channel::Source k, Channel::Source v);
   // On the other members: the anchor in one layer, as soon as it is there.
   KvSegment wait(std::int64_t layer);
   void poll();
   void finish();  // nobody waits for this rank any more
 
  private:
-  // Pieces of at most NodeStage::kMostPieceBytes: of the keys of layer 0, its values, the keys of
-  // layer 1, ...
-  static constexpr std::uint64_t kMaxSlots = 64;
-  static constexpr int kChannel = 0;
-  struct Piece {
-    std::int64_t layer = 0;
-    bool is_value = false;
-    std::size_t offset = 0;  // into the layer's keys or values
-    std::size_t n_bytes = 0;
-  };
-  Piece piece(std::uint64_t i) const;
-  std::uint64_t n_pieces_through(std::int64_t layer) const {
-    return static_cast<std::uint64_t>(layer + 1) * 2 * pieces_per_part_;
+  // Messages of at most Channel::kPieceBytes, so that leaders hand on what has come while more
+  // comes: of the keys of layer 0, its values, the keys of layer 1, ...
+  std::span<std::byte> message(std::size_t i) const {
+    const std::size_t offset = i % messages_a_half_ * Channel::kPieceBytes;
+    return {received_.data() + i / messages_a_half_ * half_bytes_ + offset,
+            std::min(Channel::kPieceBytes, half_bytes_ - offset)};
   }
-  std::byte* slot(std::uint64_t i) const {
-    return stage_->data(kChannel) + i % n_slots_ * piece_bytes_;
+  std::size_t n_messages_through(std::int64_t layer) const {
+    return static_cast<std::size_t>(layer + 1) * 2 * messages_a_half_;
   }
-  Requests& requests(std::uint64_t i) { return requests_[i % n_slots_]; }
-  std::uint64_t n_taken_by_all() const;  // of this node
-  bool is_free(std::uint64_t i) const;   // its slot
+  void send_on(Channel::Source source, std::size_t n_bytes);
 
-  // Each does one step, if one is possible, and says whether.
-  bool step();
-  bool fill();     // root: from the device into the stage, and off to the other leaders
-  bool receive();  // another leader: from the root into the stage
-  bool take();     // other members: from the stage to the device
-
-  NodeStage* stage_;
-  Backend* backend_;
-  Communicator leaders_;  // one rank a node, the root for its own
-  Rank root_leader_ = 0;
-  bool is_root_;
-  bool takes_;
-  std::vector<std::size_t> takers_;  // of this node: indices in stage_->ranks()
-
-  std::size_t part_bytes_;  // of one layer's keys, or values
-  std::size_t piece_bytes_;
-  std::uint64_t pieces_per_part_;
-  std::uint64_t n_pieces_;
-  std::uint64_t n_slots_;
+  Channel* channel_;
+  std::size_t half_bytes_;  // of one layer's keys, or values
+  std::size_t messages_a_half_;
   std::int64_t anchor_size_;
-
-  KvCache received_;                  // not on the root
-  const KvCache* block_0_ = nullptr;  // on the root
-  std::uint64_t n_ready_ = 0;         // root: pieces that were computed
-  std::uint64_t n_begun_ = 0;         // leader: pieces on their way into the stage
-  std::uint64_t n_filled_ = 0;        //         that are there
-  std::uint64_t n_delivered_ = 0;     // root: that the other leaders have
-  std::uint64_t n_fetched_ = 0;       // member: pieces on their way out of the stage
-  std::uint64_t n_taken_ = 0;         //         that are out
-  std::vector<Requests> requests_;    // [n_slots], between leaders
+  std::int64_t n_layers_;
+  bool is_root_;
+  std::int64_t n_sent_ = 0;    // root: layers
+  std::vector<Rank> readers_;  // of this rank's messages
+  Buffer received_;            // not on the root: [n_layers][k, v][anchor_size, kv_width]
+  std::vector<Channel::Arrival> arrivals_;
+  std::size_t n_handed_on_ = 0;  // messages
 };
 
 }  // namespace starattn

@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "backend/backend.h"
-#include "model/decoder.h"
 #include "mpi/communicator.h"
 #include "mpi/node_memory.h"
 

@@ -1,84 +1,65 @@
 // SPDX-License-Identifier: Apache-2.0
-// One layer's K and V of whole blocks on their way from their owners to the ranks whose blocks
-// reach them (reach > 0; ring attention is reach = all). Each rank takes the blocks in document
-// order, two of them in flight ahead of the one in use. Within a node they pass through its shared
-// memory (NodeSegments); between nodes they are MPI messages, through pinned memory where the
-// device has its own.
+// One layer's K and V of whole segments on their way from their owners to the ranks that need them
+// (the blocks in reach; ring attention is reach = all). Each rank takes the segments in ascending
+// order, two of them in flight ahead of the one in use, so nobody waits in a circle: of all
+// segments that somebody still waits for, the first can always be sent and taken.
 #pragma once
 
 #include <cstdint>
-#include <deque>
-#include <optional>
-#include <span>
 #include <vector>
 
-#include "exchange/node_segments.h"
-#include "mpi/communicator.h"
-#include "star/kv.h"
+#include "backend/backend.h"
+#include "exchange/channel.h"
 
 namespace starattn {
 
 class SegmentExchange {
  public:
-  // node: the ranks that share memory with this one (Communicator::split_by_node). computing[i]:
-  // block i is encoded in this run (not loaded). Collective.
-  SegmentExchange(const Communicator& group, Communicator node, const BlockPlan& plan,
-                  Backend& backend, std::int64_t kv_width, std::int64_t n_layers,
-                  const std::vector<bool>& computing);
+  // Who has which segment, and how many of its first tokens each rank needs of it in a layer, of
+  // its own ones, too. The same on every rank.
+  struct Needs {
+    std::vector<Rank> owners;                         // by segment
+    std::vector<std::vector<std::int64_t>> n_tokens;  // by rank, by segment
+  };
 
-  // Tokens of block j that `rank` needs for the blocks it computes: the whole block where it is in
-  // reach, else the anchor, else none. Of a block of its own, too.
-  std::int64_t n_needed(Rank rank, BlockId j) const {
-    return n_needed_[static_cast<std::size_t>(rank)][static_cast<std::size_t>(j)];
+  // row_bytes: of one token's keys in a layer, or values. n_layers: those that are exchanged. The
+  // channel outlives this, and carries nothing else until finish().
+  SegmentExchange(Channel& channel, Rank me, Backend& backend, Needs needs, std::size_t row_bytes,
+                  std::int64_t n_layers);
+
+  std::int64_t n_needed(Rank rank, std::int64_t segment) const {
+    return needs_.n_tokens[static_cast<std::size_t>(rank)][static_cast<std::size_t>(segment)];
   }
 
-  // This rank's block j is complete in `layer`: send it to all who need it. Blocks ascending.
-  void send(BlockId j, std::int64_t layer, const KvCache& cache);
-  // Begin to receive one layer's blocks. Layers 0, 1, ... but for the last, which nobody needs.
+  // Begins to receive one layer's segments.
   void start_layer();
-  // Block j of this layer, from another rank; in document order. Good for the operations called
-  // before the next call.
-  KvSegment receive(BlockId j);
-  void poll();
+  // This rank's segment in the layer, as the operations called so far leave it, to all who need it.
+  // Segments ascending, each once a layer. Keys and values stay as they are until finish().
+  void send(std::int64_t segment, Channel::Source k, Channel::Source v);
+  // Another rank's segment that this one needs in the layer; ascending. Good for the operations
+  // called before the next call.
+  KvSegment receive(std::int64_t segment);
+  void poll() { channel_->poll(); }
   void finish();
 
  private:
   static constexpr std::size_t kInFlight = 3;  // the one in use and two on their way
   struct Slot {
     Buffer k, v;
-    BlockId block = -1;
-    std::int64_t n_tokens = 0;
-    std::uint64_t place = 0;  // among the blocks that come within the node
-    Requests requests;        // of one that comes from another
-    Buffer staging;           // its k, then v, where device memory is not host memory
+    Channel::Arrival has_k, has_v;
   };
-  struct Sent {  // one block's layer, to other nodes
-    Requests requests;
-    Buffer staging;  // what is being sent, as above
-  };
-  bool is_near(Rank rank) const { return near_ && near_->reaches(rank); }
-  void post_next();
-  void send_far(BlockId j, std::int64_t layer, const KvCache& cache);
-  Buffer take_staging();
-  void retire_first_sent();
-  template <typename Condition>
-  void wait_until(const Condition& is_true);
+  void ask_for_next();
 
-  const Communicator* group_;
-  const BlockPlan* plan_;
-  Backend* backend_;
+  Channel* channel_;
+  Rank me_;
+  Needs needs_;
   std::size_t row_bytes_;
-  std::size_t block_bytes_;  // keys of a whole block in one layer, or values
-  std::vector<std::vector<std::int64_t>> n_needed_;  // of each rank, of each block
-  std::optional<NodeSegments> near_;
+  std::int64_t n_layers_;
   std::vector<Slot> slots_;
-  std::vector<BlockId> to_receive_;  // this layer's, in document order
-  std::int64_t layer_ = -1;
-  std::size_t n_posted_ = 0;
-  std::size_t n_taken_ = 0;
-  std::uint64_t n_near_ = 0;  // blocks that were asked for within the node, of all layers
-  std::deque<Sent> sends_;
-  std::vector<Buffer> spare_staging_;  // of those sent before: pinning memory is slow
+  std::vector<std::int64_t> to_receive_;  // in a layer, ascending
+  std::int64_t n_started_ = 0;            // layers
+  std::int64_t next_to_send_ = 0;
+  std::size_t n_asked_ = 0, n_taken_ = 0;  // segments of this layer
 };
 
 }  // namespace starattn

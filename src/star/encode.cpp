@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "exchange/anchor_broadcast.h"
 #include "star/kv_double_buffer.h"
 #include "star/kv_prefetch.h"
 #include "trace/range.h"
@@ -36,6 +37,11 @@ Encoder::Encoder(Decoder& decoder, const Communicator& group)
       attended_(*backend_, chunk_rows_, decoder.config().q_width()),
       partial_(*backend_, chunk_rows_, decoder.attention_shape()) {
   STARATTN_CHECK(decoder.max_rows() >= chunk_rows_);
+}
+
+GroupChannel& Encoder::channel() {
+  if (!channel_) channel_.emplace(*group_, group_->split_by_node(), *backend_);
+  return *channel_;
 }
 
 DocumentKv Encoder::encode(const BlockPlan& plan, std::span<const Token> context,
@@ -79,11 +85,16 @@ void Encoder::encode_star(DocumentKv& kv, std::span<const Token> context,
   std::optional<AnchorBroadcast> broadcast;
   if (anchor_mode == AnchorMode::broadcast && plan.anchor_size() > 0 && n_layers > 1 &&
       n_members > 1) {
-    if (!anchor_stage_)
-      anchor_stage_.emplace(*group_, group_->split_by_node(), *backend_, 1, NodeStage::kMostBytes);
-    broadcast.emplace(*group_, *anchor_stage_, members, root, *backend_, n_layers,
-                      plan.anchor_size(), decoder_->config().kv_width());
+    broadcast.emplace(channel(), group_->rank(), channel().nodes(), members, root, *backend_,
+                      n_layers - 1, plan.anchor_size(), decoder_->config().kv_width());
   }
+  // But for the last layer: no context row attends in it, since phase 1 ends with its keys and
+  // values.
+  const auto send_anchor = [&](std::int64_t layer, const KvCache& block_0) {
+    if (layer + 1 < n_layers)
+      broadcast->send({block_0.k(layer), block_0.is_on_host()},
+                      {block_0.v(layer), block_0.is_on_host()});
+  };
   options_.poll = [&, outer = options_.poll] {
     if (broadcast) broadcast->poll();
     outer();
@@ -91,7 +102,7 @@ void Encoder::encode_star(DocumentKv& kv, std::span<const Token> context,
 
   const bool is_root = group_->rank() == root;
   if (broadcast && is_root && !computing[0]) {
-    for (std::int64_t layer = 0; layer < n_layers; ++layer) broadcast->send(layer, kv.blocks.at(0));
+    for (std::int64_t layer = 0; layer < n_layers; ++layer) send_anchor(layer, kv.blocks.at(0));
   }
   std::optional<KvPrefetch> own_anchor;  // on block 0's owner, once that is finished
   bool is_first = true;
@@ -119,7 +130,7 @@ void Encoder::encode_star(DocumentKv& kv, std::span<const Token> context,
     if (broadcast) {
       layer_done = [&, block_id = i, &block_cache = cache](std::int64_t layer) {
         backend_->synchronize(options_.poll);  // the other ranks' layers move meanwhile
-        if (block_id == 0) broadcast->send(layer, block_cache);
+        if (block_id == 0) send_anchor(layer, block_cache);
       };
     }
     encode_rows(context.subspan(static_cast<std::size_t>(block.first_doc),

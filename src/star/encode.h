@@ -14,7 +14,7 @@
 #include <optional>
 #include <span>
 
-#include "exchange/anchor_broadcast.h"
+#include "exchange/group_channel.h"
 #include "model/decoder.h"
 #include "mpi/communicator.h"
 #include "star/kv.h"
@@ -57,14 +57,16 @@ class Encoder {
   void encode_rows(std::span<const Token> tokens, std::int64_t first_doc,
                    const std::function<KvSegment(std::int64_t layer)>& anchor, KvCache& out,
                    const std::function<void(std::int64_t layer)>& layer_done);
+  GroupChannel& channel();  // collective at its first call
+
   Decoder* decoder_;
   Backend* backend_;
   const Communicator* group_;
   EncodeOptions options_;  // of the document in work
   std::int64_t chunk_rows_;
-  RowBuffer q_, attended_;                 // [chunk_rows, ...]
-  std::optional<NodeStage> anchor_stage_;  // from the first document that needs it on
-  PartialBuffer partial_;                  // [chunk_rows, n_heads, head_dim]
+  RowBuffer q_, attended_;               // [chunk_rows, ...]
+  std::optional<GroupChannel> channel_;  // from the first document that needs it on
+  PartialBuffer partial_;                // [chunk_rows, n_heads, head_dim]
 };
 
 }  // namespace starattn

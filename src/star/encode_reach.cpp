@@ -12,6 +12,27 @@
 #include "trace/range.h"
 
 namespace starattn {
+namespace {
+
+// Tokens of each block that each rank needs for the blocks it computes: the whole block where it is
+// in reach, else the anchor, else none.
+SegmentExchange::Needs needs_of(const BlockPlan& plan, const std::vector<bool>& computing) {
+  SegmentExchange::Needs needs;
+  const auto n_blocks = static_cast<std::size_t>(plan.n_blocks());
+  needs.n_tokens.assign(static_cast<std::size_t>(plan.n_ranks()),
+                        std::vector<std::int64_t>(n_blocks, 0));
+  for (BlockId i = 0; i < plan.n_blocks(); ++i) {
+    needs.owners.push_back(plan.owner(i));
+    if (!computing[static_cast<std::size_t>(i)]) continue;
+    std::vector<std::int64_t>& of_owner = needs.n_tokens[static_cast<std::size_t>(plan.owner(i))];
+    of_owner[0] = std::max(of_owner[0], plan.anchor_of(i).n_tokens);
+    for (BlockId j = plan.first_reached(i); j < i; ++j)
+      of_owner[static_cast<std::size_t>(j)] = plan.block(j).n_tokens;
+  }
+  return needs;
+}
+
+}  // namespace
 
 // A chunk keeps its unfinished attention while the segments come by.
 struct Encoder::Chunk {
@@ -30,8 +51,10 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
   const auto is_computed = [&](BlockId i) { return computing[static_cast<std::size_t>(i)]; };
 
   if (std::ranges::none_of(computing, std::identity{})) return;
-  SegmentExchange exchange(*group_, group_->split_by_node(), plan, *backend_, config.kv_width(),
-                           config.n_layers, computing);
+  const std::size_t row_bytes =
+      static_cast<std::size_t>(config.kv_width()) * size_of(backend_->kv_dtype());
+  SegmentExchange exchange(channel(), group_->rank(), *backend_, needs_of(plan, computing),
+                           row_bytes, config.n_layers - 1);
   const auto poll = [&] {
     exchange.poll();
     options_.poll();
@@ -108,7 +131,9 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
       } else if (!keys_and_values_only) {
         window.fetch(layer);
       }
-      if (!keys_and_values_only) exchange.send(i, layer, cache);
+      if (!keys_and_values_only)
+        exchange.send(i, {cache.k(layer), cache.is_on_host()},
+                      {cache.v(layer), cache.is_on_host()});
     }
     if (keys_and_values_only) break;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The anchor arrives byte for byte, whichever ranks share a node, and with more of it than a stage
-// holds.
+// The anchor arrives byte for byte, whichever ranks share a node, and with more of it than a node's
+// memory holds.
 #include "exchange/anchor_broadcast.h"
 
 #include <gtest/gtest.h>
@@ -10,11 +10,13 @@
 #include <thread>
 
 #include "../star/tiny_model.h"
+#include "exchange/group_channel.h"
+#include "star/kv.h"
 
 namespace starattn {
 namespace {
 
-constexpr std::int64_t kLayers = 5;  // four are sent
+constexpr std::int64_t kLayers = 4;
 constexpr std::int64_t kWidth = 64;
 
 // The 64-bit words of one layer's keys or values.
@@ -50,10 +52,10 @@ struct Layout {
 class AnchorBroadcastTest : public ::testing::TestWithParam<Layout> {
  protected:
   // Rank `root` computes block 0; `slow` dawdles between its layers.
-  void broadcast(NodeStage& stage, std::int64_t anchor_size, const std::vector<bool>& is_member,
-                 Rank root, Rank slow) {
-    AnchorBroadcast broadcast(world, stage, is_member, root, *backend, kLayers, anchor_size,
-                              kWidth);
+  void broadcast(GroupChannel& channel, std::int64_t anchor_size,
+                 const std::vector<bool>& is_member, Rank root, Rank slow) {
+    AnchorBroadcast broadcast(channel, world.rank(), channel.nodes(), is_member, root, *backend,
+                              kLayers, anchor_size, kWidth);
     const bool is_root = world.rank() == root;
     // The block is longer than its anchor.
     const KvCache block_0(*backend, kLayers, is_root ? anchor_size + 3 : 1, kWidth);
@@ -64,9 +66,9 @@ class AnchorBroadcastTest : public ::testing::TestWithParam<Layout> {
       if (world.rank() == slow) std::this_thread::sleep_for(std::chrono::milliseconds(20));
       if (is_root) {
         fill(*backend, block_0, layer);
-        broadcast.send(layer, block_0);
+        broadcast.send({block_0.k(layer)}, {block_0.v(layer)});
       }
-      if (is_root || layer == kLayers - 1) continue;
+      if (is_root) continue;
       const KvSegment anchor = broadcast.wait(layer);
       EXPECT_EQ(anchor.n_tokens, anchor_size);
       EXPECT_TRUE(is_filled(*backend, anchor, n_bytes, layer))
@@ -80,21 +82,20 @@ class AnchorBroadcastTest : public ::testing::TestWithParam<Layout> {
 };
 
 TEST_P(AnchorBroadcastTest, BringsEveryByteToEveryMember) {
-  NodeStage stage(world, world.split(GetParam().node_of(world.rank())), *backend, 1,
-                  NodeStage::kMostBytes);
+  GroupChannel channel(world, world.split(GetParam().node_of(world.rank())), *backend);
   std::vector<bool> all(static_cast<std::size_t>(world.size()), true);
   const Rank last = world.size() - 1;
-  // Twelve MiB and a bit a part: pieces of unequal size, more than twice around the stage.
+  // Twelve MiB and a bit a part: pieces of unequal size, more than once around the ring.
   const auto large =
       static_cast<std::int64_t>((std::size_t{12} << 20) / (kWidth * size_of(backend->kv_dtype()))) +
       5;
-  broadcast(stage, 1, all, 0, 0);
-  broadcast(stage, large, all, last, 0);
-  broadcast(stage, large, all, 0, last);
+  broadcast(channel, 1, all, 0, 0);
+  broadcast(channel, large, all, last, 0);
+  broadcast(channel, large, all, 0, last);
   if (world.size() > 2) {
     std::vector<bool> some = all;
     some[1] = false;  // has no block to compute
-    broadcast(stage, large, some, 0, 2);
+    broadcast(channel, large, some, 0, 2);
   }
 }
 

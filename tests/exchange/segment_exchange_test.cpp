@@ -1,23 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-// Blocks arrive byte for byte at every rank that needs them, whichever ranks share a node, with
-// more of them than a node's stage holds.
+// Segments arrive byte for byte at every rank that needs them, whichever ranks share a node, with
+// more of them than a node's memory holds.
 #include "exchange/segment_exchange.h"
 
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <map>
+#include <optional>
 #include <thread>
 
 #include "../star/tiny_model.h"
+#include "exchange/group_channel.h"
+#include "star/kv.h"
 
 namespace starattn {
 namespace {
 
-constexpr std::int64_t kLayers = 4;  // three are exchanged
+constexpr std::int64_t kLayers = 3;
 constexpr std::int64_t kWidth = 64;
 
-std::uint64_t word(BlockId block, std::int64_t layer, int part, std::size_t i) {
-  return (static_cast<std::uint64_t>(block) << 48 | static_cast<std::uint64_t>(layer) << 40 |
+std::uint64_t word(std::int64_t segment, std::int64_t layer, int part, std::size_t i) {
+  return (static_cast<std::uint64_t>(segment) << 48 | static_cast<std::uint64_t>(layer) << 40 |
           static_cast<std::uint64_t>(part) << 36 | i) *
          0x9e3779b97f4a7c15;
 }
@@ -29,84 +33,111 @@ struct Layout {
 
 class SegmentExchangeTest : public ::testing::TestWithParam<Layout> {
  protected:
-  void fill(const KvCache& cache, BlockId block, std::int64_t layer) {
+  void fill(const KvCache& cache, std::int64_t segment, std::int64_t layer) {
     std::vector<std::uint64_t> words(cache.part_bytes() / sizeof(std::uint64_t));
     for (int part = 0; part < 2; ++part) {
-      for (std::size_t i = 0; i < words.size(); ++i) words[i] = word(block, layer, part, i);
+      for (std::size_t i = 0; i < words.size(); ++i) words[i] = word(segment, layer, part, i);
       backend->upload(std::as_bytes(std::span(words)), part == 0 ? cache.k(layer) : cache.v(layer));
     }
   }
-  bool is_filled(const KvSegment& segment, BlockId block, std::int64_t layer) {
+  bool is_filled(const KvSegment& kv, std::int64_t segment, std::int64_t layer) {
     const std::size_t n_bytes =
-        static_cast<std::size_t>(segment.n_tokens * kWidth) * size_of(backend->kv_dtype());
+        static_cast<std::size_t>(kv.n_tokens * kWidth) * size_of(backend->kv_dtype());
     std::vector<std::uint64_t> words(n_bytes / sizeof(std::uint64_t));
     for (int part = 0; part < 2; ++part) {
-      backend->download(part == 0 ? segment.k : segment.v,
-                        std::as_writable_bytes(std::span(words)));
+      backend->download(part == 0 ? kv.k : kv.v, std::as_writable_bytes(std::span(words)));
       for (std::size_t i = 0; i < words.size(); ++i)
-        if (words[i] != word(block, layer, part, i)) return false;
+        if (words[i] != word(segment, layer, part, i)) return false;
     }
     return true;
   }
 
-  // Every layer of a document, as Encoder::encode_reach goes through it; `slow` dawdles.
-  void exchange(const PlanRequest& request, std::int64_t n_tokens, std::vector<bool> computing,
-                Rank slow, KvMemory where = KvMemory::device) {
-    const BlockPlan plan = BlockPlan::make(request, n_tokens, world.size());
-    computing.resize(static_cast<std::size_t>(plan.n_blocks()), true);
-    SegmentExchange exchange(world, world.split(GetParam().node_of(world.rank())), plan, *backend,
-                             kWidth, kLayers, computing);
-    std::map<BlockId, KvCache> own;
-    for (const BlockId i : plan.blocks_of(world.rank()))
-      own.emplace(i, KvCache(*backend, kLayers, plan.block(i).n_tokens, kWidth, where));
+  // Every layer of a document, as Encoder::encode_reach goes through it; `slow` dawdles. Of segment
+  // j, of n_tokens[j], needs(i, j) tokens are needed where segment i is.
+  template <typename NeedsOf>
+  void exchange(const std::vector<std::int64_t>& n_tokens, const NeedsOf& n_needed, Rank slow,
+                KvMemory where = KvMemory::device) {
+    GroupChannel& channel = this->channel();
+    SegmentExchange::Needs needs;
+    needs.n_tokens.resize(static_cast<std::size_t>(world.size()),
+                          std::vector<std::int64_t>(n_tokens.size(), 0));
+    std::map<std::int64_t, KvCache> own;
+    for (std::int64_t i = 0; i < std::ssize(n_tokens); ++i) {
+      const auto turn = static_cast<Rank>(i % (2 * world.size()));  // zigzag
+      const Rank owner = turn < world.size() ? turn : 2 * world.size() - 1 - turn;
+      needs.owners.push_back(owner);
+      auto& of_owner = needs.n_tokens[static_cast<std::size_t>(owner)];
+      for (std::size_t j = 0; j < n_tokens.size(); ++j)
+        of_owner[j] = std::max(of_owner[j], n_needed(i, static_cast<std::int64_t>(j)));
+      if (owner == world.rank())
+        own.emplace(
+            i, KvCache(*backend, kLayers, n_tokens[static_cast<std::size_t>(i)], kWidth, where));
+    }
+    SegmentExchange exchange(channel, world.rank(), *backend, needs,
+                             kWidth * size_of(backend->kv_dtype()), kLayers);
     std::int64_t n_received = 0;
-    for (std::int64_t layer = 0; layer + 1 < kLayers; ++layer) {
+    for (std::int64_t layer = 0; layer < kLayers; ++layer) {
       if (world.rank() == slow) std::this_thread::sleep_for(std::chrono::milliseconds(20));
       exchange.start_layer();
       for (const auto& [i, cache] : own) {
         fill(cache, i, layer);
-        exchange.send(i, layer, cache);
+        const bool is_on_host = cache.is_on_host();
+        exchange.send(i, {cache.k(layer), is_on_host}, {cache.v(layer), is_on_host});
       }
-      for (BlockId j = 0; j < plan.n_blocks(); ++j) {
+      for (std::int64_t j = 0; j < std::ssize(n_tokens); ++j) {
         const std::int64_t n = exchange.n_needed(world.rank(), j);
         if (own.contains(j) || n == 0) continue;
         const KvSegment segment = exchange.receive(j);
         EXPECT_EQ(segment.n_tokens, n);
         EXPECT_TRUE(is_filled(segment, j, layer))
-            << "rank " << world.rank() << ", block " << j << ", layer " << layer;
+            << "rank " << world.rank() << ", segment " << j << ", layer " << layer;
         ++n_received;
       }
     }
     exchange.finish();
-    if (world.size() > 1 && plan.reach() == plan.n_blocks() - 1) {
-      std::int64_t n_all = 0;
-      for (const std::int64_t n : world.allgather(n_received)) n_all += n;
-      EXPECT_GT(n_all, 0);
-    }
+    EXPECT_TRUE(channel.is_idle());
+    std::int64_t n_all = 0;
+    for (const std::int64_t n : world.allgather(n_received)) n_all += n;
+    EXPECT_EQ(n_all > 0, world.size() > 1);
+  }
+
+  GroupChannel& channel() {
+    if (!channel_) channel_.emplace(world, world.split(GetParam().node_of(world.rank())), *backend);
+    return *channel_;
   }
 
   Communicator world = Communicator::world();
   std::unique_ptr<Backend> backend = testing::test_backend(1);
+  std::optional<GroupChannel> channel_;
 };
 
 TEST_P(SegmentExchangeTest, BringsEveryByteToWhoNeedsIt) {
   const Rank last = world.size() - 1;
-  // Five MiB and a bit a part: pieces of unequal size, and two blocks do not fit into a channel.
+  const auto n = static_cast<std::size_t>(world.size());
+  // Five MiB and a bit of keys: pieces of unequal size, and two segments do not fit into a ring.
   const auto large =
       static_cast<std::int64_t>((std::size_t{5} << 20) / (kWidth * size_of(backend->kv_dtype()))) +
       8;
-  PlanRequest ring;
-  ring.attention = Attention::ring;
-  exchange(ring, 16 * world.size(), {}, 0);
-  exchange(ring, 2 * large * world.size() - large / 2, {}, last);
-  exchange(ring, 2 * large * world.size(), {}, 0, KvMemory::host);
-  // The block before, and an anchor that is a part of block 0; some blocks were loaded.
-  PlanRequest reach;
-  reach.block_size = large;
-  reach.anchor_size = large * 7 / 8;
-  reach.reach = 1;
-  exchange(reach, 3 * large * world.size(), {}, last);
-  exchange(reach, 3 * large * world.size(), {false, true, false, false}, 0);
+  const std::vector<std::int64_t> small(2 * n, 8);
+  std::vector<std::int64_t> ragged(2 * n, large);
+  ragged.back() = large / 2;
+  const auto all_before = [](const std::vector<std::int64_t>& n_tokens) {
+    return [&](std::int64_t i, std::int64_t j) {
+      return j < i ? n_tokens[static_cast<std::size_t>(j)] : 0;
+    };
+  };
+  exchange(small, all_before(small), 0);
+  exchange(ragged, all_before(ragged), last);
+  exchange(ragged, all_before(ragged), 0, KvMemory::host);
+  // The segment before, and the first part of segment 0; some need nothing.
+  const std::vector<std::int64_t> even(3 * n, large);
+  const auto before = [&](std::int64_t i, std::int64_t j) {
+    if (j + 1 == i) return large;
+    return j == 0 && i > 0 ? large * 7 / 8 : 0;
+  };
+  exchange(even, before, last);
+  exchange(
+      even, [&](std::int64_t i, std::int64_t j) { return i == 1 || i > 3 ? before(i, j) : 0; }, 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Nodes, SegmentExchangeTest,

@@ -76,6 +76,8 @@ class CudaBackend : public Backend {
     device_.copy_now(way, from, to);
   }
   bool copies_done(CopyDirection way) override { return device_.copies_done(way); }
+  std::uint64_t mark() override { return device_.mark(); }
+  bool is_reached(std::uint64_t mark) override { return device_.is_reached(mark); }
   void download_rows(Rows x, std::span<float> host) override {
     const Buffer wide = device_.allocate(host.size_bytes());
     auto* floats = reinterpret_cast<float*>(wide.data());

@@ -52,6 +52,8 @@ Device::~Device() {
     cudaStreamDestroy(copies.stream);
     cudaEventDestroy(copies.event);
   }
+  for (const cudaEvent_t event : marks_) cudaEventDestroy(event);
+  for (const cudaEvent_t event : spare_events_) cudaEventDestroy(event);
 }
 
 std::uint64_t Device::free_bytes() const {
@@ -129,6 +131,31 @@ void Device::order_after_copies(CopyDirection way) {
   const CopyLane& copies = lane(way);
   check(cudaEventRecord(copies.event, copies.stream), "waiting for copies");
   check(cudaStreamWaitEvent(stream_, copies.event, 0), "waiting for copies");
+}
+
+std::uint64_t Device::mark() {
+  cudaEvent_t event = nullptr;
+  if (spare_events_.empty()) {
+    check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "creating a CUDA event");
+  } else {
+    event = spare_events_.back();
+    spare_events_.pop_back();
+  }
+  marks_.push_back(event);
+  check(cudaEventRecord(event, stream_), "marking a point in the GPU's work");
+  return n_reached_ + marks_.size();
+}
+
+bool Device::is_reached(std::uint64_t mark) {
+  while (n_reached_ < mark && !marks_.empty()) {
+    const cudaError_t status = cudaEventQuery(marks_.front());
+    if (status == cudaErrorNotReady) return false;
+    check(status, "waiting for a point in the GPU's work");
+    spare_events_.push_back(marks_.front());
+    marks_.pop_front();
+    ++n_reached_;
+  }
+  return true;
 }
 
 void Device::synchronize(const std::function<void()>& poll) {

@@ -6,9 +6,11 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "backend/backend.h"
 
@@ -38,6 +40,8 @@ class Device {
   void order_after_copies(CopyDirection way);
   void copy_now(CopyDirection way, std::span<const std::byte> from, std::byte* to);
   bool copies_done(CopyDirection way);
+  std::uint64_t mark();
+  bool is_reached(std::uint64_t mark);
   void synchronize(const std::function<void()>& poll);
 
  private:
@@ -50,6 +54,9 @@ class Device {
 
   cudaStream_t stream_ = nullptr;
   CopyLane lanes_[2];
+  std::deque<cudaEvent_t> marks_;  // on the stream, in its order, not known to be reached
+  std::uint64_t n_reached_ = 0;    // marks before these
+  std::vector<cudaEvent_t> spare_events_;
   cudaMemPool_t pool_ = nullptr;
   std::uint64_t memory_bytes_ = 0;
   std::string name_;
