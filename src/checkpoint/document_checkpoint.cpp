@@ -24,13 +24,10 @@ bool has_size(const std::string& path, std::uint64_t n_bytes) {
 FileDigests verify_written(const TemporaryFile& file, const DocumentInfo& info, std::int64_t block,
                            const std::vector<Digest>& given) {
   FileDigests digests = digest_file(file.fd(), file.path());
-  VerifiedFile written(file.path(), digests);
-  if (digest_block_file(written, info, block) != given) {
-    fail(Exit::io,
-         "{}: reading it back gives other values than were written: a fault of the disk "
-         "or its driver",
-         file.path());
-  }
+  read_back(file.path(), [&] {
+    VerifiedFile written(file.path(), digests);
+    return digest_block_file(written, info, block) == given;
+  });
   return digests;
 }
 

@@ -76,8 +76,15 @@ bool exists(const std::string& path) {
 
 void make_directories(const std::string& path) {
   std::error_code error;
-  std::filesystem::create_directories(path, error);
-  if (error) fail(Exit::cannot_create, "cannot create directory {}: {}", path, error.message());
+  if (std::filesystem::is_directory(path, error)) return;
+  const std::string parent = parent_directory(path);
+  if (parent != path) make_directories(parent);
+  const bool is_made = ::mkdir(path.c_str(), 0777) == 0;
+  const int reason = errno;
+  if (!is_made && !(reason == EEXIST && std::filesystem::is_directory(path, error))) {
+    fail(Exit::cannot_create, "cannot create directory {}: {}", path, std::strerror(reason));
+  }
+  fsync_directory(parent);
 }
 
 TemporaryFile::TemporaryFile(const std::string& final_path) : final_path_(final_path) {
@@ -109,6 +116,18 @@ void TemporaryFile::publish() {
   }
   path_.clear();
   fsync_directory(parent_directory(final_path_));
+}
+
+void read_back(const std::string& path, const std::function<bool()>& is_as_written) {
+  std::string what = "other values than were written";
+  try {
+    if (is_as_written()) return;
+  } catch (const Error& error) {
+    if (error.exit() != Exit::bad_data) throw;
+    what = error.what();
+  }
+  fail(Exit::io, "{}: reading back what was written gives {}: a fault of the disk or its driver",
+       path, what);
 }
 
 }  // namespace starattn

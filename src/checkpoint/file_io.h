@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 
@@ -26,7 +27,8 @@ std::string read_regular(const std::string& path, std::size_t max_bytes);
 
 bool exists(const std::string& path);  // anything of that name, links not followed
 
-// The directory, made where it is missing, parents too. Throws cannot_create.
+// The directory, made where it is missing, parents too, each of them synced: what is saved below
+// would be lost with a name that is lost. Throws cannot_create, io.
 void make_directories(const std::string& path);
 
 // "<final path>.tmp.<16 hex digits>": new, open for reading and writing, removed at the end unless
@@ -49,5 +51,9 @@ class TemporaryFile {
   std::string path_;  // empty once published
   FileDescriptor file_;
 };
+
+// For a file that was just written: is_as_written reads it again. What it finds wrong, be it the
+// values or the file's own structure, is a fault of the disk and no bad data. Throws io.
+void read_back(const std::string& path, const std::function<bool()>& is_as_written);
 
 }  // namespace starattn

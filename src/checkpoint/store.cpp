@@ -20,10 +20,10 @@ FileDigests write_document(const std::string& directory, const DocumentInfo& inf
   write_document_file(file.path(), info, token_ids);
   file.sync();
   FileDigests digests = digest_file(file.fd(), file.path());
-  VerifiedFile written(file.path(), digests);
-  if (!std::ranges::equal(read_document_file(written, info).token_ids, token_ids)) {
-    fail(Exit::io, "{}: reading it back gives other token ids than were written", file.path());
-  }
+  read_back(file.path(), [&] {
+    VerifiedFile written(file.path(), digests);
+    return std::ranges::equal(read_document_file(written, info).token_ids, token_ids);
+  });
   file.publish();
   return digests;
 }
