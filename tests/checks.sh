@@ -21,10 +21,12 @@ check() { # description, command...
     failed=1
   fi
 }
+# Seconds after which a command counts as hung, however busy the machine is. No check is about time.
+hung=1800
 on() { # ranks, arguments... ; leaves code, $work/out and $work/log
   local ranks=$1
   shift
-  timeout 120 mpirun --oversubscribe -n "$ranks" "$program" "$@" >"$work/out" 2>"$work/log"
+  timeout $hung mpirun --oversubscribe -n "$ranks" "$program" "$@" >"$work/out" 2>"$work/log"
   code=$?
 }
 says() { grep -q -- "$1" "$work/log"; }

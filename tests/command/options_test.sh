@@ -52,7 +52,7 @@ for command in run encode answer bench doctor eval inspect generate; do
 done
 head -n 1 "$source_dir/data/demo.jsonl" >"$work/in.jsonl"
 printf 'model = "%s"\ninput = "%s"\nstop = ["q", "a, b"]\noverwrite\n' "$model" "$work/in.jsonl" >"$work/run.toml"
-timeout 120 mpirun --oversubscribe -n 2 "$program" run --config "$work/run.toml" --output "$work/run.jsonl" 2>"$work/log"
+timeout $hung mpirun --oversubscribe -n 2 "$program" run --config "$work/run.toml" --output "$work/run.jsonl" 2>"$work/log"
 check "run takes what it requires from a file" [ $? -eq 0 ]
 check "and lists" [ "$(tr -d ' \n' <"$work/run.jsonl.settings.json" | grep -c '"stop":\["q","a,b"\]')" -eq 1 ]
 

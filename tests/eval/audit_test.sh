@@ -7,7 +7,7 @@ source "$(dirname "$0")/../checks.sh"
 audit() { # ranks, output, arguments...
   local ranks=$1 output=$2
   shift 2
-  timeout 120 mpirun --oversubscribe -n "$ranks" "$program" eval --audit --model "$source_dir/data/demo-model" \
+  timeout $hung mpirun --oversubscribe -n "$ranks" "$program" eval --audit --model "$source_dir/data/demo-model" \
     --input "$work/in.jsonl" --output "$work/$output" --max-new-tokens 12 "$@" >"$work/out" 2>"$work/log"
   code=$?
 }

@@ -10,7 +10,7 @@ settings=(--setting dense --setting star:b=n/4)
 start() { # ranks, output, arguments...
   local ranks=$1 output=$2
   shift 2
-  timeout 120 mpirun --oversubscribe -n "$ranks" "$program" eval --model "$source_dir/data/demo-model" \
+  timeout $hung mpirun --oversubscribe -n "$ranks" "$program" eval --model "$source_dir/data/demo-model" \
     --length "$length" --count "$count" --output "$work/$output" "$@" \
     >"$work/out" 2>"$work/log"
 }
@@ -59,7 +59,7 @@ wait $job 2>/dev/null
 check "a killed run leaves trials" [ "$(wc -l <"$work/killed.jsonl")" -gt 0 -a "$(wc -l <"$work/killed.jsonl")" -lt 16 ]
 survey 2 killed.jsonl --task qa1,vt "${settings[@]}"
 check "that the next one goes on from" same one.jsonl killed.jsonl
-timeout 120 mpirun --oversubscribe -n 2 "$program" eval --model "$source_dir/data/demo-model" --task vt --length 512 \
+timeout $hung mpirun --oversubscribe -n 2 "$program" eval --model "$source_dir/data/demo-model" --task vt --length 512 \
   "${settings[@]}" --count 400 --output "$work/stopped.jsonl" >"$work/out" 2>"$work/log" &
 job=$!
 until [ -s "$work/stopped.jsonl" ]; do sleep 0.02; kill -0 $job 2>/dev/null || break; done

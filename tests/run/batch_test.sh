@@ -16,7 +16,7 @@ first_digest=$(digest)
 # A node with hardly any shared memory: containers often have 64 MiB.
 little_shared_memory='mount -t tmpfs -o size=20m tmpfs /dev/shm && exec "$@"'
 if unshare -rm sh -c "$little_shared_memory" sh true 2>/dev/null; then
-  unshare -rm sh -c "$little_shared_memory" sh timeout 120 mpirun --oversubscribe -n 3 "$program" run "${base[@]}" \
+  unshare -rm sh -c "$little_shared_memory" sh timeout $hung mpirun --oversubscribe -n 3 "$program" run "${base[@]}" \
     --output "$work/little.jsonl" >"$work/out" 2>"$work/log"
   check "20 MiB of /dev/shm are enough" [ $? -eq 0 ]
   check "for the same bits" same "$work/one.jsonl" "$work/little.jsonl"
@@ -54,7 +54,7 @@ check "the others are answered" [ "$(grep -c '"answer"' "$work/mixed.out")" -eq 
 # A signal to a rank that is no first one of the batch, before its group asks for the next document.
 printf '{"id": "%d", "context_file": "'"$source_dir"'/data/demo.jsonl", "queries": ["What is hidden?"]}\n' $(seq 60) >"$work/sixty.jsonl"
 sixty=(--model "$model" --input "$work/sixty.jsonl" --block-size 512 --allow-long --max-new-tokens 4)
-timeout 120 mpirun --oversubscribe -n 3 "$program" run "${sixty[@]}" --output "$work/sixty.out" >"$work/out" 2>"$work/log" &
+timeout $hung mpirun --oversubscribe -n 3 "$program" run "${sixty[@]}" --output "$work/sixty.out" >"$work/out" 2>"$work/log" &
 job=$!
 until [ -s "$work/sixty.out" ]; do sleep 0.02; kill -0 $job 2>/dev/null || break; done
 kill -TERM "$(pgrep -P "$(pgrep -P $job)" | sed -n 3p)"

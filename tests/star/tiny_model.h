@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "../backend/late_backend.h"
 #include "backend/backend.h"
 #include "model/decoder.h"
 #include "star/answer.h"
@@ -14,14 +15,19 @@
 namespace starattn::testing {
 
 // STARATTN_TEST_DEVICE=cuda runs the same tests on the GPU, with the head dim that its kernels
-// take.
-inline bool on_gpu() {
+// take; =late on a CPU backend whose copies complete late.
+inline bool is_test_device(const char* name) {
   const char* device = std::getenv("STARATTN_TEST_DEVICE");
-  return device && std::string(device) == "cuda";
+  return device && std::string(device) == name;
+}
+inline bool on_gpu() {
+  return is_test_device("cuda");
 }
 
 inline std::unique_ptr<Backend> test_backend(int n_threads) {
-  return on_gpu() ? make_cuda_backend(0) : make_cpu_backend(n_threads);
+  if (on_gpu()) return make_cuda_backend(0);
+  if (is_test_device("late")) return std::make_unique<LateBackend>(make_cpu_backend(n_threads));
+  return make_cpu_backend(n_threads);
 }
 
 inline ModelConfig tiny_config() {

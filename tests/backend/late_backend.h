@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+// The CPU backend as a device with memory of its own whose copies complete late: what the rules of
+// backend/backend.h leave open goes wrong here. A copy reads its source when it completes, its
+// target holds rubbish until then, and it completes when the operations are ordered behind it, or
+// after copies_done() has said "no" a few times. So code that uses a buffer again too early, or
+// reads one too early, computes other bits. Memory that a copy still needs must not be freed, and
+// pinned memory that was uploaded for later must not change: both end the process.
+#pragma once
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "backend/backend.h"
+
+namespace starattn::testing {
+
+class LateBackend : public Backend {
+ public:
+  explicit LateBackend(std::unique_ptr<Backend> backend) : backend_(std::move(backend)) {}
+  ~LateBackend() override {
+    for (const auto& queue : copies_) require(queue.empty(), "no copy is left at the end");
+  }
+
+  std::string describe() const override { return backend_->describe() + ", late copies"; }
+  Dtype activation_dtype() const override { return backend_->activation_dtype(); }
+  std::int64_t chunk_rows() const override { return backend_->chunk_rows(); }
+  void check_model(const ModelShape& model) const override { backend_->check_model(model); }
+  std::uint64_t memory_bytes() const override { return kMemoryBytes; }
+  std::uint64_t free_bytes() const override { return kMemoryBytes; }
+
+  Buffer allocate(std::size_t n_bytes) override { return guarded(backend_->allocate(n_bytes)); }
+  Buffer allocate_pinned(std::size_t n_bytes) override {
+    Buffer buffer = guarded(backend_->allocate(n_bytes));
+    pinned_[buffer.data()] = n_bytes;
+    return buffer;
+  }
+  Buffer pin(std::span<std::byte> memory) override {
+    pinned_[memory.data()] = memory.size();
+    return {new Guard{this, {}, memory.data()}, memory.size(), let_go};
+  }
+
+  void upload(std::span<const std::byte> host, std::byte* device) override {
+    backend_->upload(host, device);
+  }
+  void download(const std::byte* device, std::span<std::byte> host) override {
+    backend_->download(device, host);
+    check_uploads();
+  }
+  void upload_later(std::span<const std::byte> host, std::byte* device) override {
+    backend_->upload(host, device);
+    if (is_pinned(host.data())) uploads_.push_back({host, {host.begin(), host.end()}});
+  }
+  void download_rows(Rows x, std::span<float> host) override {
+    backend_->download_rows(x, host);
+    check_uploads();
+  }
+  void synchronize(const std::function<void()>& poll = {}) override {
+    if (poll) poll();
+    backend_->synchronize(poll);
+    check_uploads();
+  }
+
+  void copy_after_operations(CopyDirection direction, std::span<const std::byte> from,
+                             std::byte* to) override {
+    begin(direction, from, to);
+  }
+  void copy_now(CopyDirection direction, std::span<const std::byte> from, std::byte* to) override {
+    begin(direction, from, to);
+  }
+  void order_after_copies(CopyDirection direction) override {
+    while (!queue(direction).empty()) complete_first(direction);
+  }
+  bool copies_done(CopyDirection direction) override {
+    if (!queue(direction).empty() && --n_polls_left_[index(direction)] <= 0)
+      complete_first(direction);
+    if (!queue(direction).empty()) ++n_not_done_;
+    return queue(direction).empty();
+  }
+  // Operations have finished when they return, but are not known to have until a few questions
+  // later.
+  std::uint64_t mark() override { return ++n_marks_; }
+  bool is_reached(std::uint64_t mark) override {
+    if (mark <= reached_) return true;
+    if (++n_asked_ % 3 == 0) reached_ = mark;
+    return mark <= reached_;
+  }
+  std::int64_t n_not_done() const { return n_not_done_; }  // times that copies_done() was false
+
+  void embed(std::span<const Token> tokens, const WeightView& table, Rows x) override {
+    backend_->embed(tokens, table, x);
+  }
+  void rms_norm(Rows x, const WeightView& weight, double eps, Rows y) override {
+    backend_->rms_norm(x, weight, eps, y);
+  }
+  void linear(Rows x, const Projection& to, Product product) override {
+    backend_->linear(x, to, product);
+  }
+  void linear_to_host(Rows x, const WeightView& w, std::span<float> host) override {
+    backend_->linear_to_host(x, w, host);
+    check_uploads();
+  }
+  void next_tokens(Rows x, const WeightView& w, std::span<const Draw> draws,
+                   std::span<Token> tokens) override {
+    backend_->next_tokens(x, w, draws, tokens);
+    check_uploads();
+  }
+  void rope(Rows x, std::int64_t head_dim, const float* cos, const float* sin) override {
+    backend_->rope(x, head_dim, cos, sin);
+  }
+  void attend(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
+              Product product, Partial partial) override {
+    backend_->attend(q, segments, shape, product, partial);
+  }
+  void attend_own(Rows q, Rows k, Rows v, std::span<const OwnTokens> own,
+                  const AttentionShape& shape, Partial context, Rows out) override {
+    backend_->attend_own(q, k, v, own, shape, context, out);
+  }
+  void clear(Partial partial, const AttentionShape& shape) override {
+    backend_->clear(partial, shape);
+  }
+  void merge(Partial into, Partial from, const AttentionShape& shape) override {
+    backend_->merge(into, from, shape);
+  }
+  void finish(Partial partial, const AttentionShape& shape, Rows out) override {
+    backend_->finish(partial, shape, out);
+  }
+  void add(Rows x, Rows y) override { backend_->add(x, y); }
+  void swiglu(Rows gate, Rows up, Rows y) override { backend_->swiglu(gate, up, y); }
+
+ private:
+  static constexpr std::uint64_t kMemoryBytes = std::uint64_t{1} << 40;
+  struct Copy {
+    std::span<const std::byte> from;
+    std::byte* to;
+  };
+  struct Upload {
+    std::span<const std::byte> host;
+    std::vector<std::byte> bytes;
+  };
+  struct Guard {
+    LateBackend* backend;
+    Buffer memory;                // ours to free, or
+    std::byte* pinned = nullptr;  // somebody else's
+  };
+
+  static void require(bool condition, const char* what) {
+    if (condition) return;
+    std::fprintf(stderr, "late backend: not so: %s\n", what);
+    std::abort();
+  }
+  static bool overlap(const std::byte* a, std::size_t n_a, const std::byte* b, std::size_t n_b) {
+    return a < b + n_b && b < a + n_a;
+  }
+
+  // The buffer's address must be the memory's own, so that its guard is found by it.
+  Buffer guarded(Buffer memory) {
+    std::byte* data = memory.data();
+    const std::size_t n_bytes = memory.n_bytes();
+    return {data, n_bytes, let_go_memory, new Guard{this, std::move(memory)}};
+  }
+  static void let_go_memory(void* data, void* context) {
+    const std::unique_ptr<Guard> guard(static_cast<Guard*>(context));
+    guard->backend->forget(static_cast<std::byte*>(data), guard->memory.n_bytes());
+  }
+  static void let_go(void* data, void*) {
+    const std::unique_ptr<Guard> guard(static_cast<Guard*>(data));
+    guard->backend->forget(guard->pinned, guard->backend->pinned_.at(guard->pinned));
+  }
+  void forget(const std::byte* data, std::size_t n_bytes) {
+    for (const auto& queue : copies_) {
+      for (const Copy& copy : queue) {
+        require(!overlap(data, n_bytes, copy.from.data(), copy.from.size()) &&
+                    !overlap(data, n_bytes, copy.to, copy.from.size()),
+                "memory is freed behind the copies that need it");
+      }
+    }
+    std::erase_if(uploads_, [&](const Upload& upload) {
+      return overlap(data, n_bytes, upload.host.data(), upload.host.size());
+    });
+    pinned_.erase(data);
+  }
+  bool is_pinned(const std::byte* data) const {
+    auto at = pinned_.upper_bound(data);
+    if (at == pinned_.begin()) return false;
+    --at;
+    return data < at->first + at->second;
+  }
+
+  static std::size_t index(CopyDirection direction) {
+    return direction == CopyDirection::to_host ? 1 : 0;
+  }
+  std::deque<Copy>& queue(CopyDirection direction) { return copies_[index(direction)]; }
+
+  void begin(CopyDirection direction, std::span<const std::byte> from, std::byte* to) {
+    if (from.empty()) return;
+    std::memset(to, 0xa5, from.size());
+    queue(direction).push_back({from, to});
+    n_polls_left_[index(direction)] = 1 + static_cast<int>(++n_begun_ % 4);
+  }
+  void complete_first(CopyDirection direction) {
+    const Copy copy = queue(direction).front();
+    queue(direction).pop_front();
+    std::memcpy(copy.to, copy.from.data(), copy.from.size());
+    n_polls_left_[index(direction)] = 1 + static_cast<int>(++n_begun_ % 4);
+  }
+  void check_uploads() {
+    for (const Upload& upload : uploads_) {
+      require(std::memcmp(upload.host.data(), upload.bytes.data(), upload.bytes.size()) == 0,
+              "pinned memory stays as it is until what was uploaded has arrived");
+    }
+    uploads_.clear();
+  }
+
+  std::unique_ptr<Backend> backend_;
+  std::deque<Copy> copies_[2];
+  int n_polls_left_[2] = {};
+  std::uint64_t n_begun_ = 0;
+  std::int64_t n_not_done_ = 0;
+  std::uint64_t n_marks_ = 0;
+  std::uint64_t reached_ = 0;
+  std::uint64_t n_asked_ = 0;
+  std::vector<Upload> uploads_;
+  std::map<const std::byte*, std::size_t> pinned_;
+};
+
+}  // namespace starattn::testing
