@@ -104,7 +104,8 @@ class Bench {
         backend_(make_backend(options.common, ranks)),
         decoder_(config_, weights_, *backend_,
                  std::max(backend_->chunk_rows(), Answerer::kMaxRows)),
-        encoder_(decoder_, ranks.group) {}
+        encoder_(decoder_, ranks.group),
+        exchange_(Answerer::exchange(decoder_, ranks.group)) {}
 
   void run() {
     sgemm_ = total(product_rate(*backend_, ranks_.n_threads));
@@ -238,7 +239,7 @@ class Bench {
     AnswerOptions answer_options;
     answer_options.spread_queries = options_.common.query_ranks == "all";
     answer_options.tree_merge = options_.common.merge == "tree";
-    Answerer answerer(decoder_, ranks_.group, kv, answer_options);
+    Answerer answerer(decoder_, exchange_, kv, answer_options);
     trace::reset();
     ranks_.world.barrier();
     const Stopwatch clock;
@@ -271,6 +272,7 @@ class Bench {
   std::unique_ptr<Backend> backend_;
   Decoder decoder_;
   Encoder encoder_;
+  QueryExchange exchange_;
   double sgemm_ = 0;  // operations a second of all ranks together
   std::vector<Token> context_;
   BlockPlan plan_;

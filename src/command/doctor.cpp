@@ -69,10 +69,11 @@ double time_queries(const Communicator& world, Backend& backend, std::int64_t n_
   constexpr int kTimes = 200;
   const AttentionShape shape{32, 8, 128};
   const auto n_ranks = static_cast<std::size_t>(world.size());
-  QueryExchange exchange(world, world.split_by_node(), backend, shape,
-                         std::vector<std::int64_t>(n_ranks, 1), n_rows);
+  QueryExchange exchange(world, world.split_by_node(), backend, shape, n_rows);
+  exchange.start_document(std::vector<std::int64_t>(n_ranks, 1));
   std::vector<std::int64_t> rows_by_rank(n_ranks, 0);
   rows_by_rank.front() = n_rows;
+  exchange.meet(0);
   exchange.start_step(rows_by_rank);
   const RowBuffer q(backend, n_rows, shape.n_heads * shape.head_dim);
   const PartialBuffer buffer(backend, n_rows, shape);

@@ -121,7 +121,7 @@ DocumentAuditor::Pass DocumentAuditor::encode_and_answer(const DocumentTask& tas
   pass.kv = std::make_unique<DocumentKv>(runner_.encode(task, plan));
   ranks_.group.barrier();
   pass.encode_seconds = clock.seconds();
-  pass.answerer = std::make_unique<Answerer>(*session_.decoder, ranks_.group, *pass.kv,
+  pass.answerer = std::make_unique<Answerer>(*session_.decoder, *session_.exchange, *pass.kv,
                                              runner_.answer_options(task));
   std::vector<QueryJob> jobs;
   for (const QueryTask& query : task.queries) jobs.push_back(query.job);

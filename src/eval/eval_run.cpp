@@ -88,7 +88,7 @@ class SampleRunner {
     Trial trial;
     trial.n_context = n_context;
     trial.encode_seconds = clock.seconds();
-    Answerer answerer(*session_.decoder, ranks_.group, kv, runner_.answer_options(task));
+    Answerer answerer(*session_.decoder, *session_.exchange, kv, runner_.answer_options(task));
     const QueryResult result = answerer.answer({{task.queries.front().job}}).front();
     trial.n_new_tokens = std::ssize(result.tokens);
     trial.answer_seconds = result.seconds;

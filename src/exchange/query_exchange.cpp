@@ -20,39 +20,52 @@ std::span<std::byte> grown(Buffer& buffer, std::size_t n_bytes, auto allocate) {
 
 void download(Backend& backend, Partial rows, const AttentionShape& shape,
               std::span<std::byte> host) {
-  const auto n_values = rows.n_rows * shape.n_heads;
-  const std::size_t m_bytes = static_cast<std::size_t>(n_values) * sizeof(float);
-  const std::size_t o_bytes = m_bytes * static_cast<std::size_t>(shape.head_dim);
-  const auto bytes = [](const float* data) { return reinterpret_cast<const std::byte*>(data); };
-  if (rows.m == rows.o + n_values * shape.head_dim && rows.l == rows.m + n_values) {
-    backend.download(bytes(rows.o), host);
-    return;
-  }
-  backend.download(bytes(rows.o), host.first(o_bytes));
-  backend.download(bytes(rows.m), host.subspan(o_bytes, m_bytes));
-  backend.download(bytes(rows.l), host.subspan(o_bytes + m_bytes, m_bytes));
+  const auto laid_out = [&](std::byte* at) {
+    return PartialBuffer::over(at, rows.n_rows, shape.n_heads, shape.head_dim);
+  };
+  const Partial as_one = laid_out(reinterpret_cast<std::byte*>(rows.o));
+  if (rows.m == as_one.m && rows.l == as_one.l)
+    return backend.download(reinterpret_cast<const std::byte*>(rows.o), host);
+  const Partial to = laid_out(host.data());
+  const auto copy = [&](const float* from, float* first, float* last) {
+    backend.download(reinterpret_cast<const std::byte*>(from),
+                     std::as_writable_bytes(std::span(first, last)));
+  };
+  copy(rows.o, to.o, to.m);
+  copy(rows.m, to.m, to.l);
+  copy(rows.l, to.l, to.l + (to.l - to.m));
 }
 
 QueryExchange::QueryExchange(const Communicator& group, const Communicator& node, Backend& backend,
-                             const AttentionShape& shape, std::vector<std::int64_t> n_parts,
-                             std::int64_t max_rows)
+                             const AttentionShape& shape, std::int64_t max_rows)
     : group_(&group),
       backend_(&backend),
       shape_(shape),
       row_bytes_(static_cast<std::size_t>(shape.n_heads * shape.head_dim) *
                  size_of(backend.activation_dtype())),
-      n_parts_(std::move(n_parts)),
+      max_rows_(max_rows),
+      n_parts_(static_cast<std::size_t>(group.size()), 0),
       first_row_(n_parts_.size() + 1, 0) {
   if (group.size() == 1) return;
   all_ = RowBuffer(backend, max_rows, shape.n_heads * shape.head_dim);
-  if (node.size() == group.size()) open_window(node, max_rows);
+  if (node.size() == group.size()) open_window(node);
+}
+
+void QueryExchange::start_document(std::vector<std::int64_t> n_parts) {
+  STARATTN_CHECK(std::ssize(n_parts) == group_->size());
+  n_parts_ = std::move(n_parts);
+  if (window_) lay_out_window();
 }
 
 void QueryExchange::start_step(std::vector<std::int64_t> n_rows) {
+  STARATTN_CHECK(has_met_ && std::ssize(n_rows) == group_->size());
   std::partial_sum(n_rows.begin(), n_rows.end(), first_row_.begin() + 1);
+  STARATTN_CHECK(first_row_.back() <= max_rows_);
 }
 
 Rows QueryExchange::share(Rows mine) {
+  STARATTN_CHECK(mine.n_rows == n_rows_of(group_->rank()));
+  has_met_ = false;
   if (group_->size() == 1) return mine;
   const trace::Range range("share queries");
   // Whoever brings all rows, or has no partials to make, needs no other's.
@@ -66,6 +79,7 @@ Rows QueryExchange::share(Rows mine) {
 }
 
 std::vector<Partial> QueryExchange::collect(std::span<const Partial> mine) {
+  STARATTN_CHECK(std::ssize(mine) == n_parts_of(group_->rank()));
   if (group_->size() == 1) return {mine.begin(), mine.end()};
   if (is_in_window()) {
     hand_over_in_window(mine);
@@ -167,24 +181,26 @@ std::span<std::byte> QueryExchange::arrived_from(Rank from) const {
 
 // --- on one node: the window
 
-void QueryExchange::open_window(const Communicator& node, std::int64_t max_rows) {
-  const std::int64_t n_parts = std::accumulate(n_parts_.begin(), n_parts_.end(), std::int64_t{0});
-  queries_at_ = 2 * n_parts_.size() * sizeof(SharedCounters::Counter);
-  const std::size_t bytes_a_row = row_bytes_ + static_cast<std::size_t>(n_parts) * part_bytes(1);
+void QueryExchange::open_window(const Communicator& node) {
   const std::size_t room = std::min(NodeMemory::room(node), kMostWindowBytes);
+  queries_at_ = 2 * n_parts_.size() * sizeof(SharedCounters::Counter);
   if (room <= queries_at_) return;
-  const std::int64_t n_rows =
-      std::min(max_rows, static_cast<std::int64_t>((room - queries_at_) / bytes_a_row));
-  if (n_rows == 0) return;
-  window_ = NodeMemory::create(node, queries_at_ + static_cast<std::size_t>(n_rows) * bytes_a_row);
+  window_ = NodeMemory::create(node, room);
   if (!window_) return;
-  window_rows_ = n_rows;
   counters_ = SharedCounters(reinterpret_cast<SharedCounters::Counter*>(window_->bytes().data()));
   pinned_ = backend_->pin(window_->bytes());
-  std::size_t at = queries_at_ + static_cast<std::size_t>(n_rows) * row_bytes_;
+}
+
+void QueryExchange::lay_out_window() {
+  const std::int64_t n_parts = std::accumulate(n_parts_.begin(), n_parts_.end(), std::int64_t{0});
+  const std::size_t bytes_a_row = row_bytes_ + static_cast<std::size_t>(n_parts) * part_bytes(1);
+  const std::size_t n_fit = (window_->bytes().size() - queries_at_) / bytes_a_row;
+  window_rows_ = std::min(max_rows_, static_cast<std::int64_t>(n_fit));
+  messages_at_.clear();
+  std::size_t at = queries_at_ + static_cast<std::size_t>(window_rows_) * row_bytes_;
   for (const std::int64_t n : n_parts_) {
     messages_at_.push_back(at);
-    at += static_cast<std::size_t>(n) * part_bytes(n_rows);
+    at += static_cast<std::size_t>(n) * part_bytes(window_rows_);
   }
 }
 

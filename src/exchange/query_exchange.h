@@ -22,18 +22,33 @@ void download(Backend& backend, Partial rows, const AttentionShape& shape,
 
 class QueryExchange {
  public:
-  // node: the ranks that share memory with this one (Communicator::split_by_node). n_parts[rank]:
-  // partials that the rank hands over in each layer. max_rows: of a step, over all ranks.
-  // Collective. The group and the backend must outlive the exchange.
+  // Made once a group. node: the ranks that share memory with this one
+  // (Communicator::split_by_node). max_rows: of a step, over all ranks. Collective. The group and
+  // the backend must outlive the exchange.
   QueryExchange(const Communicator& group, const Communicator& node, Backend& backend,
-                const AttentionShape& shape, std::vector<std::int64_t> n_parts,
-                std::int64_t max_rows);
+                const AttentionShape& shape, std::int64_t max_rows);
 
-  // Each rank's rows in the layers that follow; the same on every rank. Before it, all ranks have
-  // met after their devices had finished with the layers before: other ranks may write from here
-  // on.
+  const Communicator& group() const { return *group_; }
+  std::int64_t max_rows() const { return max_rows_; }
+
+  // n_parts[rank]: partials that the rank hands over in each layer that follows; the same on every
+  // rank.
+  void start_document(std::vector<std::int64_t> n_parts);
+  // Every rank hears what each has to say before a step begins, and that all devices have finished
+  // with the layers before: other ranks may write from here on. Collective.
+  template <typename Share>
+  std::vector<Share> meet(const Share& mine) {
+    backend_->synchronize();
+    has_met_ = true;
+    return group_->allgather(mine);
+  }
+  // Each rank's rows in the layers that follow; the same on every rank, which have met just before.
   void start_step(std::vector<std::int64_t> n_rows);
   std::int64_t n_rows() const { return first_row_.back(); }  // of all ranks
+  std::int64_t n_rows_of(Rank rank) const {
+    return first_row_[static_cast<std::size_t>(rank) + 1] -
+           first_row_[static_cast<std::size_t>(rank)];
+  }
 
   // All ranks' rows, in rank order, where this rank has partials to make of them. mine [this rank's
   // rows, n_heads * head_dim]. Collective, and followed by collect() or by another exchange that
@@ -45,10 +60,6 @@ class QueryExchange {
   std::vector<Partial> collect(std::span<const Partial> mine);
 
  private:
-  std::int64_t n_rows_of(Rank rank) const {
-    return first_row_[static_cast<std::size_t>(rank) + 1] -
-           first_row_[static_cast<std::size_t>(rank)];
-  }
   std::int64_t first_row_of(Rank rank) const { return first_row_[static_cast<std::size_t>(rank)]; }
   std::int64_t n_parts_of(Rank rank) const { return n_parts_[static_cast<std::size_t>(rank)]; }
   std::size_t part_bytes(std::int64_t n_rows) const {
@@ -71,7 +82,8 @@ class QueryExchange {
   enum class Stage { queries, parts };
   std::span<std::byte> share_in_window(Rows mine, bool takes_rows);
   void hand_over_in_window(std::span<const Partial> mine);
-  void open_window(const Communicator& node, std::int64_t max_rows);
+  void open_window(const Communicator& node);
+  void lay_out_window();
   bool is_in_window() const { return window_ && n_rows() <= window_rows_; }
   std::span<std::byte> message_in_window(Rank from, Rank to) const;
   void announce(Stage stage);
@@ -84,6 +96,8 @@ class QueryExchange {
   Backend* backend_;
   AttentionShape shape_;
   std::size_t row_bytes_;
+  std::int64_t max_rows_;
+  bool has_met_ = false;  // since the last layer
   std::vector<std::int64_t> n_parts_;
   std::vector<std::int64_t> first_row_;  // of each rank's rows in this step; last: all rows
   RowBuffer all_;                        // [max_rows, n_heads * head_dim]
@@ -92,7 +106,7 @@ class QueryExchange {
   std::optional<NodeMemory> window_;
   Buffer pinned_;  // the window, while it is registered with the device
   SharedCounters counters_{nullptr};
-  std::int64_t window_rows_ = 0;
+  std::int64_t window_rows_ = 0;  // of a step, that fit
   std::size_t queries_at_ = 0;
   std::vector<std::size_t> messages_at_;  // of each rank
   std::uint64_t n_layers_ = 0;            // handed over in the window so far

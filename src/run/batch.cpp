@@ -106,7 +106,7 @@ class GroupRun {
     answer_options.finished = [&](std::size_t i, const QueryResult& result) {
       if (job) send(document, *job, task.queries[i].index, make_answer(i, result));
     };
-    Answerer answerer(*session_.decoder, ranks_.group, kv, answer_options);
+    Answerer answerer(*session_.decoder, *session_.exchange, kv, answer_options);
     answerer.answer(jobs);
     if (answerer.n_left() > 0) {
       throw AgreedError(Exit::stopped,

@@ -116,6 +116,8 @@ std::unique_ptr<LoadedModel> open_session(const Options& options, const Ranks& r
     session->decoder =
         std::make_unique<Decoder>(session->config, session->weights, *session->backend, max_rows);
   });
+  session->exchange =
+      std::make_unique<QueryExchange>(Answerer::exchange(*session->decoder, ranks.group));
   const bool on_host = session->backend->is_host_memory();
   const int device = on_host ? 0 : ranks.node_rank % std::max(1, n_cuda_devices());
   session->sharers = ranks.group.split_by_node().split(device).allgather(ranks.group.rank());

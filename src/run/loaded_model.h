@@ -8,6 +8,7 @@
 
 #include "backend/backend.h"
 #include "base/log.h"
+#include "exchange/query_exchange.h"
 #include "model/config.h"
 #include "model/decoder.h"
 #include "model/weights.h"
@@ -45,11 +46,13 @@ struct LoadedModel {
   ChatStyle chat;
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Decoder> decoder;
+  std::unique_ptr<QueryExchange> exchange;  // of this rank's group
   std::vector<Token> eos_tokens;
   std::vector<Rank> sharers;  // ranks of this group that share this one's node (or GPU), itself too
 };
 
-// Collective: opens the model on every rank. The result refers to itself, hence the unique_ptr.
+// Collective: opens the model on every rank. The result refers to itself, hence the unique_ptr, and
+// to the ranks.
 std::unique_ptr<LoadedModel> open_session(const Options& options, const Ranks& ranks);
 
 // The start banner, from rank 0: version, MPI, ranks with hosts and threads, model, settings.

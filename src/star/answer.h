@@ -15,27 +15,13 @@
 #include "exchange/query_exchange.h"
 #include "model/decoder.h"
 #include "mpi/communicator.h"
+#include "star/context_attention.h"
 #include "star/kv.h"
-#include "star/kv_prefetch.h"
-#include "star/merge_tree.h"
+#include "star/query.h"
 #include "star/sampling.h"
+#include "star/step_batch.h"
 
 namespace starattn {
-
-struct QueryJob {
-  std::vector<Token> tokens;  // the query, at positions n_context ..
-  std::int64_t max_new_tokens = 128;
-  std::uint64_t sampling_key = 0;
-};
-
-enum class FinishReason { not_begun, stop, length };
-
-struct QueryResult {
-  std::vector<Token> tokens;  // new tokens; ends with the EOS when that is why it stopped
-  FinishReason reason = FinishReason::not_begun;
-  std::vector<std::pair<Token, float>> logprobs;  // the first new token's top logits
-  double seconds = 0;                             // from the start of phase 2 to its last token
-};
 
 struct AnswerOptions {
   std::vector<Token> eos_tokens;
@@ -62,10 +48,12 @@ class Answerer {
   // Rows of one step over all query ranks: bounds the memory of partials in flight.
   static constexpr std::int64_t kMaxRows = 128;
 
-  // The decoder must take kMaxRows rows. kv: this rank's share. Arguments must outlive the
-  // answerer.
-  Answerer(Decoder& decoder, const Communicator& group, const DocumentKv& kv,
-           AnswerOptions options);
+  // Through which the ranks of a group answer, one document after another. Collective.
+  static QueryExchange exchange(Decoder& decoder, const Communicator& group);
+
+  // exchange: as made above; several answerers may share it, one at a time. The decoder must take
+  // kMaxRows rows. kv: this rank's share. Arguments must outlive the answerer.
+  Answerer(Decoder& decoder, QueryExchange& exchange, const DocumentKv& kv, AnswerOptions options);
 
   // Collective; jobs are the same on every rank. Results are complete on the first rank. A query
   // begins when there is room for its rows and for its K and V, so at most kMaxRows of them hold
@@ -79,62 +67,33 @@ class Answerer {
   std::vector<float> logits_of(const std::vector<Token>& query, std::int64_t n_last);
 
  private:
-  struct Query;
-  struct Piece;
-
   Rank owner_of(std::size_t query) const;
-  Query query_of(std::size_t index, const QueryJob& job) const;
-  std::vector<Piece> next_pieces(std::vector<Query>& queries);
-  // Gives the query memory for its K and V. False when it has to wait for others.
-  bool begin(Query& query);
+  StepBatch new_batch() const;
   // Everybody learns how many rows each rank brings to the step, whether one was asked to stop, has
-  // answers to hand out, or has no memory for any query. False when there are no rows.
-  bool agree_on_rows(std::span<const Piece> pieces);
-  // One pass of the pieces' rows through the network; x_ holds the residual stream afterwards.
-  void forward(std::vector<Query>& queries, std::span<const Piece> pieces);
-  // Attention of this rank's rows over the whole context, unfinished. Good until the next call.
-  Partial attend_to_context(std::int64_t layer, Rows q);
-  // Attention of all ranks' rows over this rank's blocks, merged into subtrees.
-  using Subtree = std::pair<MergeNode, int>;  // and the number of its partial
-  std::vector<Subtree> attend_to_blocks(std::int64_t layer, Rows all_q);
-  Partial merge_along_tree(std::vector<Subtree> mine);
-  int take_part();
-  Partial part_of(int number) const {
-    return parts_[static_cast<std::size_t>(number)].view(exchange_.n_rows());
-  }
-  std::vector<Token> next_tokens(std::vector<Query>& queries, std::span<const Piece> pieces);
-  void take_next_token(Query& query, Token next, double seconds);
+  // answers to hand out, or has no memory for any query. Then the exchange has the rows.
+  Step meet(const StepBatch& batch);
+  // One pass of the batch's rows through the network; x_ holds the residual stream afterwards.
+  void forward(StepBatch& batch);
+  std::vector<Token> next_tokens(StepBatch& batch, std::span<const StepBatch::QueryRows> run);
+  void take_next_token(StepBatch& batch, std::size_t query, Token next, double seconds);
   // The first rank takes what the others have answered since they last met. Collective.
   void hand_out_answers(std::vector<QueryResult>& results);
   // [vocab] on the host. Good until the next call.
   std::span<const float> logits_of_row(std::int64_t row);
-  static std::size_t end_of_run(std::span<const Piece> pieces, std::size_t first);
 
   Decoder* decoder_;
   Backend* backend_;
+  QueryExchange* exchange_;
   const Communicator* group_;
   const DocumentKv* kv_;
-  KvPrefetch feed_;
   AnswerOptions options_;
   AttentionShape shape_;
   std::int64_t rows_per_rank_;
-  std::int64_t max_rows_;             // of a step, over all ranks
-  std::vector<std::int64_t> n_rows_;  // of this step, by rank
-  bool stopped_ = false;              // the same on every rank
-  bool has_answers_ = false;          // some rank: to hand out to the first one; the same on all
+  ContextAttention context_;
   std::vector<std::pair<std::size_t, QueryResult>> answered_;  // to hand out, of this rank
-  std::uint64_t query_kv_in_use_ = 0;                          // bytes, of queries in work
-  std::string no_memory_;                                      // why not one query can begin
   std::int64_t n_left_ = 0;
-  std::vector<std::vector<MergeNode>> subtrees_by_rank_;
-  std::vector<Merge> merges_to_root_;  // of these subtrees, numbered rank by rank
-  int root_ = 0;                       // the number that is the whole context in the end
-  QueryExchange exchange_;
   RowBuffer x_, q_, k_, v_, attended_;
-  std::vector<float> host_logits_;    // [vocab]
-  std::vector<PartialBuffer> parts_;  // [max_rows, n_heads, head_dim], as many as were needed
-  std::vector<int> free_parts_;
-  PartialBuffer merged_;  // from another rank, along the tree
+  std::vector<float> host_logits_;  // [vocab]
 };
 
 }  // namespace starattn

@@ -120,20 +120,25 @@ class QueryExchangeTest : public ::testing::TestWithParam<bool> {
 TEST_P(QueryExchangeTest, BringsEveryBitToItsRank) {
   const Communicator node = world.split(GetParam() ? 0 : world.rank());
   const auto n = static_cast<std::size_t>(world.size());
+  const std::vector<std::int64_t> one_each(n, 1);
   std::vector<std::int64_t> n_parts(n, 1);
   n_parts.front() = 2;
   if (n > 2) n_parts[1] = 0;  // a rank without blocks
-  QueryExchange exchange(world, node, *backend, kShape, n_parts, kMaxRows);
+  QueryExchange exchange(world, node, *backend, kShape, kMaxRows);
   std::vector<std::int64_t> first_only(n, 0), last_only(n, 0), spread(n);
   first_only.front() = 3;
   last_only.back() = kMaxRows;
   for (std::size_t i = 0; i < n; ++i) spread[i] = static_cast<std::int64_t>(i) + 1;
   int step = 0;
-  for (const auto& n_rows : {first_only, last_only, spread, first_only}) {
-    exchange.start_step(n_rows);
-    EXPECT_EQ(exchange.n_rows(), std::accumulate(n_rows.begin(), n_rows.end(), std::int64_t{0}));
-    for (int i = 0; i < 3; ++i) layer(exchange, ++step, n_rows, n_parts);
-    world.barrier();  // ranks agree on rows between steps
+  for (const auto& document : {n_parts, one_each}) {
+    exchange.start_document(document);
+    for (const auto& n_rows : {first_only, last_only, spread, first_only}) {
+      const std::vector<int> said = exchange.meet(world.rank());
+      EXPECT_EQ(said.back(), world.size() - 1);
+      exchange.start_step(n_rows);
+      EXPECT_EQ(exchange.n_rows(), std::accumulate(n_rows.begin(), n_rows.end(), std::int64_t{0}));
+      for (int i = 0; i < 3; ++i) layer(exchange, ++step, n_rows, document);
+    }
   }
 }
 

@@ -100,7 +100,8 @@ Outcome run(const Communicator& group, const Setting& setting, int n_threads = 1
   options.sampling = setting.sampling;
   options.spread_queries = setting.spread;
   options.tree_merge = setting.tree;
-  Answerer answerer(model.decoder, group, kv, options);
+  QueryExchange exchange = Answerer::exchange(model.decoder, group);
+  Answerer answerer(model.decoder, exchange, kv, options);
   Outcome outcome;
   outcome.logits = answerer.logits_of(random_tokens(9, 50), 3);
   const std::vector<QueryJob> all = jobs(n_queries);
@@ -298,6 +299,7 @@ TEST_F(Equalities, AStopOnAnyRankLeavesTheQueriesThatHaveNotBegun) {
   const std::vector<Token> context = random_tokens(400, 1);
   const BlockPlan plan = BlockPlan::make(request, 400, world_.size());
   Encoder encoder(model.decoder, world_);
+  QueryExchange exchange = Answerer::exchange(model.decoder, world_);
   const DocumentKv kv = encoder.encode(plan, context);
   std::vector<QueryJob> all;
   for (std::uint64_t i = 0; i < 300; ++i) all.push_back({random_tokens(3, 100 + i), 4, i});
@@ -305,12 +307,12 @@ TEST_F(Equalities, AStopOnAnyRankLeavesTheQueriesThatHaveNotBegun) {
   for (const bool spread : {false, true}) {
     AnswerOptions options;
     options.spread_queries = spread;
-    Answerer answerer(model.decoder, world_, kv, options);
+    Answerer answerer(model.decoder, exchange, kv, options);
     const std::vector<QueryResult> whole = answerer.answer(all);
     EXPECT_EQ(answerer.n_left(), 0);
     int n_asked = 0;
     options.stop = [&] { return world_.rank() == world_.size() - 1 && ++n_asked == 2; };
-    Answerer stopped(model.decoder, world_, kv, options);
+    Answerer stopped(model.decoder, exchange, kv, options);
     const std::vector<QueryResult> some = stopped.answer(all);
     std::int64_t n_answered = 0;
     for (std::size_t i = 0; i < all.size(); ++i) {
@@ -333,6 +335,7 @@ TEST_F(Equalities, SpreadAnswersReachTheFirstRankAsTheyFinish) {
   request.block_size = 90;
   const BlockPlan plan = BlockPlan::make(request, 400, world_.size());
   Encoder encoder(model.decoder, world_);
+  QueryExchange exchange = Answerer::exchange(model.decoder, world_);
   const DocumentKv kv = encoder.encode(plan, context);
   std::vector<QueryJob> all;  // each query needs two steps more than the one before
   for (std::uint64_t i = 0; i < 7; ++i)
@@ -348,7 +351,7 @@ TEST_F(Equalities, SpreadAnswersReachTheFirstRankAsTheyFinish) {
     step_of[i] = n_steps;
     handed_out[i] = result;
   };
-  Answerer answerer(model.decoder, world_, kv, options);
+  Answerer answerer(model.decoder, exchange, kv, options);
   const std::vector<QueryResult> results = answerer.answer(all);
   EXPECT_EQ(handed_out.size(), world_.is_root() ? all.size() : 0);
   for (const auto& [i, result] : handed_out) {
@@ -365,6 +368,7 @@ TEST_F(Equalities, QueriesWithoutRoomForTheirKvWaitForTheirTurn) {
   request.block_size = 90;
   const BlockPlan plan = BlockPlan::make(request, 400, world_.size());
   Encoder encoder(model.decoder, world_);
+  QueryExchange exchange = Answerer::exchange(model.decoder, world_);
   const DocumentKv kv = encoder.encode(plan, context);
   std::vector<QueryJob> all;
   for (std::uint64_t i = 0; i < 12; ++i) all.push_back({random_tokens(3, 100 + i), 5, i});
@@ -373,14 +377,15 @@ TEST_F(Equalities, QueriesWithoutRoomForTheirKvWaitForTheirTurn) {
   for (const bool spread : {false, true}) {
     AnswerOptions options;
     options.spread_queries = spread;
-    const std::vector<QueryResult> whole = Answerer(model.decoder, world_, kv, options).answer(all);
+    const std::vector<QueryResult> whole =
+        Answerer(model.decoder, exchange, kv, options).answer(all);
     for (const std::uint64_t room : {std::uint64_t{0}, one, 3 * one + 1}) {
       options.query_kv_bytes = room;
       std::vector<std::size_t> order;
       options.finished = [&](std::size_t i, const QueryResult&) { order.push_back(i); };
       int n_steps = 0;
       options.poll = [&] { ++n_steps; };
-      Answerer answerer(model.decoder, world_, kv, options);
+      Answerer answerer(model.decoder, exchange, kv, options);
       const std::vector<QueryResult> some = answerer.answer(all);
       const std::size_t n_at_once = room > one ? 3 : 1;
       const std::size_t n_query_ranks = spread ? static_cast<std::size_t>(world_.size()) : 1;
@@ -402,13 +407,14 @@ TEST_F(Equalities, AQueryThatNoMemoryHoldsIsAnErrorOnAllRanks) {
   request.block_size = 90;
   const BlockPlan plan = BlockPlan::make(request, 400, world_.size());
   Encoder encoder(model.decoder, world_);
+  QueryExchange exchange = Answerer::exchange(model.decoder, world_);
   const DocumentKv kv = encoder.encode(plan, random_tokens(400, 1));
   std::vector<QueryJob> all(2, {random_tokens(3, 100), 4, 0});
   all.push_back({random_tokens(3, 102), std::int64_t{1} << 44, 0});
   AnswerOptions options;
   int n_finished = 0;
   options.finished = [&](std::size_t, const QueryResult&) { ++n_finished; };
-  Answerer answerer(model.decoder, world_, kv, options);
+  Answerer answerer(model.decoder, exchange, kv, options);
   try {
     answerer.answer(all);
     FAIL() << "a petabyte was found";
@@ -460,6 +466,7 @@ TEST_F(Equalities, LoadedBlocksAreKeptAndGiveTheSameBits) {
     const BlockPlan plan = BlockPlan::make(request, setting.n_context, world_.size());
     const std::vector<Token> context = random_tokens(setting.n_context, 1);
     Encoder encoder(model.decoder, world_);
+    QueryExchange exchange = Answerer::exchange(model.decoder, world_);
     const DocumentKv fresh = encoder.encode(plan, context);
     std::map<BlockId, KvCache> loaded;  // every other block, and block 0 among them
     for (const auto& [i, cache] : fresh.blocks) {

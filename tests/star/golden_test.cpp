@@ -47,7 +47,8 @@ TEST_P(GoldenLogits, AgreeWithTransformers) {
     const BlockPlan plan = BlockPlan::make(request, n_context, world.size());
     Encoder encoder(decoder, world);
     const DocumentKv kv = encoder.encode(plan, context);
-    Answerer answerer(decoder, world, kv, {});
+    QueryExchange exchange = Answerer::exchange(decoder, world);
+    Answerer answerer(decoder, exchange, kv, {});
     const std::vector<float> logits = answerer.logits_of(query, 3);
     if (!world.is_root()) continue;
 

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Phase 2's exchange: Q to everyone, partial attention per block, partials back, the canonical
-// merge.
+#include "star/context_attention.h"
+
 #include <algorithm>
 
-#include "star/answer.h"
 #include "trace/range.h"
 
 namespace starattn {
@@ -12,35 +11,70 @@ namespace {
 constexpr int kSubtreeTag = 111;
 constexpr std::size_t kBlocksAtOnce = 8;  // bounds the memory of partials that are not merged yet
 
+std::vector<std::vector<MergeNode>> subtrees_by_rank(const BlockPlan& plan, int n_ranks) {
+  std::vector<std::vector<MergeNode>> all;
+  for (Rank rank = 0; rank < n_ranks; ++rank)
+    all.push_back(subtrees_of(plan.blocks_of(rank), plan.n_blocks()));
+  return all;
+}
+
 }  // namespace
 
-Partial Answerer::attend_to_context(std::int64_t layer, Rows q) {
-  const Rows all_q = exchange_.share(q);
+ContextAttention::ContextAttention(Backend& backend, QueryExchange& exchange, const DocumentKv& kv,
+                                   std::int64_t n_layers, const AttentionShape& shape,
+                                   bool merge_by_rank)
+    : backend_(&backend),
+      exchange_(&exchange),
+      group_(&exchange.group()),
+      kv_(&kv),
+      prefetch_(backend, sources_of(kv), n_layers),
+      shape_(shape),
+      merge_by_rank_(merge_by_rank && group_->size() > 1),
+      subtrees_by_rank_(subtrees_by_rank(kv.plan, group_->size())) {
+  std::vector<Subtree> all;
+  for (const std::vector<MergeNode>& nodes : subtrees_by_rank_)
+    for (const MergeNode& node : nodes) all.emplace_back(node, static_cast<int>(all.size()));
+  std::ranges::sort(all, {}, [](const Subtree& entry) { return entry.first.first_block(); });
+  merge_to_root<int>(all, kv.plan.n_blocks(), [&](int& into, int& from) {
+    merges_to_root_.push_back({into, from});
+  });
+  root_ = all.front().second;
+}
+
+void ContextAttention::start() {
+  std::vector<std::int64_t> n_parts;
+  for (const auto& subtrees : subtrees_by_rank_) n_parts.push_back(std::ssize(subtrees));
+  exchange_->start_document(std::move(n_parts));
+}
+
+Partial ContextAttention::attend(std::int64_t layer, Rows q) {
+  const Rows all_q = exchange_->share(q);
   const std::vector<Subtree> mine = attend_to_blocks(layer, all_q);
   const trace::Range range("gather and merge");
-  if (options_.tree_merge && group_->size() > 1) return merge_along_tree(mine);
+  if (merge_by_rank_) return merge_along_tree(mine);
   std::vector<Partial> own;
-  for (const auto& [node, part] : mine) own.push_back(part_of(part));
-  const std::vector<Partial> all = exchange_.collect(own);
+  for (const auto& [node, part] : mine) own.push_back(partial(part));
+  const std::vector<Partial> all = exchange_->collect(own);
   if (all.empty()) return {};
   backend_->merge_all(all, merges_to_root_, shape_);
   return all[static_cast<std::size_t>(root_)];
 }
 
-std::vector<Answerer::Subtree> Answerer::attend_to_blocks(std::int64_t layer, Rows all_q) {
+std::vector<ContextAttention::Subtree> ContextAttention::attend_to_blocks(std::int64_t layer,
+                                                                          Rows all_q) {
   const trace::Range range("partial attention");
   const std::vector<BlockId> blocks = kv_->plan.blocks_of(group_->rank());
-  const std::span<const KvSegment> segments = feed_.layer(layer);
-  free_parts_.clear();
-  for (std::size_t i = parts_.size(); i-- > 0;) free_parts_.push_back(static_cast<int>(i));
+  const std::span<const KvSegment> segments = prefetch_.layer(layer);
+  free_.clear();
+  for (std::size_t i = partials_.size(); i-- > 0;) free_.push_back(static_cast<int>(i));
   std::vector<Subtree> done;
   for (std::size_t first = 0; first < blocks.size(); first += kBlocksAtOnce) {
     const std::size_t n = std::min(kBlocksAtOnce, blocks.size() - first);
     std::vector<Partial> parts;
     std::vector<int> numbers;  // of these parts among all
     for (std::size_t i = 0; i < n; ++i) {
-      numbers.push_back(take_part());
-      parts.push_back(part_of(numbers.back()));
+      numbers.push_back(take_partial());
+      parts.push_back(partial(numbers.back()));
     }
     std::vector<Merge> merges;
     int n_made = 0;
@@ -48,35 +82,35 @@ std::vector<Answerer::Subtree> Answerer::attend_to_blocks(std::int64_t layer, Ro
         std::span(blocks).subspan(first, n), [&](BlockId) { return n_made++; },
         [&](int& a, int& b) {
           merges.push_back({a, b});
-          free_parts_.push_back(numbers[static_cast<std::size_t>(b)]);
+          free_.push_back(numbers[static_cast<std::size_t>(b)]);
         });
     backend_->attend_blocks(all_q, segments.subspan(first, n), shape_, merges, parts);
     for (const auto& [node, i] : subtrees) {
       push_subtree<int>(done, node, numbers[static_cast<std::size_t>(i)], [&](int& a, int& b) {
-        backend_->merge(part_of(a), part_of(b), shape_);
-        free_parts_.push_back(b);
+        backend_->merge(partial(a), partial(b), shape_);
+        free_.push_back(b);
       });
     }
   }
   return done;
 }
 
-int Answerer::take_part() {
-  if (free_parts_.empty()) {
-    free_parts_.push_back(static_cast<int>(parts_.size()));
-    parts_.emplace_back(*backend_, max_rows_, shape_);
+int ContextAttention::take_partial() {
+  if (free_.empty()) {
+    free_.push_back(static_cast<int>(partials_.size()));
+    partials_.emplace_back(*backend_, exchange_->max_rows(), shape_);
   }
-  const int part = free_parts_.back();
-  free_parts_.pop_back();
+  const int part = free_.back();
+  free_.pop_back();
   return part;
 }
 
 // The same tree with the same bits, for many ranks: a node is merged where its first block lives,
 // and the root's owner hands each query rank its rows. Nobody receives more than log2(blocks)
 // messages a node, where a gather would bring all of them to one rank.
-Partial Answerer::merge_along_tree(std::vector<Subtree> mine) {
+Partial ContextAttention::merge_along_tree(std::vector<Subtree> mine) {
   const std::int64_t n_blocks = kv_->plan.n_blocks();
-  const std::int64_t n_all = exchange_.n_rows();
+  const std::int64_t n_all = exchange_->n_rows();
   const std::size_t node_bytes = PartialBuffer::n_bytes(n_all, shape_);
   const auto holder = [&](MergeNode node) { return kv_->plan.owner(node.first_block()); };
   const auto is_whole = [&](MergeNode node) {  // one rank made this subtree by itself
@@ -87,7 +121,7 @@ Partial Answerer::merge_along_tree(std::vector<Subtree> mine) {
     return std::find_if(mine.begin(), mine.end(),
                         [&](const auto& entry) { return entry.first == node; });
   };
-  const auto partial_of = [&](MergeNode node) { return part_of(position(node)->second); };
+  const auto partial_of = [&](MergeNode node) { return partial(position(node)->second); };
   const std::function<void(MergeNode)> reduce = [&](MergeNode node) {
     if (is_whole(node)) return;
     reduce(node.left());
@@ -118,7 +152,7 @@ Partial Answerer::merge_along_tree(std::vector<Subtree> mine) {
   std::int64_t first_row = 0;
   Partial merged;
   for (Rank query_rank = 0; query_rank < group_->size(); ++query_rank) {
-    const std::int64_t n = n_rows_[static_cast<std::size_t>(query_rank)];
+    const std::int64_t n = exchange_->n_rows_of(query_rank);
     if (n == 0) continue;
     const bool is_mine = query_rank == group_->rank();
     std::vector<std::byte> message(PartialBuffer::n_bytes(n, shape_));

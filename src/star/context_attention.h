@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention of phase 2's rows over the whole context: every rank's Q goes to everyone, each makes
+// unfinished attention over its own blocks, merged into subtrees of the canonical tree, and the
+// ranks whose rows they are merge these to its root.
+#pragma once
+
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "exchange/query_exchange.h"
+#include "star/kv.h"
+#include "star/kv_prefetch.h"
+#include "star/merge_tree.h"
+
+namespace starattn {
+
+class ContextAttention {
+ public:
+  // kv: this rank's share. merge_by_rank: partials travel along the tree, from rank to rank,
+  // instead of one gather. Arguments must outlive this.
+  ContextAttention(Backend& backend, QueryExchange& exchange, const DocumentKv& kv,
+                   std::int64_t n_layers, const AttentionShape& shape, bool merge_by_rank);
+
+  // The exchange carries this document from here on. All ranks alike.
+  void start();
+  // Unfinished attention of this rank's rows, q [n, n_heads * head_dim], n as the exchange's step
+  // says. Layers in turn. Good until the next call. Collective.
+  Partial attend(std::int64_t layer, Rows q);
+
+ private:
+  // Attention of all ranks' rows over this rank's blocks, merged into subtrees.
+  using Subtree = std::pair<MergeNode, int>;  // and the number of its partial
+  std::vector<Subtree> attend_to_blocks(std::int64_t layer, Rows all_q);
+  Partial merge_along_tree(std::vector<Subtree> mine);
+  int take_partial();
+  Partial partial(int number) const {
+    return partials_[static_cast<std::size_t>(number)].view(exchange_->n_rows());
+  }
+
+  Backend* backend_;
+  QueryExchange* exchange_;
+  const Communicator* group_;
+  const DocumentKv* kv_;
+  KvPrefetch prefetch_;
+  AttentionShape shape_;
+  bool merge_by_rank_;
+  std::vector<std::vector<MergeNode>> subtrees_by_rank_;
+  std::vector<Merge> merges_to_root_;    // of these subtrees, numbered rank by rank
+  int root_ = 0;                         // the number that is the whole context in the end
+  std::vector<PartialBuffer> partials_;  // [max_rows, n_heads, head_dim], as many as were needed
+  std::vector<int> free_;                // of them
+  PartialBuffer merged_;                 // from another rank, along the tree
+};
+
+}  // namespace starattn

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "star/step_batch.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/error.h"
+
+namespace starattn {
+
+void StepBatch::add(std::size_t index, const QueryJob& job) {
+  Query& query = queries_.emplace_back();
+  query.index = index;
+  query.job = &job;
+  query.pending = job.tokens;
+}
+
+void StepBatch::choose_rows(bool may_begin) {
+  rows_.clear();
+  std::int64_t n_rows = 0;
+  for (std::size_t i = 0; i < queries_.size() && n_rows < limits_.n_rows; ++i) {
+    Query& query = queries_[i];
+    if (query.is_finished || query.pending.empty() || (!may_begin && !query.has_begun)) continue;
+    if (!query.has_begun && !begin(query)) break;  // nor does one behind it: each in its turn
+    const std::int64_t n_pending = std::ssize(query.pending);
+    const std::int64_t n = std::min(n_pending, limits_.n_rows - n_rows);
+    rows_.push_back({i, n_rows, n, n == n_pending});
+    n_rows += n;
+  }
+}
+
+bool StepBatch::begin(Query& query) {
+  const bool is_alone = kv_bytes_in_use_ == 0;
+  const std::int64_t n_tokens = std::ssize(query.pending) + query.job->max_new_tokens;
+  const std::uint64_t n_bytes = static_cast<std::uint64_t>(n_tokens) * limits_.kv_bytes_per_token;
+  if (!is_alone && kv_bytes_in_use_ + n_bytes > limits_.kv_bytes) return false;
+  try {
+    query.own = make_kv_(n_tokens);
+    STARATTN_CHECK(query.own->n_bytes() == n_bytes);
+  } catch (const Error& error) {
+    if (error.exit() != Exit::unfit) throw;
+    if (is_alone) {
+      no_memory_ = fmt::format("query {} of {} tokens with an answer of up to {}: {}", query.index,
+                               query.pending.size(), query.job->max_new_tokens, error.what());
+    }
+    limits_.kv_bytes = kv_bytes_in_use_;  // there is room for what is in work, no more
+    return false;
+  }
+  query.has_begun = true;
+  kv_bytes_in_use_ += n_bytes;
+  return true;
+}
+
+std::vector<Token> StepBatch::tokens() const {
+  std::vector<Token> tokens;
+  for (const QueryRows& rows : rows_) {
+    const std::vector<Token>& pending = queries_[rows.query].pending;
+    tokens.insert(tokens.end(), pending.begin(), pending.begin() + rows.n_rows);
+  }
+  return tokens;
+}
+
+std::vector<std::int64_t> StepBatch::n_before() const {
+  std::vector<std::int64_t> n_before;
+  for (const QueryRows& rows : rows_)
+    for (std::int64_t t = 0; t < rows.n_rows; ++t)
+      n_before.push_back(queries_[rows.query].n_done + t);
+  return n_before;
+}
+
+std::vector<OwnTokens> StepBatch::own_tokens(std::int64_t layer) const {
+  std::vector<OwnTokens> own;
+  for (const QueryRows& rows : rows_) {
+    const Query& query = queries_[rows.query];
+    for (std::int64_t t = 0; t < rows.n_rows; ++t)
+      own.push_back({query.own->k(layer), query.own->v(layer), query.n_done + t, t});
+  }
+  return own;
+}
+
+std::vector<std::span<const StepBatch::QueryRows>> StepBatch::runs() const {
+  std::vector<std::span<const QueryRows>> runs;
+  for (std::size_t first = 0; first < rows_.size();) {
+    if (!rows_[first].is_last) {
+      ++first;
+      continue;
+    }
+    std::size_t end = first + 1;
+    while (end < rows_.size() && rows_[end].n_rows == 1) ++end;
+    runs.push_back(std::span(rows_).subspan(first, end - first));
+    first = end;
+  }
+  return runs;
+}
+
+void StepBatch::rows_are_done() {
+  for (const QueryRows& rows : rows_) {
+    Query& query = queries_[rows.query];
+    query.pending.erase(query.pending.begin(), query.pending.begin() + rows.n_rows);
+    query.n_done += rows.n_rows;
+  }
+}
+
+bool StepBatch::take(std::size_t i, Token next, bool is_stop) {
+  Query& query = queries_[i];
+  STARATTN_CHECK(query.has_begun && !query.is_finished && query.pending.empty());
+  QueryResult& result = query.result;
+  if (query.job->max_new_tokens > 0) {
+    result.tokens.push_back(next);
+    query.pending.push_back(next);
+  }
+  const bool is_stopped = is_stop && query.job->max_new_tokens > 0;
+  if (!is_stopped && std::ssize(result.tokens) < query.job->max_new_tokens) return false;
+  result.reason = is_stopped ? FinishReason::stop : FinishReason::length;
+  query.is_finished = true;
+  kv_bytes_in_use_ -= query.own->n_bytes();
+  query.own.reset();
+  return true;
+}
+
+std::int64_t StepBatch::n_not_begun() const {
+  return std::ranges::count(queries_, false, &Query::has_begun);
+}
+
+bool Step::has_rows() const {
+  return std::ranges::any_of(n_rows, [](std::int64_t n) { return n > 0; });
+}
+
+Step agree(std::span<const StepShare> shares) {
+  Step step;
+  for (const StepShare& share : shares) {
+    step.n_rows.push_back(share.n_rows);
+    step.is_asked_to_stop = step.is_asked_to_stop || share.is_asked_to_stop != 0;
+    step.has_answers = step.has_answers || share.has_answers != 0;
+    step.has_no_memory = step.has_no_memory || share.has_no_memory != 0;
+  }
+  return step;
+}
+
+}  // namespace starattn

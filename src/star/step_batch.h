@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+// One rank's queries on their way through phase 2: which rows each brings to a step, and what its
+// next token makes of it. Knows neither ranks nor the network; how the ranks' batches become one
+// step is agree() below.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "backend/tensors.h"
+#include "star/kv.h"
+#include "star/query.h"
+
+namespace starattn {
+
+class StepBatch {
+ public:
+  struct Limits {
+    std::int64_t n_rows = 0;  // of a step
+    // Room for K and V of queries in work. A query that does not fit beside the others waits for
+    // its turn; one that is alone is let in.
+    std::uint64_t kv_bytes = UINT64_MAX;
+    std::uint64_t kv_bytes_per_token = 1;
+  };
+  // Consecutive rows of one query in one step.
+  struct QueryRows {
+    std::size_t query = 0;  // by the order of add()
+    std::int64_t first_row = 0;
+    std::int64_t n_rows = 0;
+    bool is_last = false;  // the query's pending tokens end here: its last row predicts the next
+
+    std::int64_t last_row() const { return first_row + n_rows - 1; }
+  };
+
+  // make_kv: K and V of so many tokens in all layers; throws Error(unfit) where there is no memory.
+  StepBatch(Limits limits, std::function<KvCache(std::int64_t n_tokens)> make_kv)
+      : limits_(limits), make_kv_(std::move(make_kv)) {}
+
+  // Behind those added before. The job outlives the batch; `index` is the caller's name for it.
+  void add(std::size_t index, const QueryJob& job);
+
+  // Chooses the next step's rows: of queries in work, and of further ones in their turn while there
+  // is room, if any may begin.
+  void choose_rows(bool may_begin);
+  std::span<const QueryRows> rows() const { return rows_; }
+  std::int64_t n_rows() const { return rows_.empty() ? 0 : rows_.back().last_row() + 1; }
+  // Of each row of the step: its token, how many tokens of its query come before it, and where K
+  // and V of one layer belong.
+  std::vector<Token> tokens() const;
+  std::vector<std::int64_t> n_before() const;
+  std::vector<OwnTokens> own_tokens(std::int64_t layer) const;
+  // Of rows whose last rows lie side by side, so that one product makes their logits. The first of
+  // each run is a query's last.
+  std::vector<std::span<const QueryRows>> runs() const;
+  void rows_are_done();  // they have been through the network
+
+  std::size_t n_queries() const { return queries_.size(); }
+  std::size_t index_of(std::size_t query) const { return queries_[query].index; }
+  const QueryJob& job_of(std::size_t query) const { return *queries_[query].job; }
+  QueryResult& result_of(std::size_t query) { return queries_[query].result; }
+  // The query's next token; is_stop: it is the last. True when the query is finished, which gives
+  // its memory back. Where no new tokens are wanted it is finished without this one.
+  bool take(std::size_t query, Token next, bool is_stop);
+
+  // Why not one query can begin, though none is in work; else empty.
+  const std::string& no_memory() const { return no_memory_; }
+  std::int64_t n_not_begun() const;
+
+ private:
+  struct Query {
+    std::size_t index = 0;
+    const QueryJob* job = nullptr;
+    std::vector<Token> pending;  // tokens that have not been through the network yet
+    std::int64_t n_done = 0;     // tokens that have, their K and V in `own`
+    std::optional<KvCache> own;  // while it is in work
+    bool has_begun = false;
+    bool is_finished = false;
+    QueryResult result;
+  };
+
+  bool begin(Query& query);  // false when it has to wait for others
+
+  Limits limits_;
+  std::function<KvCache(std::int64_t n_tokens)> make_kv_;
+  std::vector<Query> queries_;
+  std::vector<QueryRows> rows_;
+  std::uint64_t kv_bytes_in_use_ = 0;
+  std::string no_memory_;
+};
+
+// What each rank says when the ranks meet before a step.
+struct StepShare {
+  std::int64_t n_rows = 0;  // that it brings
+  std::int64_t is_asked_to_stop = 0;
+  std::int64_t has_answers = 0;    // for the first rank
+  std::int64_t has_no_memory = 0;  // for any of its queries
+};
+// What follows from it, the same on every rank.
+struct Step {
+  std::vector<std::int64_t> n_rows;  // by rank
+  bool is_asked_to_stop = false;     // some rank, as the others below
+  bool has_answers = false;
+  bool has_no_memory = false;
+
+  bool has_rows() const;
+};
+Step agree(std::span<const StepShare> shares);
+
+}  // namespace starattn
