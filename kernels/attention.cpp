@@ -261,4 +261,11 @@ void finish_partial(const Partial& partial, std::int64_t n_rows, const Attention
   if (n_rows > 0) finish_rows(partial, n_rows * shape.n_heads, shape.head_dim, out, stream);
 }
 
+void finish_merged(const Partial& a, const Partial& b, std::int64_t n_rows,
+                   const AttentionShape& shape, void* out, Stream stream) {
+  check_shape(shape);
+  require(is_whole(a) && is_whole(b) && out, "finishing needs two partials and the output");
+  if (n_rows > 0) finish_merged_rows(a, b, n_rows * shape.n_heads, shape.head_dim, out, stream);
+}
+
 }  // namespace starattn::kernels

@@ -91,5 +91,8 @@ void merge_partials(const Partial* parts, int n_parts, const Merge* merges, int 
 // out = o / l as bf16 [n_rows, n_heads, head_dim]; a row without keys gives 0.
 void finish_partial(const Partial& partial, std::int64_t n_rows, const AttentionShape& shape,
                     void* out, Stream stream);
+// The same of a merged with b, which both stay as they are.
+void finish_merged(const Partial& a, const Partial& b, std::int64_t n_rows,
+                   const AttentionShape& shape, void* out, Stream stream);
 
 }  // namespace starattn::kernels

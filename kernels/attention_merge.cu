@@ -145,6 +145,24 @@ __global__ void finish_kernel(Partial partial, std::int64_t n, int head_dim, __n
   out[2 * thread + 1] = __floats2bfloat162_rn(o.z * inverse, o.w * inverse);
 }
 
+// The same of two partials merged. A thread has 4 columns of a value row.
+__global__ void finish_merged_kernel(Partial a, Partial b, std::int64_t n, int head_dim,
+                                     __nv_bfloat162* out) {
+  const std::int64_t thread = blockIdx.x * static_cast<std::int64_t>(kFinishThreads) + threadIdx.x;
+  const std::int64_t row = thread / (head_dim / 4);
+  if (row >= n) return;
+  const float top = fmaxf(a.m[row], b.m[row]);
+  const float weight_a = merge_weight(a.m[row], top), weight_b = merge_weight(b.m[row], top);
+  const float l = merged(a.l[row], weight_a, b.l[row], weight_b);
+  const float inverse = l == 0 ? 0.f : 1 / l;
+  const float4 x = reinterpret_cast<const float4*>(a.o)[thread];
+  const float4 y = reinterpret_cast<const float4*>(b.o)[thread];
+  out[2 * thread] = __floats2bfloat162_rn(merged(x.x, weight_a, y.x, weight_b) * inverse,
+                                          merged(x.y, weight_a, y.y, weight_b) * inverse);
+  out[2 * thread + 1] = __floats2bfloat162_rn(merged(x.z, weight_a, y.z, weight_b) * inverse,
+                                              merged(x.w, weight_a, y.w, weight_b) * inverse);
+}
+
 template <int kColumns>
 void launch_merge(const MergeTask& task, std::int64_t n, Stream stream) {
   Launch size;
@@ -171,6 +189,15 @@ void finish_rows(const Partial& partial, std::int64_t n, int head_dim, void* out
   finish_kernel<<<n_blocks, kFinishThreads, 0, stream>>>(partial, n, head_dim,
                                                          static_cast<__nv_bfloat162*>(out));
   check_launch("finishing partials");
+}
+
+void finish_merged_rows(const Partial& a, const Partial& b, std::int64_t n, int head_dim, void* out,
+                        Stream stream) {
+  const std::int64_t n_threads = n * (head_dim / 4);
+  const auto n_blocks = static_cast<unsigned>((n_threads + kFinishThreads - 1) / kFinishThreads);
+  finish_merged_kernel<<<n_blocks, kFinishThreads, 0, stream>>>(a, b, n, head_dim,
+                                                                static_cast<__nv_bfloat162*>(out));
+  check_launch("finishing merged partials");
 }
 
 }  // namespace starattn::kernels

@@ -23,5 +23,8 @@ struct MergeTask {
 
 void merge_items(const MergeTask& task, std::int64_t n, int head_dim, Stream stream);
 void finish_rows(const Partial& partial, std::int64_t n, int head_dim, void* out, Stream stream);
+// The same of a (+) b.
+void finish_merged_rows(const Partial& a, const Partial& b, std::int64_t n, int head_dim, void* out,
+                        Stream stream);
 
 }  // namespace starattn::kernels

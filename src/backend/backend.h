@@ -161,8 +161,34 @@ class Backend {
             shape);
   }
   virtual void finish(Partial partial, const AttentionShape& shape, Rows out) = 0;  // o / l
-  virtual void add(Rows x, Rows y) = 0;                                             // x += y
+  // out = a (+) b, finished; a: free to use.
+  virtual void finish_merged(Partial a, Partial b, const AttentionShape& shape, Rows out) {
+    merge(a, b, shape);
+    finish(a, shape, out);
+  }
+  virtual void add(Rows x, Rows y) = 0;                 // x += y
   virtual void swiglu(Rows gate, Rows up, Rows y) = 0;  // y = silu(gate) * up
+
+  // --- recall: which earlier keys a block also sees (docs/recall.md) ---------------------------
+  // Numbers of rows or tokens are 32 bits, on the device, ascending.
+  // rows [n_rows]: those of a block whose keys are least like its mean key (the cosine, averaged
+  // over KV heads; of equals the earlier). 1 <= n_rows <= block.n_tokens.
+  virtual void choose_asking_rows(const KvSegment& block, const AttentionShape& shape,
+                                  std::int64_t n_rows, std::int32_t* rows) = 0;
+  // to[i] = row rows[i] of all that `from` has, one after another. from may be pinned host memory.
+  virtual void gather_rows(std::span<const Rows> from, const std::int32_t* rows, Rows to) = 0;
+  // z [n_rows, n_heads] = log sum_j exp(s_j) of each row's scaled scores over all keys of two
+  // segments, of which one may be empty.
+  virtual void log_sum_exp(Rows q, const KvSegment& first, const KvSegment& second,
+                           const AttentionShape& shape, float* z) = 0;
+  // scores [keys.n_tokens]: the mean over heads of max_row exp(min(s - z[row], 80)), s the scaled
+  // score of the row's head with the key. z [n_rows, n_heads]
+  virtual void score_keys(Rows q, const float* z, const KvSegment& keys,
+                          const AttentionShape& shape, float* scores) = 0;
+  // best [n_best]: the numbers of the highest scores, of equals the earlier; best_scores [n_best]:
+  // theirs. What is not a number counts as lowest. 0 <= n_best <= n_scores.
+  virtual void choose_best(const float* scores, std::int64_t n_scores, std::int64_t n_best,
+                           std::int32_t* best, float* best_scores) = 0;
 };
 
 // CUDA devices that this process can use; 0 in a build without CUDA.

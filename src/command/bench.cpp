@@ -131,16 +131,16 @@ class Bench {
     for (std::int64_t i = 0; i < n; ++i)
       context_.push_back(static_cast<Token>((i * 7919 + i / 13) % config_.vocab_size));
     plan_ = BlockPlan::make(request, n, ranks_.group.size());
-    say("# context {} tokens, {} block(s) of {}, anchor {}, reach {}",
+    say("# context {} tokens, {} block(s) of {}, anchor {}, reach {}, recall {}",
         with_commas(plan_.n_context()), plan_.n_blocks(), with_commas(plan_.block_size()),
-        with_commas(plan_.anchor_size()), plan_.reach());
+        with_commas(plan_.anchor_size()), plan_.reach(), with_commas(plan_.recall()));
     const KvMemory where = kv_memory();
     if (!backend_->is_host_memory())
       say("# KV in {} memory", where == KvMemory::host ? "host" : "device");
     DocumentKv kv;
     if (!backend_->is_host_memory()) warm_up(request);
     Phase1 recompute;  // first, so that only one KV cache is alive at a time
-    const bool has_anchor = plan_.reach() == 0 && plan_.n_blocks() > 1;
+    const bool has_anchor = plan_.reach() == 0 && plan_.recall() == 0 && plan_.n_blocks() > 1;
     if (has_anchor) recompute = encode(AnchorMode::recompute, kv);
     const Phase1 broadcast = encode(AnchorMode::broadcast, kv);
     print_phase1(has_anchor ? "phase 1, anchor broadcast" : "phase 1", broadcast,
@@ -206,7 +206,8 @@ class Bench {
     Share mine{clock.seconds()};
     for (const trace::Total& total : trace::totals()) {
       mine.n_bytes += total.n_bytes;
-      if (total.name == "wait for anchor" || total.name == "wait for segments")
+      if (total.name == "wait for anchor" || total.name == "wait for segments" ||
+          total.name == "wait for recall")
         mine.wait += total.seconds;
     }
     Phase1 result{.least_wait = mine.wait, .most_wait = mine.wait};
@@ -313,8 +314,8 @@ Command add_bench(CLI::App& parser) {
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
   add_plan_options(*app, options->common);
-  for (const char* method :
-       {"--attention", "--block-size", "--anchor-size", "--reach", "--placement"})
+  for (const char* method : {"--attention", "--block-size", "--anchor-size", "--reach", "--recall",
+                             "--recall-rows", "--placement"})
     setting->excludes(app->get_option(method));
   add_device_options(*app, options->common);
   add_group_options(*app, options->common);

@@ -11,6 +11,7 @@
 #include "eval/eval_run.h"
 #include "eval/score_sheet.h"
 #include "io/line_reader.h"
+#include "run/option_checks.h"
 
 namespace starattn {
 namespace {
@@ -66,8 +67,8 @@ void check(const EvalOptions& options, const CLI::App& app) {
   if (options.scores_a_file() && !options.audits && !run.input.empty()) return;
   const bool computes = !options.scores_a_file() && !run.model.empty() && !run.output.empty();
   if (computes && options.audits != run.input.empty()) {
-    for (const char* method :
-         {"--attention", "--block-size", "--anchor-size", "--reach", "--placement"}) {
+    for (const char* method : {"--attention", "--block-size", "--anchor-size", "--reach",
+                               "--recall", "--recall-rows", "--placement"}) {
       if (!options.audits && app.count(method) > 0)
         throw CLI::ValidationError(method, "goes with --audit; write it as a --setting");
     }

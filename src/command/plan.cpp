@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "command/commands.h"
 #include "model/config.h"
+#include "run/option_checks.h"
 #include "run/options.h"
 #include "star/cost.h"
 
@@ -35,6 +36,9 @@ void print_blocks(const BlockPlan& plan) {
       sees += fmt::format("anchor ({}), ", with_commas(plan.anchor_of(i).n_tokens));
     if (plan.first_reached(i) < i)
       sees += fmt::format("blocks {}-{}, ", plan.first_reached(i), i - 1);
+    if (plan.n_recalled(i) > 0)
+      sees += fmt::format("{} of {} earlier tokens, ", with_commas(plan.n_recalled(i)),
+                          with_commas(plan.recallable(i).n_tokens));
     std::cout << fmt::format("{:>5}   {:<24}  {:>6}   {}itself\n", i,
                              fmt::format("{} .. {}", with_commas(block.first_doc),
                                          with_commas(block.first_doc + block.n_tokens - 1)),
@@ -64,9 +68,11 @@ Exit print_plan(const PlanOptions& options) {
 
   std::cout << fmt::format("model    {}\n", describe(config));
   std::cout << fmt::format(
-      "context  {} tokens in {} block(s) of {} tokens, anchor {} tokens, reach {}, on {} rank(s)\n",
+      "context  {} tokens in {} block(s) of {} tokens, anchor {} tokens, reach {}, recall {}, on "
+      "{} "
+      "rank(s)\n",
       with_commas(n_tokens), plan.n_blocks(), with_commas(plan.block_size()),
-      with_commas(plan.anchor_size()), plan.reach(), options.n_ranks);
+      with_commas(plan.anchor_size()), plan.reach(), with_commas(plan.recall()), options.n_ranks);
   print_blocks(plan);
   const MemoryNeed need = fullest(
       memory_needs(config, plan, anchor_mode, weight_bytes, dtype, dtype, on_gpu ? 8192 : 512));
@@ -78,8 +84,10 @@ Exit print_plan(const PlanOptions& options) {
                              in_host_memory.arithmetic());
   }
   const Phase1Flops flops = phase1_flops(config, plan, anchor_mode);
-  std::cout << fmt::format("phase 1  {:.3g} TFLOP: linear {:.3g}, attention {:.3g}\n",
-                           flops.total() * 1e-12, flops.linear * 1e-12, flops.attention * 1e-12);
+  std::cout << fmt::format(
+      "phase 1  {:.3g} TFLOP: linear {:.3g}, attention {:.3g}{}\n", flops.total() * 1e-12,
+      flops.linear * 1e-12, flops.attention * 1e-12,
+      plan.recall() == 0 ? "" : fmt::format(", asking {:.3g}", flops.asking * 1e-12));
   const double slowest = slowest_rank_flops(config, plan, anchor_mode);
   std::cout << fmt::format("         slowest rank {:.3g} TFLOP, {:.0f} % of an even share\n",
                            slowest * 1e-12, 100 * slowest * options.n_ranks / flops.total());

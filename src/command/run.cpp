@@ -2,6 +2,7 @@
 // run, encode and answer: their options, and the main job behind them.
 #include "command/commands.h"
 #include "run/batch.h"
+#include "run/option_checks.h"
 
 namespace starattn {
 namespace {

@@ -26,6 +26,10 @@ Json settings_of(const AuditOptions& options, const LoadedModel& session) {
   json["block_size"] = run.block_size;
   json["anchor_size"] = run.anchor_size;
   json["reach"] = run.reach;
+  if (run.recall != "0") {
+    json["recall"] = run.recall;
+    json["recall_rows"] = run.recall_rows;
+  }
   json["anchor"] = run.anchor;
   json["exact"] = options.exact;
   json["max_new_tokens"] = run.max_new_tokens;

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "eval/setting.h"
 
-#include <charconv>
-
 #include "base/error.h"
 #include "base/text.h"
 
@@ -10,35 +8,10 @@ namespace starattn {
 namespace {
 
 constexpr const char* kForm =
-    "expected dense, ring, star, or star:b=n/4,a=b,r=0 (b: tokens or n/k; a: tokens, b or b/k; r: "
-    "blocks or all)";
-
-constexpr std::int64_t kMostParts = std::int64_t{1} << 40;  // no context has more tokens
-
-// A whole number of parts, nothing behind it; 0 when it is none.
-std::int64_t parts(std::string_view text) {
-  std::int64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  const bool is_whole = error == std::errc() && end == text.data() + text.size();
-  return is_whole && value > 0 && value <= kMostParts ? value : 0;
-}
+    "expected dense, ring, star, or star:b=n/4,a=b,r=0 or star:b=n/16,a=b/16,c=b/2 (b: tokens or "
+    "n/k; a, c and q: tokens, b or b/k; r: blocks or all)";
 
 }  // namespace
-
-Setting::Size Setting::parse_size(const std::string& text, char whole, const std::string& where) {
-  if (!text.starts_with(whole)) return {parse_tokens(text, where), 0};
-  if (text.size() == 1) return {0, 1};
-  const std::int64_t divisor = text[1] == '/' ? parts(std::string_view(text).substr(2)) : 0;
-  if (divisor == 0)
-    fail(Exit::usage, "{}: expected tokens or {}/k with k at least 1, got '{}'", where, whole,
-         text);
-  return {0, divisor};
-}
-
-std::string Setting::Size::text(char whole) const {
-  if (divisor == 0) return std::to_string(n_tokens);
-  return divisor == 1 ? std::string(1, whole) : fmt::format("{}/{}", whole, divisor);
-}
 
 std::string Setting::name() const {
   if (attention_ == Attention::dense) return "dense";
@@ -48,6 +21,8 @@ std::string Setting::name() const {
   if (anchor_) parts += ",a=" + anchor_->text('b');
   if (reach_ == kReachAll) parts += ",r=all";
   if (reach_ > 0 && reach_ != kReachAll) parts += fmt::format(",r={}", reach_);
+  if (recall_) parts += ",c=" + recall_->text('b');
+  if (recall_rows_) parts += ",q=" + recall_rows_->text('b');
   return parts.empty() ? "star" : "star:" + parts.substr(1);
 }
 
@@ -72,16 +47,24 @@ Setting Setting::parse(const std::string& text) {
     seen += part[0];
     const std::string value = part.substr(2);
     if (part[0] == 'b') {
-      setting.block_ = parse_size(value, 'n', where);
+      setting.block_ = TokenShare::parse(value, 'n', where);
       if (setting.block_->of(1) == 0) fail(Exit::usage, "{}: expected at least 1 token", where);
     } else if (part[0] == 'a') {
-      setting.anchor_ = parse_size(value, 'b', where);
+      setting.anchor_ = TokenShare::parse(value, 'b', where);
+    } else if (part[0] == 'c') {
+      setting.recall_ = TokenShare::parse(value, 'b', where);
+    } else if (part[0] == 'q') {
+      setting.recall_rows_ = TokenShare::parse(value, 'b', where);
     } else if (part[0] == 'r') {
       setting.reach_ = value == "all" ? kReachAll : parse_blocks(value, where);
     } else {
       fail(Exit::usage, "--setting '{}': {}", text, kForm);
     }
   }
+  if (setting.recall_ && setting.reach_ > 0)
+    fail(Exit::usage, "--setting '{}': recall (c) and reach (r) exclude each other", text);
+  if (setting.recall_rows_ && !setting.recall_)
+    fail(Exit::usage, "--setting '{}': q says how many rows ask for recall; c is missing", text);
   return setting;
 }
 
@@ -90,9 +73,9 @@ PlanRequest Setting::plan_request(std::int64_t n_context) const {
   request.attention = attention_;
   if (is_exact()) return request;
   if (block_) request.block_size = block_->of(n_context);
-  if (anchor_) {
-    request.anchor_size = anchor_->of(request.block_size.value_or(auto_block_size(n_context)));
-  }
+  if (anchor_) request.anchor_size = anchor_;
+  if (recall_) request.recall = *recall_;
+  request.recall_rows = recall_rows_;
   if (reach_ > 0) request.reach = reach_;
   return request;
 }

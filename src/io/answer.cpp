@@ -31,6 +31,10 @@ std::string to_output_line(const Answer& answer) {
                   {"anchor_size", answer.anchor_size},
                   {"reach", answer.reach},
                   {"n_blocks", answer.n_blocks}};
+  if (answer.recall > 0) {
+    json["plan"]["recall"] = answer.recall;
+    json["plan"]["recall_rows"] = answer.recall_rows;
+  }
   json["seconds"] = {{"encode", rounded(answer.encode_seconds, 1e-6)},
                      {"answer", rounded(answer.answer_seconds, 1e-6)}};
   json["ms_per_token"] = rounded(answer.ms_per_token, 1e-3);

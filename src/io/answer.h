@@ -23,6 +23,8 @@ struct Answer {
   std::int64_t block_size = 0;
   std::int64_t anchor_size = 0;
   std::int64_t reach = 0;
+  std::int64_t recall = 0;  // tokens; with 0 neither is written
+  std::int64_t recall_rows = 0;
   std::int64_t n_blocks = 0;
   double encode_seconds = 0;
   double answer_seconds = 0;

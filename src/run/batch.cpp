@@ -128,6 +128,8 @@ class GroupRun {
     answer.block_size = plan.block_size();
     answer.anchor_size = plan.anchor_size();
     answer.reach = plan.reach();
+    answer.recall = plan.recall();
+    answer.recall_rows = plan.recall_rows();
     answer.n_blocks = plan.n_blocks();
     answer.encode_seconds = encode_seconds;
     answer.answer_seconds = result.seconds;

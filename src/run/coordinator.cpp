@@ -20,8 +20,17 @@ Json settings_of(const Options& options, const LoadedModel& session) {
   Json json = model_settings(options, session);
   json["attention"] = options.attention;
   json["block_size"] = plan.block_size ? Json(*plan.block_size) : Json("auto");
-  json["anchor_size"] = plan.anchor_size ? Json(*plan.anchor_size) : Json("block size");
+  json["anchor_size"] = "block size";
+  if (plan.anchor_size) {
+    json["anchor_size"] = plan.anchor_size->divisor == 0 ? Json(plan.anchor_size->n_tokens)
+                                                         : Json(plan.anchor_size->text('b'));
+  }
   json["reach"] = options.reach;
+  if (options.recall != "0") {  // outputs of runs before there was recall are continued
+    json["recall"] = plan.recall.text('b');
+    json["recall_rows"] = plan.recall_rows ? plan.recall_rows->text('b') : "auto";
+    json["recall_rule"] = kRecallRule;
+  }
   json["anchor"] = options.anchor;
   json["max_new_tokens"] = options.max_new_tokens;
   json["stop"] = options.stop;

@@ -119,6 +119,18 @@ void DocumentRunner::check_memory(const BlockPlan& plan) const {
        human_bytes(is_device_full ? available : memory_of_node()), fullest(least).arithmetic());
 }
 
+namespace {
+
+// What blocks see beside the anchor and themselves.
+std::string describe_dial(const BlockPlan& plan) {
+  if (plan.recall() > 0)
+    return fmt::format(", recall {} by {} rows", with_commas(plan.recall()),
+                       with_commas(plan.recall_rows()));
+  return plan.reach() == 0 ? "" : fmt::format(", reach {}", plan.reach());
+}
+
+}  // namespace
+
 std::string describe(const DocumentTask& task, const BlockPlan& plan) {
   const auto n = [](std::int64_t count, const char* one, const char* many) {
     return fmt::format("{} {}", with_commas(count), count == 1 ? one : many);
@@ -126,8 +138,7 @@ std::string describe(const DocumentTask& task, const BlockPlan& plan) {
   return fmt::format("document '{}': {}, {} of {}, anchor {}{}, {}", task.id,
                      n(plan.n_context(), "token", "tokens"), n(plan.n_blocks(), "block", "blocks"),
                      with_commas(plan.block_size()), with_commas(plan.anchor_size()),
-                     plan.reach() == 0 ? "" : fmt::format(", reach {}", plan.reach()),
-                     n(std::ssize(task.queries), "query", "queries"));
+                     describe_dial(plan), n(std::ssize(task.queries), "query", "queries"));
 }
 
 }  // namespace starattn

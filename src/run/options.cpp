@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "run/option_checks.h"
 
 namespace starattn {
 
@@ -17,10 +18,12 @@ PlanRequest Options::plan_request() const {
     if (*request.block_size == 0)
       fail(Exit::usage, "--block-size: expected at least 1 token, got 0");
   }
-  if (anchor_size != "block") request.anchor_size = parse_tokens(anchor_size, "--anchor-size");
-  if (request.anchor_size && request.block_size && *request.anchor_size > *request.block_size) {
-    fail(Exit::usage, "--anchor-size: expected at most the block size ({} tokens), got {}",
-         with_commas(*request.block_size), with_commas(*request.anchor_size));
+  if (anchor_size != "block") {
+    request.anchor_size = TokenShare::parse(anchor_size, 'b', "--anchor-size");
+    const std::int64_t n_block = request.block_size.value_or(INT64_MAX);
+    if (request.anchor_size->n_tokens > n_block)
+      fail(Exit::usage, "--anchor-size: expected at most the block size ({} tokens), got {}",
+           with_commas(n_block), with_commas(request.anchor_size->n_tokens));
   }
   if (reach == "all") {
     request.reach = kReachAll;
@@ -30,6 +33,26 @@ PlanRequest Options::plan_request() const {
   if (request.attention != Attention::star && (request.anchor_size || reach != "0")) {
     fail(Exit::usage, "--anchor-size and --reach belong to --attention star; {} is exact",
          attention);
+  }
+  if (recall != "0")
+    request.recall = TokenShare::parse(recall == "auto" ? "b/2" : recall, 'b', "--recall");
+  if (recall_rows != "auto")
+    request.recall_rows = TokenShare::parse(recall_rows, 'b', "--recall-rows");
+  if (recall != "0" && request.attention != Attention::star)
+    fail(Exit::usage, "--recall belongs to --attention star; {} is exact", attention);
+  if (recall == "0" && request.recall_rows)
+    fail(Exit::usage, "--recall-rows: only with --recall; without it no row asks");
+  if (recall != "0" && reach != "0")
+    fail(Exit::usage, "--recall and --reach: a block either recalls or reaches; leave one out");
+  if (recall != "0" && anchor == "recompute") {
+    fail(Exit::usage,
+         "--anchor recompute: only without --recall, where the anchor is all a block sees before "
+         "it");
+  }
+  if (recall != "0" && placement != "auto") {
+    fail(Exit::usage,
+         "--placement: with --recall blocks go round robin over the ranks, because they advance in "
+         "waves; leave the option out");
   }
   if (request.attention == Attention::dense && request.block_size) {
     fail(Exit::usage, "--block-size: dense attention is one block; use --attention star or ring");
@@ -89,12 +112,22 @@ void add_plan_options(CLI::App& app, Options& options) {
                  "Tokens a context block: 4096, 32k, 1m or auto (n/4, at most 32k)")
       ->capture_default_str()
       ->group(group);
-  app.add_option("--anchor-size", options.anchor_size,
-                 "Tokens of block 0 that every block sees: 0 to the block size")
+  app.add_option(
+         "--anchor-size", options.anchor_size,
+         "Tokens of block 0 that every block sees: 0 to the block size, or a part of it: b/16")
       ->capture_default_str()
       ->group(group);
   app.add_option("--reach", options.reach,
                  "Blocks directly before it that a block also sees: a number or all")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--recall", options.recall,
+                 "Earlier tokens that a block chooses and also sees, layer by layer: a number, a "
+                 "part of the block size (b/2), auto (b/2), or 0 for plain star attention")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--recall-rows", options.recall_rows,
+                 "Rows of a block that choose them: a number, a part of the block, or auto (b/16)")
       ->capture_default_str()
       ->group(group);
   app.add_option("--placement", options.placement, "Blocks on ranks: contiguous, zigzag or auto")

@@ -2,7 +2,6 @@
 // Every option of every command, declared once: parsing, help and the checks that need no file.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -10,6 +9,10 @@
 
 #include "star/plan.h"
 #include "tokenizer/tokenizer.h"
+
+namespace CLI {
+class App;
+}
 
 namespace starattn {
 
@@ -23,6 +26,8 @@ struct Options {
   std::string block_size = "auto";
   std::string anchor_size = "block";
   std::string reach = "0";
+  std::string recall = "0";
+  std::string recall_rows = "auto";
   std::string attention = "star";
   std::string placement = "auto";
   std::string anchor = "broadcast";
@@ -62,9 +67,6 @@ struct Options {
   void shard_numbers(std::int64_t& index, std::int64_t& count) const;  // "2/8"; 0/1 when absent
   std::optional<SpecialTokens> special() const;
 };
-
-// Of a number, its bounds included. CLI::Range lets NaN through.
-CLI::Validator between(double low, double high);
 
 // A command takes those that it heeds.
 void add_model_options(CLI::App& app, Options& options);

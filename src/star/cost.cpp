@@ -33,16 +33,40 @@ Phase1Flops block_flops(const ModelConfig& config, const BlockPlan& plan, Anchor
   double before = anchor;
   for (BlockId j = plan.first_reached(i); j < i; ++j)
     before += static_cast<double>(plan.block(j).n_tokens);
+  before += static_cast<double>(plan.n_recalled(i));
   const double attention = 4 * static_cast<double>(config.q_width()) * full_layers;
 
   Phase1Flops flops;
   flops.linear = 2 * rows * (full_layers * layer.all + layer.kv);
   flops.attention = attention * (rows * before + rows * (rows + 1) / 2);
+  // Asking rows lie anywhere in the block: on average they see half of it.
+  flops.asking = attention / 2 * static_cast<double>(plan.n_asking_rows(i)) *
+                 (static_cast<double>(plan.recallable(i).n_tokens) + anchor + rows / 2);
   if (anchor_mode == AnchorMode::recompute && plan.reach() == 0) {
     flops.linear += 2 * anchor * full_layers * layer.all;
     flops.attention += attention * anchor * (anchor + 1) / 2;
   }
   return flops;
+}
+
+// One block's residual, queries and unfinished attention while its recalled keys are on their way;
+// those keys and values, as they arrive and in order, and as they leave to another rank; asking
+// rows and candidates of all blocks of a wave.
+std::uint64_t recall_workspace(const ModelConfig& config, const BlockPlan& plan,
+                               std::int64_t n_longest, std::uint64_t resident,
+                               std::uint64_t partial, Dtype kv_dtype, Dtype activation_dtype) {
+  const auto q_row = static_cast<std::uint64_t>(config.q_width()) * size_of(activation_dtype);
+  const auto kv_row = static_cast<std::uint64_t>(2 * config.kv_width()) * size_of(kv_dtype);
+  const auto n_asking =
+      static_cast<std::uint64_t>(std::min<std::int64_t>(plan.n_ranks(), plan.n_blocks()));
+  const auto n_recalled = static_cast<std::uint64_t>(plan.n_recalled(plan.n_blocks() - 1));
+  const std::uint64_t ask = static_cast<std::uint64_t>(plan.recall_rows()) *
+                            (q_row + static_cast<std::uint64_t>(config.n_heads) * sizeof(float));
+  const std::uint64_t candidates = n_recalled * (sizeof(float) + sizeof(std::int32_t));
+  return static_cast<std::uint64_t>(n_longest) * (resident + q_row + partial) +
+         (plan.n_ranks() > 1 ? n_asking + 1 : 1) * n_recalled * kv_row +
+         n_asking * (ask + candidates) +
+         static_cast<std::uint64_t>(plan.n_context()) * sizeof(float);
 }
 
 }  // namespace
@@ -53,6 +77,7 @@ Phase1Flops phase1_flops(const ModelConfig& config, const BlockPlan& plan, Ancho
     const Phase1Flops block = block_flops(config, plan, anchor_mode, i);
     sum.linear += block.linear;
     sum.attention += block.attention;
+    sum.asking += block.asking;
   }
   return sum;
 }
@@ -120,7 +145,12 @@ std::vector<MemoryNeed> memory_needs(const ModelConfig& config, const BlockPlan&
     need.workspace = static_cast<std::uint64_t>(chunk_rows) * (row + partial);
     const auto resident = static_cast<std::uint64_t>(config.hidden_size) * element +
                           static_cast<std::uint64_t>(config.head_dim) * sizeof(float);
-    if (plan.reach() == 0) {
+    if (plan.recall() > 0) {
+      need.workspace +=
+          recall_workspace(config, plan, n_longest, resident, partial, kv_dtype, activation_dtype);
+      if (kv_memory == KvMemory::host)  // two layers of all own keys, for others and itself
+        need.own_kv += need.host_kv / static_cast<std::uint64_t>(config.n_layers);
+    } else if (plan.reach() == 0) {
       need.workspace += static_cast<std::uint64_t>(n_longest) * resident;
     } else {
       // Residual, queries and unfinished attention of all own rows, and three blocks in flight.

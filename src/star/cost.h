@@ -17,7 +17,8 @@ namespace starattn {
 struct Phase1Flops {
   double linear = 0;     // 2 per weight and token; the last layer makes keys and values only
   double attention = 0;  // 4 head_dim per head and visible query-key pair; none in the last layer
-  double total() const { return linear + attention; }
+  double asking = 0;     // recall: 2 head_dim per head, asking row and key that it is held against
+  double total() const { return linear + attention + asking; }
 };
 
 // Of the whole document, all ranks together.

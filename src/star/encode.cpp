@@ -64,7 +64,9 @@ DocumentKv Encoder::encode(const BlockPlan& plan, std::span<const Token> context
                                    decoder_->config().kv_width(), options_.kv_memory));
     }
   }
-  if (plan.reach() == 0) {
+  if (plan.n_recalled(plan.n_blocks() - 1) > 0) {
+    encode_recall(kv, context, computing);
+  } else if (plan.reach() == 0) {
     encode_star(kv, context, computing);
   } else {
     encode_reach(kv, context, computing);
@@ -73,28 +75,34 @@ DocumentKv Encoder::encode(const BlockPlan& plan, std::span<const Token> context
   return kv;
 }
 
+std::optional<AnchorBroadcast> Encoder::start_broadcast(const BlockPlan& plan,
+                                                        const std::vector<bool>& computing) {
+  const std::vector<bool> members = anchor_ranks(plan, computing);
+  const std::int64_t n_layers = decoder_->config().n_layers;
+  std::optional<AnchorBroadcast> broadcast;
+  if (options_.anchor_mode == AnchorMode::recompute || plan.anchor_size() == 0 || n_layers == 1 ||
+      std::ranges::count(members, true) < 2)
+    return broadcast;
+  broadcast.emplace(channel(), group_->rank(), channel().nodes(), members, plan.owner(0), *backend_,
+                    n_layers - 1, plan.anchor_size(), decoder_->config().kv_width());
+  return broadcast;
+}
+
+// But for the last layer: no context row attends in it, since phase 1 ends with its keys and
+// values.
+void Encoder::send_anchor(AnchorBroadcast& broadcast, std::int64_t layer, const KvCache& block_0) {
+  if (layer + 1 < decoder_->config().n_layers)
+    broadcast.send({block_0.k(layer), block_0.is_on_host()},
+                   {block_0.v(layer), block_0.is_on_host()});
+}
+
 void Encoder::encode_star(DocumentKv& kv, std::span<const Token> context,
                           const std::vector<bool>& computing) {
   const BlockPlan& plan = kv.plan;
   const AnchorMode anchor_mode = options_.anchor_mode;
   const std::int64_t n_layers = decoder_->config().n_layers;
   const Rank root = plan.owner(0);
-  const std::vector<bool> members = anchor_ranks(plan, computing);
-  const auto n_members = std::count(members.begin(), members.end(), true);
-
-  std::optional<AnchorBroadcast> broadcast;
-  if (anchor_mode == AnchorMode::broadcast && plan.anchor_size() > 0 && n_layers > 1 &&
-      n_members > 1) {
-    broadcast.emplace(channel(), group_->rank(), channel().nodes(), members, root, *backend_,
-                      n_layers - 1, plan.anchor_size(), decoder_->config().kv_width());
-  }
-  // But for the last layer: no context row attends in it, since phase 1 ends with its keys and
-  // values.
-  const auto send_anchor = [&](std::int64_t layer, const KvCache& block_0) {
-    if (layer + 1 < n_layers)
-      broadcast->send({block_0.k(layer), block_0.is_on_host()},
-                      {block_0.v(layer), block_0.is_on_host()});
-  };
+  std::optional<AnchorBroadcast> broadcast = start_broadcast(plan, computing);
   options_.poll = [&, outer = options_.poll] {
     if (broadcast) broadcast->poll();
     outer();
@@ -102,7 +110,8 @@ void Encoder::encode_star(DocumentKv& kv, std::span<const Token> context,
 
   const bool is_root = group_->rank() == root;
   if (broadcast && is_root && !computing[0]) {
-    for (std::int64_t layer = 0; layer < n_layers; ++layer) send_anchor(layer, kv.blocks.at(0));
+    for (std::int64_t layer = 0; layer < n_layers; ++layer)
+      send_anchor(*broadcast, layer, kv.blocks.at(0));
   }
   std::optional<KvPrefetch> own_anchor;  // on block 0's owner, once that is finished
   bool is_first = true;
@@ -130,7 +139,7 @@ void Encoder::encode_star(DocumentKv& kv, std::span<const Token> context,
     if (broadcast) {
       layer_done = [&, block_id = i, &block_cache = cache](std::int64_t layer) {
         backend_->synchronize(options_.poll);  // the other ranks' layers move meanwhile
-        if (block_id == 0) send_anchor(layer, block_cache);
+        if (block_id == 0) send_anchor(*broadcast, layer, block_cache);
       };
     }
     encode_rows(context.subspan(static_cast<std::size_t>(block.first_doc),

@@ -2,7 +2,7 @@
 // Phase 1, context encoding (Star Attention, arXiv 2411.17116, section 2.1): every context token's
 // K and V, each held once, by the owner of its block. Block 0 is encoded causally; block i attends
 // to the anchor, to the `reach` blocks before it, and causally to itself, at the tokens' own
-// positions.
+// positions; with recall also to the earlier tokens that its rows choose (docs/recall.md).
 //
 // The anchor is computed once: attention is causal and the anchor comes first, so its K and V are
 // the first entries of block 0's own. AnchorMode::recompute is the published way, the anchor
@@ -32,6 +32,9 @@ struct EncodeOptions {
   std::function<bool()> stop = [] { return false; };
 };
 
+class AnchorBroadcast;
+class RecallExchange;
+
 class Encoder {
  public:
   // All ranks of `group` encode together, one document after another. Arguments must outlive the
@@ -44,7 +47,8 @@ class Encoder {
                     EncodeOptions options = {}, std::map<BlockId, KvCache> loaded = {});
 
  private:
-  struct Chunk;  // rows that go through a layer together: a fixed piece of one block
+  struct Chunk;      // rows that go through a layer together: a fixed piece of one block
+  struct WaveBlock;  // a block that advances with those of other ranks
 
   // reach = 0: block by block, so that a finished block can be saved.
   void encode_star(DocumentKv& kv, std::span<const Token> context,
@@ -52,6 +56,27 @@ class Encoder {
   // reach > 0: a rank's blocks advance together, layer by layer.
   void encode_reach(DocumentKv& kv, std::span<const Token> context,
                     const std::vector<bool>& computing);
+
+  // With recall: in waves of a block a rank, layer by layer. A wave can be saved.
+  void encode_recall(DocumentKv& kv, std::span<const Token> context,
+                     const std::vector<bool>& computing);
+  // block: this rank's of the wave, or null; the rank answers others in any case.
+  void encode_wave(const DocumentKv& kv, WaveBlock* block, RecallExchange& exchange,
+                   const std::function<KvSegment(std::int64_t layer)>& anchor,
+                   const std::function<void(std::int64_t layer)>& layer_done);
+  void project(const WaveBlock& block, std::int64_t layer, bool keys_and_values_only);
+  void ask(const WaveBlock& block, std::int64_t layer, const KvSegment& before,
+           RecallExchange& exchange);
+  // Rows from `first` on, until at least `end` have attended; returns how many have.
+  std::int64_t attend_before_and_own(const WaveBlock& block, std::int64_t layer,
+                                     const KvSegment& before, std::int64_t first, std::int64_t end);
+  void finish_layer(const WaveBlock& block, std::int64_t layer, const KvSegment& before,
+                    const KvSegment& recalled);
+
+  // Where several ranks need the anchor and it is not recomputed.
+  std::optional<AnchorBroadcast> start_broadcast(const BlockPlan& plan,
+                                                 const std::vector<bool>& computing);
+  void send_anchor(AnchorBroadcast& broadcast, std::int64_t layer, const KvCache& block_0);
 
   // Encodes `tokens` at first_doc.. causally after anchor(layer), into the layers that `out` has.
   void encode_rows(std::span<const Token> tokens, std::int64_t first_doc,
@@ -64,9 +89,11 @@ class Encoder {
   const Communicator* group_;
   EncodeOptions options_;  // of the document in work
   std::int64_t chunk_rows_;
-  RowBuffer q_, attended_;               // [chunk_rows, ...]
-  std::optional<GroupChannel> channel_;  // from the first document that needs it on
-  PartialBuffer partial_;                // [chunk_rows, n_heads, head_dim]
+  RowBuffer q_, attended_;                    // [chunk_rows, ...]
+  std::optional<GroupChannel> channel_;       // from the first document that needs it on
+  std::optional<Communicator> recall_group_;  // its messages meet no others
+  std::optional<GroupChannel> recall_channel_;
+  PartialBuffer partial_;  // [chunk_rows, n_heads, head_dim]
 };
 
 }  // namespace starattn

@@ -10,11 +10,13 @@ std::size_t part_bytes(const KvPrefetch::Source& source) {
 
 }  // namespace
 
-KvPrefetch::KvPrefetch(Backend& backend, std::vector<Source> sources, std::int64_t n_layers)
-    : backend_(&backend), sources_(std::move(sources)), n_layers_(n_layers) {
+KvPrefetch::KvPrefetch(Backend& backend, std::vector<Source> sources, std::int64_t n_layers,
+                       What what)
+    : backend_(&backend), sources_(std::move(sources)), n_layers_(n_layers), what_(what) {
+  const std::size_t halves = what == What::keys ? 1 : 2;
   std::size_t n_bytes = 0;
   for (const Source& source : sources_)
-    n_bytes += source.cache->is_on_host() ? 2 * part_bytes(source) : 0;
+    n_bytes += source.cache->is_on_host() ? halves * part_bytes(source) : 0;
   has_host_ = n_bytes > 0;
   if (!has_host_) return;
   for (Buffer& turn : turns_) turn = backend.allocate(n_bytes);
@@ -36,8 +38,11 @@ std::span<const KvSegment> KvPrefetch::layer(std::int64_t layer) {
   const std::byte* at = turns_[turn].data();
   for (const Source& source : sources_) {
     if (source.cache->is_on_host()) {
-      segments_.push_back({at, at + part_bytes(source), source.n_tokens, false});
-      at += 2 * part_bytes(source);
+      const std::byte* k = at;
+      at += part_bytes(source);
+      const std::byte* v = what_ == What::keys ? nullptr : at;
+      if (v) at += part_bytes(source);
+      segments_.push_back({k, v, source.n_tokens, false});
     } else {
       segments_.push_back(source.cache->segment(layer, source.n_tokens));
     }
@@ -50,10 +55,12 @@ void KvPrefetch::fetch(std::int64_t layer, int turn) {
   std::byte* to = turns_[turn].data();
   for (const Source& source : sources_) {
     if (!source.cache->is_on_host()) continue;
-    for (const std::byte* part : {source.cache->k(layer), source.cache->v(layer)}) {
-      backend_->copy_after_operations(CopyDirection::to_device, {part, part_bytes(source)}, to);
+    const auto copy = [&](const std::byte* half) {
+      backend_->copy_after_operations(CopyDirection::to_device, {half, part_bytes(source)}, to);
       to += part_bytes(source);
-    }
+    };
+    copy(source.cache->k(layer));
+    if (what_ == What::keys_and_values) copy(source.cache->v(layer));
   }
 }
 

@@ -17,8 +17,11 @@ class KvPrefetch {
     const KvCache* cache = nullptr;
     std::int64_t n_tokens = 0;
   };
-  // Layers 0 to n_layers - 1 are asked for in turn, then layer 0 again. Caches outlive the feed.
-  KvPrefetch(Backend& backend, std::vector<Source> sources, std::int64_t n_layers);
+  enum class What { keys_and_values, keys };  // keys: the segments have no values
+  // Layers 0 to n_layers - 1 are asked for in turn, then layer 0 again. Caches outlive the
+  // prefetch.
+  KvPrefetch(Backend& backend, std::vector<Source> sources, std::int64_t n_layers,
+             What what = What::keys_and_values);
   ~KvPrefetch();
   KvPrefetch(const KvPrefetch&) = delete;
   KvPrefetch& operator=(const KvPrefetch&) = delete;
@@ -32,6 +35,7 @@ class KvPrefetch {
   Backend* backend_;
   std::vector<Source> sources_;
   std::int64_t n_layers_;
+  What what_;
   bool has_host_ = false;
   Buffer turns_[2];                      // the sources on the host: k, v, k, v, ...
   std::int64_t layer_of_[2] = {-1, -1};  // what is there, or on its way

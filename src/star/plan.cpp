@@ -21,6 +21,11 @@ std::int64_t auto_block_size(std::int64_t n_context) {
   return std::clamp<std::int64_t>(quarter, 512, 32768);
 }
 
+std::int64_t auto_recall_rows(std::int64_t block_size) {
+  constexpr std::int64_t kFewest = 64;
+  return std::min(block_size, std::max(kFewest, divide_up(block_size, 16)));
+}
+
 BlockPlan BlockPlan::make(const PlanRequest& request, std::int64_t n_context, int n_ranks) {
   STARATTN_CHECK(n_ranks > 0);
   if (n_context <= 0) fail(Exit::bad_data, "the context is empty: there is nothing to ask about");
@@ -45,11 +50,19 @@ BlockPlan BlockPlan::make(const PlanRequest& request, std::int64_t n_context, in
   }
   const bool is_star = request.attention == Attention::star;
   plan.n_blocks_ = divide_up(n_context, plan.block_size_);
-  plan.anchor_size_ = is_star ? request.anchor_size.value_or(plan.block_size_) : plan.block_size_;
+  plan.anchor_size_ =
+      is_star && request.anchor_size ? request.anchor_size->of(plan.block_size_) : plan.block_size_;
   plan.reach_ = is_star ? request.reach.value_or(0) : kReachAll;
   plan.reach_ = std::min(plan.reach_, plan.n_blocks_ - 1);
-  plan.placement_ = request.placement.value_or(
-      request.attention == Attention::ring ? Placement::zigzag : Placement::contiguous);
+  plan.recall_ = is_star ? std::min(request.recall.of(plan.block_size_), n_context) : 0;
+  Placement placement =
+      request.attention == Attention::ring ? Placement::zigzag : Placement::contiguous;
+  if (plan.recall_ > 0) {
+    placement = Placement::round_robin;
+    plan.recall_rows_ = request.recall_rows ? request.recall_rows->of(plan.block_size_)
+                                            : auto_recall_rows(plan.block_size_);
+  }
+  plan.placement_ = request.placement.value_or(placement);
 
   if (plan.anchor_size_ < 0 || plan.anchor_size_ > plan.block_size_) {
     fail(Exit::usage,
@@ -57,6 +70,17 @@ BlockPlan BlockPlan::make(const PlanRequest& request, std::int64_t n_context, in
          "part of "
          "block 0; raise --block-size or lower --anchor-size",
          with_commas(plan.block_size_), with_commas(plan.anchor_size_));
+  }
+  if (plan.recall_ > 0 && (plan.recall_rows_ < 1 || plan.recall_rows_ > plan.block_size_)) {
+    fail(Exit::usage, "--recall-rows: expected 1 to the block size ({} tokens), got {}",
+         with_commas(plan.block_size_), with_commas(plan.recall_rows_));
+  }
+  if (plan.recall_ > 0 && plan.reach_ > 0 && request.reach)
+    fail(Exit::usage, "--recall and --reach: a block either recalls or reaches; leave one out");
+  if (plan.recall_ > 0 && plan.placement_ != Placement::round_robin) {
+    fail(Exit::usage,
+         "--placement: with --recall blocks go round robin over the ranks, because they advance in "
+         "waves; leave the option out");
   }
   if (plan.reach_ < 0) fail(Exit::usage, "--reach: expected 0 or more blocks, got {}", plan.reach_);
   return plan;
@@ -77,8 +101,23 @@ TokenRange BlockPlan::anchor_of(BlockId i) const {
   return {0, anchor_size_};
 }
 
+TokenRange BlockPlan::recallable(BlockId i) const {
+  const std::int64_t end = block(i).first_doc;
+  if (recall_ == 0 || end <= anchor_size_) return {0, 0};
+  return {anchor_size_, end - anchor_size_};
+}
+
+std::int64_t BlockPlan::n_recalled(BlockId i) const {
+  return std::min(recall_, recallable(i).n_tokens);
+}
+
+std::int64_t BlockPlan::n_asking_rows(BlockId i) const {
+  return n_recalled(i) == 0 ? 0 : std::min(recall_rows_, block(i).n_tokens);
+}
+
 Rank BlockPlan::owner(BlockId i) const {
   STARATTN_CHECK(i >= 0 && i < n_blocks_);
+  if (placement_ == Placement::round_robin) return static_cast<Rank>(i % n_ranks_);
   if (placement_ == Placement::zigzag) {
     const std::int64_t k = i % (2 * std::int64_t{n_ranks_});
     return static_cast<Rank>(k < n_ranks_ ? k : 2 * std::int64_t{n_ranks_} - 1 - k);
@@ -101,7 +140,13 @@ std::vector<BlockId> BlockPlan::blocks_of(Rank rank) const {
 }
 
 std::string BlockPlan::canonical_text() const {
-  return fmt::format("block_size={} anchor_size={} reach={}", block_size_, anchor_size_, reach_);
+  std::string text =
+      fmt::format("block_size={} anchor_size={} reach={}", block_size_, anchor_size_, reach_);
+  if (recall_ > 0) {
+    text +=
+        fmt::format(" recall={} recall_rows={} recall_rule={}", recall_, recall_rows_, kRecallRule);
+  }
+  return text;
 }
 
 double BlockPlan::n_attention_pairs() const {

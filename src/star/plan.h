@@ -12,13 +12,15 @@
 #include <string>
 #include <vector>
 
+#include "star/token_share.h"
+
 namespace starattn {
 
 using BlockId = std::int64_t;
 using Rank = int;
 
 enum class Attention { star, ring, dense };
-enum class Placement { contiguous, zigzag };
+enum class Placement { contiguous, zigzag, round_robin };
 enum class AnchorMode { broadcast, recompute };
 
 constexpr std::int64_t kReachAll = INT64_MAX;
@@ -26,9 +28,13 @@ constexpr std::int64_t kReachAll = INT64_MAX;
 // What the user asked for; absent means the mode's own default.
 struct PlanRequest {
   Attention attention = Attention::star;
-  std::optional<std::int64_t> block_size;   // tokens, > 0; absent = auto
-  std::optional<std::int64_t> anchor_size;  // tokens, 0 .. block size; absent = block size
-  std::optional<std::int64_t> reach;        // blocks, kReachAll = all
+  std::optional<std::int64_t> block_size;  // tokens, > 0; absent = auto
+  std::optional<TokenShare> anchor_size;   // of the block size, 0 .. block size; absent = all of it
+  std::optional<std::int64_t> reach;       // blocks, kReachAll = all
+  // Star alone, and without reach: how many earlier tokens come over to a block in each layer, and
+  // with how many of its rows it asks; parts of the block size.
+  TokenShare recall;
+  std::optional<TokenShare> recall_rows;  // absent = auto_recall_rows
   std::optional<Placement> placement;
 };
 
@@ -46,7 +52,9 @@ class BlockPlan {
   std::int64_t n_context() const { return n_context_; }
   std::int64_t block_size() const { return block_size_; }
   std::int64_t anchor_size() const { return anchor_size_; }
-  std::int64_t reach() const { return reach_; }  // n_blocks - 1 at most: "all"
+  std::int64_t reach() const { return reach_; }              // n_blocks - 1 at most: "all"
+  std::int64_t recall() const { return recall_; }            // tokens; 0: plain star
+  std::int64_t recall_rows() const { return recall_rows_; }  // of a whole block
   std::int64_t n_blocks() const { return n_blocks_; }
   Placement placement() const { return placement_; }
   int n_ranks() const { return n_ranks_; }
@@ -57,13 +65,20 @@ class BlockPlan {
   TokenRange anchor_of(BlockId i) const;
   BlockId first_reached(BlockId i) const;  // block i attends to blocks first_reached(i) .. i - 1
 
+  // Recall: block i chooses among the tokens between the anchor and itself, as many as
+  // n_recalled(i), by n_asking_rows(i) of its rows. Nothing where there are none.
+  TokenRange recallable(BlockId i) const;
+  std::int64_t n_recalled(BlockId i) const;
+  std::int64_t n_asking_rows(BlockId i) const;
+
   Rank owner(BlockId i) const;
   std::vector<BlockId> blocks_of(Rank rank) const;  // ascending
   bool has_blocks(Rank rank) const { return !blocks_of(rank).empty(); }
 
   // What a checkpoint must agree on: everything that changes K and V, nothing of ranks or
-  // placement.
-  std::string canonical_text() const;  // "block_size=4096 anchor_size=4096 reach=0"
+  // placement. "block_size=4096 anchor_size=4096 reach=0", and with recall
+  // " recall=2048 recall_rows=256 recall_rule=1" behind it.
+  std::string canonical_text() const;
 
   // Query-key pairs that phase 1 visits in one layer and head.
   double n_attention_pairs() const;
@@ -73,6 +88,8 @@ class BlockPlan {
   std::int64_t block_size_ = 0;
   std::int64_t anchor_size_ = 0;
   std::int64_t reach_ = 0;
+  std::int64_t recall_ = 0;
+  std::int64_t recall_rows_ = 0;
   std::int64_t n_blocks_ = 0;
   Placement placement_ = Placement::contiguous;
   int n_ranks_ = 1;
@@ -80,5 +97,11 @@ class BlockPlan {
 
 // The paper's rule: n/4 tokens a block, 32k for documents over 128k; never under 512.
 std::int64_t auto_block_size(std::int64_t n_context);
+
+// docs/recall.md: one row in 16, and never fewer than 64 of those that are there.
+std::int64_t auto_recall_rows(std::int64_t block_size);
+
+// Which earlier tokens a block recalls; a checkpoint made by another rule is not taken.
+constexpr int kRecallRule = 1;
 
 }  // namespace starattn

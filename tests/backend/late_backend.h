@@ -131,6 +131,25 @@ class LateBackend : public Backend {
   }
   void add(Rows x, Rows y) override { backend_->add(x, y); }
   void swiglu(Rows gate, Rows up, Rows y) override { backend_->swiglu(gate, up, y); }
+  void choose_asking_rows(const KvSegment& block, const AttentionShape& shape, std::int64_t n_rows,
+                          std::int32_t* rows) override {
+    backend_->choose_asking_rows(block, shape, n_rows, rows);
+  }
+  void gather_rows(std::span<const Rows> from, const std::int32_t* rows, Rows to) override {
+    backend_->gather_rows(from, rows, to);
+  }
+  void log_sum_exp(Rows q, const KvSegment& first, const KvSegment& second,
+                   const AttentionShape& shape, float* z) override {
+    backend_->log_sum_exp(q, first, second, shape, z);
+  }
+  void score_keys(Rows q, const float* z, const KvSegment& keys, const AttentionShape& shape,
+                  float* scores) override {
+    backend_->score_keys(q, z, keys, shape, scores);
+  }
+  void choose_best(const float* scores, std::int64_t n_scores, std::int64_t n_best,
+                   std::int32_t* best, float* best_scores) override {
+    backend_->choose_best(scores, n_scores, n_best, best, best_scores);
+  }
 
  private:
   static constexpr std::uint64_t kMemoryBytes = std::uint64_t{1} << 40;

@@ -81,6 +81,21 @@ class LateBackend : public Backend {
   void finish(Partial, const AttentionShape&, Rows) override { none(); }
   void add(Rows, Rows) override { none(); }
   void swiglu(Rows, Rows, Rows) override { none(); }
+  void choose_asking_rows(const KvSegment&, const AttentionShape&, std::int64_t,
+                          std::int32_t*) override {
+    none();
+  }
+  void gather_rows(std::span<const Rows>, const std::int32_t*, Rows) override { none(); }
+  void log_sum_exp(Rows, const KvSegment&, const KvSegment&, const AttentionShape&,
+                   float*) override {
+    none();
+  }
+  void score_keys(Rows, const float*, const KvSegment&, const AttentionShape&, float*) override {
+    none();
+  }
+  void choose_best(const float*, std::int64_t, std::int64_t, std::int32_t*, float*) override {
+    none();
+  }
 
  private:
   using Queue = std::deque<std::function<void()>>;

@@ -24,6 +24,8 @@ struct Setting {
   std::int64_t block = 200;
   std::int64_t anchor = 200;
   std::int64_t reach = 0;
+  std::int64_t recall = 0;
+  std::int64_t recall_rows = 24;
   Attention attention = Attention::star;
   Placement placement = Placement::contiguous;
   AnchorMode anchor_mode = AnchorMode::broadcast;
@@ -84,12 +86,14 @@ Outcome run(const Communicator& group, const Setting& setting, int n_threads = 1
   request.attention = setting.attention;
   if (setting.attention == Attention::star) {
     request.block_size = setting.block;
-    request.anchor_size = setting.anchor;
+    request.anchor_size = TokenShare{setting.anchor};
     request.reach = setting.reach;
+    request.recall = TokenShare{setting.recall};
+    if (setting.recall > 0) request.recall_rows = TokenShare{setting.recall_rows};
   } else if (setting.attention == Attention::ring) {
     request.block_size = setting.block;
   }
-  request.placement = setting.placement;
+  if (setting.recall == 0) request.placement = setting.placement;
   const BlockPlan plan = BlockPlan::make(request, setting.n_context, group.size());
   const std::vector<Token> context = random_tokens(setting.n_context, 1);
   Encoder encoder(model.decoder, group);
@@ -173,6 +177,81 @@ TEST_F(Equalities, ReachHasTheSameBitsOnAnyRanks) {
       setting.placement = placement;
       expect_same_bits_as_alone(setting);
     }
+  }
+}
+
+TEST_F(Equalities, RecallHasTheSameBitsOnAnyRanks) {
+  for (const std::int64_t recall : {1, 30, 100}) {
+    for (const std::int64_t anchor : {0, 10, 60}) {
+      Setting setting;
+      setting.block = 60;
+      setting.anchor = anchor;
+      setting.recall = recall;
+      expect_same_bits_as_alone(setting);
+    }
+  }
+}
+
+TEST_F(Equalities, RecallWorksInRaggedCases) {
+  for (const std::int64_t n : {1, 60, 61, 119, 121, 305}) {
+    for (const std::int64_t rows : {1, 60}) {
+      Setting setting;
+      setting.n_context = n;
+      setting.block = 60;
+      setting.anchor = 7;
+      setting.recall = 40;
+      setting.recall_rows = rows;
+      expect_same_bits_as_alone(setting);
+    }
+  }
+}
+
+TEST_F(Equalities, RecallOfEverythingIsDense) {
+  for (const std::int64_t anchor : {0, 20, 70}) {
+    Setting setting;
+    setting.block = 70;
+    setting.anchor = anchor;
+    setting.recall = 700;
+    expect_close_to_dense(setting);
+  }
+}
+
+TEST_F(Equalities, RecallOfAllTheAnchorIsALargerAnchor) {
+  Setting larger;
+  larger.n_context = 160;
+  larger.block = 80;
+  larger.anchor = 80;
+  Setting recall = larger;
+  recall.anchor = 30;
+  recall.recall = 50;  // the rest of the only block before
+  const Outcome one = run(world_, larger);
+  const Outcome other = run(world_, recall);
+  if (world_.is_root()) {
+    EXPECT_LT(relative_difference(one.logits, other.logits), rounding());
+  }
+}
+
+TEST_F(Equalities, RecallOfOneBlockIsDense) {
+  Setting setting;
+  setting.block = 1000;
+  setting.anchor = 100;
+  setting.recall = 50;
+  expect_close_to_dense(setting);
+}
+
+TEST_F(Equalities, RecallIsNeitherStarNorDense) {  // the tests above could not tell otherwise
+  Setting setting;
+  setting.block = 70;
+  setting.anchor = 10;
+  setting.recall = 20;
+  const Outcome recall = run(world_, setting);
+  setting.recall = 0;
+  const Outcome star = run(world_, setting);
+  setting.attention = Attention::dense;
+  const Outcome dense = run_alone(world_, setting);
+  if (world_.is_root()) {
+    EXPECT_GT(relative_difference(recall.logits, star.logits), 1e-3);
+    EXPECT_GT(relative_difference(recall.logits, dense.logits), 1e-3);
   }
 }
 
@@ -447,13 +526,32 @@ TEST_F(Equalities, BlocksInHostMemoryGiveTheSameBits) {
   }
 }
 
-TEST_F(Equalities, ThreadsDoNotMatter) {
-  const Outcome one = run(world_, {}, 1);
-  const Outcome three = run(world_, {}, 3);
+TEST_F(Equalities, RecallFromHostMemoryHasTheSameBits) {
+  Setting setting;
+  setting.block = 60;
+  setting.anchor = 20;
+  setting.recall = 30;
+  const Outcome device = run(world_, setting);
+  setting.kv_memory = KvMemory::host;
+  const Outcome host = run(world_, setting);
+  EXPECT_EQ(device.answers, host.answers);
   if (world_.is_root()) {
-    EXPECT_TRUE(same_bits(one.logits, three.logits));
+    EXPECT_TRUE(same_bits(device.logits, host.logits));
   }
-  EXPECT_EQ(one.answers, three.answers);
+}
+
+TEST_F(Equalities, ThreadsDoNotMatter) {
+  for (const std::int64_t recall : {0, 40}) {
+    Setting setting;
+    setting.recall = recall;
+    setting.anchor = 100;
+    const Outcome one = run(world_, setting, 1);
+    const Outcome three = run(world_, setting, 3);
+    if (world_.is_root()) {
+      EXPECT_TRUE(same_bits(one.logits, three.logits));
+    }
+    EXPECT_EQ(one.answers, three.answers);
+  }
 }
 
 TEST_F(Equalities, LoadedBlocksAreKeptAndGiveTheSameBits) {
@@ -461,8 +559,13 @@ TEST_F(Equalities, LoadedBlocksAreKeptAndGiveTheSameBits) {
   TinyModel model;
   PlanRequest request;
   request.block_size = 90;
-  for (const std::int64_t reach : {0, 1}) {
-    request.reach = reach;
+  for (const std::int64_t reach : {0, 1, -1}) {  // -1: recall
+    request.reach = std::max<std::int64_t>(0, reach);
+    if (reach < 0) {
+      request.reach.reset();
+      request.anchor_size = TokenShare{20};
+      request.recall = TokenShare{30};
+    }
     const BlockPlan plan = BlockPlan::make(request, setting.n_context, world_.size());
     const std::vector<Token> context = random_tokens(setting.n_context, 1);
     Encoder encoder(model.decoder, world_);

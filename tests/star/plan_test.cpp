@@ -12,7 +12,7 @@ BlockPlan plan_of(std::int64_t n, std::int64_t block, std::int64_t anchor, std::
                   int n_ranks, Placement placement = Placement::contiguous) {
   PlanRequest request;
   request.block_size = block;
-  request.anchor_size = anchor;
+  request.anchor_size = TokenShare{anchor};
   request.reach = reach;
   request.placement = placement;
   return BlockPlan::make(request, n, n_ranks);
@@ -94,6 +94,44 @@ TEST(Plan, CountsAttentionPairs) {
 TEST(Plan, CanonicalTextKnowsNothingOfRanks) {
   EXPECT_EQ(plan_of(10, 4, 2, 1, 1).canonical_text(),
             plan_of(10, 4, 2, 1, 3, Placement::zigzag).canonical_text());
+}
+
+TEST(Plan, RecallGoesRoundRobinAndIsAPartOfTheKey) {
+  PlanRequest request;
+  request.block_size = 320;
+  request.anchor_size = TokenShare{0, 16};
+  request.recall = TokenShare{0, 2};
+  const BlockPlan plan = BlockPlan::make(request, 1000, 3);
+  EXPECT_EQ(plan.placement(), Placement::round_robin);
+  EXPECT_EQ(plan.owner(3), 0);
+  EXPECT_EQ(plan.anchor_size(), 20);
+  EXPECT_EQ(plan.recall(), 160);
+  EXPECT_EQ(plan.recall_rows(), 64);
+  EXPECT_EQ(plan.n_recalled(0), 0);
+  EXPECT_EQ(plan.recallable(1).n_tokens, 300);
+  EXPECT_EQ(plan.n_asking_rows(3), 40);  // a short last block
+  EXPECT_EQ(plan.canonical_text(),
+            "block_size=320 anchor_size=20 reach=0 recall=160 recall_rows=64 recall_rule=1");
+  request.recall = {};
+  EXPECT_EQ(BlockPlan::make(request, 1000, 3).canonical_text(),
+            "block_size=320 anchor_size=20 reach=0");
+}
+
+TEST(Plan, RecallRefusesWhatItCannotDo) {
+  PlanRequest request;
+  request.block_size = 100;
+  request.recall = TokenShare{50};
+  PlanRequest reach = request;
+  reach.reach = 1;
+  EXPECT_THROW(BlockPlan::make(reach, 1000, 2), Error);
+  PlanRequest placed = request;
+  placed.placement = Placement::contiguous;
+  EXPECT_THROW(BlockPlan::make(placed, 1000, 2), Error);
+  for (const std::int64_t rows : {0, 101}) {
+    PlanRequest asking = request;
+    asking.recall_rows = TokenShare{rows};
+    EXPECT_THROW(BlockPlan::make(asking, 1000, 2), Error);
+  }
 }
 
 }  // namespace

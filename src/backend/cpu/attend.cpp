@@ -12,7 +12,6 @@
 namespace starattn::cpu {
 namespace {
 
-constexpr std::int64_t kKeyTile = 128;      // keys whose scores are in cache together
 constexpr std::int64_t kSplitKeys = 2048;   // keys of one split: a multiple of the tile
 constexpr std::int64_t kChunkPacked = 256;  // rows times heads of a group that go together, phase 1
 constexpr std::int64_t kThinPacked = 64;    // the same, phase 2
@@ -61,19 +60,6 @@ void pack_queries(const Call& call, const RowTile& tile, Workspace& work) {
     const float* from =
         call.q + (tile.first_row + row) * call.shape.n_heads * d + tile.kv_head * width;
     std::memcpy(work.q.data() + row * width, from, static_cast<std::size_t>(width) * sizeof(float));
-  }
-}
-
-// keys [n, d] with row stride `stride` -> [d, kKeyTile], zero beyond n.
-void transpose_keys(const float* keys, std::int64_t stride, std::int64_t n, std::int64_t d,
-                    float* to) {
-  constexpr std::int64_t kBlock = 16;
-  for (std::int64_t first = 0; first < kKeyTile; first += kBlock) {
-    for (std::int64_t c = 0; c < d; ++c) {
-      float* out = to + c * kKeyTile + first;
-      for (std::int64_t j = 0; j < kBlock; ++j)
-        out[j] = first + j < n ? keys[(first + j) * stride + c] : 0.0F;
-    }
   }
 }
 
@@ -194,6 +180,18 @@ void attend_split_parallel(ThreadPool& pool, std::vector<Workspace>& work, const
 }
 
 }  // namespace
+
+void transpose_keys(const float* keys, std::int64_t stride, std::int64_t n, std::int64_t d,
+                    float* to) {
+  constexpr std::int64_t kBlock = 16;
+  for (std::int64_t first = 0; first < kKeyTile; first += kBlock) {
+    for (std::int64_t c = 0; c < d; ++c) {
+      float* out = to + c * kKeyTile + first;
+      for (std::int64_t j = 0; j < kBlock; ++j)
+        out[j] = first + j < n ? keys[(first + j) * stride + c] : 0.0F;
+    }
+  }
+}
 
 void merge_row(float* o, float& m, float& l, const float* from_o, float from_m, float from_l,
                std::int64_t head_dim) {

@@ -19,6 +19,12 @@ constexpr std::int64_t kHeadDimUnit = 16;  // head dims are multiples of it: who
 void attend(ThreadPool& pool, const Kernels& kernels, Rows q, std::span<const KvSegment> segments,
             const AttentionShape& shape, Product product, Partial partial);
 
+constexpr std::int64_t kKeyTile = 128;  // keys whose scores are in cache together
+
+// keys [n, d] with row stride `stride` -> [d, kKeyTile], zero beyond n.
+void transpose_keys(const float* keys, std::int64_t stride, std::int64_t n, std::int64_t d,
+                    float* to);
+
 // into <- into (+) from for one row and head: o [head_dim].
 void merge_row(float* o, float& m, float& l, const float* from_o, float from_m, float from_l,
                std::int64_t head_dim);

@@ -15,6 +15,7 @@
 #include "backend/cpu/attend.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/linear.h"
+#include "backend/cpu/recall.h"
 #include "backend/cpu/thread_pool.h"
 #include "base/error.h"
 #include "base/text.h"
@@ -189,6 +190,44 @@ class CpuBackend : public Backend {
       const float* in = floats(y) + row * x.width;
       for (std::int64_t i = 0; i < x.width; ++i) out[i] += in[i];
     });
+  }
+
+  void choose_asking_rows(const KvSegment& block, const AttentionShape& shape, std::int64_t n_rows,
+                          std::int32_t* rows) override {
+    STARATTN_CHECK(n_rows >= 1 && n_rows <= block.n_tokens);
+    std::vector<float> unlikeness(static_cast<std::size_t>(block.n_tokens));
+    cpu::likeness_to_mean(pool_, block, shape, unlikeness.data());
+    for (float& value : unlikeness) value = -value;
+    std::vector<float> theirs(static_cast<std::size_t>(n_rows));
+    cpu::choose_best(unlikeness.data(), block.n_tokens, n_rows, rows, theirs.data());
+  }
+  void gather_rows(std::span<const Rows> from, const std::int32_t* rows, Rows to) override {
+    const std::size_t row_bytes = static_cast<std::size_t>(to.width) * sizeof(float);
+    std::vector<std::int64_t> ends;  // of each part, among all rows
+    for (const Rows& part : from) {
+      STARATTN_CHECK(part.width == to.width);
+      ends.push_back((ends.empty() ? 0 : ends.back()) + part.n_rows);
+    }
+    for_rows(to.n_rows, [&](std::int64_t i) {
+      const auto end = std::upper_bound(ends.begin(), ends.end(), std::int64_t{rows[i]});
+      STARATTN_CHECK(rows[i] >= 0 && end != ends.end());
+      const Rows& part = from[static_cast<std::size_t>(end - ends.begin())];
+      const std::int64_t row = rows[i] - (*end - part.n_rows);
+      std::memcpy(to.data + static_cast<std::size_t>(i) * row_bytes,
+                  part.data + static_cast<std::size_t>(row) * row_bytes, row_bytes);
+    });
+  }
+  void log_sum_exp(Rows q, const KvSegment& first, const KvSegment& second,
+                   const AttentionShape& shape, float* z) override {
+    cpu::log_sum_exp(pool_, kernels_, q, first, second, shape, z);
+  }
+  void score_keys(Rows q, const float* z, const KvSegment& keys, const AttentionShape& shape,
+                  float* scores) override {
+    cpu::score_keys(pool_, kernels_, q, z, keys, shape, scores);
+  }
+  void choose_best(const float* scores, std::int64_t n_scores, std::int64_t n_best,
+                   std::int32_t* best, float* best_scores) override {
+    cpu::choose_best(scores, n_scores, n_best, best, best_scores);
   }
 
   void swiglu(Rows gate, Rows up, Rows y) override {

@@ -15,6 +15,7 @@
 #include "elementwise.h"
 #include "next_token.h"
 #include "own_tokens.h"
+#include "recall.h"
 #include "thin_linear.h"
 
 namespace starattn {
@@ -175,9 +176,11 @@ class CudaBackend : public Backend {
 
   void attend_alone(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
                     Product product, Partial partial) override {
-    if (product == Product::chunk || segments.empty() || segments.size() > kMostParts)
+    if (segments.empty() || segments.size() > kMostParts)
       return Backend::attend_alone(q, segments, shape, product, partial);
     for_each_input(q, segments, shape, [&](const kernels::AttentionInput& input) {
+      if (product == Product::chunk)
+        return kernels::prefill_attention(input, {nullptr, nullptr, as_kernel(partial)}, stream());
       const Buffer workspace = device_.allocate(kernels::partial_attention_workspace(input));
       kernels::partial_attention(input, as_kernel(partial), workspace.data(), stream());
     });
@@ -249,11 +252,58 @@ class CudaBackend : public Backend {
                             stream());
   }
 
+  void finish_merged(Partial a, Partial b, const AttentionShape& shape, Rows out) override {
+    STARATTN_CHECK(out.width == shape.n_heads * shape.head_dim && out.n_rows == a.n_rows &&
+                   a.n_rows == b.n_rows);
+    kernels::finish_merged(as_kernel(a), as_kernel(b), a.n_rows, as_kernel(shape), out.data,
+                           stream());
+  }
+
   void add(Rows x, Rows y) override {
     kernels::add_rows(x.data, y.data, x.n_rows * x.width, stream());
   }
   void swiglu(Rows gate, Rows up, Rows y) override {
     kernels::swiglu(gate.data, up.data, y.data, gate.n_rows * gate.width, stream());
+  }
+
+  void choose_asking_rows(const KvSegment& block, const AttentionShape& shape, std::int64_t n_rows,
+                          std::int32_t* rows) override {
+    STARATTN_CHECK(n_rows >= 1 && n_rows <= block.n_tokens);
+    const Buffer unlikeness =
+        device_.allocate(static_cast<std::size_t>(block.n_tokens) * sizeof(float));
+    const Buffer workspace =
+        device_.allocate(kernels::unlikeness_workspace(block.n_tokens, as_kernel(shape)));
+    const Buffer theirs = device_.allocate(static_cast<std::size_t>(n_rows) * sizeof(float));
+    kernels::unlikeness_to_mean(block.k, block.n_tokens, as_kernel(shape), floats(unlikeness),
+                                workspace.data(), stream());
+    kernels::choose_best(floats(unlikeness), block.n_tokens, n_rows, rows, floats(theirs),
+                         stream());
+  }
+  void gather_rows(std::span<const Rows> from, const std::int32_t* rows, Rows to) override {
+    std::vector<kernels::RowSource> sources;
+    for (const Rows& part : from) {
+      STARATTN_CHECK(part.width == to.width);
+      sources.push_back({part.data, part.n_rows});
+    }
+    kernels::gather_rows(sources.data(), static_cast<int>(sources.size()), rows, to.n_rows,
+                         static_cast<std::size_t>(to.width) * size_of(Dtype::bf16), to.data,
+                         stream());
+  }
+  void log_sum_exp(Rows q, const KvSegment& first, const KvSegment& second,
+                   const AttentionShape& shape, float* z) override {
+    kernels::log_sum_exp(asking_rows(q, shape), {first.k, first.v, first.n_tokens},
+                         {second.k, second.v, second.n_tokens}, z, stream());
+  }
+  void score_keys(Rows q, const float* z, const KvSegment& keys, const AttentionShape& shape,
+                  float* scores) override {
+    const kernels::AskingRows asking = asking_rows(q, shape);
+    const Buffer workspace = device_.allocate(kernels::score_workspace(asking));
+    kernels::score_keys(asking, z, {keys.k, keys.v, keys.n_tokens}, scores, workspace.data(),
+                        stream());
+  }
+  void choose_best(const float* scores, std::int64_t n_scores, std::int64_t n_best,
+                   std::int32_t* best, float* best_scores) override {
+    kernels::choose_best(scores, n_scores, n_best, best, best_scores, stream());
   }
 
  private:
@@ -268,6 +318,11 @@ class CudaBackend : public Backend {
     return y;
   }
   kernels::Stream stream() const { return device_.stream(); }
+  static float* floats(const Buffer& buffer) { return reinterpret_cast<float*>(buffer.data()); }
+  static kernels::AskingRows asking_rows(Rows q, const AttentionShape& shape) {
+    STARATTN_CHECK(q.width == shape.n_heads * shape.head_dim);
+    return {as_kernel(shape), q.data, q.n_rows, scale_of(shape)};
+  }
 
   static kernels::AttentionShape as_kernel(const AttentionShape& shape) {
     return {static_cast<int>(shape.n_heads), static_cast<int>(shape.n_kv_heads),

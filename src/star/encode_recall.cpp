@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+// Phase 1 with recall (docs/recall.md). Blocks advance in waves, one a rank; within a wave all go
+// through a layer together, because a block asks the keys of every earlier block in the same layer.
+// Earlier waves are finished and may be saved.
+//
+// A block's own attention hides the exchange: rows ask before it, and what they recalled is merged
+// last. The order of segments is the same on any number of ranks, one included.
+#include <algorithm>
+#include <optional>
+#include <vector>
+
+#include "exchange/anchor_broadcast.h"
+#include "star/encode.h"
+#include "star/kv_double_buffer.h"
+#include "star/kv_prefetch.h"
+#include "star/recall_exchange.h"
+#include "trace/range.h"
+
+namespace starattn {
+namespace {
+
+// Rows that attend together: small enough to answer others between two of them.
+constexpr std::int64_t kMostAttendingRows = 4096;
+
+// One own key in so many, beside the anchor, says what an ordinary score of an asking row is.
+constexpr std::int64_t kSampleStride = 16;
+
+}  // namespace
+
+// This rank's block of a wave on its way through the layers.
+struct Encoder::WaveBlock {
+  WaveBlock(Encoder& encoder, const BlockPlan& plan, BlockId block, KvCache& cache,
+            std::span<const Token> context)
+      : id(block),
+        n_rows(plan.block(block).n_tokens),
+        n_asking(plan.n_asking_rows(block)),
+        window(*encoder.backend_, cache),
+        rope(encoder.decoder_->rope_table(plan.block(block).first_doc, n_rows)),
+        x(*encoder.backend_, n_rows, encoder.decoder_->config().hidden_size),
+        q(*encoder.backend_, n_rows, encoder.decoder_->config().q_width()) {
+    const TokenRange range = plan.block(block);
+    encoder.decoder_->embed(context.subspan(static_cast<std::size_t>(range.first_doc),
+                                            static_cast<std::size_t>(range.n_tokens)),
+                            x.rows(n_rows));
+    if (n_asking == 0) return;
+    Backend& backend = *encoder.backend_;
+    partial = PartialBuffer(backend, n_rows, encoder.decoder_->attention_shape());
+    asking_rows = backend.allocate(static_cast<std::size_t>(n_asking) * sizeof(std::int32_t));
+    asking_q = RowBuffer(backend, n_asking, encoder.decoder_->config().q_width());
+    std::vector<std::int32_t> rows;
+    for (std::int64_t row = 0; row < n_rows; row += kSampleStride)
+      rows.push_back(static_cast<std::int32_t>(row));
+    n_sampled = std::ssize(rows);
+    sample = backend.allocate(rows.size() * sizeof(std::int32_t));
+    backend.upload_later(std::as_bytes(std::span(rows)), sample.data());
+    sampled_keys = RowBuffer(backend, n_sampled, encoder.decoder_->config().kv_width());
+    z = backend.allocate(static_cast<std::size_t>(n_asking * encoder.decoder_->config().n_heads) *
+                         sizeof(float));
+  }
+
+  BlockId id;
+  std::int64_t n_rows;
+  std::int64_t n_asking;  // 0: it recalls nothing
+  KvDoubleBuffer window;
+  RopeTable rope;
+  RowBuffer x, q;
+  PartialBuffer partial;  // over anchor and block, while the recalled keys are on their way
+  Buffer asking_rows;     // int32 [n_asking]
+  RowBuffer asking_q;
+  std::int64_t n_sampled = 0;  // own keys
+  Buffer sample;               // int32 [n_sampled]: their rows
+  RowBuffer sampled_keys;
+  Buffer z;  // fp32 [n_asking, n_heads]
+};
+
+void Encoder::encode_recall(DocumentKv& kv, std::span<const Token> context,
+                            const std::vector<bool>& computing) {
+  const BlockPlan& plan = kv.plan;
+  const std::int64_t n_layers = decoder_->config().n_layers;
+  const auto is_computed = [&](BlockId i) { return computing[static_cast<std::size_t>(i)]; };
+  std::optional<AnchorBroadcast> broadcast = start_broadcast(plan, computing);
+  if (group_->size() > 1 && !recall_channel_) {
+    recall_group_.emplace(group_->split(0));
+    recall_channel_.emplace(*recall_group_, recall_group_->split_by_node(), *backend_);
+  }
+  RecallExchange exchange(*group_, recall_channel_ ? &*recall_channel_ : nullptr, *backend_, plan,
+                          decoder_->attention_shape(), [&] {
+                            if (broadcast) broadcast->poll();
+                          });
+  const bool is_root = group_->rank() == plan.owner(0);
+  if (broadcast && is_root && !computing[0]) {
+    for (std::int64_t layer = 0; layer < n_layers; ++layer)
+      send_anchor(*broadcast, layer, kv.blocks.at(0));
+  }
+  std::optional<KvPrefetch> own_anchor;  // on block 0's owner, once that is finished
+  bool is_first = true;
+  for (BlockId first = 0; first < plan.n_blocks(); first += plan.n_ranks()) {
+    const BlockId end = std::min<BlockId>(plan.n_blocks(), first + plan.n_ranks());
+    std::vector<BlockId> wave;
+    for (BlockId i = first; i < end; ++i)
+      if (is_computed(i)) wave.push_back(i);
+    if (wave.empty()) continue;
+    if (!std::exchange(is_first, false) && group_->any(options_.stop())) break;
+
+    const BlockId own = first + group_->rank();
+    std::optional<WaveBlock> block;
+    if (own < end && is_computed(own)) block.emplace(*this, plan, own, kv.blocks.at(own), context);
+    const auto anchor = [&](std::int64_t layer) -> KvSegment {
+      const std::int64_t n_anchor = plan.anchor_of(own).n_tokens;
+      if (n_anchor == 0) return {};
+      if (!is_root) return broadcast->wait(layer);
+      if (!own_anchor)
+        own_anchor.emplace(*backend_, std::vector{KvPrefetch::Source{&kv.blocks.at(0), n_anchor}},
+                           n_layers - 1);
+      return own_anchor->layer(layer).front();
+    };
+    const auto layer_done = [&](std::int64_t layer) {
+      if (!broadcast || own != 0) return;  // the other ranks wait for the anchor
+      send_anchor(*broadcast, layer, kv.blocks.at(0));
+    };
+    exchange.start_wave(wave);
+    encode_wave(kv, block ? &*block : nullptr, exchange, anchor, layer_done);
+    if (broadcast) broadcast->finish();
+    backend_->synchronize(options_.poll);
+    if (block) options_.block_done(own, kv.blocks.at(own));
+  }
+}
+
+void Encoder::encode_wave(const DocumentKv& kv, WaveBlock* block, RecallExchange& exchange,
+                          const std::function<KvSegment(std::int64_t layer)>& anchor,
+                          const std::function<void(std::int64_t layer)>& layer_done) {
+  const std::int64_t n_layers = decoder_->config().n_layers;
+  // The keys of this rank's finished blocks, layer by layer; their values stay where they are.
+  std::vector<BlockId> finished;
+  std::vector<KvPrefetch::Source> sources;
+  for (const auto& [i, cache] : kv.blocks) {
+    if (block && i >= block->id) break;
+    finished.push_back(i);
+    sources.push_back({&cache, cache.n_tokens()});
+  }
+  KvPrefetch earlier(*backend_, std::move(sources), n_layers - 1, KvPrefetch::What::keys);
+
+  for (std::int64_t layer = 0; layer < n_layers; ++layer) {
+    const trace::Range range("layer");
+    const bool keys_and_values_only = layer + 1 == n_layers;
+    if (block) {
+      project(*block, layer, keys_and_values_only);
+      block->window.store(layer);
+      layer_done(layer);
+    }
+    if (keys_and_values_only) break;
+
+    const std::span<const KvSegment> keys_of_finished = earlier.layer(layer);
+    const std::int64_t width = decoder_->config().kv_width();
+    const auto keys = [&](BlockId i) -> Rows {
+      if (block && i == block->id) return block->window.k_rows(layer, 0, block->n_rows);
+      const auto at = static_cast<std::size_t>(std::ranges::find(finished, i) - finished.begin());
+      const KvSegment& segment = keys_of_finished[at];
+      return {const_cast<std::byte*>(segment.k), segment.n_tokens, width};
+    };
+    const auto values = [&](BlockId i) -> Rows {
+      if (block && i == block->id) return block->window.v_rows(layer, 0, block->n_rows);
+      const KvCache& cache = kv.blocks.at(i);
+      return cache.v_rows(layer, 0, cache.n_tokens());
+    };
+
+    const KvSegment before = block ? anchor(layer) : KvSegment{};
+    const std::int64_t n_rows = block && block->n_asking > 0 ? block->n_rows : 0;
+    if (n_rows > 0) ask(*block, layer, before, exchange);
+    std::int64_t n_attended = 0;
+    const auto attend_until = [&](std::int64_t end) {
+      if (n_rows > 0) n_attended = attend_before_and_own(*block, layer, before, n_attended, end);
+    };
+    attend_until(n_rows / 3);
+    exchange.answer(keys);
+    attend_until(2 * n_rows / 3);
+    exchange.choose();
+    exchange.hand_over(keys, values);
+    attend_until(n_rows);
+    const KvSegment recalled = exchange.recalled();
+    if (block) finish_layer(*block, layer, before, recalled);
+  }
+  if (block) block->window.finish();
+}
+
+void Encoder::project(const WaveBlock& block, std::int64_t layer, bool keys_and_values_only) {
+  for (std::int64_t first = 0; first < block.n_rows; first += chunk_rows_) {
+    const std::int64_t n = std::min(chunk_rows_, block.n_rows - first);
+    const Rows rows = block.x.rows(first, n);
+    const Rows k = block.window.k_rows(layer, first, n);  // straight into the cache
+    const Rows v = block.window.v_rows(layer, first, n);
+    const float* cos = block.rope.cos(first);
+    const float* sin = block.rope.sin(first);
+    if (keys_and_values_only) {
+      decoder_->project_kv(layer, rows, cos, sin, k, v, Product::chunk);
+    } else {
+      decoder_->project_qkv(layer, rows, cos, sin, block.q.rows(first, n), k, v, Product::chunk);
+    }
+    options_.poll();
+  }
+}
+
+void Encoder::ask(const WaveBlock& block, std::int64_t layer, const KvSegment& before,
+                  RecallExchange& exchange) {
+  const trace::Range range("recall: ask");
+  const KvSegment own = block.window.segment(layer, block.n_rows);
+  auto* rows = reinterpret_cast<std::int32_t*>(block.asking_rows.data());
+  auto* z = reinterpret_cast<float*>(block.z.data());
+  const Rows q = block.asking_q.rows(block.n_asking);
+  const Rows all_q = block.q.rows(block.n_rows);
+  backend_->choose_asking_rows(own, decoder_->attention_shape(), block.n_asking, rows);
+  backend_->gather_rows({&all_q, 1}, rows, q);
+  // The background: enough keys of all kinds, and rarely the very one that a row looks for.
+  const Rows own_keys = block.window.k_rows(layer, 0, block.n_rows);
+  const Rows sampled = block.sampled_keys.rows(block.n_sampled);
+  backend_->gather_rows({&own_keys, 1}, reinterpret_cast<const std::int32_t*>(block.sample.data()),
+                        sampled);
+  backend_->log_sum_exp(q, before, {sampled.data, nullptr, block.n_sampled, false},
+                        decoder_->attention_shape(), z);
+  exchange.ask(block.id, q, z);
+}
+
+std::int64_t Encoder::attend_before_and_own(const WaveBlock& block, std::int64_t layer,
+                                            const KvSegment& before, std::int64_t first,
+                                            std::int64_t end) {
+  const trace::Range range("attention");
+  const std::int64_t most = std::min(chunk_rows_, kMostAttendingRows);
+  const AttentionShape shape = decoder_->attention_shape();
+  for (; first < end; first += most) {
+    const std::int64_t n = std::min(most, block.n_rows - first);
+    const Rows q = block.q.rows(first, n);
+    const KvSegment segments[] = {before, block.window.segment(layer, first + n, /*causal=*/true)};
+    backend_->attend_alone(q, std::span(segments).subspan(before.n_tokens == 0 ? 1 : 0), shape,
+                           Product::chunk, slice(block.partial.partial(), first, n, shape));
+    options_.poll();
+  }
+  return first;
+}
+
+void Encoder::finish_layer(const WaveBlock& block, std::int64_t layer, const KvSegment& before,
+                           const KvSegment& recalled) {
+  const AttentionShape shape = decoder_->attention_shape();
+  for (std::int64_t first = 0; first < block.n_rows; first += chunk_rows_) {
+    const std::int64_t n = std::min(chunk_rows_, block.n_rows - first);
+    const Rows q = block.q.rows(first, n);
+    const Rows attended = attended_.rows(n);
+    if (block.n_asking > 0) {
+      const trace::Range range("attention");
+      backend_->attend_alone(q, {&recalled, 1}, shape, Product::chunk, partial_.view(n));
+      backend_->finish_merged(slice(block.partial.partial(), first, n, shape), partial_.view(n),
+                              shape, attended);
+    } else {  // nothing was on its way
+      const trace::Range range("attention");
+      const KvSegment segments[] = {before,
+                                    block.window.segment(layer, first + n, /*causal=*/true)};
+      backend_->attend_all(q, std::span(segments).subspan(before.n_tokens == 0 ? 1 : 0), shape,
+                           Product::chunk, partial_.view(n), attended);
+    }
+    const Rows rows = block.x.rows(first, n);
+    decoder_->add_attention_output(layer, attended, rows, Product::chunk);
+    decoder_->add_feed_forward(layer, rows, Product::chunk);
+    options_.poll();
+  }
+}
+
+}  // namespace starattn
