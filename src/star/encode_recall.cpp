@@ -180,6 +180,7 @@ void Encoder::encode_wave(const DocumentKv& kv, WaveBlock* block, RecallExchange
     const KvSegment recalled = exchange.recalled();
     if (block) finish_layer(*block, layer, before, recalled);
   }
+  exchange.finish_wave();
   if (block) block->window.finish();
 }
 

@@ -273,4 +273,10 @@ KvSegment RecallExchange::recalled() {
   return {recalled_k_.data(), recalled_v_.data(), n, false};
 }
 
+void RecallExchange::finish_wave() {
+  if (is_alone()) return;
+  poll_until(
+      "wait for recall", [this] { messages_.poll(); }, [this] { return channel_->is_idle(); });
+}
+
 }  // namespace starattn

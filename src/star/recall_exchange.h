@@ -44,6 +44,8 @@ class RecallExchange {
   void hand_over(const RowsOf& keys, const RowsOf& values);
   // What this rank's block recalled, in document order. Good until the next layer's hand_over().
   KvSegment recalled();
+  // After a wave's last layer: what this rank handed over has been taken. It polls no more.
+  void finish_wave();
 
  private:
   struct Asking {  // a block of this wave that asks this rank, or is this rank's
