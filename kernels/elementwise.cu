@@ -3,6 +3,10 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include <algorithm>
+#include <cfloat>
+#include <cmath>
+
 #include "elementwise.h"
 #include "launch.cuh"
 
@@ -59,6 +63,10 @@ __device__ float block_sum(float x, float* shared) {
   return sum;
 }
 
+__device__ __forceinline__ float factor_of(float mean, float eps) {
+  return mean <= FLT_MAX ? rsqrtf(mean + eps) : NAN;
+}
+
 // One block a row. kHeld vectors stay in registers; wider rows are read a second time.
 template <int kHeld>
 __global__ void rms_norm_kernel(const uint4* x, const uint4* weight, float eps, int row_vectors,
@@ -87,7 +95,7 @@ __global__ void rms_norm_kernel(const uint4* x, const uint4* weight, float eps, 
   for (int i = threadIdx.x + kHeld * blockDim.x; i < row_vectors; i += blockDim.x)
     for (const float value : unpack(x[i]).x) squares += value * value;
   const float mean = block_sum(squares, shared) / static_cast<float>(row_vectors * kWidth);
-  const float factor = rsqrtf(mean + eps);
+  const float factor = factor_of(mean, eps);
   const auto write = [&](int i, Values v, const uint4& weights) {
     const Values scale = unpack(weights);
 #pragma unroll
@@ -119,7 +127,7 @@ __global__ void rms_norm_warp_kernel(const uint4* x, const uint4* weight, float 
   for (int offset = 16; offset > 0; offset /= 2)
     squares += __shfl_xor_sync(0xffffffff, squares, offset);
   if (lane >= row_vectors) return;
-  const float factor = rsqrtf(squares / static_cast<float>(row_vectors * kWidth) + eps);
+  const float factor = factor_of(squares / static_cast<float>(row_vectors * kWidth), eps);
   const Values scale = unpack(weight[lane]);
 #pragma unroll
   for (int c = 0; c < kWidth; ++c) v.x[c] = scale.x[c] * (v.x[c] * factor);
@@ -211,6 +219,34 @@ __global__ void to_bf16_kernel(const T* from, std::int64_t n, __nv_bfloat16* to)
 __global__ void to_f32_kernel(const __nv_bfloat16* from, std::int64_t n, float* to) {
   const std::int64_t i = thread_index();
   if (i < n) to[i] = __bfloat162float(from[i]);
+}
+
+__device__ __forceinline__ bool is_finite(std::uint16_t bf16) {
+  return (bf16 & 0x7f80) != 0x7f80;
+}
+
+// 16 bytes at a time where they are aligned. A thread stops at its first find: its others lie
+// behind.
+__global__ void find_not_finite_kernel(const std::uint16_t* x, std::int64_t n,
+                                       unsigned long long* place) {
+  const std::int64_t step = gridDim.x * static_cast<std::int64_t>(blockDim.x);
+  const bool is_aligned = reinterpret_cast<std::uintptr_t>(x) % sizeof(uint4) == 0;
+  const std::int64_t n_vectors = is_aligned ? n / kWidth : 0;
+  for (std::int64_t i = thread_index(); i < n_vectors; i += step) {
+    const uint4 bits = reinterpret_cast<const uint4*>(x)[i];
+    const auto* values = reinterpret_cast<const std::uint16_t*>(&bits);
+#pragma unroll
+    for (int c = 0; c < kWidth; ++c) {
+      if (is_finite(values[c])) continue;
+      atomicMin(place, static_cast<unsigned long long>(i * kWidth + c));
+      return;
+    }
+  }
+  for (std::int64_t i = n_vectors * kWidth + thread_index(); i < n; i += step) {
+    if (is_finite(x[i])) continue;
+    atomicMin(place, static_cast<unsigned long long>(i));
+    return;
+  }
 }
 
 unsigned blocks_for(std::int64_t n) {
@@ -308,6 +344,15 @@ void to_f32(const void* from_bf16, std::int64_t n, float* to, Stream stream) {
   to_f32_kernel<<<blocks_for(n), kThreads, 0, stream>>>(
       static_cast<const __nv_bfloat16*>(from_bf16), n, to);
   check_launch("conversion to fp32");
+}
+
+void find_not_finite(const void* x, std::int64_t n, std::int64_t* place, Stream stream) {
+  constexpr std::int64_t kMostBlocks = 2048;  // enough to keep any device's memory busy
+  if (n == 0) return;
+  const unsigned n_blocks = blocks_for(std::min(kMostBlocks * kThreads, (n + kWidth - 1) / kWidth));
+  find_not_finite_kernel<<<n_blocks, kThreads, 0, stream>>>(
+      static_cast<const std::uint16_t*>(x), n, reinterpret_cast<unsigned long long*>(place));
+  check_launch("the search for values that are not finite");
 }
 
 }  // namespace starattn::kernels

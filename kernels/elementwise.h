@@ -16,7 +16,7 @@ void embed_rows(const std::int32_t* tokens, const void* table, std::int64_t n_ro
                 std::int64_t width, void* out, Stream stream);
 
 // y = x / sqrt(mean(x^2) + eps) * weight; x, y bf16 [n_rows, width], weight bf16 [width], which is
-// read before the kernel in front has ended. y may be x.
+// read before the kernel in front has ended. y may be x. NaN where the mean is beyond fp32.
 void rms_norm(const void* x, const void* weight, float eps, std::int64_t n_rows, std::int64_t width,
               void* y, Stream stream);
 
@@ -46,5 +46,9 @@ enum class Float { bf16, f16, f32 };
 // Conversions of n numbers, any n, any alignment of elements.
 void to_bf16(const void* from, Float type, std::int64_t n, void* to, Stream stream);
 void to_f32(const void* from_bf16, std::int64_t n, float* to, Stream stream);
+
+// place, one number on the device: becomes the smaller of itself and the place of the first NaN or
+// infinity among x, bf16 [n], any n, any alignment of elements.
+void find_not_finite(const void* x, std::int64_t n, std::int64_t* place, Stream stream);
 
 }  // namespace starattn::kernels

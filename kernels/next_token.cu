@@ -36,18 +36,18 @@ __device__ __forceinline__ Place highest_of_warp(Place mine) {
   return mine;
 }
 
-// The first highest value of the row; at = -1 where one is not a number. On every thread.
+// The first highest value of the row; at = -1 where one is not finite. On every thread.
 __device__ Place first_highest(const float* row, int n) {
   __shared__ Place places[kWarps];
   Place mine{-INFINITY, kNowhere};
-  bool is_number = true;
+  bool is_finite = true;
   for (int i = threadIdx.x; i < n; i += kThreads) {
-    is_number &= row[i] == row[i];
+    is_finite &= fabsf(row[i]) <= FLT_MAX;
     if (row[i] > mine.value || mine.at == kNowhere) mine = {row[i], i};
   }
   mine = highest_of_warp(mine);
   if (threadIdx.x % 32 == 0) places[threadIdx.x / 32] = mine;
-  if (!__syncthreads_and(is_number)) return {0, -1};
+  if (!__syncthreads_and(is_finite)) return {0, -1};
   return highest_of_warp(places[threadIdx.x % 32]);
 }
 

@@ -52,8 +52,10 @@ class Backend {
   virtual Buffer allocate_pinned(std::size_t n_bytes) { return allocate(n_bytes); }
   // Host memory of somebody else moves fast, too, while the result lives.
   virtual Buffer pin(std::span<std::byte>) { return {}; }
-  // The weight will be used: a device with memory of its own fetches it now.
-  virtual void load(const WeightView&) {}
+  // The weight will be used: a device with memory of its own fetches it now, and `read` gets the
+  // very bytes that went there, in order.
+  using BytesRead = std::function<void(std::span<const std::byte>)>;
+  virtual void load(const WeightView&, const BytesRead& /*read*/ = {}) {}
   virtual void upload(std::span<const std::byte> host, std::byte* device) = 0;
   virtual void download(const std::byte* device, std::span<std::byte> host) = 0;
   // For later operations, which wait for it; no copy aside may touch it yet. Pinned host memory has
@@ -90,7 +92,8 @@ class Backend {
   // x[i] = table[tokens[i]]; table [vocab, hidden]. Tokens are checked by the caller.
   virtual void embed(std::span<const Token> tokens, const WeightView& table, Rows x) = 0;
   // y = x / sqrt(mean(x^2) + eps) * weight, over width = weight.n_cols. For q/k norms pass the rows
-  // as [n_rows * n_heads, head_dim]. y may be x.
+  // as [n_rows * n_heads, head_dim]. y may be x. A row whose mean is beyond fp32 becomes NaN, so
+  // that what overflows is found behind it.
   virtual void rms_norm(Rows x, const WeightView& weight, double eps, Rows y) = 0;
   virtual void linear(Rows x, const Projection& to, Product product) = 0;
   // At most three projections of the same rows.
@@ -111,7 +114,8 @@ class Backend {
   }
   // fp32 x W^T on the host, thin: the logits. [n_rows, n_out]
   virtual void linear_to_host(Rows x, const WeightView& w, std::span<float> host) = 0;
-  // The token that each row's draw finds in the same product. draws, tokens [n_rows]
+  // The token that each row's draw finds in the same product; kNoToken where a logit is not finite.
+  // draws, tokens [n_rows]
   virtual void next_tokens(Rows x, const WeightView& w, std::span<const Draw> draws,
                            std::span<Token> tokens) = 0;
   // Rotates pairs (i, i + head_dim/2) of every head (Hugging Face's half-split order), in place.
@@ -189,6 +193,14 @@ class Backend {
   // theirs. What is not a number counts as lowest. 0 <= n_best <= n_scores.
   virtual void choose_best(const float* scores, std::int64_t n_scores, std::int64_t n_best,
                            std::int32_t* best, float* best_scores) = 0;
+
+  // --- values that are not finite, NaN or infinite ----------------------------------------------
+  // place, on the device: becomes the smaller of itself and the place of the first such value in x,
+  // counted row by row.
+  virtual void find_not_finite(Rows x, std::int64_t* place) = 0;
+  // The place in w of the first such value among these rows, as operations see them; none: -1.
+  virtual std::int64_t first_not_finite(const WeightView& w, std::int64_t first_row,
+                                        std::int64_t n_rows) = 0;
 };
 
 // CUDA devices that this process can use; 0 in a build without CUDA.

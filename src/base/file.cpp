@@ -2,7 +2,6 @@
 #include "base/file.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -11,9 +10,18 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/foreign_file.h"
 
 namespace starattn {
 namespace {
+
+std::size_t size_of_file(const FileDescriptor& file) {
+  struct stat info {};
+  STARATTN_CHECK(::fstat(file.get(), &info) == 0);
+  return static_cast<std::size_t>(info.st_size);
+}
+
+}  // namespace
 
 // O_NONBLOCK: opening a pipe would wait for a writer.
 FileDescriptor open_to_read(const std::string& path) {
@@ -25,14 +33,6 @@ FileDescriptor open_to_read(const std::string& path) {
   if (!S_ISREG(info.st_mode)) fail(Exit::no_input, "{} is not a regular file", path);
   return file;
 }
-
-std::size_t size_of_file(const FileDescriptor& file) {
-  struct stat info {};
-  STARATTN_CHECK(::fstat(file.get(), &info) == 0);
-  return static_cast<std::size_t>(info.st_size);
-}
-
-}  // namespace
 
 FileDescriptor::~FileDescriptor() {
   if (fd_ >= 0) ::close(fd_);
@@ -65,6 +65,7 @@ std::string read_file(const std::string& path, std::size_t max_bytes) {
     if (n == 0) fail(Exit::io, "{} shrank while it was read: {} of {} bytes", path, done, size);
     done += static_cast<std::size_t>(n);
   }
+  if (is_lfs_pointer(bytes)) fail(Exit::bad_data, "{} {}", path, what_else_it_is(bytes));
   return bytes;
 }
 
@@ -127,31 +128,6 @@ std::string parent_directory(const std::string& path) {
   const std::size_t slash = path.find_last_of('/');
   if (slash == std::string::npos) return ".";
   return slash == 0 ? "/" : path.substr(0, slash);
-}
-
-MappedFile::MappedFile(const std::string& path) : path_(path) {
-  const FileDescriptor file = open_to_read(path);
-  size_ = size_of_file(file);
-  if (size_ == 0) return;
-  void* address = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, file.get(), 0);
-  if (address == MAP_FAILED) fail(Exit::io, "cannot map {}: {}", path, std::strerror(errno));
-  data_ = static_cast<const std::byte*>(address);
-}
-
-MappedFile::~MappedFile() {
-  if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
-}
-
-MappedFile::MappedFile(MappedFile&& other) noexcept
-    : path_(std::move(other.path_)),
-      data_(std::exchange(other.data_, nullptr)),
-      size_(std::exchange(other.size_, 0)) {}
-
-MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
-  std::swap(path_, other.path_);
-  std::swap(data_, other.data_);
-  std::swap(size_, other.size_);
-  return *this;
 }
 
 }  // namespace starattn

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Files without surprises: whole reads with a size limit, read-only mappings, durable writes.
+// Files without surprises: whole reads with a size limit, durable writes.
 #pragma once
 
 #include <cstddef>
@@ -9,8 +9,8 @@
 
 namespace starattn {
 
-// The whole file. Throws no_input when it cannot be opened, bad_data over max_bytes, io on a failed
-// read.
+// The whole file. Throws no_input when it cannot be opened, bad_data over max_bytes and for a Git
+// LFS pointer in its place, io on a failed read.
 std::string read_file(const std::string& path, std::size_t max_bytes);
 
 // Write to "<path>.tmp.<pid>", fsync, rename over path, fsync the directory: after a crash the path
@@ -24,23 +24,6 @@ bool is_same_file(const std::string& path, const std::string& other);  // false 
 
 void fsync_directory(const std::string& directory);  // throws io
 std::string parent_directory(const std::string& path);
-
-// A read-only, shared mapping of a whole file: ranks of one node share its pages.
-class MappedFile {
- public:
-  explicit MappedFile(const std::string& path);  // throws no_input, io
-  ~MappedFile();
-  MappedFile(MappedFile&& other) noexcept;
-  MappedFile& operator=(MappedFile&& other) noexcept;
-
-  std::span<const std::byte> bytes() const { return {data_, size_}; }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-  const std::byte* data_ = nullptr;
-  std::size_t size_ = 0;
-};
 
 // An open file descriptor, closed at the end.
 class FileDescriptor {
@@ -56,6 +39,9 @@ class FileDescriptor {
  private:
   int fd_ = -1;
 };
+
+// A regular file, to read. Throws no_input, io.
+FileDescriptor open_to_read(const std::string& path);
 
 // All of it or an exception (io); `path` is for the message.
 void write_all(int fd, std::string_view bytes, const std::string& path);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <vector>
 
@@ -11,29 +12,31 @@
 namespace starattn {
 namespace {
 
-std::int32_t first_highest(std::span<const float> values) {
+// kNoToken where one is not finite.
+Token first_highest(std::span<const float> values) {
   STARATTN_CHECK(!values.empty());
   // Eight running maxima, which compilers turn into vectors; then the first place of the largest.
   constexpr std::size_t kLanes = 8;
+  constexpr float kHighest = std::numeric_limits<float>::max();
   float lanes[kLanes];
   std::fill_n(lanes, kLanes, values[0]);
-  bool are_numbers = true;
+  bool are_finite = true;
   std::size_t i = 0;
   for (; i + kLanes <= values.size(); i += kLanes) {
     for (std::size_t j = 0; j < kLanes; ++j) {
       const float value = values[i + j];
-      are_numbers &= value == value;
+      are_finite &= std::abs(value) <= kHighest;
       lanes[j] = value > lanes[j] ? value : lanes[j];
     }
   }
   float highest = *std::max_element(lanes, lanes + kLanes);
   for (; i < values.size(); ++i) {
-    are_numbers &= values[i] == values[i];
+    are_finite &= std::abs(values[i]) <= kHighest;
     highest = std::max(highest, values[i]);
   }
-  STARATTN_CHECK(are_numbers);
+  if (!are_finite) return kNoToken;
   const auto place = std::find(values.begin(), values.end(), highest);
-  return static_cast<std::int32_t>(place - values.begin());
+  return static_cast<Token>(place - values.begin());
 }
 
 // The heaviest tokens that together weigh at least `enough`, in the order of their ids.
@@ -58,9 +61,9 @@ std::vector<std::int32_t> nucleus(std::span<const double> weights, double enough
 
 }  // namespace
 
-std::int32_t next_token(std::span<const float> logits, const Draw& draw) {
+Token next_token(std::span<const float> logits, const Draw& draw) {
   const std::int32_t best = first_highest(logits);
-  if (draw.temperature <= 0) return best;
+  if (draw.temperature <= 0 || best == kNoToken) return best;
   const double highest = logits[static_cast<std::size_t>(best)];
   std::vector<double> weights;
   weights.reserve(logits.size());

@@ -9,6 +9,7 @@
 namespace starattn {
 
 using Token = std::int32_t;  // an id of the vocabulary
+constexpr Token kNoToken = -1;
 
 struct Draw {
   double temperature = 0;  // 0: greedy
@@ -18,7 +19,7 @@ struct Draw {
 
 // Greedy: the highest logit, the first of equals. Otherwise a token weighs exp(logit /
 // temperature); the heaviest are kept, the first of equals before the others, and the draw falls on
-// one of these in the order of their ids. Not a number fails a check.
+// one of these in the order of their ids. kNoToken where a logit is NaN or infinite.
 Token next_token(std::span<const float> logits, const Draw& draw);
 
 }  // namespace starattn

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/digest.h"
 
+#include <sys/mman.h>
 #include <xxhash.h>
 
 #include <algorithm>
+#include <atomic>
 #include <charconv>
 #include <new>
+#include <thread>
 
 #include "base/error.h"
 #include "checkpoint/file_io.h"
@@ -68,6 +71,45 @@ void StreamDigest::add(std::string_view text) {
 
 Digest StreamDigest::value() const {
   return from_xxh(XXH3_128bits_digest(state_.get()));
+}
+
+std::vector<Digest> digest_pieces(std::span<const std::byte> bytes, std::size_t first,
+                                  std::size_t step, int n_threads) {
+  const std::size_t n_pieces = n_pieces_of(bytes.size());
+  std::vector<Digest> digests(n_pieces > first ? (n_pieces - first + step - 1) / step : 0);
+  std::atomic<std::size_t> next{0};
+  const auto work = [&] {
+    for (std::size_t i = next++; i < digests.size(); i = next++) {
+      const std::size_t begin = (first + i * step) * kPieceBytes;
+      const auto piece = bytes.subspan(begin, std::min(kPieceBytes, bytes.size() - begin));
+      // Only advice: asks for the piece in one go rather than page by page.
+      ::madvise(const_cast<std::byte*>(piece.data()), piece.size(), MADV_WILLNEED);
+      digests[i] = digest_of(piece);
+    }
+  };
+  std::vector<std::jthread> helpers;
+  for (int i = 1; i < n_threads; ++i) helpers.emplace_back(work);
+  work();
+  helpers.clear();
+  return digests;
+}
+
+void PieceDigests::add(std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const std::size_t n =
+        std::min<std::size_t>(bytes.size(), kPieceBytes - file_.n_bytes % kPieceBytes);
+    piece_.add(bytes.first(n));
+    bytes = bytes.subspan(n);
+    file_.n_bytes += n;
+    if (file_.n_bytes % kPieceBytes != 0) continue;
+    file_.pieces.push_back(piece_.value());
+    piece_ = {};
+  }
+}
+
+FileDigests PieceDigests::value() {
+  if (file_.n_bytes % kPieceBytes != 0) file_.pieces.push_back(piece_.value());
+  return std::move(file_);
 }
 
 FileDigests digest_file(int fd, const std::string& path) {

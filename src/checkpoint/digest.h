@@ -56,6 +56,21 @@ struct FileDigests {
   bool operator==(const FileDigests&) const = default;
 };
 
+// The digests of pieces first, first + step, ... of bytes that are mapped, on n_threads threads.
+std::vector<Digest> digest_pieces(std::span<const std::byte> bytes, std::size_t first,
+                                  std::size_t step, int n_threads);
+
+// A file's digests from its bytes as they pass, in order.
+class PieceDigests {
+ public:
+  void add(std::span<const std::byte> bytes);
+  FileDigests value();  // of everything added so far; once
+
+ private:
+  FileDigests file_;
+  StreamDigest piece_;
+};
+
 // Reads the open file from its start to its end, 16 MiB at a time. `path` is for messages. Throws
 // io.
 FileDigests digest_file(int fd, const std::string& path);

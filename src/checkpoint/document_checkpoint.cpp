@@ -2,6 +2,7 @@
 #include "checkpoint/document_checkpoint.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <utility>
 
@@ -155,6 +156,14 @@ std::optional<std::string> DocumentCheckpoint::discard_if_damaged(std::int64_t b
     write_manifest(directory_, now);
   }
   return reason;
+}
+
+void DocumentCheckpoint::withdraw(std::int64_t block) {
+  const KernelLock held = lock();
+  Manifest now = manifest();
+  if (now.blocks.erase(block) == 0) return;
+  write_manifest(directory_, now);
+  ::unlink(path_of(block_name(block)).c_str());
 }
 
 std::vector<std::int32_t> DocumentCheckpoint::read_token_ids() const {

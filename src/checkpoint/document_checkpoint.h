@@ -48,6 +48,9 @@ class DocumentCheckpoint {
   // be written again; returns the reason, or nothing when it was sound.
   std::optional<std::string> discard_if_damaged(std::int64_t block);
 
+  // Deletes a block: it was computed from what should not have been.
+  void withdraw(std::int64_t block);
+
   // The context's token ids, checked. Throws as read_block.
   std::vector<std::int32_t> read_token_ids() const;
 

@@ -1,14 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/fingerprint.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
-#include <atomic>
-#include <thread>
 
 #include "base/error.h"
-#include "base/file.h"
 
 namespace starattn {
 namespace {
@@ -27,43 +22,19 @@ class FieldDigest {
   StreamDigest stream_;
 };
 
-// The digests of the file's pieces, in order. Threads take whole pieces, so their number never
-// shows in the result.
-std::vector<Digest> digest_pieces(std::span<const std::byte> bytes, int n_threads) {
-  std::vector<Digest> pieces(n_pieces_of(bytes.size()));
-  std::atomic<std::size_t> next{0};
-  const auto work = [&] {
-    for (std::size_t i = next++; i < pieces.size(); i = next++) {
-      const std::size_t begin = i * kPieceBytes;
-      const auto piece = bytes.subspan(begin, std::min(kPieceBytes, bytes.size() - begin));
-      // Only advice: asks for the piece in one go rather than page by page.
-      ::madvise(const_cast<std::byte*>(piece.data()), piece.size(), MADV_WILLNEED);
-      pieces[i] = digest_of(piece);
-    }
-  };
-  std::vector<std::jthread> helpers;
-  for (int i = 1; i < n_threads; ++i) helpers.emplace_back(work);
-  work();
-  helpers.clear();
-  return pieces;
-}
-
-Digest digest_weights_file(const std::string& path, int n_threads) {
-  const MappedFile file(path);
+Digest digest_weights_file(const FileDigests& file) {
   FieldDigest digest("starattn weights 1");
-  digest.add(std::to_string(file.bytes().size()));
-  for (const Digest& piece : digest_pieces(file.bytes(), n_threads)) digest.add(piece.hex());
+  digest.add(std::to_string(file.n_bytes));
+  for (const Digest& piece : file.pieces) digest.add(piece.hex());
   return digest.value();
 }
 
 }  // namespace
 
 Digest model_fingerprint(std::string_view canonical_config,
-                         const std::vector<std::string>& safetensors_files, int n_threads) {
+                         const std::vector<FileDigests>& safetensors_files) {
   std::vector<Digest> files;
-  for (const std::string& path : safetensors_files) {
-    files.push_back(digest_weights_file(path, n_threads));
-  }
+  for (const FileDigests& file : safetensors_files) files.push_back(digest_weights_file(file));
   std::sort(files.begin(), files.end());  // names and their order mean nothing
   FieldDigest digest("starattn model 1");
   digest.add(canonical_config);

@@ -15,10 +15,9 @@
 namespace starattn {
 
 // canonical_config: the meaning of config.json in a text that the caller keeps stable (sizes, norm
-// epsilon, RoPE). safetensors_files: read through in full, in any order, on n_threads threads.
-// Throws no_input or io naming the file.
+// epsilon, RoPE). safetensors_files: of all their bytes, in any order.
 Digest model_fingerprint(std::string_view canonical_config,
-                         const std::vector<std::string>& safetensors_files, int n_threads = 1);
+                         const std::vector<FileDigests>& safetensors_files);
 
 // The same from the first 4 KiB of every tensor: tells models apart that are trained differently,
 // in no time; of numbers changed by hand it may miss some.

@@ -13,6 +13,7 @@
 #include "io/document.h"
 #include "io/line_reader.h"
 #include "model/config.h"
+#include "model/model_folder.h"
 #include "model/weights.h"
 #include "tokenizer/tokenizer.h"
 
@@ -119,8 +120,8 @@ Exit inspect(const InspectOptions& options) {
   }
   fail(Exit::no_input,
        "{}: expected a model folder (with config.json), a file of answers, or DIR/KEY of a "
-       "checkpoint ('starattn checkpoints list DIR' shows the keys)",
-       options.path);
+       "checkpoint ('starattn checkpoints list DIR' shows the keys){}",
+       options.path, what_is_there_instead(options.path));
 }
 
 }  // namespace

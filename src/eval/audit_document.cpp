@@ -126,6 +126,7 @@ DocumentAuditor::Pass DocumentAuditor::encode_and_answer(const DocumentTask& tas
   std::vector<QueryJob> jobs;
   for (const QueryTask& query : task.queries) jobs.push_back(query.job);
   pass.results = pass.answerer->answer(jobs);
+  runner_.refuse_overflow(task, pass.results);
   for (QueryResult& result : pass.results) share_tokens(result.tokens, ranks_.group);
   return pass;
 }

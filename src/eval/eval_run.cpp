@@ -89,7 +89,9 @@ class SampleRunner {
     trial.n_context = n_context;
     trial.encode_seconds = clock.seconds();
     Answerer answerer(*session_.decoder, *session_.exchange, kv, runner_.answer_options(task));
-    const QueryResult result = answerer.answer({{task.queries.front().job}}).front();
+    const std::vector<QueryResult> results = answerer.answer({{task.queries.front().job}});
+    runner_.refuse_overflow(task, results);
+    const QueryResult& result = results.front();
     trial.n_new_tokens = std::ssize(result.tokens);
     trial.answer_seconds = result.seconds;
     trial.answer = runner_.text_of(task.queries.front(), result.tokens);

@@ -6,7 +6,7 @@
 namespace starattn {
 
 std::string canonical_text(const ModelConfig& c) {
-  return fmt::format(
+  std::string text = fmt::format(
       "{} vocab={} hidden={} intermediate={} layers={} heads={} kv_heads={} head_dim={} "
       "eps={:.17g} rope={} {:.17g} "
       "{:.17g} {:.17g} {:.17g} {} {:.17g} {:.17g} {:.17g} {:.17g} {:.17g} {}",
@@ -15,6 +15,11 @@ std::string canonical_text(const ModelConfig& c) {
       c.rope.factor, c.rope.low_freq_factor, c.rope.high_freq_factor, c.rope.original_positions,
       c.rope.beta_fast, c.rope.beta_slow, c.rope.attention_factor, c.rope.mscale,
       c.rope.mscale_all_dim, c.rope.truncate);
+  // Biases only where the family has others: version 0.1.0 never wrote them.
+  if (c.qkv_bias != (c.family == Family::qwen2)) text += fmt::format(" qkv_bias={}", c.qkv_bias);
+  if (c.o_bias) text += " o_bias=true";
+  if (c.mlp_bias) text += " mlp_bias=true";
+  return text;
 }
 
 }  // namespace starattn

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "model/model_folder.h"
 #include "model/rope_config.h"
 
 namespace starattn {
@@ -268,6 +269,11 @@ void read_special_tokens(const JsonObject& json, const FamilyDefaults& family,
 
 ModelConfig read_model_config(const std::string& folder) {
   const std::string path = folder + "/config.json";
+  if (::access(path.c_str(), F_OK) != 0) {
+    const std::string instead = what_is_there_instead(folder);
+    if (!instead.empty())
+      fail(Exit::no_input, "{}: expected a model's folder with config.json{}", folder, instead);
+  }
   const Json file = read_json_file(path, kJsonLimits);
   const JsonObject json(file, path);
 

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "base/foreign_file.h"
 #include "base/json.h"
 
 namespace starattn {
@@ -32,6 +33,9 @@ std::uint64_t element_bytes(const std::string& dtype) {
 }
 
 std::string_view header_of(std::span<const std::byte> file, const std::string& path) {
+  const std::string what =
+      what_else_it_is({reinterpret_cast<const char*>(file.data()), file.size()});
+  if (!what.empty()) fail(Exit::bad_data, "{} {}", path, what);
   if (file.size() < kLengthBytes) {
     fail(Exit::bad_data, "{}: expected a safetensors file of at least {} bytes, got {}", path,
          kLengthBytes, file.size());

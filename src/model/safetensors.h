@@ -8,7 +8,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "base/file.h"
+#include "base/mapped_file.h"
 
 namespace starattn {
 
@@ -28,7 +28,9 @@ class SafetensorsFile {
   const TensorView* find(const std::string& name) const;  // null when there is none
   std::size_t n_tensors() const { return tensors_.size(); }
   const std::string& path() const { return file_.path(); }
+  MappedFile& file() { return file_; }
   const MappedFile& file() const { return file_; }
+  const std::unordered_map<std::string, TensorView>& tensors() const { return tensors_; }
 
  private:
   MappedFile file_;

@@ -3,11 +3,17 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <charconv>
+
 #include "base/error.h"
 #include "base/json.h"
+#include "model/model_folder.h"
 
 namespace starattn {
 namespace {
+
+constexpr std::int64_t kMostLayers = 1 << 20;  // a number beyond is no layer's
 
 bool exists(const std::string& path) {
   return ::access(path.c_str(), F_OK) == 0;
@@ -28,6 +34,18 @@ Dtype dtype_of(const TensorView& tensor, const SafetensorsFile& file, const std:
        file.path(), name, tensor.dtype_name);
 }
 
+// A file under a model's name that holds something else.
+std::string whose_tensors(const SafetensorsFile& file) {
+  for (const auto& [name, tensor] : file.tensors()) {
+    if (name.find(".lora_A.") != std::string::npos)
+      return ". It is a LoRA adapter: merge it into its base model and save that one";
+    if (name == "layers.0.attention.wq.weight")
+      return ". Its tensors are named as in Meta's and Mistral's own files: take the model in the "
+             "format of Hugging Face";
+  }
+  return "";
+}
+
 }  // namespace
 
 // As in transformers, a single file goes before an index.
@@ -40,10 +58,9 @@ WeightFiles::WeightFiles(const std::string& folder) : folder_(folder) {
     index_path_ = index;
     open_shards();
   } else {
+    const std::string instead = what_is_there_instead(folder);
     fail(Exit::no_input, "{}: expected model.safetensors or model.safetensors.index.json{}", folder,
-         exists(folder + "/pytorch_model.bin") || exists(folder + "/pytorch_model.bin.index.json")
-             ? ", got pytorch_model.bin: save the model as safetensors"
-             : ", found neither");
+         instead.empty() ? ", found neither" : instead);
   }
 }
 
@@ -62,6 +79,27 @@ void WeightFiles::open_shards() {
   }
 }
 
+bool WeightFiles::has(const std::string& name) const {
+  if (index_path_.empty()) return files_.begin()->second.find(name) != nullptr;
+  return file_of_tensor_.contains(name);
+}
+
+std::int64_t WeightFiles::n_layers() const {
+  constexpr std::string_view kLayers = "model.layers.";
+  std::int64_t n_layers = 0;
+  for (const auto& [path, file] : files_) {
+    for (const auto& [name, tensor] : file.tensors()) {
+      if (!name.starts_with(kLayers)) continue;
+      const char* number = name.c_str() + kLayers.size();
+      std::int64_t layer = 0;
+      const auto parsed = std::from_chars(number, name.c_str() + name.size(), layer);
+      if (parsed.ec == std::errc() && *parsed.ptr == '.' && layer < kMostLayers)
+        n_layers = std::max(n_layers, layer + 1);
+    }
+  }
+  return n_layers;
+}
+
 const SafetensorsFile& WeightFiles::file_with(const std::string& tensor) const {
   if (index_path_.empty()) return files_.begin()->second;
   const auto it = file_of_tensor_.find(tensor);
@@ -77,14 +115,14 @@ WeightSource::Tensor WeightFiles::find(const std::string& name,
   const SafetensorsFile& file = file_with(name);
   const TensorView* tensor = file.find(name);
   if (!tensor) {
-    fail(Exit::bad_data, "{}: tensor '{}': config.json asks for it, but the file has none",
-         file.path(), name);
+    fail(Exit::bad_data, "{}: tensor '{}': config.json asks for it, but the file has none{}",
+         file.path(), name, whose_tensors(file));
   }
   if (tensor->shape != shape) {
     fail(Exit::bad_data, "{}: tensor '{}': expected shape [{}], as config.json says, got [{}]",
          file.path(), name, fmt::join(shape, ", "), fmt::join(tensor->shape, ", "));
   }
-  return {tensor->data, dtype_of(*tensor, file, name)};
+  return {tensor->data, dtype_of(*tensor, file, name), &file.file()};
 }
 
 }  // namespace starattn

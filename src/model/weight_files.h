@@ -17,6 +17,9 @@ class WeightFiles : public WeightSource {
  public:
   explicit WeightFiles(const std::string& folder);
 
+  bool has(const std::string& name) const override;
+  std::int64_t n_layers() const;  // that the files hold tensors of, whatever the config says
+
   // The files, by name; the tensors given out lie in them.
   std::map<std::string, SafetensorsFile> take() { return std::move(files_); }
 

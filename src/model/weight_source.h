@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -15,16 +16,20 @@ class WeightSource {
  public:
   virtual ~WeightSource() = default;
 
+  // Whether there is a tensor that not every model has.
+  virtual bool has(const std::string& /*name*/) const { return false; }
   WeightView matrix(const std::string& name, std::int64_t n_rows, std::int64_t n_cols) {
     return view(name, {n_rows, n_cols});
   }
   WeightView vector(const std::string& name, std::int64_t n) { return view(name, {n}); }
-  std::uint64_t n_bytes() const { return n_bytes_; }  // of all tensors given out
+  // Of all tensors given out, by their data.
+  std::map<const std::byte*, WeightName> take_names() { return std::move(names_); }
 
  protected:
   struct Tensor {
     const std::byte* data;
     Dtype dtype;
+    const MappedFile* file = nullptr;  // that the data lies in
   };
 
  private:
@@ -32,13 +37,11 @@ class WeightSource {
 
   WeightView view(const std::string& name, const std::vector<std::int64_t>& shape) {
     const Tensor tensor = find(name, shape);
-    const WeightView weight = {tensor.data, tensor.dtype, shape.size() == 1 ? 1 : shape.front(),
-                               shape.back()};
-    n_bytes_ += weight.n_bytes();
-    return weight;
+    names_[tensor.data] = {name, tensor.file};
+    return {tensor.data, tensor.dtype, shape.size() == 1 ? 1 : shape.front(), shape.back()};
   }
 
-  std::uint64_t n_bytes_ = 0;
+  std::map<const std::byte*, WeightName> names_;
 };
 
 }  // namespace starattn

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/weights.h"
 
+#include <cstring>
+
 #include "base/error.h"
+#include "base/log.h"
 #include "model/random_weights.h"
 #include "model/weight_files.h"
 
 namespace starattn {
 namespace {
+
+constexpr const char* kHead = "lm_head.weight";
 
 LayerWeights layer_from(WeightSource& source, const ModelConfig& c, std::int64_t i) {
   const std::int64_t hidden = c.hidden_size;
@@ -46,15 +51,52 @@ LayerWeights layer_from(WeightSource& source, const ModelConfig& c, std::int64_t
   return w;
 }
 
-// Everything that the config asks for, and nothing else: tensors beyond that (the inv_freq buffers
-// of old Llama files, a tied lm_head) are never looked at.
+float value_at(const WeightView& w, std::size_t i) {
+  if (w.dtype == Dtype::f32) {
+    float value = 0;
+    std::memcpy(&value, w.data + i * sizeof(value), sizeof(value));
+    return value;
+  }
+  std::uint16_t bits = 0;
+  std::memcpy(&bits, w.data + i * sizeof(bits), sizeof(bits));
+  return w.dtype == Dtype::bf16 ? bf16_to_f32(bits) : f16_to_f32(bits);
+}
+
+bool have_same_values(const WeightView& a, const WeightView& b) {
+  if (a.dtype == b.dtype) return std::memcmp(a.data, b.data, a.n_bytes()) == 0;
+  const auto n = static_cast<std::size_t>(a.n_rows * a.n_cols);
+  for (std::size_t i = 0; i < n; ++i) {
+    if (value_at(a, i) != value_at(b, i)) return false;
+  }
+  return true;
+}
+
+// Everything that the config asks for, and a head of its own beside tied embeddings; other tensors
+// (the inv_freq buffers of old Llama files) are never looked at.
 void collect(WeightSource& source, const ModelConfig& c, ModelWeights& weights) {
   weights.embedding = source.matrix("model.embed_tokens.weight", c.vocab_size, c.hidden_size);
   for (std::int64_t i = 0; i < c.n_layers; ++i) weights.layers.push_back(layer_from(source, c, i));
   weights.final_norm = source.vector("model.norm.weight", c.hidden_size);
-  weights.lm_head = c.tied_embeddings
-                        ? weights.embedding
-                        : source.matrix("lm_head.weight", c.vocab_size, c.hidden_size);
+  weights.lm_head = weights.embedding;
+  if (c.tied_embeddings && !source.has(kHead)) return;
+  const WeightView head = source.matrix(kHead, c.vocab_size, c.hidden_size);
+  if (!c.tied_embeddings || !have_same_values(head, weights.embedding)) weights.lm_head = head;
+}
+
+void warn_of_differences(const WeightFiles& files, const ModelWeights& weights,
+                         const ModelConfig& config, const std::string& folder) {
+  if (config.tied_embeddings && weights.lm_head.data != weights.embedding.data) {
+    log::warn(
+        "{}: the weights hold a {} that differs from the embedding, though tie_word_embeddings is "
+        "true in config.json; the one in the weights is used",
+        folder, kHead);
+  }
+  if (files.n_layers() > config.n_layers) {
+    log::warn(
+        "{}: the weights hold {} layers and config.json asks for {} (num_hidden_layers); the "
+        "others are not used",
+        folder, files.n_layers(), config.n_layers);
+  }
 }
 
 }  // namespace
@@ -63,7 +105,8 @@ ModelWeights ModelWeights::open(const std::string& folder, const ModelConfig& co
   ModelWeights weights;
   WeightFiles source(folder);
   collect(source, config, weights);
-  weights.total_bytes_ = source.n_bytes();
+  warn_of_differences(source, weights, config, folder);
+  weights.names_ = source.take_names();
   weights.files_ = std::make_shared<std::map<std::string, SafetensorsFile>>(source.take());
   return weights;
 }
@@ -73,7 +116,7 @@ ModelWeights ModelWeights::random(const ModelConfig& config, Dtype dtype, std::u
   ModelWeights weights;
   RandomWeights source(dtype, seed);
   collect(source, config, weights);
-  weights.total_bytes_ = source.n_bytes();
+  weights.names_ = source.take_names();
   weights.owned_ = std::make_shared<RandomWeights::Owned>(source.take());
   return weights;
 }
@@ -92,10 +135,16 @@ std::vector<WeightView> ModelWeights::all() const {
   return all;
 }
 
-std::vector<const MappedFile*> ModelWeights::files() const {
-  std::vector<const MappedFile*> files;
+std::uint64_t ModelWeights::total_bytes() const {
+  std::uint64_t n_bytes = 0;
+  for (const WeightView& weight : all()) n_bytes += weight.n_bytes();
+  return n_bytes;
+}
+
+std::vector<MappedFile*> ModelWeights::files() const {
+  std::vector<MappedFile*> files;
   if (!files_) return files;
-  for (const auto& [name, file] : *files_) files.push_back(&file.file());
+  for (auto& [name, file] : *files_) files.push_back(&file.file());
   return files;
 }
 

@@ -11,7 +11,7 @@
 
 #include "backend/tensors.h"
 #include "base/dtype.h"
-#include "base/file.h"
+#include "base/mapped_file.h"
 #include "model/config.h"
 #include "model/safetensors.h"
 
@@ -29,11 +29,17 @@ struct LayerWeights {
   WeightView gate_bias, up_bias, down_bias;  // or absent
 };
 
+struct WeightName {
+  std::string name;        // "model.norm.weight"
+  const MappedFile* file;  // that it lies in; null for random weights
+};
+
 class ModelWeights {
  public:
   // Maps the folder's safetensors (model.safetensors, or the shards of
   // model.safetensors.index.json) and finds every tensor that the config asks for, with its shape
-  // checked. Throws Error(no_input | bad_data) naming file and tensor.
+  // checked. Throws Error(no_input | bad_data) naming file and tensor. Warns of what the files hold
+  // against the config.
   static ModelWeights open(const std::string& folder, const ModelConfig& config);
 
   // The same shapes filled with seeded bell-shaped numbers (for benchmarks; no file needed), bf16
@@ -43,18 +49,20 @@ class ModelWeights {
   WeightView embedding;  // [vocab, hidden]
   std::vector<LayerWeights> layers;
   WeightView final_norm;  // [1, hidden]
-  WeightView lm_head;     // [vocab, hidden]; the embedding where tied
+  WeightView lm_head;     // [vocab, hidden]; the embedding where tied, unless the files differ
 
   std::vector<WeightView> all() const;  // that are there; a tied one once
 
+  const WeightName& name_of(const WeightView& weight) const { return names_.at(weight.data); }
+
   // The mapped files, by name; none for random weights.
-  std::vector<const MappedFile*> files() const;
-  std::uint64_t total_bytes() const { return total_bytes_; }  // tied tensors counted once
+  std::vector<MappedFile*> files() const;
+  std::uint64_t total_bytes() const;  // tied tensors counted once
 
  private:
   std::shared_ptr<std::map<std::string, SafetensorsFile>> files_;
   std::shared_ptr<std::vector<std::unique_ptr<std::byte[]>>> owned_;  // random() only
-  std::uint64_t total_bytes_ = 0;
+  std::map<const std::byte*, WeightName> names_;
 };
 
 }  // namespace starattn

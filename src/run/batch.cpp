@@ -107,7 +107,7 @@ class GroupRun {
       if (job) send(document, *job, task.queries[i].index, make_answer(i, result));
     };
     Answerer answerer(*session_.decoder, *session_.exchange, kv, answer_options);
-    answerer.answer(jobs);
+    runner_.refuse_overflow(task, answerer.answer(jobs));
     if (answerer.n_left() > 0) {
       throw AgreedError(Exit::stopped,
                         fmt::format("every block is saved in {}, {} of {} queries wait",

@@ -25,14 +25,7 @@ CheckpointedEncoder::CheckpointedEncoder(const std::string& directory, LoadedMod
                                          const Communicator& group)
     : store_(directory), session_(session), group_(group), encoder_(*session.decoder, group) {
   if (directory.empty()) return;
-  collectively(group_, [&] {
-    if (!group_.is_root()) return;
-    const trace::Range range("fingerprint model");
-    std::vector<std::string> files;
-    for (const MappedFile* file : session_.weights.files()) files.push_back(file->path());
-    model_ = model_fingerprint(canonical_text(session_.config), files);
-  });
-  model_ = group_.bcast_value(model_, 0);
+  model_ = model_fingerprint(canonical_text(session_.config), session_.watch.digests());
 }
 
 DocumentInfo CheckpointedEncoder::info_of(const BlockPlan& plan) const {
@@ -54,7 +47,7 @@ DocumentInfo CheckpointedEncoder::info_of(const BlockPlan& plan) const {
 DocumentKv CheckpointedEncoder::load_or_encode(const BlockPlan& plan,
                                                std::span<const Token> context, bool complete_only,
                                                EncodeOptions options) {
-  if (store_.directory().empty()) return encoder_.encode(plan, context, std::move(options));
+  if (!keeps()) return encode(plan, context, std::move(options), {});
   std::optional<DocumentCheckpoint> saved;
   std::map<BlockId, KvCache> loaded;
   collectively(group_, [&] {  // the first rank makes what is missing, the others find it
@@ -75,23 +68,53 @@ DocumentKv CheckpointedEncoder::load_or_encode(const BlockPlan& plan,
   // said at the end, when every rank can hear it. Till then this rank's other blocks would only
   // wait for the same disk or lock.
   std::optional<Error> unsaved;
-  auto n_own_saved = static_cast<std::int64_t>(loaded.size());
+  auto n_own_saved = std::ssize(loaded);
+  std::vector<BlockId> saved_now;
   options.stop = [&] { return unsaved || stop_requested(); };
   options.block_done = [&](BlockId block, const KvCache& cache) {
     if (unsaved) return;
     try {
-      save(*saved, plan, block, cache);
+      session_.watch.check();
+      if (save(*saved, plan, block, cache)) saved_now.push_back(block);
       ++n_own_saved;
     } catch (const Error& error) {
       unsaved = error;
     }
   };
-  DocumentKv kv = encoder_.encode(plan, context, std::move(options), std::move(loaded));
+  DocumentKv kv;
+  try {
+    kv = encode(plan, context, std::move(options), std::move(loaded));
+  } catch (const AgreedError& error) {
+    if (error.exit() == Exit::io) withdraw(*saved, saved_now);
+    throw;
+  }
   collectively(group_, [&] {
     if (unsaved) throw *unsaved;
   });
   stop_if_asked(plan, n_own_saved);
   return kv;
+}
+
+// Weights that have changed are what went wrong, whatever came of it.
+DocumentKv CheckpointedEncoder::encode(const BlockPlan& plan, std::span<const Token> context,
+                                       EncodeOptions options, std::map<BlockId, KvCache> loaded) {
+  DocumentKv kv;
+  std::optional<AgreedError> failed;
+  try {
+    kv = encoder_.encode(plan, context, std::move(options), std::move(loaded));
+  } catch (const AgreedError& error) {
+    failed = error;
+  }
+  collectively(group_, [&] { session_.watch.check(); });
+  if (failed) throw *failed;
+  return kv;
+}
+
+// Blocks rest on what other ranks have sent, and another node may have heard of a change first.
+void CheckpointedEncoder::withdraw(DocumentCheckpoint& saved,
+                                   const std::vector<BlockId>& blocks) const {
+  if (group_.split_by_node().size() == group_.size()) return;
+  for (const BlockId block : blocks) saved.withdraw(block);
 }
 
 void CheckpointedEncoder::stop_if_asked(const BlockPlan& plan, std::int64_t n_own_saved) const {
@@ -162,18 +185,20 @@ std::map<BlockId, KvCache> CheckpointedEncoder::load_blocks(DocumentCheckpoint& 
   return loaded;
 }
 
-void CheckpointedEncoder::save(DocumentCheckpoint& saved, const BlockPlan& plan, BlockId block,
+bool CheckpointedEncoder::save(DocumentCheckpoint& saved, const BlockPlan& plan, BlockId block,
                                const KvCache& cache) const {
   const trace::Range range("save blocks");
   std::vector<std::byte> staging(cache.part_bytes());
   saved.discard_if_damaged(block);  // a sound one has not been encoded again
   const TokenRange span = plan.block(block);
-  saved.write_block(block, span.first_doc, span.n_tokens, [&](std::int64_t layer, KvPart part) {
+  const auto source = [&](std::int64_t layer, KvPart part) {
     session_.backend->download(part == KvPart::k ? cache.k(layer) : cache.v(layer), staging);
     return std::span<const std::byte>(staging);
-  });
+  };
+  const bool is_ours = saved.write_block(block, span.first_doc, span.n_tokens, source);
   trace::count_bytes("save blocks",
                      cache.part_bytes() * 2 * static_cast<std::size_t>(cache.n_layers()));
+  return is_ours;
 }
 
 }  // namespace starattn

@@ -15,8 +15,7 @@ namespace starattn {
 
 class CheckpointedEncoder {
  public:
-  // directory: empty for no checkpoints. Collective over the group (the model's fingerprint is made
-  // by its first rank). Arguments must outlive the store.
+  // directory: empty for no checkpoints. Arguments must outlive the store.
   CheckpointedEncoder(const std::string& directory, LoadedModel& session,
                       const Communicator& group);
 
@@ -25,7 +24,8 @@ class CheckpointedEncoder {
   // Collective over the group. complete_only: refuse (bad_data) instead of encoding what is
   // missing. A saved block that is damaged is reported and encoded again. With a directory, a stop
   // signal to any rank ends this with AgreedError(stopped) on all: ranks finish and save the blocks
-  // they are at, and the message says how many are saved.
+  // they are at, and the message says how many are saved. AgreedError(io) where the weights have
+  // changed: no block is saved that was computed since.
   DocumentKv load_or_encode(const BlockPlan& plan, std::span<const Token> context,
                             bool complete_only, EncodeOptions options);
 
@@ -38,7 +38,11 @@ class CheckpointedEncoder {
   std::map<BlockId, KvCache> load_blocks(DocumentCheckpoint& saved, const BlockPlan& plan,
                                          KvMemory kv_memory) const;
   void stop_if_asked(const BlockPlan& plan, std::int64_t n_own_saved) const;
-  void save(DocumentCheckpoint& saved, const BlockPlan& plan, BlockId block,
+  DocumentKv encode(const BlockPlan& plan, std::span<const Token> context, EncodeOptions options,
+                    std::map<BlockId, KvCache> loaded);
+  void withdraw(DocumentCheckpoint& saved, const std::vector<BlockId>& blocks) const;
+  // False where another process has saved the block meanwhile.
+  bool save(DocumentCheckpoint& saved, const BlockPlan& plan, BlockId block,
             const KvCache& cache) const;
 
   CheckpointStore store_;

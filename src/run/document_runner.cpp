@@ -62,6 +62,7 @@ AnswerOptions DocumentRunner::answer_options(const DocumentTask& task) const {
   answer.spread_queries = options_.query_ranks == "all";
   answer.tree_merge = options_.merge == "tree";
   answer.poll = poll_;
+  answer.check = [this] { session_.watch.check(); };
   if (store_.keeps()) answer.stop = stop_requested;
   std::vector<StopSearch> searches;
   for (const QueryTask& query : task.queries)
@@ -70,6 +71,16 @@ AnswerOptions DocumentRunner::answer_options(const DocumentTask& task) const {
     return searches[i].found_after(next);
   };
   return answer;
+}
+
+void DocumentRunner::refuse_overflow(const DocumentTask& task,
+                                     std::span<const QueryResult> results) const {
+  collectively(ranks_.group, [&] {
+    for (std::size_t i = 0; i < results.size(); ++i) {
+      if (results[i].reason == FinishReason::overflow)
+        fail(Exit::bad_data, "query '{}': {}", task.queries[i].id, results[i].error);
+    }
+  });
 }
 
 std::string DocumentRunner::text_of(const QueryTask& query, std::span<const Token> tokens) const {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <span>
 #include <string>
 
 #include "run/checkpointed_encoder.h"
@@ -31,6 +32,9 @@ class DocumentRunner {
   DocumentKv encode(const DocumentTask& task, const BlockPlan& plan, bool complete_only = false);
   // For an Answerer of the task's queries. The task outlives them.
   AnswerOptions answer_options(const DocumentTask& task) const;
+
+  // Throws AgreedError(bad_data) where values of a query overflowed; results: the Answerer's.
+  void refuse_overflow(const DocumentTask& task, std::span<const QueryResult> results) const;
 
   // What the tokens say, up to the first stop string of the query.
   std::string text_of(const QueryTask& query, std::span<const Token> tokens) const;

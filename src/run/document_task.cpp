@@ -9,12 +9,19 @@
 namespace starattn {
 namespace {
 
-void check_tokens(const std::vector<Token>& tokens, std::int64_t vocab_size,
+void check_tokens(const std::vector<Token>& tokens, const LoadedModel& session,
                   const std::string& what) {
+  const std::int64_t vocab_size = session.config.vocab_size;
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     if (tokens[i] < 0 || tokens[i] >= vocab_size) {
       fail(Exit::bad_data, "{}: token {} is {}, but the model's vocabulary has {}", what, i,
            tokens[i], vocab_size);
+    }
+    if (session.bad_tokens.empty()) continue;
+    const auto bad = session.bad_tokens.find(tokens[i]);
+    if (bad != session.bad_tokens.end()) {
+      fail(Exit::bad_data, "{}: token {} is {}, whose embedding cannot be used: {}", what, i,
+           tokens[i], describe_bad_value(session.weights, session.weights.embedding, bad->second));
     }
   }
 }
@@ -36,17 +43,18 @@ DocumentTask tokenize(const Document& document, const std::vector<std::int64_t>&
       document.context_tokens
           ? *document.context_tokens
           : wrap_context(chat, *session.tokenizer, context_text(document, input_path), special);
-  check_tokens(task.context, session.config.vocab_size, "context");
+  check_tokens(task.context, session, "context");
   for (const std::int64_t index : todo) {
     const Query& query = document.queries.at(static_cast<std::size_t>(index));
     QueryTask next;
     next.index = index;
+    next.id = query.id;
     next.job.tokens =
         query.tokens ? *query.tokens : wrap_query(chat, *session.tokenizer, query.text, special);
     next.job.max_new_tokens = query.max_new_tokens.value_or(options.max_new_tokens);
     next.job.sampling_key = sampling_key(options.seed, document.id, query.id);
     next.stop = query.stop.value_or(options.stop);
-    check_tokens(next.job.tokens, session.config.vocab_size, fmt::format("query '{}'", query.id));
+    check_tokens(next.job.tokens, session, fmt::format("query '{}'", query.id));
     if (next.job.tokens.empty()) fail(Exit::bad_data, "query '{}': no tokens", query.id);
 
     const std::int64_t n_positions =
@@ -78,7 +86,7 @@ void share(DocumentTask& task, const Communicator& group) {
   Json queries = Json::array();
   for (const QueryTask& query : task.queries) {
     queries.push_back({query.index, query.job.tokens, query.job.max_new_tokens,
-                       query.job.sampling_key, query.stop});
+                       query.job.sampling_key, query.stop, query.id});
   }
   const std::string text = group.bcast_text(to_line({{"id", task.id}, {"queries", queries}}), 0);
   if (group.is_root()) return;
@@ -86,6 +94,7 @@ void share(DocumentTask& task, const Communicator& group) {
   task.id = json["id"].get<std::string>();
   for (const Json& query : json["queries"]) {
     task.queries.push_back({query[0].get<std::int64_t>(),
+                            query[5].get<std::string>(),
                             {query[1].get<std::vector<Token>>(), query[2].get<std::int64_t>(),
                              query[3].get<std::uint64_t>()},
                             query[4].get<std::vector<std::string>>()});

@@ -15,6 +15,7 @@ namespace starattn {
 
 struct QueryTask {
   std::int64_t index = 0;  // among the document's queries
+  std::string id;
   QueryJob job;
   std::vector<std::string> stop;
 };

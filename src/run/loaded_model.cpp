@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "checkpoint/fingerprint.h"
 #include "mpi/runtime.h"
 #include "star/answer.h"
 #include "trace/range.h"
@@ -24,6 +25,24 @@ Dtype compute_dtype(const Options& options, const Backend& backend) {
          name_of(backend.activation_dtype()));
   }
   return backend.activation_dtype();
+}
+
+Digest sample_of(const LoadedModel& session) {
+  std::vector<std::span<const std::byte>> tensors;
+  for (const WeightView& tensor : session.weights.all())
+    tensors.emplace_back(tensor.data, tensor.n_bytes());
+  return sampled_fingerprint(canonical_text(session.config), tensors);
+}
+
+// Collective.
+void read_weights(LoadedModel& session, const Ranks& ranks) {
+  session.watch = WeightWatch(session.weights, *session.backend, ranks.world, ranks.n_threads);
+  try {
+    session.bad_tokens = find_bad_weights(session.weights, *session.backend, ranks.world);
+  } catch (const AgreedError&) {
+    collectively(ranks.world, [&] { session.watch.check(); });  // that would be the reason
+    throw;
+  }
 }
 
 // A long list, broken behind commas to fit a terminal of 80 columns.
@@ -112,6 +131,10 @@ std::unique_ptr<LoadedModel> open_session(const Options& options, const Ranks& r
     for (const Token token : session->chat.stops) session->eos_tokens.push_back(token);
     session->backend = make_backend(options, ranks);
     session->backend->check_model(session->config.shape());
+    session->weights_sample = sample_of(*session);
+  });
+  if (!options.dry_run) read_weights(*session, ranks);
+  collectively(ranks.world, [&] {
     const std::int64_t max_rows = std::max(session->backend->chunk_rows(), Answerer::kMaxRows);
     session->decoder =
         std::make_unique<Decoder>(session->config, session->weights, *session->backend, max_rows);

@@ -14,6 +14,8 @@
 #include "model/weights.h"
 #include "mpi/communicator.h"
 #include "run/options.h"
+#include "run/weight_values.h"
+#include "run/weight_watch.h"
 #include "tokenizer/chat.h"
 #include "tokenizer/tokenizer.h"
 
@@ -47,6 +49,9 @@ struct LoadedModel {
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Decoder> decoder;
   std::unique_ptr<QueryExchange> exchange;  // of this rank's group
+  WeightWatch watch;      // of the weights' files
+  Digest weights_sample;  // sampled_fingerprint
+  BadTokens bad_tokens;
   std::vector<Token> eos_tokens;
   std::vector<Rank> sharers;  // ranks of this group that share this one's node (or GPU), itself too
 };

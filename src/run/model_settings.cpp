@@ -4,20 +4,13 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "checkpoint/fingerprint.h"
+#include "checkpoint/digest.h"
 #include "io/answer_writer.h"
 
 namespace starattn {
 namespace {
 
 constexpr std::size_t kMaxTokenizerBytes = std::size_t{1} << 30;
-
-Digest weights_digest(const LoadedModel& session) {
-  std::vector<std::span<const std::byte>> tensors;
-  for (const WeightView& tensor : session.weights.all())
-    tensors.emplace_back(tensor.data, tensor.n_bytes());
-  return sampled_fingerprint(canonical_text(session.config), tensors);
-}
 
 // Of the files that decide which tokens a text becomes and what a chat looks like.
 Digest tokenizer_digest(const std::string& folder) {
@@ -44,7 +37,7 @@ std::string query_prefix(const Options& options, const LoadedModel& session) {
 Json model_settings(const Options& options, const LoadedModel& session) {
   Json json;
   json["model"] = describe(session.config);
-  json["weights"] = weights_digest(session).hex();
+  json["weights"] = session.weights_sample.hex();
   json["tokenizer"] = tokenizer_digest(options.model).hex();
   json["eos_tokens"] = session.eos_tokens;
   json["dtype"] = name_of(session.backend->kv_dtype());

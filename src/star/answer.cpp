@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "star/kv_check.h"
 #include "trace/range.h"
 
 namespace starattn {
@@ -105,11 +106,13 @@ std::vector<float> Answerer::logits_of(const std::vector<Token>& query_tokens,
 }
 
 Step Answerer::meet(const StepBatch& batch) {
-  const std::vector<StepShare> shares = exchange_->meet(
-      StepShare{batch.n_rows(), options_.stop(), !answered_.empty(), !batch.no_memory().empty()});
+  const bool can_go_on = passes_check() && batch.no_memory().empty();
+  const std::vector<StepShare> shares =
+      exchange_->meet(StepShare{batch.n_rows(), options_.stop(), !answered_.empty(), !can_go_on});
   const Step step = agree(shares);
-  if (step.has_no_memory) {
+  if (step.has_failed) {
     collectively(*group_, [&] {
+      if (failure_) throw *failure_;
       if (!batch.no_memory().empty()) fail(Exit::bad_data, "{}", batch.no_memory());
     });
   }
@@ -156,10 +159,11 @@ std::vector<Token> Answerer::next_tokens(StepBatch& batch,
     const trace::Range range("logits");
     decoder_->next_tokens(x_.rows(run.front().last_row(), std::ssize(run)), draws, next);
   }
-  for (const StepBatch::QueryRows& rows : run) {
-    QueryResult& result = batch.result_of(rows.query);
-    if (rows.is_last && result.tokens.empty() && options_.n_logprobs > 0)
-      result.logprobs = top_logits(logits_of_row(rows.last_row()), options_.n_logprobs);
+  for (std::size_t i = 0; i < run.size(); ++i) {
+    QueryResult& result = batch.result_of(run[i].query);
+    const bool is_first = run[i].is_last && result.tokens.empty() && next[i] != kNoToken;
+    if (is_first && options_.n_logprobs > 0)
+      result.logprobs = top_logits(logits_of_row(run[i].last_row()), options_.n_logprobs);
   }
   return next;
 }
@@ -174,33 +178,70 @@ void Answerer::take_next_token(StepBatch& batch, std::size_t query, Token next, 
   const std::size_t index = batch.index_of(query);
   const bool is_wanted = batch.job_of(query).max_new_tokens > 0;
   const bool is_eos = std::ranges::count(options_.eos_tokens, next) > 0;
-  const bool is_stop =
-      is_wanted && (is_eos || (options_.stops_by_text && options_.stops_by_text(index, next)));
-  if (!batch.take(query, next, is_stop)) return;
+  const bool is_stop = next != kNoToken && is_wanted &&
+                       (is_eos || (options_.stops_by_text && options_.stops_by_text(index, next)));
+  std::string overflow;
+  if (next == kNoToken || is_stop || batch.is_at_last_token(query))
+    overflow = overflow_of(batch, query, next);
+  if (!overflow.empty()) {
+    batch.give_up(query, std::move(overflow));
+  } else if (!batch.take(query, next, is_stop)) {
+    return;
+  }
   QueryResult& result = batch.result_of(query);
   result.seconds = seconds;
   if (!group_->is_root()) {
     answered_.emplace_back(index, result);
-  } else if (options_.finished) {
+  } else if (options_.finished && result.error.empty() && passes_check()) {
     options_.finished(index, result);
   }
+}
+
+std::string Answerer::overflow_of(StepBatch& batch, std::size_t query, Token next) const {
+  const std::int64_t n_layers = decoder_->config().n_layers;
+  const std::int64_t n_done = batch.n_done_of(query);
+  const KvCache& own = batch.kv_of(query);
+  KvCheck check(*backend_, n_layers);
+  for (std::int64_t layer = 0; layer < n_layers; ++layer)
+    check.look(layer, own.k_rows(layer, 0, n_done), own.v_rows(layer, 0, n_done));
+  if (const std::optional<Overflow> found = check.result(own)) {
+    const std::int64_t n_asked = std::ssize(batch.job_of(query).tokens);
+    const bool is_asked = found->token < n_asked;
+    return fmt::format("{}, at token {} of the {}", describe(*found, n_layers),
+                       is_asked ? found->token : found->token - n_asked,
+                       is_asked ? "query" : "answer");
+  }
+  if (next != kNoToken) return "";
+  return fmt::format(
+      "values overflow behind the keys and values of layer {}, the last, at token {} of the answer",
+      n_layers - 1, batch.result_of(query).tokens.size());
+}
+
+bool Answerer::passes_check() {
+  try {
+    options_.check();
+  } catch (const Error& error) {
+    failure_ = error;
+  }
+  return !failure_;
 }
 
 void Answerer::hand_out_answers(std::vector<QueryResult>& results) {
   Json mine = Json::array();
   for (const auto& [query, result] : std::exchange(answered_, {})) {
-    mine.push_back({query, result.tokens, result.reason == FinishReason::stop, result.logprobs,
-                    result.seconds});
+    mine.push_back({query, result.tokens, static_cast<int>(result.reason), result.logprobs,
+                    result.seconds, result.error});
   }
   for (const std::string& text : group_->gather_texts(mine.dump(), 0)) {
     for (const Json& entry : parse_json(text, "answers")) {
       const auto query = entry[0].get<std::size_t>();
       QueryResult& result = results[query];
       result.tokens = entry[1].get<std::vector<Token>>();
-      result.reason = entry[2].get<bool>() ? FinishReason::stop : FinishReason::length;
+      result.reason = static_cast<FinishReason>(entry[2].get<int>());
       result.logprobs = entry[3].get<std::vector<std::pair<Token, float>>>();
       result.seconds = entry[4].get<double>();
-      if (options_.finished) options_.finished(query, result);
+      result.error = entry[5].get<std::string>();
+      if (options_.finished && result.error.empty()) options_.finished(query, result);
     }
   }
 }

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -35,8 +36,11 @@ struct AnswerOptions {
   // True when a query's new token completes a stop string. Called for each of them in turn, on the
   // query's rank.
   std::function<bool(std::size_t query, Token next)> stops_by_text;
-  // Called on the first rank as soon as a query is answered; with spread queries, when all ranks
-  // next meet, which is before the next step.
+  // Called on every rank before each step, and on a query's before it is answered; an Error ends
+  // answer() on all ranks, and nothing is handed out any more.
+  std::function<void()> check = [] {};
+  // Called on the first rank as soon as a query is answered, not for overflows; with spread
+  // queries, when all ranks next meet, which is before the next step.
   std::function<void(std::size_t query, const QueryResult&)> finished;
   std::function<void()> poll = [] {};
   // Asked on every rank before each step: once it is true on any, no further query begins.
@@ -58,7 +62,7 @@ class Answerer {
   // Collective; jobs are the same on every rank. Results are complete on the first rank. A query
   // begins when there is room for its rows and for its K and V, so at most kMaxRows of them hold
   // any at a time. Throws Error(bad_data) for an empty query, AgreedError(bad_data) for one whose K
-  // and V find no memory with no other in work.
+  // and V find no memory with no other in work, AgreedError for what AnswerOptions::check threw.
   std::vector<QueryResult> answer(std::span<const QueryJob> jobs);
   // Queries of all ranks that the last answer() did not begin, because it was asked to stop.
   std::int64_t n_left() const { return n_left_; }
@@ -70,12 +74,15 @@ class Answerer {
   Rank owner_of(std::size_t query) const;
   StepBatch new_batch() const;
   // Everybody learns how many rows each rank brings to the step, whether one was asked to stop, has
-  // answers to hand out, or has no memory for any query. Then the exchange has the rows.
+  // answers to hand out, or cannot go on. Then the exchange has the rows.
   Step meet(const StepBatch& batch);
   // One pass of the batch's rows through the network; x_ holds the residual stream afterwards.
   void forward(StepBatch& batch);
   std::vector<Token> next_tokens(StepBatch& batch, std::span<const StepBatch::QueryRows> run);
   void take_next_token(StepBatch& batch, std::size_t query, Token next, double seconds);
+  // Where values of a query in work overflow; empty where they do not.
+  std::string overflow_of(StepBatch& batch, std::size_t query, Token next) const;
+  bool passes_check();
   // The first rank takes what the others have answered since they last met. Collective.
   void hand_out_answers(std::vector<QueryResult>& results);
   // [vocab] on the host. Good until the next call.
@@ -91,6 +98,7 @@ class Answerer {
   std::int64_t rows_per_rank_;
   ContextAttention context_;
   std::vector<std::pair<std::size_t, QueryResult>> answered_;  // to hand out, of this rank
+  std::optional<Error> failure_;                               // what the check threw
   std::int64_t n_left_ = 0;
   RowBuffer x_, q_, k_, v_, attended_;
   std::vector<float> host_logits_;  // [vocab]

@@ -48,6 +48,7 @@ DocumentKv Encoder::encode(const BlockPlan& plan, std::span<const Token> context
                            EncodeOptions options, std::map<BlockId, KvCache> loaded) {
   const trace::Range range("phase 1");
   options_ = std::move(options);
+  overflow_.reset();
   STARATTN_CHECK(plan.n_ranks() == group_->size());
   STARATTN_CHECK(plan.n_context() == static_cast<std::int64_t>(context.size()));
   DocumentKv kv{plan, std::move(loaded)};
@@ -72,6 +73,7 @@ DocumentKv Encoder::encode(const BlockPlan& plan, std::span<const Token> context
     encode_reach(kv, context, computing);
   }
   options_ = {};
+  refuse_overflow(plan);
   return kv;
 }
 
@@ -94,6 +96,31 @@ void Encoder::send_anchor(AnchorBroadcast& broadcast, std::int64_t layer, const 
   if (layer + 1 < decoder_->config().n_layers)
     broadcast.send({block_0.k(layer), block_0.is_on_host()},
                    {block_0.v(layer), block_0.is_on_host()});
+}
+
+void Encoder::end_block(BlockId i, const KvCache& cache, const KvCheck& check) {
+  const std::optional<Overflow> found = check.result(cache);
+  if (!found) return options_.block_done(i, cache);
+  if (!overflow_ || found->layer < overflow_->second.layer) overflow_.emplace(i, *found);
+}
+
+void Encoder::refuse_overflow(const BlockPlan& plan) const {
+  struct Place {
+    std::int64_t layer, token_doc, is_result;
+    auto operator<=>(const Place&) const = default;
+  };
+  Place mine{INT64_MAX, 0, 0};
+  if (overflow_) {
+    const auto& [block, found] = *overflow_;
+    mine = {found.layer, plan.block(block).first_doc + found.token, found.is_result};
+  }
+  const std::vector<Place> all = group_->allgather(mine);
+  const Place first = *std::ranges::min_element(all);
+  if (first.layer == INT64_MAX) return;
+  const Overflow found{first.layer, first.is_result != 0, first.token_doc};
+  throw AgreedError(Exit::bad_data,
+                    fmt::format("{}, at token {} of the context",
+                                describe(found, decoder_->config().n_layers), found.token));
 }
 
 void Encoder::encode_star(DocumentKv& kv, std::span<const Token> context,
@@ -142,25 +169,27 @@ void Encoder::encode_star(DocumentKv& kv, std::span<const Token> context,
         if (block_id == 0) send_anchor(*broadcast, layer, block_cache);
       };
     }
-    encode_rows(context.subspan(static_cast<std::size_t>(block.first_doc),
-                                static_cast<std::size_t>(block.n_tokens)),
-                block.first_doc, anchor, cache, layer_done);
+    const KvCheck check = encode_rows(context.subspan(static_cast<std::size_t>(block.first_doc),
+                                                      static_cast<std::size_t>(block.n_tokens)),
+                                      block.first_doc, anchor, cache, layer_done);
     backend_->synchronize(options_.poll);
     if (broadcast && i == 0) broadcast->finish();  // others would wait while the block is saved
-    options_.block_done(i, cache);
+    end_block(i, cache, check);
   }
   if (broadcast) broadcast->finish();
 }
 
-void Encoder::encode_rows(std::span<const Token> tokens, std::int64_t first_doc,
-                          const std::function<KvSegment(std::int64_t layer)>& anchor, KvCache& out,
-                          const std::function<void(std::int64_t layer)>& layer_done) {
+KvCheck Encoder::encode_rows(std::span<const Token> tokens, std::int64_t first_doc,
+                             const std::function<KvSegment(std::int64_t layer)>& anchor,
+                             KvCache& out,
+                             const std::function<void(std::int64_t layer)>& layer_done) {
   const auto n_rows = static_cast<std::int64_t>(tokens.size());
   const std::int64_t last_layer = decoder_->config().n_layers - 1;
   const RopeTable rope = decoder_->rope_table(first_doc, n_rows);
   const RowBuffer x(*backend_, n_rows, decoder_->config().hidden_size);
   decoder_->embed(tokens, x.rows(n_rows));
   KvDoubleBuffer window(*backend_, out);
+  KvCheck check(*backend_, out.n_layers());
 
   for (std::int64_t layer = 0; layer < out.n_layers(); ++layer) {
     const trace::Range range("layer");
@@ -192,10 +221,12 @@ void Encoder::encode_rows(std::span<const Token> tokens, std::int64_t first_doc,
       }
       options_.poll();
     }
+    check.look(layer, window.k_rows(layer, 0, n_rows), window.v_rows(layer, 0, n_rows));
     window.store(layer);
     if (layer_done) layer_done(layer);
   }
   window.finish();
+  return check;
 }
 
 }  // namespace starattn

@@ -18,6 +18,7 @@
 #include "model/decoder.h"
 #include "mpi/communicator.h"
 #include "star/kv.h"
+#include "star/kv_check.h"
 #include "star/plan.h"
 
 namespace starattn {
@@ -42,7 +43,8 @@ class Encoder {
   Encoder(Decoder& decoder, const Communicator& group);
 
   // context: the whole document's tokens, on every rank. loaded: own blocks that a checkpoint
-  // already held; they are kept as they are. Collective over the group.
+  // already held; they are kept as they are. Collective over the group. Throws
+  // AgreedError(bad_data) naming the first layer where values overflow; such a block is not done.
   DocumentKv encode(const BlockPlan& plan, std::span<const Token> context,
                     EncodeOptions options = {}, std::map<BlockId, KvCache> loaded = {});
 
@@ -78,16 +80,22 @@ class Encoder {
                                                  const std::vector<bool>& computing);
   void send_anchor(AnchorBroadcast& broadcast, std::int64_t layer, const KvCache& block_0);
 
+  // block_done, unless values of the block overflow.
+  void end_block(BlockId i, const KvCache& cache, const KvCheck& check);
+  // Every rank throws for the first layer where one had an overflow.
+  void refuse_overflow(const BlockPlan& plan) const;
+
   // Encodes `tokens` at first_doc.. causally after anchor(layer), into the layers that `out` has.
-  void encode_rows(std::span<const Token> tokens, std::int64_t first_doc,
-                   const std::function<KvSegment(std::int64_t layer)>& anchor, KvCache& out,
-                   const std::function<void(std::int64_t layer)>& layer_done);
+  KvCheck encode_rows(std::span<const Token> tokens, std::int64_t first_doc,
+                      const std::function<KvSegment(std::int64_t layer)>& anchor, KvCache& out,
+                      const std::function<void(std::int64_t layer)>& layer_done);
   GroupChannel& channel();  // collective at its first call
 
   Decoder* decoder_;
   Backend* backend_;
   const Communicator* group_;
-  EncodeOptions options_;  // of the document in work
+  EncodeOptions options_;                                 // of the document in work
+  std::optional<std::pair<BlockId, Overflow>> overflow_;  // this rank's first
   std::int64_t chunk_rows_;
   RowBuffer q_, attended_;                    // [chunk_rows, ...]
   std::optional<GroupChannel> channel_;       // from the first document that needs it on

@@ -81,7 +81,11 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
   }
 
   std::map<BlockId, KvDoubleBuffer> windows;
-  for (const auto& [i, cache] : kv.blocks) windows.try_emplace(i, *backend_, cache);
+  std::map<BlockId, KvCheck> checks;
+  for (const auto& [i, cache] : kv.blocks) {
+    windows.try_emplace(i, *backend_, cache);
+    if (is_computed(i)) checks.try_emplace(i, *backend_, config.n_layers);
+  }
 
   const auto project_block = [&](BlockId i, const KvDoubleBuffer& kv_of_block, std::int64_t layer,
                                  bool keys_and_values_only) {
@@ -127,6 +131,8 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
       KvDoubleBuffer& window = windows.at(i);
       if (is_computed(i)) {
         project_block(i, window, layer, keys_and_values_only);
+        checks.at(i).look(layer, window.k_rows(layer, 0, cache.n_tokens()),
+                          window.v_rows(layer, 0, cache.n_tokens()));
         window.store(layer);
       } else if (!keys_and_values_only) {
         window.fetch(layer);
@@ -158,7 +164,7 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
   exchange.finish();
   for (const auto& [i, cache] : kv.blocks) {
     windows.at(i).finish();
-    if (is_computed(i)) options_.block_done(i, cache);
+    if (is_computed(i)) end_block(i, cache, checks.at(i));
   }
 }
 

@@ -35,6 +35,7 @@ struct Encoder::WaveBlock {
         n_rows(plan.block(block).n_tokens),
         n_asking(plan.n_asking_rows(block)),
         window(*encoder.backend_, cache),
+        check(*encoder.backend_, cache.n_layers()),
         rope(encoder.decoder_->rope_table(plan.block(block).first_doc, n_rows)),
         x(*encoder.backend_, n_rows, encoder.decoder_->config().hidden_size),
         q(*encoder.backend_, n_rows, encoder.decoder_->config().q_width()) {
@@ -62,6 +63,7 @@ struct Encoder::WaveBlock {
   std::int64_t n_rows;
   std::int64_t n_asking;  // 0: it recalls nothing
   KvDoubleBuffer window;
+  KvCheck check;
   RopeTable rope;
   RowBuffer x, q;
   PartialBuffer partial;  // over anchor and block, while the recalled keys are on their way
@@ -122,7 +124,7 @@ void Encoder::encode_recall(DocumentKv& kv, std::span<const Token> context,
     encode_wave(kv, block ? &*block : nullptr, exchange, anchor, layer_done);
     if (broadcast) broadcast->finish();
     backend_->synchronize(options_.poll);
-    if (block) options_.block_done(own, kv.blocks.at(own));
+    if (block) end_block(own, kv.blocks.at(own), block->check);
   }
 }
 
@@ -145,6 +147,8 @@ void Encoder::encode_wave(const DocumentKv& kv, WaveBlock* block, RecallExchange
     const bool keys_and_values_only = layer + 1 == n_layers;
     if (block) {
       project(*block, layer, keys_and_values_only);
+      block->check.look(layer, block->window.k_rows(layer, 0, block->n_rows),
+                        block->window.v_rows(layer, 0, block->n_rows));
       block->window.store(layer);
       layer_done(layer);
     }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -16,13 +17,14 @@ struct QueryJob {
   std::uint64_t sampling_key = 0;
 };
 
-enum class FinishReason { not_begun, stop, length };
+enum class FinishReason { not_begun, stop, length, overflow };
 
 struct QueryResult {
   std::vector<Token> tokens;  // new tokens; ends with the EOS when that is why it stopped
   FinishReason reason = FinishReason::not_begun;
   std::vector<std::pair<Token, float>> logprobs;  // the first new token's top logits
   double seconds = 0;                             // from the start of phase 2 to its last token
+  std::string error;                              // where values overflowed, if that is the reason
 };
 
 }  // namespace starattn

@@ -113,11 +113,25 @@ bool StepBatch::take(std::size_t i, Token next, bool is_stop) {
   }
   const bool is_stopped = is_stop && query.job->max_new_tokens > 0;
   if (!is_stopped && std::ssize(result.tokens) < query.job->max_new_tokens) return false;
-  result.reason = is_stopped ? FinishReason::stop : FinishReason::length;
+  finish(query, is_stopped ? FinishReason::stop : FinishReason::length);
+  return true;
+}
+
+bool StepBatch::is_at_last_token(std::size_t i) const {
+  const Query& query = queries_[i];
+  return std::ssize(query.result.tokens) + 1 >= query.job->max_new_tokens;
+}
+
+void StepBatch::give_up(std::size_t i, std::string where) {
+  queries_[i].result.error = std::move(where);
+  finish(queries_[i], FinishReason::overflow);
+}
+
+void StepBatch::finish(Query& query, FinishReason reason) {
+  query.result.reason = reason;
   query.is_finished = true;
   kv_bytes_in_use_ -= query.own->n_bytes();
   query.own.reset();
-  return true;
 }
 
 std::int64_t StepBatch::n_not_begun() const {
@@ -134,7 +148,7 @@ Step agree(std::span<const StepShare> shares) {
     step.n_rows.push_back(share.n_rows);
     step.is_asked_to_stop = step.is_asked_to_stop || share.is_asked_to_stop != 0;
     step.has_answers = step.has_answers || share.has_answers != 0;
-    step.has_no_memory = step.has_no_memory || share.has_no_memory != 0;
+    step.has_failed = step.has_failed || share.has_failed != 0;
   }
   return step;
 }

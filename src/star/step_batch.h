@@ -62,9 +62,16 @@ class StepBatch {
   std::size_t index_of(std::size_t query) const { return queries_[query].index; }
   const QueryJob& job_of(std::size_t query) const { return *queries_[query].job; }
   QueryResult& result_of(std::size_t query) { return queries_[query].result; }
+  // Whether the query's next token is the last that is wanted.
+  bool is_at_last_token(std::size_t query) const;
+  // K and V of a query in work: of its first n_done_of(query) tokens.
+  const KvCache& kv_of(std::size_t query) const { return *queries_[query].own; }
+  std::int64_t n_done_of(std::size_t query) const { return queries_[query].n_done; }
   // The query's next token; is_stop: it is the last. True when the query is finished, which gives
   // its memory back. Where no new tokens are wanted it is finished without this one.
   bool take(std::size_t query, Token next, bool is_stop);
+  // The query's values overflow, and where: it is finished without an answer.
+  void give_up(std::size_t query, std::string where);
 
   // Why not one query can begin, though none is in work; else empty.
   const std::string& no_memory() const { return no_memory_; }
@@ -83,6 +90,7 @@ class StepBatch {
   };
 
   bool begin(Query& query);  // false when it has to wait for others
+  void finish(Query& query, FinishReason reason);
 
   Limits limits_;
   std::function<KvCache(std::int64_t n_tokens)> make_kv_;
@@ -96,15 +104,15 @@ class StepBatch {
 struct StepShare {
   std::int64_t n_rows = 0;  // that it brings
   std::int64_t is_asked_to_stop = 0;
-  std::int64_t has_answers = 0;    // for the first rank
-  std::int64_t has_no_memory = 0;  // for any of its queries
+  std::int64_t has_answers = 0;  // for the first rank
+  std::int64_t has_failed = 0;   // and cannot go on
 };
 // What follows from it, the same on every rank.
 struct Step {
   std::vector<std::int64_t> n_rows;  // by rank
   bool is_asked_to_stop = false;     // some rank, as the others below
   bool has_answers = false;
-  bool has_no_memory = false;
+  bool has_failed = false;
 
   bool has_rows() const;
 };

@@ -23,10 +23,27 @@ constexpr std::size_t kMaxModelBytes = std::size_t{256} << 20;
 constexpr std::size_t kMaxTextBytes = std::size_t{1} << 30;
 constexpr const char* kUnknownText = " \xe2\x81\x87 ";  // " ⁇ ", as the library decodes it
 
+// Lines of a token in base64 and its rank: "IQ== 0".
+bool is_tiktoken(std::string_view bytes) {
+  constexpr std::string_view kBase64 =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=";
+  const std::string_view line = bytes.substr(0, bytes.find('\n'));
+  const std::size_t blank = line.find(' ');
+  if (blank == std::string_view::npos || blank == 0 || blank + 1 == line.size()) return false;
+  return line.find_first_not_of(kBase64) == blank &&
+         line.find_first_not_of("0123456789\r", blank + 1) == std::string_view::npos;
+}
+
 class SentencePieceModel : public Tokenizer {
  public:
   SentencePieceModel(const std::string& path, const TokenizerConfig& config) : path_(path) {
     const std::string bytes = read_file(path, kMaxModelBytes);
+    if (is_tiktoken(bytes)) {
+      fail(Exit::bad_data,
+           "{} is a vocabulary for tiktoken, as Meta publishes Llama 3, not a SentencePiece model. "
+           "Take tokenizer.json from the model's folder in the format of Hugging Face",
+           path);
+    }
     const auto status = processor_.LoadFromSerializedProto(bytes);
     if (!status.ok() || processor_.GetPieceSize() > Vocabulary::kMaxSize) {
       fail(Exit::bad_data, "{}: not a SentencePiece model of at most {} tokens: {}", path,

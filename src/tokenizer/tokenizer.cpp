@@ -25,6 +25,12 @@ bool exists(const std::string& path) {
 std::unique_ptr<Tokenizer> Tokenizer::open(const std::string& folder) {
   const std::string json = folder + "/tokenizer.json";
   const std::string model = folder + "/tokenizer.model";
+  if (!exists(json) && !exists(model) && exists(folder + "/tekken.json")) {
+    fail(Exit::no_input,
+         "{}: tekken.json is Mistral's own form of a tokenizer, which is not read. Take "
+         "tokenizer.json from the model's folder in the format of Hugging Face",
+         folder);
+  }
   if (!exists(json) && !exists(model)) {
     fail(Exit::no_input,
          "{}: neither tokenizer.json nor tokenizer.model is there. A folder with only vocab.json "

@@ -172,6 +172,62 @@ TEST_P(CpuBackend, ARowsAttentionKnowsNothingOfOtherRowsOrThreads) {
   }
 }
 
+TEST_P(CpuBackend, ScoresThatAreNoNumbersAreNotTakenForNoKeys) {
+  const AttentionShape shape{4, 2, 32};
+  const Floats kv = random_floats(static_cast<std::size_t>(100 * 2 * 32), 1);
+  Floats q = random_floats(static_cast<std::size_t>(3 * 4 * 32), 3);
+  q[4 * 32] = NAN;  // of row 1, head 0
+  for (const Product product : {Product::chunk, Product::batch_invariant}) {
+    const Floats out = attend(q, {segment_of(kv, kv, 100, false)}, shape, product);
+    for (std::size_t i = 0; i < out.size(); ++i) EXPECT_EQ(std::isnan(out[i]), i / 32 == 4) << i;
+  }
+}
+
+TEST_P(CpuBackend, ARowBeyondTheRangeOfItsNormBecomesNaN) {
+  const std::int64_t width = 48;
+  Floats x = random_floats(3 * width, 1);
+  x[width + 5] = 1e20F;
+  Floats ones(width, 1), y(x.size());
+  const WeightView weight{reinterpret_cast<const std::byte*>(ones.data()), Dtype::f32, 1, width};
+  backend_->rms_norm(rows_of(x, width), weight, 1e-5, rows_of(y, width));
+  for (std::size_t i = 0; i < y.size(); ++i) EXPECT_EQ(std::isnan(y[i]), i / width == 1) << i;
+}
+
+TEST_P(CpuBackend, FindsTheFirstValueThatIsNotFinite) {
+  for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::f16}) {
+    const std::int64_t n_rows = 300, n_cols = 1001;
+    const std::size_t width = size_of(dtype);
+    std::vector<std::byte> bytes(static_cast<std::size_t>(n_rows * n_cols) * width + 1);
+    const auto put = [&](std::int64_t at, std::uint32_t f32, std::uint16_t bf16,
+                         std::uint16_t f16) {
+      std::byte* to = bytes.data() + 1 + static_cast<std::size_t>(at) * width;
+      const std::uint16_t narrow = dtype == Dtype::bf16 ? bf16 : f16;
+      std::memcpy(to, width == 4 ? static_cast<const void*>(&f32) : &narrow, width);
+    };
+    for (std::int64_t at = 0; at < n_rows * n_cols; ++at)
+      put(at, 0xff7fffff, 0xff7f, 0xfbff);                        // the lowest finite number
+    const WeightView w{bytes.data() + 1, dtype, n_rows, n_cols};  // unaligned
+    EXPECT_EQ(backend_->first_not_finite(w, 0, n_rows), -1);
+    put(299 * n_cols + 1000, 0x7f800001, 0x7f81, 0x7c01);  // NaN, as the last value
+    EXPECT_EQ(backend_->first_not_finite(w, 0, n_rows), 299 * n_cols + 1000);
+    put(7 * n_cols + 3, 0xff800000, 0xff80, 0xfc00);  // -infinity
+    EXPECT_EQ(backend_->first_not_finite(w, 0, n_rows), 7 * n_cols + 3);
+    EXPECT_EQ(backend_->first_not_finite(w, 7, 1), 7 * n_cols + 3);
+    EXPECT_EQ(backend_->first_not_finite(w, 8, 291), -1);
+  }
+  Floats x(5 * 1000, 1);
+  std::int64_t place = INT64_MAX;
+  backend_->find_not_finite(rows_of(x, 1000), &place);
+  EXPECT_EQ(place, INT64_MAX);
+  x[4321] = INFINITY;
+  backend_->find_not_finite(rows_of(x, 1000), &place);
+  EXPECT_EQ(place, 4321);
+  x[4321] = 1;
+  x[4322] = NAN;
+  backend_->find_not_finite(rows_of(x, 1000), &place);
+  EXPECT_EQ(place, 4321);  // the smaller stays
+}
+
 TEST_P(CpuBackend, MergingPartsEqualsTheWhole) {
   const AttentionShape shape{4, 2, 32};
   const auto size = static_cast<std::size_t>(100 * shape.n_kv_heads * shape.head_dim);

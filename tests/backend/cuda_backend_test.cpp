@@ -84,7 +84,7 @@ TEST_F(CudaBackend, FindsTheFirstHighest) {
           << n_out << ", row " << row;
     }
   }
-  // Equal logits: the first of them. Not a number: refused.
+  // Equal logits: the first of them. Not finite: none.
   const WeightView same = weight(Floats(5000 * 64, 1), 64);
   Floats values(2 * 64, 1);
   std::vector<Token> tokens(2, -1);
@@ -96,8 +96,11 @@ TEST_F(CudaBackend, FindsTheFirstHighest) {
   gpu_->backend->next_tokens(gpu_->rows(values, 64), same, drawn, tokens);
   EXPECT_EQ(tokens, (std::vector<Token>{0, 2499}));
   values[70] = std::nanf("");
-  for (const auto& draws : {greedy, drawn})
-    EXPECT_ANY_THROW(gpu_->backend->next_tokens(gpu_->rows(values, 64), same, draws, tokens));
+  for (const auto& draws : {greedy, drawn}) {
+    gpu_->backend->next_tokens(gpu_->rows(values, 64), same, draws, tokens);
+    EXPECT_GE(tokens[0], 0);
+    EXPECT_EQ(tokens[1], kNoToken);
+  }
 }
 
 // Sizes around a block of threads; places in its first, middle and last warp.
@@ -114,15 +117,70 @@ TEST_F(CudaBackend, SeesEveryLogitOfARow) {
   for (const std::int64_t n_out : {1, 31, 1023, 1024, 1025, 2049}) {
     for (const std::int64_t place : {std::int64_t{0}, n_out / 2, n_out - 1}) {
       for (const Draw draw : {Draw{}, Draw{1, 0.9, 0.5}}) {
-        const WeightView bad = weight_with(n_out, {place}, std::nanf(""));
-        EXPECT_ANY_THROW(gpu_->backend->next_tokens(x, bad, {&draw, 1}, token))
-            << n_out << ", place " << place;
+        for (const float value : {std::nanf(""), INFINITY, -INFINITY}) {
+          gpu_->backend->next_tokens(x, weight_with(n_out, {place}, value), {&draw, 1}, token);
+          EXPECT_EQ(token[0], kNoToken) << value << ", " << n_out << ", place " << place;
+        }
       }
       const Draw greedy;
       gpu_->backend->next_tokens(x, weight_with(n_out, {place, n_out - 1}, 2), {&greedy, 1}, token);
       EXPECT_EQ(token[0], place) << "equal ones at " << place << " and " << n_out - 1;
     }
   }
+}
+
+TEST_F(CudaBackend, FindsTheFirstValueThatIsNotFinite) {
+  const std::int64_t n_rows = 3000, n_cols = 1016;
+  Floats values = numbers_.bell(n_rows * n_cols);
+  EXPECT_EQ(gpu_->backend->first_not_finite(weight(values, n_cols), 0, n_rows), -1);
+  values.back() = INFINITY;
+  values[static_cast<std::size_t>(7 * n_cols + 3)] = std::nanf("");
+  const WeightView bad = weight(values, n_cols);
+  EXPECT_EQ(gpu_->backend->first_not_finite(bad, 0, n_rows), 7 * n_cols + 3);
+  EXPECT_EQ(gpu_->backend->first_not_finite(bad, 7, 1), 7 * n_cols + 3);
+  EXPECT_EQ(gpu_->backend->first_not_finite(bad, 8, n_rows - 9), -1);
+  EXPECT_EQ(gpu_->backend->first_not_finite(bad, 8, n_rows - 8), n_rows * n_cols - 1);
+
+  const std::int64_t nowhere = INT64_MAX;
+  auto* place = reinterpret_cast<std::int64_t*>(gpu_->keep(std::as_bytes(std::span(&nowhere, 1))));
+  const auto found = [&] {
+    std::int64_t at = 0;
+    gpu_->backend->download(reinterpret_cast<const std::byte*>(place),
+                            std::as_writable_bytes(std::span(&at, 1)));
+    return at;
+  };
+  gpu_->backend->find_not_finite(gpu_->rows(numbers_.bell(n_rows * n_cols), n_cols), place);
+  EXPECT_EQ(found(), nowhere);
+  const Rows rows = gpu_->rows(values, n_cols);
+  gpu_->backend->find_not_finite(rows, place);
+  EXPECT_EQ(found(), 7 * n_cols + 3);
+  // Any number of values at any address.
+  const Rows odd{rows.data + (7 * n_cols + 1) * 2, 1, 3};
+  gpu_->backend->find_not_finite(odd, place);
+  EXPECT_EQ(found(), 2);
+}
+
+TEST_F(CudaBackend, ARowBeyondTheRangeOfItsNormBecomesNaN) {
+  for (const std::int64_t width : {128, 4096, 16384}) {
+    Floats values = numbers_.bell(3 * width);
+    values[static_cast<std::size_t>(width) + 5] = 1e20F;
+    const Rows x = gpu_->rows(values, width), y = gpu_->empty(3, width);
+    gpu_->backend->rms_norm(x, weight(Floats(static_cast<std::size_t>(width), 1), width), 1e-5, y);
+    const Floats normed = gpu_->get(y);
+    for (std::size_t i = 0; i < normed.size(); ++i)
+      EXPECT_EQ(std::isnan(normed[i]), i / static_cast<std::size_t>(width) == 1) << i;
+  }
+}
+
+TEST_F(CudaBackend, LoadTellsTheBytesThatItRead) {
+  const std::int64_t n = std::int64_t{40} << 20;  // beyond one staging buffer
+  const WeightView w = weight(numbers_.bell(n), 1 << 20);
+  std::vector<std::byte> read;
+  gpu_->backend->load(w, [&](std::span<const std::byte> bytes) {
+    read.insert(read.end(), bytes.begin(), bytes.end());
+  });
+  ASSERT_EQ(read.size(), w.n_bytes());
+  EXPECT_EQ(std::memcmp(read.data(), w.data, read.size()), 0);
 }
 
 TEST_F(CudaBackend, DrawsTokens) {

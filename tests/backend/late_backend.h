@@ -131,6 +131,13 @@ class LateBackend : public Backend {
   }
   void add(Rows x, Rows y) override { backend_->add(x, y); }
   void swiglu(Rows gate, Rows up, Rows y) override { backend_->swiglu(gate, up, y); }
+  void find_not_finite(Rows x, std::int64_t* place) override {
+    backend_->find_not_finite(x, place);
+  }
+  std::int64_t first_not_finite(const WeightView& w, std::int64_t first_row,
+                                std::int64_t n_rows) override {
+    return backend_->first_not_finite(w, first_row, n_rows);
+  }
   void choose_asking_rows(const KvSegment& block, const AttentionShape& shape, std::int64_t n_rows,
                           std::int32_t* rows) override {
     backend_->choose_asking_rows(block, shape, n_rows, rows);

@@ -80,27 +80,15 @@ TEST(ReadFile, RefusesWhatIsNoFile) {
   ASSERT_EQ(::mkfifo(folder.file("pipe").c_str(), 0600), 0);  // nobody will ever write to it
   for (const std::string& path : {folder.path(), folder.file("none"), folder.file("pipe")}) {
     expect_refused([&] { read_file(path, 9); }, Exit::no_input, {path});
-    expect_refused([&] { MappedFile{path}; }, Exit::no_input, {path});
   }
 }
 
-TEST(MappedFile, HoldsTheBytesAndMoves) {
+TEST(ReadFile, RefusesAGitLfsPointer) {
   const TemporaryFolder folder;
-  folder.write("a", "abc");
-  folder.write("empty", "");
-  const auto text = [](const MappedFile& file) {
-    return std::string(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
-  };
-  MappedFile a(folder.file("a"));
-  EXPECT_EQ(text(a), "abc");
-  MappedFile empty(folder.file("empty"));
-  EXPECT_TRUE(empty.bytes().empty());
-
-  MappedFile moved(std::move(a));
-  EXPECT_EQ(text(moved), "abc");
-  EXPECT_EQ(moved.path(), folder.file("a"));
-  moved = std::move(empty);
-  EXPECT_EQ(text(moved), "");
+  folder.write("config.json",
+               "version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 4997750760\n");
+  expect_refused([&] { read_file(folder.file("config.json"), 1000); }, Exit::bad_data,
+                 {folder.file("config.json"), "is a Git LFS pointer", "git lfs pull"});
 }
 
 TEST(FileDescriptor, ClosesOnce) {

@@ -150,20 +150,45 @@ TEST_F(RoundTripTest, AReadOnlyStoreIsRead) {
   EXPECT_FALSE(fs::exists(directory / "in-use"));
 }
 
-TEST_F(RoundTripTest, ModelFingerprintSeesEveryByteAndNoNameOrThread) {
+FileDigests digests_of(std::string_view bytes, int n_threads = 1) {
+  return {bytes.size(), digest_pieces(std::as_bytes(std::span(bytes)), 0, 1, n_threads)};
+}
+
+TEST_F(RoundTripTest, ModelFingerprintSeesEveryByteAndNoOrderOrThread) {
   std::string big(3 * kPieceBytes + 17, 'w');
-  put(folder_ / "a", big);
-  put(folder_ / "b", "small");
-  const std::string a = folder_ / "a";
-  const std::string b = folder_ / "b";
+  const FileDigests a = digests_of(big);
+  const FileDigests b = digests_of("small");
+  EXPECT_EQ(a, digests_of(big, 3));
   const Digest whole = model_fingerprint("config", {a, b});
-  EXPECT_EQ(whole, model_fingerprint("config", {b, a}, 3));
-  fs::rename(a, folder_ / "c");
-  EXPECT_EQ(whole, model_fingerprint("config", {folder_ / "c", b}));
-  EXPECT_NE(whole, model_fingerprint("other", {folder_ / "c", b}));
+  EXPECT_EQ(whole, model_fingerprint("config", {b, a}));
+  EXPECT_NE(whole, model_fingerprint("other", {a, b}));
+  // As version 0.1.0 made it: checkpoints are found by it.
+  EXPECT_EQ(whole.hex(), "02f349f14603825a975dc6eba41dc1ec");
   big[2 * kPieceBytes + 5] = 'x';
-  put(folder_ / "c", big);
-  EXPECT_NE(whole, model_fingerprint("config", {folder_ / "c", b}));
+  EXPECT_NE(whole, model_fingerprint("config", {digests_of(big), b}));
+}
+
+TEST_F(RoundTripTest, PiecesHaveTheSameDigestsInSharesAndInPassing) {
+  std::string bytes(2 * kPieceBytes + 17, 'w');
+  for (std::size_t i = 0; i < bytes.size(); i += 4099) bytes[i] = static_cast<char>(i);
+  for (const std::size_t n : {bytes.size(), 2 * kPieceBytes, std::size_t{5}, std::size_t{0}}) {
+    const auto some = std::as_bytes(std::span(bytes)).first(n);
+    const FileDigests whole = digests_of(std::string_view(bytes).substr(0, n));
+    ASSERT_EQ(whole.pieces.size(), n_pieces_of(n));
+    for (const std::size_t step : {1, 2, 5}) {
+      for (std::size_t first = 0; first < step; ++first) {
+        const std::vector<Digest> share = digest_pieces(some, first, step, 2);
+        std::size_t n_share = 0;
+        for (std::size_t piece = first; piece < whole.pieces.size(); piece += step, ++n_share)
+          EXPECT_EQ(share.at(n_share), whole.pieces[piece]);
+        EXPECT_EQ(share.size(), n_share);
+      }
+    }
+    PieceDigests passing;
+    for (std::size_t at = 0; at < n; at += 1'000'003)
+      passing.add(some.subspan(at, std::min<std::size_t>(1'000'003, n - at)));
+    EXPECT_EQ(passing.value(), whole);
+  }
 }
 
 }  // namespace

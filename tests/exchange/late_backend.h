@@ -96,6 +96,11 @@ class LateBackend : public Backend {
   void choose_best(const float*, std::int64_t, std::int64_t, std::int32_t*, float*) override {
     none();
   }
+  void find_not_finite(Rows, std::int64_t*) override { none(); }
+  std::int64_t first_not_finite(const WeightView&, std::int64_t, std::int64_t) override {
+    none();
+    return -1;
+  }
 
  private:
   using Queue = std::deque<std::function<void()>>;

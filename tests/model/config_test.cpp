@@ -152,6 +152,28 @@ TEST(Windows, AreOfTheLayersFromMaxWindowLayersOn) {
   }
 }
 
+// Version 0.1.0 wrote exactly these texts, and every checkpoint is found by its own.
+TEST(CanonicalText, IsThatOfTheFirstVersionWhereBiasesAreTheFamilys) {
+  const char* sizes =
+      "vocab=100 hidden=64 intermediate=96 layers=2 heads=4 kv_heads=2 head_dim={} "
+      "eps=9.9999999999999995e-07 rope=0 10000 1 1 4 0 32 1 0 0 0 true";
+  const std::tuple<const char*, const char*, int> families[] = {
+      {"llama", "LlamaForCausalLM", 16},
+      {"qwen2", "Qwen2ForCausalLM", 16},
+      {"qwen3", "Qwen3ForCausalLM", 128},
+      {"mistral", "MistralForCausalLM", 16}};
+  for (const auto& [type, architecture, head_dim] : families) {
+    const Json json = with(type, architecture, {{"sliding_window", nullptr}});
+    EXPECT_EQ(canonical_text(read_config(json)),
+              fmt::format("{} {}", architecture, fmt::format(fmt::runtime(sizes), head_dim)));
+  }
+  const std::string plain = canonical_text(read_config(small_config()));
+  EXPECT_EQ(canonical_text(read_config(small_config({{"attention_bias", true}}))),
+            plain + " qkv_bias=true o_bias=true");
+  EXPECT_EQ(canonical_text(read_config(small_config({{"mlp_bias", true}}))),
+            plain + " mlp_bias=true");
+}
+
 TEST(Describe, IsALineForPeople) {
   EXPECT_EQ(describe(read_config(small_config({{"rope_scaling", kLinear}}))),
             "Llama, 0.1M parameters, 2 layers, hidden 64, 4 heads / 2 KV heads, head dim 16, "

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Model folders that were tampered with.
+#include <functional>
+
 #include "base/file.h"
 #include "model/weights.h"
+#include "safetensors_bytes.h"
 #include "small_config.h"
 
 namespace starattn {
@@ -38,10 +41,127 @@ void place(const Tampered& folder, const std::string& tensor, const Json& file) 
 TEST(Folders, NeedSafetensors) {
   const Tampered folder("llama31");
   fs::remove(folder.file("model.safetensors"));
-  folder.expect_refused(Exit::no_input, {folder.path(), "model.safetensors", "neither"});
+  folder.expect_refused(Exit::no_input, {folder.path(), "model.safetensors", "found neither"});
   folder.write("pytorch_model.bin", "");
   folder.expect_refused(Exit::no_input,
-                        {folder.path(), "pytorch_model.bin", "save the model as safetensors"});
+                        {folder.path(), "pytorch_model.bin", "save them as safetensors"});
+}
+
+// What people have in a folder in place of a model, by the name of one file.
+TEST(Folders, AreNamedForWhatTheyAre) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"adapter_config.json", "a LoRA adapter: merge it"},
+      {"adapter_model.safetensors", "a LoRA adapter: merge it"},
+      {"model-Q4_K_M.gguf", "llama.cpp"},
+      {"consolidated.safetensors", "the publisher's own format"},
+      {"consolidated.00.pth", "the publisher's own format"},
+      {"pytorch_model-00001-of-00002.bin", "save_pretrained"},
+      {"tf_model.h5", "TensorFlow"}};
+  for (const auto& [name, words] : cases) {
+    SCOPED_TRACE(name);
+    const TemporaryFolder bare;
+    bare.write(name, "");
+    expect_refused([&] { open(bare.path()); }, Exit::no_input,
+                   {bare.path(), "config.json", name, words});
+    const Tampered folder("llama31");
+    fs::remove(folder.file("model.safetensors"));
+    folder.write(name, "");
+    folder.expect_refused(Exit::no_input, {folder.path(), "model.safetensors", name, words});
+  }
+  const TemporaryFolder folder;
+  folder.write("model.gguf", "GGUF\x03");
+  expect_refused([&] { open(folder.file("model.gguf")); }, Exit::no_input, {"is a GGUF file"});
+  folder.write("model.safetensors", "");
+  expect_refused([&] { open(folder.file("model.safetensors")); }, Exit::no_input,
+                 {"give the folder that it is in"});
+}
+
+TEST(Files, AreNamedForWhatTheyAre) {
+  const Tampered folder("qwen2");
+  const std::pair<std::string, const char*> cases[] = {
+      {"version https://git-lfs.github.com/spec/v1\noid sha256:a\nsize 4997750760\n",
+       "is a Git LFS pointer, not the file itself: run 'git lfs pull'"},
+      {"GGUF and more", "is a GGUF file"},
+      {"PK\x03\x04 and more", "is a PyTorch checkpoint or another zip archive"},
+      {"\x80\x02 and more", "is a Python pickle"},
+      {"<!DOCTYPE html><html>", "is a web page"}};
+  for (const auto& [bytes, words] : cases) {
+    folder.write("model-00002-of-00002.safetensors", bytes);
+    folder.expect_refused(Exit::bad_data, {folder.file("model-00002-of-00002.safetensors"), words});
+  }
+  for (const char* name : {"model.safetensors.index.json", "config.json"}) {
+    folder.write(name, cases[0].first);
+    folder.expect_refused(Exit::bad_data, {folder.file(name), cases[0].second});
+  }
+}
+
+// One more tensor behind those of a golden model that has only one file.
+void add_tensor(const Tampered& folder, const std::string& name, const std::string& like,
+                const std::function<void(std::string&)>& change) {
+  const std::string old = read_file(folder.file("model.safetensors"), 1 << 24);
+  std::uint64_t n_header = 0;
+  std::memcpy(&n_header, old.data(), sizeof(n_header));
+  Json header = Json::parse(old.substr(8, n_header));
+  const std::string data = old.substr(8 + n_header);
+  Json tensor = header[like];
+  const auto begin = tensor["data_offsets"][0].get<std::size_t>();
+  std::string bytes = data.substr(begin, tensor["data_offsets"][1].get<std::size_t>() - begin);
+  change(bytes);
+  tensor["data_offsets"] = {data.size(), data.size() + bytes.size()};
+  header[name] = tensor;
+  folder.write("model.safetensors", file_of(header.dump(), data + bytes));
+}
+
+TEST(TiedEmbeddings, GiveWayToAHeadInTheFileThatDiffers) {
+  const std::string embedding = "model.embed_tokens.weight";
+  for (const bool differs : {false, true}) {
+    const Tampered folder("llama31");
+    ASSERT_TRUE(folder.read("config.json")["tie_word_embeddings"].get<bool>());
+    const std::uint64_t n_bytes = open(folder.path()).total_bytes();
+    add_tensor(folder, "lm_head.weight", embedding, [&](std::string& bytes) {
+      if (differs) bytes[7] ^= 1;
+    });
+    ::testing::internal::CaptureStdout();  // where the default logger of tests writes
+    const ModelWeights weights = open(folder.path());
+    const std::string log = ::testing::internal::GetCapturedStdout();
+    EXPECT_EQ(weights.lm_head.data != weights.embedding.data, differs);
+    EXPECT_EQ(weights.total_bytes(), n_bytes + (differs ? weights.embedding.n_bytes() : 0));
+    EXPECT_EQ(log.find("lm_head.weight that differs from the embedding") != std::string::npos,
+              differs)
+        << log;
+  }
+}
+
+TEST(Layers, BeyondThoseOfTheConfigAreSaid) {
+  const Tampered folder("llama31");
+  Json config = folder.read("config.json");
+  const auto n_layers = config["num_hidden_layers"].get<std::int64_t>();
+  for (const std::int64_t n : {n_layers, n_layers - 1}) {
+    config["num_hidden_layers"] = n;
+    folder.write_json("config.json", config);
+    ::testing::internal::CaptureStdout();
+    open(folder.path());
+    const std::string log = ::testing::internal::GetCapturedStdout();
+    EXPECT_EQ(log.find(fmt::format("hold {} layers and config.json asks for {}", n_layers, n)) !=
+                  std::string::npos,
+              n < n_layers)
+        << log;
+  }
+}
+
+TEST(Tensors, OfAnAdapterAndOfOtherNamesAreToldApart) {
+  const std::string norm = "model.norm.weight";
+  const std::pair<const char*, const char*> cases[] = {
+      {"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight", "a LoRA adapter"},
+      {"layers.0.attention.wq.weight", "Mistral's own"}};
+  for (const auto& [name, words] : cases) {
+    const Tampered folder("llama31");
+    add_tensor(folder, name, norm, [](std::string&) {});
+    Json config = folder.read("config.json");
+    config["tie_word_embeddings"] = false;  // so that a tensor is missing
+    folder.write_json("config.json", config);
+    folder.expect_refused(Exit::bad_data, {"'lm_head.weight'", words});
+  }
 }
 
 TEST(Tensors, MustBeWhatTheConfigSays) {

@@ -153,7 +153,7 @@ TEST(Agree, WhatOneRankSaysIsTrueForAll) {
   EXPECT_TRUE(step.has_rows());
   EXPECT_TRUE(step.is_asked_to_stop);
   EXPECT_TRUE(step.has_answers);
-  EXPECT_FALSE(step.has_no_memory);
+  EXPECT_FALSE(step.has_failed);
   EXPECT_FALSE(agree(std::vector<StepShare>(2)).has_rows());
 }
 

@@ -132,6 +132,10 @@ TEST(TokenizerJson, RefusesBrokenAddedTokens) {
 TEST(TokenizerOpen, SaysWhatIsMissing) {
   ModelFolder folder;
   mentions(failure_of([&] { folder.open(); }, Exit::no_input), "neither tokenizer.json nor");
+  folder.write("tekken.json", std::string("{}"));
+  mentions(failure_of([&] { folder.open(); }, Exit::no_input), "tekken.json is Mistral's own form");
+  folder.write("tokenizer.model", std::string("IQ== 0\nIg== 1\nIw== 2\n"));
+  mentions(failure_of([&] { folder.open(); }), "tokenizer.model is a vocabulary for tiktoken");
   folder.write("tokenizer.json", std::string("{\"model\": "));
   mentions(failure_of([&] { folder.open(); }), "tokenizer.json: not valid JSON");
   folder.write("tokenizer.json", std::string(R"({"model": {"vocab": {"a": 0, "a": 1}}})"));

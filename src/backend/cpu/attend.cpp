@@ -195,7 +195,7 @@ void transpose_keys(const float* keys, std::int64_t stride, std::int64_t n, std:
 
 void merge_row(float* o, float& m, float& l, const float* from_o, float from_m, float from_l,
                std::int64_t head_dim) {
-  if (from_m == kNothing) return;
+  if (from_m == kNothing && from_l == 0) return;  // scores that are no numbers are not nothing
   const float top = std::max(m, from_m);
   const float mine = m == kNothing ? 0.0F : std::exp(m - top);
   const float theirs = std::exp(from_m - top);

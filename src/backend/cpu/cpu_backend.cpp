@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -13,6 +14,7 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/attend.h"
+#include "backend/cpu/finite.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/linear.h"
 #include "backend/cpu/recall.h"
@@ -86,9 +88,9 @@ class CpuBackend : public Backend {
     for_rows(x.n_rows, [&](std::int64_t row) {
       const float* in = floats(x) + row * x.width;
       float* out = floats(y) + row * x.width;
+      const float mean = sum_of_squares(in, x.width) / static_cast<float>(x.width);
       const float factor =
-          1.0F / std::sqrt(sum_of_squares(in, x.width) / static_cast<float>(x.width) +
-                           static_cast<float>(eps));
+          std::isfinite(mean) ? 1.0F / std::sqrt(mean + static_cast<float>(eps)) : NAN;
       for (std::int64_t i = 0; i < x.width; ++i)
         out[i] = scale[static_cast<std::size_t>(i)] * (in[i] * factor);
     });
@@ -237,6 +239,18 @@ class CpuBackend : public Backend {
     });
   }
 
+  void find_not_finite(Rows x, std::int64_t* place) override {
+    const std::int64_t found = first_of(x.data, Dtype::f32, x.n_rows * x.width);
+    if (found >= 0) *place = std::min(*place, found);
+  }
+  std::int64_t first_not_finite(const WeightView& w, std::int64_t first_row,
+                                std::int64_t n_rows) override {
+    const std::int64_t first = first_row * w.n_cols;
+    const std::int64_t found = first_of(w.data + static_cast<std::size_t>(first) * size_of(w.dtype),
+                                        w.dtype, n_rows * w.n_cols);
+    return found < 0 ? -1 : first + found;
+  }
+
  private:
   template <typename Work>
   void for_rows(std::int64_t n_rows, const Work& work) {
@@ -244,6 +258,24 @@ class CpuBackend : public Backend {
       const std::int64_t end = std::min(n_rows, (task + 1) * kRowsPerTask);
       for (std::int64_t row = task * kRowsPerTask; row < end; ++row) work(row);
     });
+  }
+
+  // Of n values, the place of the first that is not finite, or -1.
+  std::int64_t first_of(const std::byte* values, Dtype dtype, std::int64_t n) {
+    constexpr std::int64_t kValuesPerTask = std::int64_t{1} << 16;
+    std::atomic<std::int64_t> first{n};
+    pool_.parallel_for((n + kValuesPerTask - 1) / kValuesPerTask, [&](std::int64_t task, int) {
+      const std::int64_t begin = task * kValuesPerTask;
+      if (begin > first) return;
+      const std::int64_t found =
+          cpu::first_not_finite(values + static_cast<std::size_t>(begin) * size_of(dtype), dtype,
+                                std::min(kValuesPerTask, n - begin));
+      if (found < 0) return;
+      std::int64_t least = first;
+      while (begin + found < least && !first.compare_exchange_weak(least, begin + found)) {
+      }
+    });
+    return first == n ? -1 : first.load();
   }
 
   // Sixteen running sums, added up in order: the same on every instruction set.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
 
 #include "backend/cuda/pinned_memory.h"
 #include "elementwise.h"
@@ -11,6 +12,7 @@ namespace starattn::cuda {
 namespace {
 
 constexpr std::size_t kStagingBytes = std::size_t{32} << 20;
+constexpr std::size_t kPartBytes = std::size_t{512} << 10;  // stays in a core's cache
 
 kernels::Float float_of(Dtype dtype) {
   switch (dtype) {
@@ -25,15 +27,15 @@ kernels::Float float_of(Dtype dtype) {
 
 }  // namespace
 
-void DeviceWeights::load(const WeightView& host) {
+void DeviceWeights::load(const WeightView& host, const Backend::BytesRead& read) {
   if (!host || weights_.contains(host.data)) return;
   const auto n_values = static_cast<std::size_t>(host.n_rows * host.n_cols);
   Buffer bf16 = device_->allocate(n_values * 2);
   if (host.dtype == Dtype::bf16) {
-    copy(host, bf16.data());
+    copy(host, bf16.data(), read);
   } else {
     const Buffer as_it_is = device_->allocate(host.n_bytes());
-    copy(host, as_it_is.data());
+    copy(host, as_it_is.data(), read);
     kernels::to_bf16(as_it_is.data(), float_of(host.dtype), static_cast<std::int64_t>(n_values),
                      bf16.data(), device_->stream());
     // Weights are read before the kernel in front has ended (thin_linear.h).
@@ -43,7 +45,7 @@ void DeviceWeights::load(const WeightView& host) {
 }
 
 // Through two pinned buffers: one is read from the file while the other goes to the device.
-void DeviceWeights::copy(const WeightView& host, std::byte* to) {
+void DeviceWeights::copy(const WeightView& host, std::byte* to, const Backend::BytesRead& read) {
   const std::size_t n_bytes = host.n_bytes();
   cudaEvent_t sent[2];
   for (int i = 0; i < 2; ++i) {
@@ -54,7 +56,11 @@ void DeviceWeights::copy(const WeightView& host, std::byte* to) {
   for (std::size_t at = 0; at < n_bytes; at += kStagingBytes, turn ^= 1) {
     const std::size_t n = std::min(kStagingBytes, n_bytes - at);
     check(cudaEventSynchronize(sent[turn]), "copying weights to the GPU");
-    std::memcpy(staging_[turn].data(), host.data + at, n);
+    for (std::size_t part = 0; part < n; part += kPartBytes) {
+      const std::span to_read(staging_[turn].data() + part, std::min(kPartBytes, n - part));
+      std::memcpy(to_read.data(), host.data + at + part, to_read.size());
+      if (read) read(to_read);
+    }
     check(cudaMemcpyAsync(to + at, staging_[turn].data(), n, cudaMemcpyHostToDevice,
                           device_->stream()),
           "copying weights to the GPU");

@@ -4,6 +4,7 @@
 
 #include <unordered_map>
 
+#include "backend/backend.h"
 #include "backend/cuda/device.h"
 #include "backend/tensors.h"
 
@@ -13,11 +14,12 @@ class DeviceWeights {
  public:
   explicit DeviceWeights(Device& device) : device_(&device) {}
 
-  void load(const WeightView& host);
+  // read: gets the bytes as they went to the device, unless they are there already.
+  void load(const WeightView& host, const Backend::BytesRead& read = {});
   const void* find(const WeightView& host);  // null for an absent weight; loads what is missing
 
  private:
-  void copy(const WeightView& host, std::byte* to);
+  void copy(const WeightView& host, std::byte* to, const Backend::BytesRead& read);
 
   Device* device_;
   std::unordered_map<const std::byte*, Buffer> weights_;  // by host address
