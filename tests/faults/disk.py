@@ -19,6 +19,7 @@ NAMES = ["", "create", "write", "truncate", "sync", "close", "rename", "unlink",
 @dataclass
 class Call:
     op: int
+    rank: int
     number: int
     inode: int
     offset: int
@@ -35,7 +36,7 @@ def normal(path: bytes) -> str:
 def read_record(path: Path) -> list[Call]:
     calls, text, at = [], path.read_bytes(), 0
     while at + HEAD.size <= len(text):
-        op, _, number, inode, offset, n_path, n_other, n_data, failed = HEAD.unpack_from(text, at)
+        op, rank, number, inode, offset, n_path, n_other, n_data, failed = HEAD.unpack_from(text, at)
         at += HEAD.size
         if at + n_path + n_other + n_data > len(text):
             break  # the recorder was killed
@@ -43,7 +44,7 @@ def read_record(path: Path) -> list[Call]:
         for n in (n_path, n_other, n_data):
             fields.append(text[at:at + n])
             at += n
-        calls.append(Call(op, number, inode, offset, normal(fields[0]), normal(fields[1]),
+        calls.append(Call(op, rank, number, inode, offset, normal(fields[0]), normal(fields[1]),
                           fields[2], bool(failed)))
     return calls
 

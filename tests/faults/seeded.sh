@@ -3,7 +3,8 @@
 # Does the fault suite find bugs? Builds the program once with each of the seeded bugs (seeded/*.patch: a
 # missing fsync, a swapped rename, an unchecked error ...) in a copy of the tree, and runs the suite until
 # it fails. Exit code 1 when fewer than all but one are caught.
-# usage: seeded.sh FOLDER [PATCH...]     the folder is for the copy, its build and the logs
+# usage: seeded.sh FOLDER [PATCH...]     the folder is for the copy, its build and the logs; with
+# FAULTS_FOLDER the runs work there (memory is fastest)
 set -euo pipefail
 source_dir=$(cd "$(dirname "$0")/../.." && pwd)
 folder=$(mkdir -p "$1" && cd "$1" && pwd)
@@ -12,14 +13,13 @@ patches=("${@:2}")
 rm -rf "$folder/tree"
 mkdir "$folder/tree"
 (cd "$source_dir" && git ls-files -z | xargs -0 cp --parents -t "$folder/tree")
-build=$folder/build
-cmake -S "$folder/tree" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release \
-  -DCMAKE_CXX_COMPILER_LAUNCHER="$(command -v ccache || true)" >/dev/null
-cmake --build "$build" --target starattn faulty_disk -j 2 >/dev/null
+build=$folder/tree/build/ci
+(cd "$folder/tree" && cmake --preset ci -DCMAKE_CXX_COMPILER_LAUNCHER="$(command -v ccache || true)" >/dev/null)
+cmake --build "$build" --target starattn faulty_disk -j 2 >"$folder/build.log"
 
 suite() { # log
   python3 "$folder/tree/tests/faults/faults.py" "$build/starattn" "$build/tests/faults/libfaulty_disk.so" \
-    "$folder/tree" --kills 150 --errors 200 --losses 200 --stop-at-first ${FAULTS_FOLDER:+--folder "$FAULTS_FOLDER"} >"$1" 2>&1
+    "$folder/tree" --kills 300 --errors 200 --losses 800 --stop-at-first ${FAULTS_FOLDER:+--folder "$FAULTS_FOLDER"} >"$1" 2>&1
 }
 n_caught=0
 for patch in "${patches[@]}"; do
