@@ -6,7 +6,7 @@
 set -euo pipefail
 packages=(build-essential cmake ninja-build pkg-config libopenmpi-dev openmpi-bin libhdf5-dev libcli11-dev libgtest-dev
   nlohmann-json3-dev libpcre2-dev libutf8proc-dev libsentencepiece-dev libspdlog-dev libfmt-dev libxxhash-dev
-  libopenblas-dev)
+  libopenblas-dev zlib1g-dev)
 [ "${1:-}" = --fuzz ] && packages=(clang-14 libclang-rt-14-dev)
 missing=()
 for package in "${packages[@]}"; do

@@ -15,6 +15,7 @@
 #include "mpi/communicator.h"
 #include "mpi/runtime.h"
 #include "run/config_file.h"
+#include "run/option_values.h"
 #include "version.h"
 
 namespace starattn {
@@ -44,15 +45,24 @@ int finished(int code) {
 // What every command takes.
 struct CommonOptions {
   std::string log_format = "text";
+  std::string config;  // the file's name; add_config_option reads it
 
   log::Format format() const {
     return log_format == "json" ? log::Format::json : log::Format::text;
   }
 };
 
-int run_without_mpi(const Command& command, log::Format format) {
+// One file, one purpose: said before the command touches any.
+void check_files(const Command& command, const CommonOptions& options) {
+  FilePurposes files;
+  files.reads("--config", options.config);
+  command.declare_files(files);
+}
+
+int run_without_mpi(const Command& command, const CommonOptions& options) {
   try {
-    log::setup(format, false);
+    log::setup(options.format(), false);
+    check_files(command, options);
     return finished(static_cast<int>(command.run()));
   } catch (const Error& error) {
     return report(error);
@@ -62,7 +72,8 @@ int run_without_mpi(const Command& command, log::Format format) {
 }
 
 // An agreed error leaves through MPI_Finalize; one rank's own error takes the whole job down.
-int run_on_all_ranks(const Command& command, log::Format format, int argc, char** argv) {
+int run_on_all_ranks(const Command& command, const CommonOptions& options, int argc, char** argv) {
+  const log::Format format = options.format();
   int rank = rank_by_launcher();
   log::setup(format, rank != 0);
   if (const std::string mismatch = launcher_mismatch(0); !mismatch.empty()) {
@@ -74,6 +85,9 @@ int run_on_all_ranks(const Command& command, log::Format format, int argc, char*
     const Communicator world = Communicator::world();
     rank = world.rank();
     log::setup(format, rank != 0, rank == 0 ? "" : fmt::format("rank {}", rank));
+    collectively(world, [&] {
+      if (rank == 0) check_files(command, options);
+    });
     return finished(static_cast<int>(command.run()));
   } catch (const AgreedError& error) {
     return rank == 0 ? report(error) : static_cast<int>(error.exit());
@@ -106,9 +120,14 @@ int run(int argc, char** argv) {
       add_run(parser),         add_encode(parser),  add_answer(parser), add_plan(parser),
       add_checkpoints(parser), add_inspect(parser), add_doctor(parser), add_bench(parser),
       add_generate(parser),    add_eval(parser),    add_report(parser)};
+  check_option_values(parser);
   try {
     parser.parse(argc, argv);
-  } catch (const CLI::FileError& error) {  // of --config
+  } catch (const Error& error) {  // of --config
+    if (rank_by_launcher() != 0) return static_cast<int>(error.exit());
+    log::setup(options.format(), false);
+    return report(error);
+  } catch (const CLI::FileError& error) {  // of --config, too
     if (rank_by_launcher() != 0) return static_cast<int>(Exit::no_input);
     log::setup(options.format(), false);
     return report(Error(Exit::no_input, fmt::format("--config: {}", error.what())));
@@ -119,10 +138,12 @@ int run(int argc, char** argv) {
     log::setup(options.format(), false);
     return finished(code == 0 ? 0 : static_cast<int>(Exit::usage));
   }
+  if (parser.get_config_ptr()->count() > 0)
+    options.config = parser.get_config_ptr()->results().back();
   for (const Command& command : commands) {
     if (!command.app->parsed()) continue;
-    return command.needs_mpi() ? run_on_all_ranks(command, options.format(), argc, argv)
-                               : run_without_mpi(command, options.format());
+    return command.needs_mpi() ? run_on_all_ranks(command, options, argc, argv)
+                               : run_without_mpi(command, options);
   }
   return static_cast<int>(Exit::usage);
 }

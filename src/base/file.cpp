@@ -2,11 +2,16 @@
 #include "base/file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <climits>
+#include <cstdlib>
 #include <cstring>
+#include <memory>
+#include <optional>
 #include <utility>
 
 #include "base/error.h"
@@ -14,6 +19,24 @@
 
 namespace starattn {
 namespace {
+
+constexpr int kMostLinks = 40;  // as many as the kernel follows
+
+// What a symbolic link names; nullopt where the path is none.
+std::optional<std::string> followed(const std::string& path) {
+  char target[PATH_MAX];
+  const ssize_t n = ::readlink(path.c_str(), target, sizeof target);
+  if (n < 0) return std::nullopt;
+  const std::string_view to(target, static_cast<std::size_t>(n));
+  return to.starts_with('/') ? std::string(to) : fmt::format("{}/{}", parent_directory(path), to);
+}
+
+// The folder of a path, links and dots resolved; empty where there is none.
+std::string real_folder(const std::string& path) {
+  const std::unique_ptr<char, decltype(&std::free)> folder(
+      ::realpath(parent_directory(path).c_str(), nullptr), &std::free);
+  return folder ? folder.get() : "";
+}
 
 std::size_t size_of_file(const FileDescriptor& file) {
   struct stat info {};
@@ -43,11 +66,40 @@ FileDescriptor& FileDescriptor::operator=(FileDescriptor&& other) noexcept {
   return *this;
 }
 
-bool is_same_file(const std::string& path, const std::string& other) {
-  struct stat one {};
-  struct stat two {};
-  return ::stat(path.c_str(), &one) == 0 && ::stat(other.c_str(), &two) == 0 &&
-         one.st_dev == two.st_dev && one.st_ino == two.st_ino;
+std::string real_path(const std::string& path) {
+  std::string at = path;
+  for (int n_links = 0; n_links < kMostLinks; ++n_links) {
+    std::optional<std::string> next = followed(at);
+    if (!next) break;
+    at = *std::move(next);
+  }
+  const std::string folder = real_folder(at);
+  if (folder.empty()) return at;  // not there
+  return fmt::format("{}/{}", folder == "/" ? "" : folder, at.substr(at.find_last_of('/') + 1));
+}
+
+void require_place_for_output(const std::string& path) {
+  struct stat info {};
+  std::string what;
+  if (::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {
+    what = S_ISDIR(info.st_mode)    ? "a folder"
+           : S_ISFIFO(info.st_mode) ? "a pipe"
+           : S_ISSOCK(info.st_mode) ? "a socket"
+                                    : "a device";
+  }
+  // /dev/stdout is a link to /proc/self/fd/1, and that one to whatever it was redirected to.
+  std::optional<std::string> at = path;
+  for (int n_links = 0; at && what.empty() && n_links < kMostLinks; ++n_links) {
+    const std::string folder = real_folder(*at);
+    if (folder == "/dev" || folder.starts_with("/proc/"))
+      what = "a name of what a process has open";
+    at = followed(*at);
+  }
+  if (what.empty()) return;
+  fail(Exit::cannot_create,
+       "{} is {}; expected a file to create, replace or continue. Name a file; where the option "
+       "takes '-', that is standard output",
+       path, what);
 }
 
 std::string read_file(const std::string& path, std::size_t max_bytes) {
@@ -80,12 +132,28 @@ void write_all(int fd, std::string_view bytes, const std::string& path) {
   }
 }
 
-DurableFile::DurableFile(std::string path)
-    : path_(std::move(path)), temporary_(fmt::format("{}.tmp.{}", path_, ::getpid())) {
-  file_ =
-      FileDescriptor(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-  if (!file_.valid())
-    fail(Exit::cannot_create, "cannot create {}: {}", temporary_, std::strerror(errno));
+bool is_still_at(const FileDescriptor& file, const std::string& path) {
+  struct stat ours {};
+  struct stat there {};
+  return ::fstat(file.get(), &ours) == 0 && ::stat(path.c_str(), &there) == 0 &&
+         ours.st_dev == there.st_dev && ours.st_ino == there.st_ino;
+}
+
+DurableFile::DurableFile(const std::string& path) : path_(real_path(path)) {
+  require_place_for_output(path);
+  const std::string temporary = path_ + ".tmp.starattn";
+  do {
+    file_ = FileDescriptor(
+        ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644));
+    if (!file_.valid())
+      fail(Exit::cannot_create, "cannot create {}: {}", temporary, std::strerror(errno));
+    // Where the file system has no locks, two writers at a time are the user's to avoid.
+    if (::flock(file_.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+      fail(Exit::cannot_create, "{} is being written by another process", path);
+  } while (!is_still_at(file_, temporary));  // the other has just made it its file
+  temporary_ = temporary;
+  if (::ftruncate(file_.get(), 0) != 0)
+    fail(Exit::cannot_create, "cannot empty {}: {}", temporary_, std::strerror(errno));
 }
 
 DurableFile::~DurableFile() {

@@ -1,23 +1,142 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/json.h"
 
+#include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/text.h"
 
 namespace starattn {
 namespace {
+
+constexpr std::size_t kQuoted = 40;  // bytes of the text in a message
+
+// "line 3, column 7", or "column 7" in a text of one line. position: from 1.
+std::string place_of(std::string_view text, std::size_t position) {
+  const std::string_view before = text.substr(0, position == 0 ? 0 : position - 1);
+  const auto line = 1 + std::count(before.begin(), before.end(), '\n');
+  const std::size_t line_begin = before.find_last_of('\n') + 1;  // npos + 1 is 0
+  const auto is_character = [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; };
+  const auto column = 1 + std::count_if(before.begin() + static_cast<std::ptrdiff_t>(line_begin),
+                                        before.end(), is_character);
+  const std::size_t first_end = text.find('\n');
+  if (first_end == std::string_view::npos || first_end + 1 == text.size())
+    return fmt::format("column {}", column);
+  return fmt::format("line {}, column {}", line, column);
+}
+
+std::string quoted(std::string_view text) {
+  const std::string_view begin = first_characters(text, kQuoted);
+  return fmt::format("'{}{}'", one_line(begin), begin.size() < text.size() ? "..." : "");
+}
+
+std::string what_stands_before(std::string_view text, std::size_t position) {
+  const std::size_t end = std::min(position == 0 ? 0 : position - 1, text.size());
+  std::size_t begin = end - std::min<std::size_t>(end, kQuoted / 2);
+  while (begin < end && (static_cast<unsigned char>(text[begin]) & 0xc0) == 0x80) ++begin;
+  const std::string_view before = text.substr(begin, end - begin);
+  if (before.empty() || !is_utf8(before)) return "";
+  return fmt::format(", behind {}", quoted(before));
+}
+
+// A word as people see it: what the library stumbled over may be its first or any later letter.
+std::string_view word_at(std::string_view text, std::size_t position) {
+  const auto is_inside = [&](std::size_t at) {
+    const auto c = static_cast<unsigned char>(text[at]);
+    return std::isalnum(c) != 0 || c == '_' || c >= 0x80;
+  };
+  std::size_t end = std::min(position, text.size());
+  std::size_t begin = end == 0 ? 0 : end - 1;
+  while (begin > 0 && is_inside(begin - 1)) --begin;
+  if (end > begin && is_inside(end - 1)) {
+    while (end < text.size() && is_inside(end)) ++end;
+  } else if (end > begin + 1) {
+    --end;  // what stands behind the word
+  }
+  return text.substr(begin, end - begin);
+}
+
+// From 1. position: where the library has read to; token: of a text or a number, what it has read.
+std::size_t begin_of_token(std::string_view text, std::size_t position, std::string_view token,
+                           std::string_view message) {
+  const auto says = [&](std::string_view part) {
+    return message.find(part) != std::string_view::npos;
+  };
+  if (says("invalid literal"))
+    return static_cast<std::size_t>(word_at(text, position).data() - text.data()) + 1;
+  const bool is_whole = says("unexpected string") || says("unexpected number") ||
+                        says("invalid string") || says("invalid number");
+  const bool stands_there = !token.empty() && token.size() <= position && position <= text.size() &&
+                            text.substr(position - token.size(), token.size()) == token;
+  return is_whole && stands_there ? position - token.size() + 1 : position;
+}
+
+// The library's names of what it meets.
+std::string plain_token(std::string_view name) {
+  static constexpr std::pair<std::string_view, std::string_view> kNames[] = {
+      {"end of input", "the end of the text"},
+      {"string literal", "text in double quotes"},
+      {"number literal", "a number"},
+      {"true literal", "true"},
+      {"false literal", "false"},
+      {"null literal", "null"},
+      {"'[', '{', or a literal", "a value"},
+      {"'}'", "',' or '}'"},
+      {"']'", "',' or ']'"}};
+  for (const auto& [theirs, ours] : kNames)
+    if (name == theirs) return std::string(ours);
+  return std::string(name);
+}
+
+// "[json.exception.parse_error.101] parse error at line 1, column 9: syntax error while parsing
+// object separator - unexpected string literal; expected ':'" in plain words. word: where it
+// stumbled.
+std::string plain_reason(std::string_view message, std::string_view word) {
+  constexpr std::string_view kDash = " - ";
+  const std::size_t dash = message.find(kDash);
+  if (dash == std::string_view::npos) return std::string(message.substr(message.find("] ") + 2));
+  std::string_view reason = message.substr(dash + kDash.size());
+  const std::size_t semicolon = reason.rfind("; expected ");
+  std::string expected;
+  if (semicolon != std::string_view::npos) {
+    expected = plain_token(reason.substr(semicolon + 11));
+    reason = reason.substr(0, semicolon);
+  }
+  constexpr std::string_view kUnexpected = "unexpected ";
+  if (reason.starts_with(kUnexpected)) {
+    reason.remove_prefix(kUnexpected.size());
+    const std::string got =
+        reason == "'}'" || reason == "']'" ? std::string(reason) : plain_token(reason);
+    if (expected.empty()) expected = "a value";
+    if (expected == "the end of the text") expected = "nothing behind the value";
+    return fmt::format("expected {}, got {}", expected, got);
+  }
+  const std::size_t read = reason.find("; last read: '");
+  if (read == std::string_view::npos) return std::string(reason);
+  std::string_view last = reason.substr(read + 14);
+  last.remove_suffix(last.ends_with('\'') ? 1 : 0);
+  reason = reason.substr(0, read);
+  if (reason == "invalid literal")
+    return fmt::format("{} is no JSON; text goes in double quotes", quoted(word));
+  if (reason.find("surrogate") != std::string_view::npos)
+    return "half a character: \\ud800 to \\udbff goes with \\udc00 to \\udfff behind it";
+  return fmt::format("{}, got {}", reason, quoted(last));
+}
 
 // Builds the document and refuses depth, numbers of values and duplicate keys on the way.
 // nlohmann's own builder looks through all earlier members for each new key: 19 s for the 128,000
 // of a tokenizer's vocabulary.
 class CheckedBuilder : public nlohmann::json_sax<Json> {
  public:
-  CheckedBuilder(Json& result, const std::string& where, const JsonLimits& limits)
-      : result_(result), where_(where), limits_(limits) {}
+  CheckedBuilder(Json& result, std::string_view text, const std::string& where,
+                 const JsonLimits& limits)
+      : result_(result), text_(text), where_(where), limits_(limits) {}
 
   bool null() override { return put(nullptr); }
   bool boolean(bool value) override { return put(value); }
@@ -28,17 +147,20 @@ class CheckedBuilder : public nlohmann::json_sax<Json> {
   bool binary(binary_t&) override { return false; }  // no text holds any
 
   bool start_object(std::size_t) override {
+    if (ignores_container()) return true;
     keys_.emplace_back();
     return enter(Json::object());
   }
   bool end_object() override {
-    keys_.pop_back();
+    if (n_ignored_open_ == 0) keys_.pop_back();
     return leave();
   }
-  bool start_array(std::size_t) override { return enter(Json::array()); }
+  bool start_array(std::size_t) override { return ignores_container() || enter(Json::array()); }
   bool end_array() override { return leave(); }
 
   bool key(string_t& name) override {
+    if (n_ignored_open_ > 0) return true;
+    ignores_next_ = !limits_.ignored_key.empty() && name == limits_.ignored_key;
     if (!keys_.back().insert(name).second) {
       fail(Exit::bad_data, "{}: key '{}' appears twice in one object", where_, name.substr(0, 80));
     }
@@ -47,9 +169,11 @@ class CheckedBuilder : public nlohmann::json_sax<Json> {
     member_ = &members.back().second;
     return true;
   }
-  bool parse_error(std::size_t position, const std::string&,
+  bool parse_error(std::size_t position, const std::string& token,
                    const nlohmann::detail::exception& e) override {
-    fail(Exit::bad_data, "{}: not valid JSON at byte {}: {}", where_, position, e.what());
+    const std::size_t begin = begin_of_token(text_, position, token, e.what());
+    fail(Exit::bad_data, "{}: not valid JSON at {}: {}", where_, place_of(text_, begin),
+         plain_reason(e.what(), word_at(text_, position)) + what_stands_before(text_, begin));
   }
 
  private:
@@ -64,6 +188,7 @@ class CheckedBuilder : public nlohmann::json_sax<Json> {
   }
   template <typename Value>
   bool put(Value&& value) {
+    if (n_ignored_open_ > 0 || std::exchange(ignores_next_, false)) return true;
     slot() = Json(std::forward<Value>(value));
     return true;
   }
@@ -77,17 +202,29 @@ class CheckedBuilder : public nlohmann::json_sax<Json> {
     return true;
   }
   bool leave() {
-    open_.pop_back();
+    if (n_ignored_open_ > 0) {
+      --n_ignored_open_;
+    } else {
+      open_.pop_back();
+    }
     return true;
+  }
+  bool ignores_container() {
+    const bool ignores = n_ignored_open_ > 0 || std::exchange(ignores_next_, false);
+    if (ignores) ++n_ignored_open_;
+    return ignores;
   }
 
   Json& result_;
+  std::string_view text_;
   const std::string& where_;
   const JsonLimits& limits_;
   std::size_t n_values_ = 0;
   std::vector<Json*> open_;  // a container does not move while a value inside it is read
   Json* member_ = nullptr;   // of the innermost object: its newest
   std::vector<std::unordered_set<std::string>> keys_;  // of each open object
+  bool ignores_next_ = false;                          // the value of the key just read
+  std::size_t n_ignored_open_ = 0;                     // containers inside what is ignored
 };
 
 }  // namespace
@@ -97,8 +234,9 @@ Json parse_json(std::string_view text, const std::string& where, const JsonLimit
     fail(Exit::bad_data, "{}: {} bytes of JSON, at most {} are read", where, text.size(),
          limits.max_bytes);
   }
+  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
   Json result;
-  CheckedBuilder builder(result, where, limits);
+  CheckedBuilder builder(result, text, where, limits);
   Json::sax_parse(text.begin(), text.end(), &builder);
   return result;
 }

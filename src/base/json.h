@@ -18,10 +18,12 @@ struct JsonLimits {
   std::size_t max_bytes = std::size_t{1} << 30;
   int max_depth = 64;
   std::size_t max_values = SIZE_MAX;  // each takes up to 200 bytes of memory, one byte of text
+  std::string_view ignored_key = {};  // what it names, at any place, is not kept and not limited
 };
 
 // where: what the text is, for messages ("config.json", "input.jsonl:17").
-// Throws Error(bad_data) with the byte offset on malformed text, duplicate keys, or beyond a limit.
+// Throws Error(bad_data) in plain words, with line and column, on malformed text, duplicate keys,
+// or beyond a limit. A byte order mark in front is skipped.
 Json parse_json(std::string_view text, const std::string& where, const JsonLimits& limits = {});
 Json read_json_file(const std::string& path, const JsonLimits& limits = {});  // no_input if missing
 

@@ -133,6 +133,12 @@ std::string one_line(std::string_view text) {
   return printable(line);
 }
 
+std::string_view first_characters(std::string_view text, std::size_t n) {
+  if (text.size() <= n) return text;
+  while (n > 0 && (static_cast<unsigned char>(text[n]) & 0xc0) == 0x80) --n;
+  return text.substr(0, n);
+}
+
 bool is_utf8(std::string_view text, std::size_t* bad_offset) {
   const auto* s = reinterpret_cast<const unsigned char*>(text.data());
   const std::size_t n = text.size();

@@ -29,6 +29,11 @@ std::string human_seconds(double seconds);     // "850 ms", "12.3 s", "4 min 05 
 std::string printable(std::string_view text);
 std::string one_line(std::string_view text);  // the same, blanks for line ends and tabs
 
+// At most n bytes, cut between characters.
+std::string_view first_characters(std::string_view text, std::size_t n);
+
+inline constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";  // some editors begin with it
+
 // True when the text is well-formed UTF-8 (no surrogates, no overlong forms); else sets the offset.
 bool is_utf8(std::string_view text, std::size_t* bad_offset = nullptr);
 

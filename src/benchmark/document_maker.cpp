@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/text.h"
 
 namespace starattn {
 
@@ -11,23 +12,42 @@ std::string document_id(const TaskInfo& task, std::int64_t length, std::int64_t 
 }
 
 DocumentMaker::DocumentMaker(const TaskInfo& task, std::int64_t length, std::uint64_t seed,
-                             const Tokenizer& tokenizer, const Materials& materials)
+                             const Tokenizer& tokenizer)
     : task_(&task),
       length_(length),
       seed_(seed),
       tokenizer_(&tokenizer),
-      random_(absorb(absorb(mix(seed), task.name), static_cast<std::uint64_t>(length))) {
+      random_(absorb(absorb(mix(seed), task.name), static_cast<std::uint64_t>(length))) {}
+
+DocumentMaker::DocumentMaker(const TaskInfo& task, std::int64_t length, std::uint64_t seed,
+                             const Tokenizer& tokenizer, const Materials& materials)
+    : DocumentMaker(task, length, seed, tokenizer) {
+  choose_maker(materials);
   const auto count = [this](const Sample& sample) { return n_tokens(sample); };
-  for (SampleMaker& maker : sample_makers(task, length, materials)) {
-    maker_ = std::move(maker);
-    const Sample least = maker_.make(random_.stream("calibration"), 0, maker_.min_units);
-    if (n_tokens(least) <= length - length / 32) break;  // others may be longer than this one
-  }
   try {
     guess_ = calibrate(maker_, random_.stream("calibration"), length_, count);
   } catch (const Error& error) {
     throw error.within(std::string(task.name));
   }
+}
+
+void DocumentMaker::require_length(const TaskInfo& task, std::int64_t length, std::uint64_t seed,
+                                   const Tokenizer& tokenizer, const Materials& materials) {
+  const std::int64_t needed = DocumentMaker(task, length, seed, tokenizer).choose_maker(materials);
+  if (needed > length)
+    fail(Exit::usage,
+         "{}: --length: expected at least {} tokens for this task and tokenizer, got {}", task.name,
+         with_commas(needed), with_commas(length));
+}
+
+std::int64_t DocumentMaker::choose_maker(const Materials& materials) {
+  std::int64_t least = 0;
+  for (SampleMaker& maker : sample_makers(*task_, length_, materials)) {
+    maker_ = std::move(maker);
+    least = n_tokens(maker_.make(random_.stream("calibration"), 0, maker_.min_units));
+    if (least <= length_ - length_ / 32) break;  // others may be longer than this one
+  }
+  return least;
 }
 
 std::int64_t DocumentMaker::n_tokens(const Sample& sample) const {

@@ -26,6 +26,10 @@ class DocumentMaker {
   DocumentMaker(const TaskInfo& task, std::int64_t length, std::uint64_t seed,
                 const Tokenizer& tokenizer, const Materials& materials);
 
+  // Throws that without making anything long.
+  static void require_length(const TaskInfo& task, std::int64_t length, std::uint64_t seed,
+                             const Tokenizer& tokenizer, const Materials& materials);
+
   const TaskInfo& task() const { return *task_; }
   std::int64_t length() const { return length_; }
   Fitted sample(std::int64_t index) const;  // index >= 0; throws as above
@@ -33,6 +37,10 @@ class DocumentMaker {
   std::string line(std::int64_t index, RecordFormat format) const;
 
  private:
+  DocumentMaker(const TaskInfo& task, std::int64_t length, std::uint64_t seed,
+                const Tokenizer& tokenizer);
+  // Takes the first kind of text of which a sample is short enough; the tokens of its smallest.
+  std::int64_t choose_maker(const Materials& materials);
   std::int64_t n_tokens(const Sample& sample) const;
   std::string our_line(const Fitted& fitted, std::int64_t index) const;
   std::string published_line(const Fitted& fitted, std::int64_t index) const;

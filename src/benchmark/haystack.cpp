@@ -2,9 +2,9 @@
 #include "benchmark/haystack.h"
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/text.h"
 #include "benchmark/words.h"
+#include "io/text_source.h"
 
 namespace starattn {
 namespace {
@@ -95,9 +95,7 @@ std::vector<std::string> split_sentences(std::string_view text) {
 }
 
 Haystack Haystack::read(const std::string& path) {
-  const std::string text = read_file(path, kMaxFileBytes);
-  std::size_t bad = 0;
-  if (!is_utf8(text, &bad)) fail(Exit::bad_data, "{}: not UTF-8 at byte {}", path, bad);
+  const std::string text = read_text(path, kMaxFileBytes);
   Haystack haystack;
   haystack.of_file_ = split_sentences(text);
   if (haystack.of_file_.empty())

@@ -65,6 +65,11 @@ Materials BenchmarkOptions::read_materials() const {
   return materials;
 }
 
+void BenchmarkOptions::declare_files(FilePurposes& files) const {
+  files.reads("--data", data);
+  files.reads("--haystack", haystack);
+}
+
 BenchmarkFlags add_benchmark_options(CLI::App& app, BenchmarkOptions& options) {
   BenchmarkFlags flags;
   flags.task =

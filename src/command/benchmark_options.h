@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/file_purposes.h"
 #include "benchmark/sample.h"
 #include "benchmark/task.h"
 
@@ -23,6 +24,7 @@ struct BenchmarkOptions {
   std::vector<const TaskInfo*> chosen_tasks() const;
   std::vector<std::int64_t> chosen_lengths() const;
   Materials read_materials() const;
+  void declare_files(FilePurposes& files) const;
 };
 
 // --task and --length may be required by the caller.

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "base/error.h"
+#include "base/file_purposes.h"
 
 namespace starattn {
 
@@ -15,6 +16,8 @@ struct Command {
   std::function<Exit()> run;
   // All ranks of the job run it; else it works on a login node. Asked when options are parsed.
   std::function<bool()> needs_mpi;
+  // Says which files the options name, and what for; asked on one rank, before anything is touched.
+  std::function<void(FilePurposes& files)> declare_files = [](FilePurposes&) {};
 };
 
 Command add_run(CLI::App& parser);

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // eval: what a way of attending costs. Runs benchmark tasks in several settings; or audits the
 // user's own documents against exact attention; or scores a file of answers that is there already.
+#include <sys/stat.h>
+
 #include <iostream>
+#include <utility>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -10,6 +13,7 @@
 #include "eval/audit.h"
 #include "eval/eval_run.h"
 #include "eval/score_sheet.h"
+#include "io/answer_writer.h"
 #include "io/line_reader.h"
 #include "run/option_checks.h"
 
@@ -32,10 +36,12 @@ Exit score_answers(const EvalOptions& options) {
   ScoreSheet sheet;
   LineReader documents(input);
   while (const auto line = documents.next())
-    sheet.add_document(line->text, line->number, fmt::format("{}:{}", input, line->number));
+    sheet.add_document(line->text, line->number,
+                       fmt::format("{}:{}", name_of_input(input), line->number));
   LineReader answers(options.answers);
   while (const auto line = answers.next())
-    sheet.add_answer(line->text, fmt::format("{}:{}", options.answers, line->number));
+    sheet.add_answer(line->text,
+                     fmt::format("{}:{}", name_of_input(options.answers), line->number));
 
   const auto rows = sheet.rows();
   if (rows.empty()) fail(Exit::bad_data, "{}: expected documents, got none", input);
@@ -59,6 +65,34 @@ Exit evaluate(const EvalOptions& options) {
   audit.run = options.eval.run;
   audit.seed = options.eval.benchmark.seed;
   return run_audit(audit);
+}
+
+void declare_files(const EvalOptions& options, FilePurposes& files) {
+  const Options& run = options.eval.run;
+  for (const auto& [option, path] :
+       {std::pair("--output", run.output), std::pair("--html", options.eval.html)}) {
+    if (path == kStandardStream)
+      fail(Exit::usage, "{}: expected a file; eval writes its tables to standard output", option);
+  }
+  struct stat input {};
+  const bool is_pipe = run.input == kStandardStream ||
+                       (::stat(run.input.c_str(), &input) == 0 && !S_ISREG(input.st_mode));
+  if (options.audits && is_pipe)
+    fail(Exit::usage,
+         "--input: expected a file; an audit reads it twice, first to draw its sample");
+  if (!run.model.empty()) files.reads_folder("--model", run.model);
+  files.reads("--input", run.input);
+  files.reads("--answers", options.answers);
+  files.reads("--baseline", options.eval.baseline);
+  options.eval.benchmark.declare_files(files);
+  if (options.scores_a_file()) {
+    files.writes("--output", run.output);
+  } else {
+    AnswerWriter::declare(files, "--output", run.output);
+    if (!options.audits)
+      files.writes("the cells of --output", real_path(run.output) + ".cells.jsonl");
+  }
+  files.writes("--html", options.eval.html);
 }
 
 // Exactly one of the three kinds of work, and what it needs.
@@ -130,7 +164,9 @@ void add_audit_options(CLI::App& app, EvalOptions& options) {
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 20))
       ->capture_default_str()
       ->group(group);
-  app.add_option("--stop", run.stop, "Text that ends an answer; may be repeated")->group(group);
+  app.add_option("--stop", run.stop, "Text that ends an answer; may be repeated")
+      ->allow_extra_args(false)
+      ->group(group);
 }
 
 }  // namespace
@@ -166,7 +202,8 @@ Command add_eval(CLI::App& parser) {
   add_query_rank_options(*app, run);
   app->final_callback([options, app] { check(*options, *app); });
   return {app, [options] { return evaluate(*options); },
-          [options] { return !options->scores_a_file(); }};
+          [options] { return !options->scores_a_file(); },
+          [options](FilePurposes& files) { declare_files(*options, files); }};
 }
 
 }  // namespace starattn

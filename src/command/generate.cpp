@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // generate: a file of benchmark documents, the same bytes from the same options on every machine.
 #include <sys/stat.h>
+#include <unistd.h>
+
+#include <optional>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -28,9 +31,31 @@ struct GenerateOptions {
   }
 };
 
+// Lines for a file, which appears when it is whole, or for standard output.
+class LineOutput {
+ public:
+  explicit LineOutput(const std::string& path) {
+    if (path != kStandardStream) file_.emplace(path);
+  }
+  void append(const std::string& line) {
+    if (file_) {
+      file_->append(line + "\n");
+    } else {
+      write_all(STDOUT_FILENO, line + "\n", "standard output");
+    }
+  }
+  void commit() {
+    if (file_) file_->commit();
+  }
+
+ private:
+  std::optional<DurableFile> file_;
+};
+
 void check_output(const GenerateOptions& options, std::size_t n_cells) {
   struct stat info {};
-  if (!options.overwrite && ::stat(options.output.c_str(), &info) == 0)
+  if (options.output != kStandardStream && !options.overwrite &&
+      ::stat(options.output.c_str(), &info) == 0)
     fail(Exit::cannot_create, "{} exists; --overwrite replaces it", options.output);
   if (options.format() == RecordFormat::published && n_cells != 1) {
     fail(Exit::usage,
@@ -53,15 +78,15 @@ Exit generate(const GenerateOptions& options) {
   for (const TaskInfo* task : tasks)
     for (const std::int64_t length : lengths)
       makers.emplace_back(*task, length, options.benchmark.seed, *tokenizer, materials);
-  DurableFile output(options.output);
+  LineOutput output(options.output);
   for (const DocumentMaker& maker : makers) {
-    for (std::int64_t i = 0; i < options.count; ++i)
-      output.append(maker.line(i, options.format()) + "\n");
+    for (std::int64_t i = 0; i < options.count; ++i) output.append(maker.line(i, options.format()));
     log::info("{}, {} tokens: {} document(s)", maker.task().name, with_commas(maker.length()),
               with_commas(options.count));
   }
   output.commit();
-  log::info("{}: {} document(s), seed {}, in {}", options.output,
+  log::info("{}: {} document(s), seed {}, in {}",
+            options.output == kStandardStream ? "standard output" : options.output,
             with_commas(options.count * static_cast<std::int64_t>(makers.size())),
             options.benchmark.seed, human_seconds(watch.seconds()));
   return Exit::ok;
@@ -81,13 +106,19 @@ Command add_generate(CLI::App& parser) {
       ->capture_default_str();
   app->add_option("--model", options->model, "Model folder: its tokenizer measures the lengths")
       ->required();
-  app->add_option("--output", options->output, "File of input lines to write")->required();
+  app->add_option("--output", options->output, "File of input lines to write; - is standard output")
+      ->required();
   app->add_option("--output-format", options->output_format,
                   "starattn, or star-attention (the published tool's records)")
       ->check(CLI::IsMember({"starattn", "star-attention"}))
       ->capture_default_str();
   app->add_flag("--overwrite", options->overwrite, "Replace an output that exists");
-  return {app, [options] { return generate(*options); }, [] { return false; }};
+  return {app, [options] { return generate(*options); }, [] { return false; },
+          [options](FilePurposes& files) {
+            files.reads_folder("--model", options->model);
+            options->benchmark.declare_files(files);
+            files.writes("--output", options->output);
+          }};
 }
 
 }  // namespace starattn

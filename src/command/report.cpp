@@ -44,7 +44,11 @@ Command add_report(CLI::App& parser) {
       ->required();
   app->add_option("--title", options->title, "What the page is about")->capture_default_str();
   app->add_option("--html", options->html, "Write a page with pictures and the table");
-  return {app, [options] { return report(*options); }, [] { return false; }};
+  return {app, [options] { return report(*options); }, [] { return false; },
+          [options](FilePurposes& files) {
+            for (const std::string& path : options->trials) files.reads("the trials", path);
+            files.writes("--html", options->html);
+          }};
 }
 
 }  // namespace starattn

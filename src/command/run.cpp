@@ -1,19 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 // run, encode and answer: their options, and the main job behind them.
 #include "command/commands.h"
+#include "io/answer_writer.h"
 #include "run/batch.h"
 #include "run/option_checks.h"
 
 namespace starattn {
 namespace {
 
+void declare_files(const Options& options, FilePurposes& files) {
+  files.reads_folder("--model", options.model);
+  files.reads("--input", options.input);
+  AnswerWriter::declare(files, "--output", options.output);
+  files.writes("--trace", options.trace);
+}
+
 Command make_command(CLI::App& parser, const char* name, const char* what, Work work) {
   auto options = std::make_shared<Options>();
   CLI::App* app = parser.add_subcommand(name, what);
   add_model_options(*app, *options);
-  app->add_option("--input", options->input, "Documents and queries, JSON Lines")->required();
+  app->add_option("--input", options->input,
+                  "Documents and queries, JSON Lines; - is standard input")
+      ->required();
   if (work != Work::encode) {
-    app->add_option("--output", options->output, "Answers, JSON Lines; a rerun continues it")
+    app->add_option("--output", options->output,
+                    "Answers, JSON Lines; a rerun continues it. - is standard output")
         ->required();
   }
   auto* checkpoints = app->add_option("--checkpoint-dir", options->checkpoint_dir,
@@ -38,7 +49,8 @@ Command make_command(CLI::App& parser, const char* name, const char* what, Work 
   add_kv_memory_options(*app, *options);
   if (work != Work::encode) add_query_rank_options(*app, *options);
   add_trace_options(*app, *options);
-  return {app, [options, work] { return run_batch(*options, work); }, [] { return true; }};
+  return {app, [options, work] { return run_batch(*options, work); }, [] { return true; },
+          [options](FilePurposes& files) { declare_files(*options, files); }};
 }
 
 }  // namespace

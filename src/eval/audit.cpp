@@ -51,7 +51,8 @@ class AuditDesk {
       : options_(options),
         chosen_(sample_of(options)),
         reader_(options.run.input),
-        writer_(options.run.output, settings_of(options, session), options.run.overwrite) {
+        writer_(options.run.output, settings_of(options, session), options.run.overwrite,
+                [](const Json& line, const std::string& where) { audit_line_of(line, where); }) {
     if (chosen_.empty()) fail(Exit::bad_data, "{}: no document in it", options.run.input);
     LineReader lines(options.run.output);
     while (const auto line = lines.next()) {
@@ -105,7 +106,7 @@ class AuditDesk {
           options_.run.output);
       return Exit::stopped;
     }
-    writer_.finish();
+    writer_.finish(/*knows_every_key=*/false);  // it may hold more samples than these
     if (!rows_.empty()) std::cout << to_table(summarise(rows_)) << std::flush;
     if (n_bad_ > 0) log::warn("{} document(s) of the sample could not be asked", n_bad_);
     return n_bad_ > 0 ? Exit::bad_data : Exit::ok;

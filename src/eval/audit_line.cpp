@@ -38,7 +38,10 @@ std::string to_line(const AuditLine& line) {
 }
 
 AuditLine parse_audit_line(std::string_view text, const std::string& where) {
-  const Json json = parse_json(text, where, {std::size_t{1} << 28, 8});
+  return audit_line_of(parse_json(text, where, {std::size_t{1} << 28, 8}), where);
+}
+
+AuditLine audit_line_of(const Json& json, const std::string& where) {
   const JsonObject object(json, where);
   AuditLine line;
   line.id = object.get_string("id");

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/json.h"
 #include "eval/audit_sheet.h"
 
 namespace starattn {
@@ -31,6 +32,7 @@ struct AuditLine {
 std::string to_line(const AuditLine& line);  // JSON, without line end
 // Throws Error(bad_data) naming `where` and the key.
 AuditLine parse_audit_line(std::string_view text, const std::string& where);
+AuditLine audit_line_of(const Json& line, const std::string& where);  // as above
 
 AuditRow row_of(std::span<const AuditLine> lines);  // of one document, one at least
 

@@ -68,6 +68,12 @@ EvalRules rules_of(const EvalRunOptions& options, const LoadedModel& session) {
               : ", or pass --allow-long to go beyond what the model was made for");
     }
   }
+  // Of tasks that would come to it only hours later, too.
+  const Materials materials = options.benchmark.read_materials();
+  for (const TaskInfo* task : rules.tasks)
+    for (const std::int64_t length : rules.lengths)
+      DocumentMaker::require_length(*task, length, options.benchmark.seed, *session.tokenizer,
+                                    materials);
   rules.count = options.count;
   rules.until = options.until;
   rules.find_limit = options.find_limit;
@@ -102,10 +108,11 @@ EvalCoordinator::EvalCoordinator(const EvalRunOptions& options, const LoadedMode
     : options_(options),
       n_groups_(n_groups),
       plan_(rules_of(options, session)),
-      writer_(options.run.output, settings_of(options, session), options.run.overwrite) {
+      writer_(options.run.output, settings_of(options, session), options.run.overwrite,
+              [](const Json& line, const std::string& where) { trial_of(line, where); }) {
   // Faults of files that are needed at the end are said now.
   if (!options.baseline.empty()) read_comparison(options.baseline);
-  require_creatable(options.run.output + ".cells.jsonl");
+  require_creatable(cells_path());
   if (!options.html.empty()) require_creatable(options.html);
   take_over();
 }
@@ -183,6 +190,11 @@ void EvalCoordinator::put(const Trial& trial) {
   ++n_new_;
 }
 
+// Beside the output itself, as its journal and settings.
+std::string EvalCoordinator::cells_path() const {
+  return real_path(options_.run.output) + ".cells.jsonl";
+}
+
 Exit EvalCoordinator::finish() {
   const std::string& output = options_.run.output;
   log::info("{} new trial(s); output: {}", with_commas(n_new_), output);
@@ -192,7 +204,7 @@ Exit EvalCoordinator::finish() {
         "go on");
     return Exit::stopped;
   }
-  writer_.finish();
+  writer_.finish(/*knows_every_key=*/false);  // it may hold more samples than these
   const std::vector<Cell> cells = found_.cells();
   std::cout << to_terminal(cells);
   for (const Limit& limit : plan_.limits()) {
@@ -203,7 +215,7 @@ Exit EvalCoordinator::finish() {
         limit.fails > 0 ? fmt::format(", not at {}", with_commas(limit.fails)) : "");
   }
   std::cout.flush();
-  write_file_durably(output + ".cells.jsonl", to_json_lines(cells));
+  write_file_durably(cells_path(), to_json_lines(cells));
   if (!options_.html.empty()) {
     const ReportHead head{options_.run.model, command_line(), "starattn " STARATTN_VERSION};
     write_file_durably(options_.html, to_html(cells, head));

@@ -57,6 +57,7 @@ class EvalCoordinator {
  private:
   using TrialKey = std::pair<std::string, std::string>;  // document id, setting
 
+  std::string cells_path() const;
   void take_over();
   void put(const Trial& trial);
   void say_cell_done(const Round& next);

@@ -49,7 +49,10 @@ std::string to_line(const Trial& trial) {
 }
 
 Trial parse_trial(std::string_view line, const std::string& where) {
-  const Json json = parse_json(line, where, {kMaxLineBytes, 8});
+  return trial_of(parse_json(line, where, {kMaxLineBytes, 8}), where);
+}
+
+Trial trial_of(const Json& json, const std::string& where) {
   const JsonObject object(json, where);
   Trial trial;
   trial.id = object.get_string("id");

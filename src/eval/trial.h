@@ -33,5 +33,6 @@ void score(Trial& trial, const TaskInfo& task, const Query& query, const std::st
 std::string to_line(const Trial& trial);  // JSON, without line end
 // Throws Error(bad_data) naming `where` and the key.
 Trial parse_trial(std::string_view line, const std::string& where);
+Trial trial_of(const Json& line, const std::string& where);  // as above
 
 }  // namespace starattn

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "base/error.h"
+
 namespace starattn {
 namespace {
 
@@ -54,9 +56,25 @@ std::string to_published_line(const Answer& answer, const Document& document) {
   json["id"] = answer.id;
   json["query_id"] = answer.query_id;
   for (const auto& [key, value] : document.record.items()) {
-    if (!json.contains(key) && key != "error") json[key] = value;
+    if (!json.contains(key) && key != "error" && key != "digest") json[key] = value;
   }
   return to_line(json);
+}
+
+void check_output_line(const Json& line, const std::string& where) {
+  const JsonObject object(line, where);
+  object.get_string("answer");
+  const std::string reason = object.get_string("finish_reason");
+  if (reason != "stop" && reason != "length")
+    fail(Exit::bad_data, "{}: key 'finish_reason': expected stop or length, got '{}'", where,
+         reason);
+  if (!object.get("tokens").is_array())
+    fail(Exit::bad_data, "{}: key 'tokens': expected an array of token ids, got {}", where,
+         object.get("tokens").type_name());
+}
+
+void check_published_line(const Json& line, const std::string& where) {
+  JsonObject(line, where).get_string("pred");
 }
 
 std::string to_error_line(std::int64_t line, const std::string& id, const std::string& error) {

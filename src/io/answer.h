@@ -36,6 +36,9 @@ struct Answer {
 std::string to_output_line(const Answer& answer);
 // The published tool's fields: the record's own, and "pred".
 std::string to_published_line(const Answer& answer, const Document& document);
+// Whether a line read back is one of these; AnswerWriter::LineCheck.
+void check_output_line(const Json& line, const std::string& where);
+void check_published_line(const Json& line, const std::string& where);
 // {"line", "id", "error"}
 std::string to_error_line(std::int64_t line, const std::string& id, const std::string& error);
 

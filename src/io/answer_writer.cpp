@@ -7,22 +7,29 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
 #include <thread>
+#include <vector>
 
 #include "base/error.h"
 #include "base/log.h"
+#include "io/line_digest.h"
 #include "io/line_reader.h"
 
 namespace starattn {
 namespace {
 
 constexpr int kLockSeconds = 10;
+// In the settings of a file whose lines all have a digest.
+constexpr const char* kDigestKey = "line_digest";
+constexpr const char* kDigestName = "xxh3-64";
 
 FileDescriptor open_to_write(const std::string& path) {
-  FileDescriptor file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+  require_place_for_output(path);
+  FileDescriptor file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0644));
   if (!file.valid()) fail(Exit::cannot_create, "cannot create {}: {}", path, std::strerror(errno));
   return file;
 }
@@ -51,28 +58,6 @@ std::uint64_t file_bytes(const std::string& path) {
   return ::stat(path.c_str(), &info) == 0 ? static_cast<std::uint64_t>(info.st_size) : 0;
 }
 
-struct Recovered {
-  std::string id;
-  std::string query_id;
-  bool is_error = false;
-};
-
-// False when the line is not one of ours: torn, or not written by us.
-bool read_line(const std::string& text, Recovered& line) {
-  try {
-    const Json json = parse_json(text, "output line", {std::size_t{1} << 30, 16});
-    if (!json.is_object() || !json.contains("id") || !json["id"].is_string()) return false;
-    line.id = json["id"].get<std::string>();
-    line.is_error = json.contains("error");
-    if (line.is_error) return true;
-    if (!json.contains("query_id") || !json["query_id"].is_string()) return false;
-    line.query_id = json["query_id"].get<std::string>();
-    return true;
-  } catch (const Error&) {
-    return false;
-  }
-}
-
 // A setting of answers that were made before it was written down.
 Json setting_of(const Json& old, const std::string& key) {
   if (old.contains(key)) return old[key];
@@ -94,49 +79,70 @@ std::string how_to_continue(const std::string& key, const Json& was) {
 
 }  // namespace
 
-AnswerWriter::AnswerWriter(const std::string& path, const Json& settings, bool overwrite)
-    : path_(path) {
-  lock();
+void AnswerWriter::declare(FilePurposes& files, const std::string& option,
+                           const std::string& path) {
+  files.writes(option, path);
+  if (path.empty() || path == kStandardStream) return;
+  const std::string real = real_path(path);
+  files.writes("the journal of " + option, real + ".journal");
+  files.writes("the settings of " + option, real + ".settings.json");
+}
+
+void AnswerWriter::check_answer_text(const Json& line, const std::string& where) {
+  JsonObject(line, where).get_string("answer");
+}
+
+AnswerWriter::AnswerWriter(const std::string& path, const Json& settings, bool overwrite,
+                           LineCheck check)
+    : path_(real_path(path)), check_(std::move(check)) {
+  require_place_for_output(path);
+  open_and_lock();
   check_settings(settings, overwrite);
-  output_ = open_to_write(path_);
-  journal_ = open_to_write(path_ + ".journal");
+  journal_ = open_to_write(journal_path());
   fsync_directory(parent_directory(path_));
   recover();
 }
 
-void AnswerWriter::lock() {
-  const std::string path = path_ + ".lock";
-  lock_ = open_to_write(path);
+void AnswerWriter::open_and_lock() {
   const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(kLockSeconds);
-  while (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK && errno != EINTR) {
-      fail(Exit::cannot_create, "cannot lock {}: {}", path, std::strerror(errno));
+  for (;;) {
+    output_ = open_to_write(path_);
+    while (::flock(output_.get(), LOCK_EX | LOCK_NB) != 0) {
+      if (errno != EWOULDBLOCK && errno != EINTR) {
+        fail(Exit::cannot_create, "cannot lock {}: {} (the file system must support flock)", path_,
+             std::strerror(errno));
+      }
+      if (std::chrono::steady_clock::now() > give_up) {
+        fail(Exit::cannot_create,
+             "{} is being written by another run, under this name or another (it held the lock for "
+             "{} s). Wait for it, or choose another --output",
+             path_, kLockSeconds);
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
     }
-    if (std::chrono::steady_clock::now() > give_up) {
-      fail(Exit::cannot_create, "{} is being written by another run (lock {} held for {} s)", path_,
-           path, kLockSeconds);
-    }
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    if (is_still_at(output_, path_)) return;  // else somebody has moved or replaced it
   }
 }
 
 void AnswerWriter::check_settings(const Json& settings, bool overwrite) {
-  const bool has_answers = file_bytes(path_) > 0 || file_bytes(path_ + ".journal") > 0;
+  const bool has_answers = file_bytes(path_) > 0 || file_bytes(journal_path()) > 0;
   if (has_answers) {
     const std::string difference = difference_from(settings);
     if (difference.empty()) return;
     if (!overwrite) fail(Exit::usage, "{}", difference);
-    for (const std::string& file : {path_, path_ + ".journal"}) {
-      if (::unlink(file.c_str()) != 0 && errno != ENOENT) {
-        fail(Exit::cannot_create, "cannot replace {}: {}", file, std::strerror(errno));
-      }
-    }
+    const FileDescriptor journal = open_to_write(journal_path());
+    cut(journal, 0, journal_path());
+    cut(output_, 0, path_);
   }
-  write_file_durably(settings_path(), settings.dump(2) + "\n");
+  Json kept = settings;
+  kept[kDigestKey] = kDigestName;
+  has_digests_ = true;
+  write_file_durably(settings_path(),
+                     kept.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 // Why answers with these settings cannot be put beside those that are there; empty when they can.
-std::string AnswerWriter::difference_from(const Json& settings) const {
+std::string AnswerWriter::difference_from(const Json& settings) {
   if (!exists(settings_path())) {
     return fmt::format(
         "{} exists and was not written by starattn ({} is missing). Choose another --output, or "
@@ -150,6 +156,13 @@ std::string AnswerWriter::difference_from(const Json& settings) const {
     return fmt::format("{}; choose another --output, or pass --overwrite to replace {}",
                        error.what(), path_);
   }
+  if (!old.is_object()) {
+    return fmt::format(
+        "{}: expected an object, got {}; choose another --output, or pass --overwrite to replace "
+        "{}",
+        settings_path(), old.type_name(), path_);
+  }
+  has_digests_ = old.contains(kDigestKey);
   for (const auto& [key, value] : settings.items()) {
     const Json was = setting_of(old, key);
     if (was == value) continue;
@@ -166,39 +179,90 @@ std::string AnswerWriter::difference_from(const Json& settings) const {
 // the journal (synced before the output is cut), so that input order holds again when they return.
 void AnswerWriter::recover() {
   recover_journal();
-  cut(journal_, journal_bytes_, path_ + ".journal");
+  cut(journal_, journal_bytes_, journal_path());
   const std::uint64_t output_end = recover_output();
-  sync(journal_, path_ + ".journal");
+  sync(journal_, journal_path());
   cut(output_, output_end, path_);
+  if (n_wrong_ > 0) {
+    log::warn(
+        "{}: {} line(s) of an earlier run were wrong and are left out; what they answered is "
+        "answered again",
+        path_, n_wrong_);
+  }
 }
 
 std::uint64_t AnswerWriter::recover_output() {
   std::uint64_t good_end = 0;
   bool in_prefix = true;
-  LineReader lines(path_);
+  std::unordered_map<Hash128, std::int64_t, Hasher> line_of;
+  LineReader lines(path_, {}, TextSource::Kind::as_it_is);
   while (const std::optional<Line> text = lines.next()) {
-    if (!text->is_ended) break;  // torn
-    Recovered line;
-    const bool good = read_line(text->text, line) && !line.is_error;
-    in_prefix = in_prefix && good;
-    if (in_prefix) {
-      good_end = text->end;
-      in_output_.insert(key_of(line.id, line.query_id));
-    } else if (good && !is_answered(line.id, line.query_id)) {
-      append_journal(key_of(line.id, line.query_id), text->text);
+    if (!text->is_ended) break;  // torn: a run died here
+    bool good = false;
+    try {
+      const std::string where = fmt::format("{}:{}", path_, text->number);
+      const KeptLine line = read_kept(text->text, where);
+      if (!line.is_error) {
+        const Hash128 key = key_of(line.id, line.query_id);
+        const auto [first, is_new] = line_of.emplace(key, text->number);
+        if (!is_new) {
+          fail(Exit::bad_data,
+               "{}: a second answer to document '{}', query '{}'; the first is in line {}", where,
+               line.id, line.query_id, first->second);
+        }
+        good = true;
+        if (in_prefix) {
+          in_output_[key] = false;
+        } else if (!in_journal_.contains(key)) {
+          append_journal(key, text->text);
+        }
+      }
+    } catch (const Error& error) {
+      say_wrong(error.what());
     }
+    in_prefix = in_prefix && good;
+    if (in_prefix) good_end = text->end;
   }
   return good_end;
 }
 
 void AnswerWriter::recover_journal() {
-  LineReader lines(path_ + ".journal");
+  LineReader lines(journal_path(), {}, TextSource::Kind::as_it_is);
   while (const std::optional<Line> text = lines.next()) {
-    Recovered line;
-    if (!text->is_ended || !read_line(text->text, line)) break;
-    in_journal_[key_of(line.id, line.query_id)] = {text->begin, text->text.size()};
+    if (!text->is_ended) break;
+    try {
+      const KeptLine line =
+          read_kept(text->text, fmt::format("{}:{}", journal_path(), text->number));
+      if (!line.is_error)
+        in_journal_[key_of(line.id, line.query_id)] = {text->begin, text->text.size()};
+    } catch (const Error& error) {
+      say_wrong(error.what());
+    }
     journal_bytes_ = text->end;
   }
+}
+
+AnswerWriter::KeptLine AnswerWriter::read_kept(const std::string& text,
+                                               const std::string& where) const {
+  const Json json = parse_json(text, where, {std::size_t{1} << 30, 64});
+  const JsonObject object(json, where);
+  KeptLine line;
+  line.id = object.get_string("id");
+  line.is_error = json.contains("error");
+  if (line.is_error) return line;
+  line.query_id = object.get_string("query_id");
+  const LineDigest digest = check_digest(text);
+  if (digest == LineDigest::wrong || (digest == LineDigest::none && has_digests_)) {
+    fail(Exit::bad_data, "{}: the line was changed since it was written ({})", where,
+         digest == LineDigest::wrong ? "its digest is another" : "its digest is missing");
+  }
+  check_(json, where);
+  return line;
+}
+
+void AnswerWriter::say_wrong(const std::string& what) {
+  constexpr std::int64_t kMostSaid = 10;
+  if (++n_wrong_ <= kMostSaid) log::warn("{}", what);
 }
 
 AnswerWriter::Hash128 AnswerWriter::key_of(const std::string& id, const std::string& query_id) {
@@ -212,14 +276,12 @@ bool AnswerWriter::is_answered(const std::string& id, const std::string& query_i
   return in_output_.contains(key) || in_journal_.contains(key);
 }
 
-bool AnswerWriter::is_repeated(const std::string& id, const std::string& query_id) {
-  return !seen_.insert(key_of(id, query_id)).second;
-}
-
 void AnswerWriter::expect(const std::string& id, const std::string& query_id,
                           std::int64_t input_line) {
   const Hash128 key = key_of(id, query_id);
-  const bool skip = in_output_.contains(key);
+  const auto there = in_output_.find(key);
+  const bool skip = there != in_output_.end();
+  if (skip) there->second = true;
   pending_.push_back({key, input_line, "", skip || in_journal_.contains(key), skip});
   flush();
 }
@@ -234,10 +296,10 @@ void AnswerWriter::put(const std::string& id, const std::string& query_id,
                        const std::string& line) {
   const Hash128 key = key_of(id, query_id);
   if (!pending_.empty() && pending_.front().key == key) {
-    pending_.front().text = line;
+    pending_.front().text = with_digest(line);
   } else {
-    append_journal(key, line);
-    sync(journal_, path_ + ".journal");
+    append_journal(key, with_digest(line));
+    sync(journal_, journal_path());
   }
   for (Pending& pending : pending_) {
     if (pending.key == key) pending.ready = true;
@@ -259,7 +321,7 @@ void AnswerWriter::put_error(std::int64_t input_line, const std::string& line) {
 }
 
 void AnswerWriter::append_journal(const Hash128& key, const std::string& line) {
-  write_all(journal_.get(), line + "\n", path_ + ".journal");
+  write_all(journal_.get(), line + "\n", journal_path());
   in_journal_[key] = {journal_bytes_, line.size()};
   journal_bytes_ += line.size() + 1;
 }
@@ -275,7 +337,7 @@ void AnswerWriter::flush() {
         const ssize_t n = ::pread(journal_.get(), next.text.data(), next.text.size(),
                                   static_cast<off_t>(waiting->second.offset));
         if (n != static_cast<ssize_t>(next.text.size())) {
-          fail(Exit::io, "reading {}.journal failed at byte {}", path_, waiting->second.offset);
+          fail(Exit::io, "reading {} failed at byte {}", journal_path(), waiting->second.offset);
         }
       }
       write_all(output_.get(), next.text + "\n", path_);
@@ -286,13 +348,48 @@ void AnswerWriter::flush() {
   }
 }
 
-void AnswerWriter::finish() {
+// As in recover(): what stands behind the first such line is in the journal before it is cut off.
+void AnswerWriter::set_aside_unexpected() {
+  constexpr std::int64_t kMostSaid = 10;
+  const auto is_expected_entry = [](const auto& entry) { return entry.second; };
+  if (std::all_of(in_output_.begin(), in_output_.end(), is_expected_entry)) return;
+  std::int64_t n_unexpected = 0;
+  std::uint64_t begin = 0;  // of the first such line
+  std::string rest;         // what stays of the lines behind it
+  std::vector<Hash128> stay;
+  LineReader lines(path_, {}, TextSource::Kind::as_it_is);
+  while (const std::optional<Line> text = lines.next()) {
+    const KeptLine line = read_kept(text->text, fmt::format("{}:{}", path_, text->number));
+    const Hash128 key = key_of(line.id, line.query_id);
+    const auto there = in_output_.find(key);
+    const bool is_expected = line.is_error || there == in_output_.end() || there->second;
+    if (n_unexpected == 0 && is_expected) continue;
+    if (n_unexpected == 0) begin = text->begin;
+    if (!line.is_error) append_journal(key, text->text);
+    if (is_expected) {
+      rest += text->text + "\n";
+      if (!line.is_error) stay.push_back(key);
+    } else if (++n_unexpected <= kMostSaid) {
+      log::warn("{}:{}: document '{}', query '{}' is not in the input", path_, text->number,
+                line.id, line.query_id);
+    }
+  }
+  sync(journal_, journal_path());
+  cut(output_, begin, path_);
+  write_all(output_.get(), rest, path_);
+  sync(output_, path_);
+  for (const Hash128& key : stay) in_journal_.erase(key);
+  log::warn("{}: {} answer(s) to what is not in the input are left out", path_, n_unexpected);
+}
+
+void AnswerWriter::finish(bool knows_every_key) {
+  if (knows_every_key) set_aside_unexpected();
   if (!in_journal_.empty()) {
-    log::warn("{} answer(s) in {}.journal belong to no line of this input: kept there",
-              in_journal_.size(), path_);
+    log::warn("{} answer(s) in {} belong to no line of this input: kept there", in_journal_.size(),
+              journal_path());
     return;
   }
-  ::unlink((path_ + ".journal").c_str());
+  ::unlink(journal_path().c_str());
 }
 
 }  // namespace starattn

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "io/document.h"
 
+#include <algorithm>
 #include <set>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/text.h"
+#include "io/text_source.h"
 
 namespace starattn {
 namespace {
@@ -15,7 +17,12 @@ constexpr std::size_t kMaxContextBytes = std::size_t{1} << 32;
 std::string id_text(const Json& id, const std::string& where) {
   if (id.is_string()) return id.get<std::string>();
   if (id.is_number_integer()) return id.dump();
-  fail(Exit::bad_data, "{}: expected a string or an integer, got {}", where, id.type_name());
+  if (id.is_number())
+    fail(Exit::bad_data,
+         "{}: expected text or an integer of at most 19 digits, got another number; put it in "
+         "double quotes",
+         where);
+  fail(Exit::bad_data, "{}: expected text or an integer, got {}", where, id.type_name());
 }
 
 std::vector<std::int32_t> token_ids(const Json& json, const std::string& where) {
@@ -42,12 +49,29 @@ std::vector<std::string> texts(const Json& json, const std::string& where) {
   return all;
 }
 
-void allow_keys(const JsonObject& json, const std::set<std::string>& known) {
+// Formats that people bring, by the keys that give them away.
+std::string_view format_by_keys(const Json& json) {
+  const auto has = [&](const char* key) { return json.contains(key); };
+  if (has("messages") || has("conversations")) return "a chat of several turns";
+  if (has("input") && has("outputs")) return "a record of RULER";
+  if (has("input") && has("context") && has("answers")) return "a record of LongBench";
+  if (has("paragraphs") || has("qas")) return "an article of SQuAD";
+  if (has("question") && has("context")) return "a record of questions and answers";
+  if (has("prompt")) return "a prompt for a completion";
+  if (has("query_id") && (has("answer") || has("pred"))) return "a line of answers, not of input";
+  return {};
+}
+
+void allow_keys(const JsonObject& json, const std::vector<std::string_view>& known) {
   for (const auto& [key, value] : json.json().items()) {
-    if (!known.contains(key)) {
-      fail(Exit::bad_data, "{}: unknown key '{}' (put what is yours under \"meta\")", json.where(),
-           key);
-    }
+    if (std::ranges::find(known, key) != known.end()) continue;
+    const std::string_view format = format_by_keys(json.json());
+    fail(Exit::bad_data, "{}: unknown key '{}'; the keys are {}{}", json.where(),
+         one_line(key.substr(0, 80)), fmt::join(known, ", "),
+         format.empty() ? " (what is yours goes under 'meta')"
+                        : fmt::format(". This looks like {}: its text belongs under 'context', its "
+                                      "questions under 'queries'",
+                                      format));
   }
 }
 
@@ -103,12 +127,34 @@ Document parse_published(const JsonObject& json, std::int64_t line) {
   return document;
 }
 
+Json parse_line(std::string_view text, const std::string& where) {
+  const std::string_view begin = text.substr(std::min(text.find_first_not_of(" \t"), text.size()));
+  if (begin == "{" || begin == "[" || begin == "[{") {
+    fail(Exit::bad_data,
+         "{}: the line is only '{}': JSON over several lines? A whole document is expected in one "
+         "line: 'jq -c . FILE' writes an object so, 'jq -c .[] FILE' the entries of an array",
+         where, begin);
+  }
+  if (!begin.starts_with('{')) {
+    fail(Exit::bad_data,
+         "{}: expected a JSON object such as {{\"context\": \"...\", \"queries\": [\"...\"]}}, got "
+         "a "
+         "line that begins with '{}'",
+         where, one_line(first_characters(begin, 20)));
+  }
+  // Within a text its quotes would be escaped. All fields of such a record come back in the output.
+  if (text.find("\"input_context\"") != std::string_view::npos)
+    return parse_json(text, where, {kMaxContextBytes, 60});
+  // What stands under "meta" is the user's: of any depth, and not kept.
+  return parse_json(text, where, {kMaxContextBytes, 16, SIZE_MAX, "meta"});
+}
+
 }  // namespace
 
 Document parse_document(std::string_view text, std::int64_t line, const std::string& where) {
   std::size_t bad = 0;
   if (!is_utf8(text, &bad)) fail(Exit::bad_data, "{}: not UTF-8 at byte {}", where, bad);
-  const Json parsed = parse_json(text, where, {kMaxContextBytes, 16});
+  const Json parsed = parse_line(text, where);
   const JsonObject json(parsed, where);
   Document document;
   if (json.has("input_context")) {
@@ -153,7 +199,7 @@ Document parse_document(std::string_view text, std::int64_t line, const std::str
 
 std::string readable_id(std::string_view text, std::int64_t line) {
   try {
-    const Json json = parse_json(text, "", {kMaxContextBytes, 16});
+    const Json json = parse_json(text, "", {kMaxContextBytes, 16, SIZE_MAX, "meta"});
     for (const char* key : {"id", "index"}) {
       if (json.is_object() && json.contains(key)) return id_text(json[key], "");
     }
@@ -168,9 +214,7 @@ std::string context_text(const Document& document, const std::string& input_path
   const bool absolute = document.context_file.front() == '/';
   const std::string path =
       absolute ? document.context_file : parent_directory(input_path) + "/" + document.context_file;
-  std::string text = read_file(path, kMaxContextBytes);
-  std::size_t bad = 0;
-  if (!is_utf8(text, &bad)) fail(Exit::bad_data, "{}: not UTF-8 at byte {}", path, bad);
+  const std::string text = read_text(path, kMaxContextBytes);
   if (text.empty())
     fail(Exit::bad_data, "{}: the context is empty: there is nothing to ask about", path);
   return text;

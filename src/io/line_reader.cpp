@@ -1,24 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "io/line_reader.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstring>
+#include <algorithm>
 
 #include "base/error.h"
+#include "base/text.h"
 
 namespace starattn {
 
-LineReader::LineReader(const std::string& path)
-    : path_(path), file_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
-  if (!file_.valid()) fail(Exit::no_input, "cannot open {}: {}", path, std::strerror(errno));
-  struct stat info {};
-  if (::fstat(file_.get(), &info) == 0 && S_ISDIR(info.st_mode))
-    fail(Exit::no_input, "{} is a folder", path);
-}
+LineReader::LineReader(const std::string& path, StopWaiting stop, TextSource::Kind kind)
+    : name_(name_of_input(path)), source_(path, kind, std::move(stop)) {}
 
 std::optional<Line> LineReader::next() {
   for (;;) {
@@ -26,7 +17,7 @@ std::optional<Line> LineReader::next() {
     while (end == std::string::npos && !at_end_) {
       const std::size_t searched = buffer_.size() - at_;
       if (searched > kMaxLineBytes) {
-        fail(Exit::bad_data, "{}:{}: the line is longer than {} bytes", path_, n_lines_ + 1,
+        fail(Exit::bad_data, "{}:{}: the line is longer than {} bytes", name_, n_lines_ + 1,
              kMaxLineBytes);
       }
       at_end_ = !fill();
@@ -41,9 +32,9 @@ std::optional<Line> LineReader::next() {
     line.text = buffer_.substr(at_, stop - at_);
     at_ = line.is_ended ? end + 1 : buffer_.size();
     line.end = n_dropped_ + at_;
-    if (line.number == 1 && line.text.starts_with("\xef\xbb\xbf")) {
-      line.text.erase(0, 3);
-      line.begin += 3;
+    if (line.number == 1 && line.text.starts_with(kByteOrderMark)) {
+      line.text.erase(0, kByteOrderMark.size());
+      line.begin += kByteOrderMark.size();
     }
     if (line.text.ends_with('\r')) line.text.pop_back();
     if (line.text.find_first_not_of(" \t") == std::string::npos) continue;
@@ -59,12 +50,8 @@ bool LineReader::fill() {
   constexpr std::size_t kRead = std::size_t{1} << 20;
   const std::size_t old = buffer_.size();
   buffer_.resize(old + kRead);
-  ssize_t n = -1;
-  do n = ::read(file_.get(), buffer_.data() + old, kRead);
-  while (n < 0 && errno == EINTR);
-  buffer_.resize(old + static_cast<std::size_t>(std::max<ssize_t>(n, 0)));
-  if (n < 0)
-    fail(Exit::io, "reading {} failed behind line {}: {}", path_, n_lines_, std::strerror(errno));
+  const std::size_t n = source_.read(buffer_.data() + old, kRead);
+  buffer_.resize(old + n);
   return n > 0;
 }
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// A JSON Lines file line by line: memory is bounded by the longest line, however long the file is.
+// JSON Lines line by line: memory is bounded by the longest line, however long the text is.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <string>
 
-#include "base/file.h"
+#include "io/text_source.h"
 
 namespace starattn {
 
@@ -21,15 +21,18 @@ struct Line {
 
 class LineReader {
  public:
-  explicit LineReader(const std::string& path);  // throws Error(no_input)
-  std::optional<Line> next();  // blank lines are skipped; throws Error(io | bad_data)
+  // What somebody brings, "-" for standard input; or a file of our own, whose offsets count. Both
+  // throw as TextSource does.
+  explicit LineReader(const std::string& path, StopWaiting stop = {},
+                      TextSource::Kind kind = TextSource::Kind::brought);
+  std::optional<Line> next();  // blank lines are skipped
 
  private:
   bool fill();
 
   static constexpr std::size_t kMaxLineBytes = std::size_t{1} << 32;
-  std::string path_;
-  FileDescriptor file_;
+  std::string name_;
+  TextSource source_;
   std::string buffer_;
   std::size_t at_ = 0;
   std::uint64_t n_dropped_ = 0;  // bytes of the file before the buffer

@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <memory>
+#include <utility>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "checkpoint/digest.h"
 #include "io/answer.h"
 #include "io/document.h"
 #include "io/line_reader.h"
@@ -47,9 +49,10 @@ class GroupRun {
     if (ranks_.group.is_root()) {
       job = queue_.next(is_asked_to_stop);
       if (job) {
-        const std::string where = fmt::format("{}:{}", options_.input, job->line);
+        const std::string where = fmt::format("{}:{}", name_of_input(options_.input), job->line);
         try {
-          document = parse_document(job->text, job->line, where);
+          document = job->document ? *std::exchange(job->document, std::nullopt)
+                                   : parse_document(job->text, job->line, where);
           task = tokenize(document, job->todo, options_.input, options_, session_);
         } catch (const Error& bad) {
           error =
@@ -147,8 +150,10 @@ class GroupRun {
 
   void send(const Document& document, const Job& job, std::int64_t query, const Answer& answer) {
     const bool published = options_.output_format == "star-attention";
-    queue_.answered(job.seq, query,
-                    published ? to_published_line(answer, document) : to_output_line(answer));
+    queue_.answered({job.seq, query,
+                     published ? to_published_line(answer, document) : to_output_line(answer),
+                     digest_of(to_line({answer.id, answer.query_id, answer.text})).low,
+                     published ? std::nullopt : answer.score});
   }
 
   const Options& options_;
@@ -163,11 +168,11 @@ class GroupRun {
 // What the first document would take, from rank 0; nothing is computed and no output is touched.
 void print_dry_run(const Options& options, const Ranks& ranks, const LoadedModel& session) {
   if (!ranks.is_first()) return;
-  LineReader reader(options.input);
+  LineReader reader(options.input, stop_requested);
   const std::optional<Line> line = reader.next();
-  if (!line) fail(Exit::bad_data, "{}: no document in it", options.input);
-  const Document document =
-      parse_document(line->text, line->number, fmt::format("{}:{}", options.input, line->number));
+  if (!line) fail(Exit::bad_data, "{}: no document in it", name_of_input(options.input));
+  const Document document = parse_document(
+      line->text, line->number, fmt::format("{}:{}", name_of_input(options.input), line->number));
   std::vector<std::int64_t> all;
   for (std::size_t i = 0; i < document.queries.size(); ++i)
     all.push_back(static_cast<std::int64_t>(i));
@@ -210,9 +215,7 @@ Exit run_batch(const Options& options, Work work) {
   JobSource source;
   if (coordinator) {
     source.next = [&](bool is_asked_to_stop) { return coordinator->next(is_asked_to_stop); };
-    source.answered = [&](std::int64_t seq, std::int64_t query, const std::string& line) {
-      coordinator->answered(seq, query, line);
-    };
+    source.answered = [&](const AnswerLine& answer) { coordinator->answered(answer); };
     source.failed = [&](std::int64_t seq, const std::string& error) {
       coordinator->failed(seq, error);
     };

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "run/coordinator.h"
 
-#include "base/file.h"
+#include "base/file_purposes.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "checkpoint/digest.h"
 #include "io/answer.h"
+#include "io/answer_stream.h"
+#include "io/answer_writer.h"
 #include "io/document.h"
 #include "mpi/runtime.h"
 #include "run/model_settings.h"
@@ -45,21 +47,23 @@ Json settings_of(const Options& options, const LoadedModel& session) {
 }  // namespace
 
 Coordinator::Coordinator(const Options& options, const LoadedModel& session, bool has_output)
-    : options_(options), reader_(options.input) {
+    : options_(options), reader_(options.input, stop_requested) {
   options.shard_numbers(shard_, n_shards_);
-  if (has_output) {
-    if (is_same_file(options.input, options.output)) {
-      fail(Exit::usage, "--output: {} is the input; answers would destroy it", options.output);
-    }
-    writer_ = std::make_unique<AnswerWriter>(options.output, settings_of(options, session),
-                                             options.overwrite);
+  if (!has_output) return;
+  if (options.output == kStandardStream) {
+    writer_ = std::make_unique<AnswerStream>();
+    log::info("answers go to standard output as they finish; a rerun begins from the start");
+  } else {
+    writer_ = std::make_unique<AnswerWriter>(
+        options.output, settings_of(options, session), options.overwrite,
+        options.output_format == "starattn" ? check_output_line : check_published_line);
   }
 }
 
 std::optional<Job> Coordinator::next(bool is_asked_to_stop) {
   if (is_asked_to_stop || stop_requested()) end_early(Exit::stopped);
   while (!ended_early_) {
-    const std::optional<Line> line = reader_.next();
+    const std::optional<Line> line = next_line();
     if (!line) break;
     if (line->index % n_shards_ != shard_) continue;
     if (std::optional<Job> job = job_of(*line)) return job;
@@ -67,22 +71,34 @@ std::optional<Job> Coordinator::next(bool is_asked_to_stop) {
   return std::nullopt;
 }
 
-void Coordinator::answered(std::int64_t seq, std::int64_t query, const std::string& line) {
-  OpenDocument& document = open_.at(seq);
-  writer_->put(document.id, document.query_ids.at(static_cast<std::size_t>(query)), line);
+// Input that cannot be read any further ends the batch; what is at work is finished and saved.
+std::optional<Line> Coordinator::next_line() {
+  try {
+    return reader_.next();
+  } catch (const Error& error) {
+    if (error.exit() == Exit::stopped) {
+      end_early(Exit::stopped);
+    } else {
+      broken(error);
+    }
+    return std::nullopt;
+  }
+}
+
+void Coordinator::answered(const AnswerLine& answer) {
+  OpenDocument& document = open_.at(answer.seq);
+  writer_->put(document.id, document.query_ids.at(static_cast<std::size_t>(answer.query)),
+               answer.line);
   ++n_answers_;
-  if (--document.n_left == 0) open_.erase(seq);
+  if (--document.n_left == 0) open_.erase(answer.seq);
+  digest_ += answer.digest;
+  if (answer.score) {
+    score_ += *answer.score;
+    ++n_scores_;
+  }
   if (since_said_.seconds() >= Progress::kSecondsBetween) {
     log::info("{} new answer(s) so far", with_commas(n_answers_));
     since_said_ = Stopwatch();
-  }
-  const Json json = parse_json(line, "answer");
-  const bool is_ours = options_.output_format == "starattn";
-  digest_ +=
-      digest_of(to_line({json["id"], json["query_id"], json[is_ours ? "answer" : "pred"]})).low;
-  if (is_ours && json.contains("score")) {
-    score_ += json["score"].get<double>();
-    ++n_scores_;
   }
 }
 
@@ -107,7 +123,8 @@ void Coordinator::end_early(Exit exit) {
 }
 
 Exit Coordinator::finish() {
-  if (writer_ && !ended_early_) writer_->finish();
+  // Answers to lines of other shards may be in the output, too.
+  if (writer_ && !ended_early_) writer_->finish(/*knows_every_key=*/n_shards_ == 1);
   if (n_scores_ > 0) {
     log::info("score: mean {:.4f} over {} answer(s) with references",
               score_ / static_cast<double>(n_scores_), n_scores_);
@@ -115,33 +132,29 @@ Exit Coordinator::finish() {
   if (writer_) {
     log::info(
         "{} new answer(s), {} already there, {} bad line(s); digest of the new {:016x}; output: {}",
-        n_answers_, n_skipped_, n_bad_, digest_, options_.output);
+        n_answers_, n_skipped_, n_bad_, digest_,
+        options_.output == kStandardStream ? "standard output" : options_.output);
   }
   if (ended_early_ == Exit::stopped) {
+    const bool is_kept = writer_ && options_.output != kStandardStream;
     log::warn("stopped early, as asked; {}{}run the same command again to go on", saved_,
-              writer_ ? "every answer so far is saved; " : "");
+              is_kept ? "every answer so far is saved; " : "");
   }
   return ended_early_.value_or(n_bad_ > 0 ? Exit::bad_data : Exit::ok);
 }
 
 std::optional<Job> Coordinator::job_of(const Line& line) {
-  const std::string where = fmt::format("{}:{}", options_.input, line.number);
+  const std::string where = fmt::format("{}:{}", name_of_input(options_.input), line.number);
   Document document;
   try {
     document = parse_document(line.text, line.number, where);
-    for (const Query& query : document.queries) {
-      if (writer_ && writer_->is_repeated(document.id, query.id)) {
-        fail(Exit::bad_data,
-             "{}: document '{}', query '{}' was there before: answers could not be told apart",
-             where, document.id, query.id);
-      }
-    }
+    if (writer_) refuse_repeated(document, where);
   } catch (const Error& error) {
     report_bad_line(line.number, readable_id(line.text, line.number), error.what(),
                     /*is_expected=*/false);
     return std::nullopt;
   }
-  Job job{line.number, line.number, line.text, {}};
+  Job job{line.number, line.number, line.text, {}, std::nullopt};
   std::vector<std::string> query_ids;
   for (std::size_t i = 0; i < document.queries.size(); ++i) {
     query_ids.push_back(document.queries[i].id);
@@ -154,7 +167,21 @@ std::optional<Job> Coordinator::job_of(const Line& line) {
   }
   if (job.todo.empty()) return std::nullopt;
   if (writer_) open_[line.number] = {document.id, std::move(query_ids), job.todo.size()};
+  job.document = std::move(document);
   return job;
+}
+
+// Answers are known by document and query: of two lines that share one, the later is refused.
+void Coordinator::refuse_repeated(const Document& document, const std::string& where) {
+  for (const Query& query : document.queries) {
+    const Digest key = digest_of(fmt::format("{}:{}{}", document.id.size(), document.id, query.id));
+    const auto [first, is_new] = line_of_.emplace(key, document.line);
+    if (is_new) continue;
+    fail(Exit::bad_data,
+         "{}: document '{}', query '{}' was there before, in line {}: answers could not be told "
+         "apart. Give each document an id of its own",
+         where, document.id, query.id, first->second);
+  }
 }
 
 void Coordinator::report_bad_line(std::int64_t line, const std::string& id,

@@ -2,14 +2,18 @@
 // Rank 0's side of a batch: lines of the input become jobs, finished lines go to the output.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "base/clock.h"
-#include "io/answer_writer.h"
+#include "checkpoint/digest.h"
+#include "io/answer_sink.h"
+#include "io/document.h"
 #include "io/line_reader.h"
 #include "run/loaded_model.h"
 #include "run/options.h"
@@ -25,7 +29,7 @@ class Coordinator {
   // The next line with a query to answer; lines that are no document are reported and passed over.
   // None, once and for all, when this process or who asks has had a stop signal.
   std::optional<Job> next(bool is_asked_to_stop);
-  void answered(std::int64_t seq, std::int64_t query, const std::string& line);
+  void answered(const AnswerLine& answer);
   void failed(std::int64_t seq, const std::string& error);
   // A group left its document early; no new one is started. saved: what it leaves to the rerun.
   void stopped(const std::string& saved);
@@ -40,14 +44,21 @@ class Coordinator {
     std::size_t n_left = 0;  // queries that wait for their answer
   };
 
+  struct DigestHash {
+    std::size_t operator()(const Digest& digest) const { return digest.low; }
+  };
+
+  std::optional<Line> next_line();
   std::optional<Job> job_of(const Line& line);
+  void refuse_repeated(const Document& document, const std::string& where);
   void end_early(Exit exit);
   void report_bad_line(std::int64_t line, const std::string& id, const std::string& error,
                        bool is_expected);
 
   const Options& options_;
   LineReader reader_;
-  std::unique_ptr<AnswerWriter> writer_;  // none without output
+  std::unique_ptr<AnswerSink> writer_;                            // none without output
+  std::unordered_map<Digest, std::int64_t, DigestHash> line_of_;  // where an answer's key was first
   std::int64_t shard_ = 0;
   std::int64_t n_shards_ = 1;
   std::map<std::int64_t, OpenDocument> open_;  // by line; where answers are to come

@@ -85,19 +85,26 @@ void share(DocumentTask& task, const Communicator& group) {
   group.bcast(std::as_writable_bytes(std::span(task.context)), 0);
   Json queries = Json::array();
   for (const QueryTask& query : task.queries) {
-    queries.push_back({query.index, query.job.tokens, query.job.max_new_tokens,
-                       query.job.sampling_key, query.stop, query.id});
+    queries.push_back({{"index", query.index},
+                       {"tokens", query.job.tokens},
+                       {"max_new_tokens", query.job.max_new_tokens},
+                       {"sampling_key", query.job.sampling_key},
+                       {"stop", query.stop},
+                       {"id", query.id}});
   }
   const std::string text = group.bcast_text(to_line({{"id", task.id}, {"queries", queries}}), 0);
   if (group.is_root()) return;
   const Json json = parse_json(text, "shared document");
   task.id = json["id"].get<std::string>();
   for (const Json& query : json["queries"]) {
-    task.queries.push_back({query[0].get<std::int64_t>(),
-                            query[5].get<std::string>(),
-                            {query[1].get<std::vector<Token>>(), query[2].get<std::int64_t>(),
-                             query[3].get<std::uint64_t>()},
-                            query[4].get<std::vector<std::string>>()});
+    QueryTask next;
+    next.index = query["index"].get<std::int64_t>();
+    next.job.tokens = query["tokens"].get<std::vector<Token>>();
+    next.job.max_new_tokens = query["max_new_tokens"].get<std::int64_t>();
+    next.job.sampling_key = query["sampling_key"].get<std::uint64_t>();
+    next.stop = query["stop"].get<std::vector<std::string>>();
+    next.id = query["id"].get<std::string>();
+    task.queries.push_back(std::move(next));
   }
 }
 

@@ -105,14 +105,16 @@ Ranks arrange_ranks(const Options& options) {
   const int widest = *std::max_element(all_cores.begin(), all_cores.end());
   const bool is_bound =
       widest * node.size() <= static_cast<int>(std::thread::hardware_concurrency());
-  int n_threads = options.threads;
+  int n_threads = std::min(options.threads, cores);
   if (n_threads == 0) n_threads = is_bound ? cores : std::max(1, cores / node.size());
-  if (n_threads > cores && cores < static_cast<int>(std::thread::hardware_concurrency())) {
-    log::warn(
-        "{} threads share the {} core(s) that the launcher bound this rank to: start with 'mpirun "
-        "--bind-to none' "
-        "or 'srun --cpus-per-task={}'",
-        n_threads, cores, n_threads);
+  if (options.threads > cores && world.rank() == 0) {
+    const bool by_launcher = cores < static_cast<int>(std::thread::hardware_concurrency());
+    log::warn("--threads {}: a rank may use {} core(s) here, so it takes {} thread(s){}",
+              options.threads, cores, n_threads,
+              by_launcher ? fmt::format("; the launcher bound it to them: start with 'mpirun "
+                                        "--bind-to none' or 'srun --cpus-per-task={}'",
+                                        options.threads)
+                          : "");
   }
   const int n_groups = (world.size() + group_size - 1) / group_size;
   return {std::move(world), std::move(group), group_index, n_groups, node.rank(), n_threads};

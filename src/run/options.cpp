@@ -91,7 +91,9 @@ CLI::Validator between(double low, double high) {
   const std::string range = fmt::format("{} to {}", low, high);
   const auto check = [=](const std::string& text) {
     double value = 0;
-    const bool good = CLI::detail::lexical_cast(text, value) && value >= low && value <= high;
+    const char* last = text.data() + text.size();
+    const auto [end, error] = std::from_chars(text.data(), last, value);
+    const bool good = error == std::errc() && end == last && value >= low && value <= high;
     return good ? std::string() : fmt::format("expected {}, got '{}'", range, text);
   };
   return CLI::Validator(check, range);
@@ -177,7 +179,9 @@ void add_answer_options(CLI::App& app, Options& options) {
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 20))
       ->capture_default_str()
       ->group(group);
-  app.add_option("--stop", options.stop, "Text that ends an answer; may be repeated")->group(group);
+  app.add_option("--stop", options.stop, "Text that ends an answer; may be repeated")
+      ->allow_extra_args(false)  // else [INST] would count as a list
+      ->group(group);
   app.add_option("--temperature", options.temperature, "0 = greedy")
       ->check(between(0, 100))
       ->capture_default_str()

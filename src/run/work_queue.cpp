@@ -38,15 +38,22 @@ std::optional<Job> WorkQueue::next(bool is_asked_to_stop) {
   STARATTN_CHECK(is_leader_);
   if (serves()) {
     poll();
-    return source_.next(is_asked_to_stop);
+    std::optional<Job> job = source_.next(is_asked_to_stop);
+    if (job && job->document) job->text.clear();
+    return job;
   }
   report(to_line({{"request", is_asked_to_stop}}));
   return to_job(world_->receive(0, kToLeader).bytes);
 }
 
-void WorkQueue::answered(std::int64_t seq, std::int64_t query, const std::string& line) {
-  if (serves()) return source_.answered(seq, query, line);
-  report(to_line({{"seq", seq}, {"query", query}, {"line", line}}));
+void WorkQueue::answered(const AnswerLine& answer) {
+  if (serves()) return source_.answered(answer);
+  Json json = {{"seq", answer.seq},
+               {"query", answer.query},
+               {"line", answer.line},
+               {"digest", answer.digest}};
+  if (answer.score) json["score"] = *answer.score;
+  report(to_line(json));
 }
 
 void WorkQueue::failed(std::int64_t seq, const std::string& error) {
@@ -88,8 +95,13 @@ void WorkQueue::serve(const Communicator::Message& message) {
   } else if (json.contains("stopped")) {
     source_.stopped(json["stopped"].get<std::string>());
   } else {
-    source_.answered(json["seq"].get<std::int64_t>(), json["query"].get<std::int64_t>(),
-                     json["line"].get<std::string>());
+    AnswerLine answer;
+    answer.seq = json["seq"].get<std::int64_t>();
+    answer.query = json["query"].get<std::int64_t>();
+    answer.line = json["line"].get<std::string>();
+    answer.digest = json["digest"].get<std::uint64_t>();
+    if (json.contains("score")) answer.score = json["score"].get<double>();
+    source_.answered(answer);
   }
 }
 

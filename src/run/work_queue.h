@@ -11,22 +11,33 @@
 #include <vector>
 
 #include "base/error.h"
+#include "io/document.h"
 #include "mpi/communicator.h"
 
 namespace starattn {
 
 struct Job {
-  std::int64_t seq = 0;            // document number in input order
-  std::int64_t line = 0;           // line number in the input file
-  std::string text;                // the line itself
-  std::vector<std::int64_t> todo;  // indices of the queries that are not answered yet
+  std::int64_t seq = 0;              // document number in input order
+  std::int64_t line = 0;             // line number in the input file
+  std::string text;                  // the line itself, for a group on another rank
+  std::vector<std::int64_t> todo;    // indices of the queries that are not answered yet
+  std::optional<Document> document;  // the line, parsed; on the rank that read it
+};
+
+// An answer on its way to the output.
+struct AnswerLine {
+  std::int64_t seq = 0;    // the job's
+  std::int64_t query = 0;  // index among the document's
+  std::string line;
+  std::uint64_t digest = 0;     // of its ids and text
+  std::optional<double> score;  // where there were references
 };
 
 // What rank 0 has behind the queue.
 struct JobSource {
   // is_asked_to_stop: the group that asks has had a stop signal.
   std::function<std::optional<Job>(bool is_asked_to_stop)> next;
-  std::function<void(std::int64_t seq, std::int64_t query, const std::string& line)> answered;
+  std::function<void(const AnswerLine& answer)> answered;
   std::function<void(std::int64_t seq, const std::string& error)> failed;
   std::function<void(const std::string& saved)> stopped;
   std::function<void(const Error& error)> broken;
@@ -39,7 +50,7 @@ class WorkQueue {
 
   // On leaders; none when the input is used up, or no more is to be begun.
   std::optional<Job> next(bool is_asked_to_stop);
-  void answered(std::int64_t seq, std::int64_t query, const std::string& line);
+  void answered(const AnswerLine& answer);
   void failed(std::int64_t seq, const std::string& error);
   void stopped(const std::string& saved);  // a document left early, as asked; what the rerun finds
   void broken(const Error& error);         // this group cannot go on and asks for nothing any more

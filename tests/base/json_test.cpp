@@ -35,10 +35,53 @@ TEST(ParseJson, RefusesMalformedTextWithItsPlace) {
         "{a:1}",  "nul",         "1 2",      "[1] x",     "01",   "+1",       ".5",
         "1.",     "NaN",         "Infinity", "1e999",     "'a'",  "\"a",      "\"\\x\"",
         "\"\n\"", "\"\\ud800\"", "// 1\n1",  "{\"a\":1,}"})
-    expect_no_json(text, {"in.json", "byte"});
+    expect_no_json(text, {"in.json", "not valid JSON at "});
   for (const char* text : {"\"\xff\"", "\"\xc0\xaf\"", "\"\xed\xa0\x80\"", "\"\xf4\x90\x80\x80\"",
                            "\"\xe2\x82\"", "{\"\x80\": 1}"})
     expect_no_json(text, {"in.json", "UTF-8"});
+}
+
+TEST(ParseJson, SaysInPlainWordsWhatIsWrong) {
+  const std::pair<const char*, const char*> cases[] = {
+      {R"({"a": 1, "b" 2})", R"(at column 14: expected ':', got a number, behind '{"a": 1, "b" ')"},
+      {R"({"a": 1 "b": 2})",
+       R"(at column 9: expected ',' or '}', got text in double quotes, behind '{"a": 1 ')"},
+      {R"({"a": 1,})", "expected text in double quotes, got '}'"},
+      {R"({"a": nul})", "at column 7: 'nul' is no JSON; text goes in double quotes"},
+      {R"({"a": 'x'})", "at column 7: ''' is no JSON; text goes in double quotes"},
+      {R"({"a": "cut \ud83d here"})", R"(half a character: \ud800 to \udbff goes with)"},
+      {"[1] x", "'x' is no JSON"},
+      {"[1] 2", "expected nothing behind the value, got a number"},
+      {"{\n \"\xc3\xa9\": 1,\n  \"b\" 2\n}", "at line 3, column 7: expected ':'"}};
+  for (const auto& [text, said] : cases) {
+    expect_no_json(text, {said});
+    try {
+      parse_json(text, "in.json");
+    } catch (const Error& error) {
+      EXPECT_EQ(std::string(error.what()).find("exception"), std::string::npos) << error.what();
+      EXPECT_EQ(std::string(error.what()).find("literal"), std::string::npos) << error.what();
+    }
+  }
+}
+
+TEST(ParseJson, ReadsOverAnIgnoredKey) {
+  JsonLimits limits;
+  limits.max_depth = 3;
+  limits.max_values = 4;
+  limits.ignored_key = "meta";
+  const std::string deep = repeated("[{\"a\":", 500) + "1" + repeated("}]", 500);
+  for (const std::string& meta : {deep, std::string("7"), std::string("\"x\""), std::string("{}"),
+                                  std::string(R"({"a": 1, "a": [1,2,3,4,5,6]})")}) {
+    const Json read = parse_json(R"({"meta": )" + meta + R"(, "b": [{"meta": )" + meta + "}]}",
+                                 "in.json", limits);
+    EXPECT_EQ(read.dump(), R"({"meta":null,"b":[{"meta":null}]})");
+  }
+  expect_refused([&] { parse_json(R"({"meta": [1,]})", "in.json", limits); }, Exit::bad_data,
+                 {"column 13"});
+}
+
+TEST(ParseJson, SkipsAByteOrderMark) {
+  EXPECT_EQ(parse_json("\xef\xbb\xbf[1]", "in.json").dump(), "[1]");
 }
 
 TEST(ParseJson, RefusesDuplicateKeysAtAnyDepth) {
@@ -81,7 +124,8 @@ TEST(ReadJsonFile, NamesTheFile) {
   const std::string path = folder.file("a.json");
   expect_refused([&] { read_json_file(path); }, Exit::no_input, {path});
   folder.write("a.json", "{\"a\": [1, 2");
-  expect_refused([&] { read_json_file(path); }, Exit::bad_data, {path, "byte"});
+  expect_refused([&] { read_json_file(path); }, Exit::bad_data,
+                 {path, "column 12: expected ',' or ']', got the end of the text"});
   folder.write("a.json", "{\"a\": [1, 2]}");
   EXPECT_EQ(read_json_file(path)["a"][1], 2);
   expect_refused([&] { read_json_file(path, {12, 9}); }, Exit::bad_data, {path, "at most 12"});

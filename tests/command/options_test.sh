@@ -41,9 +41,9 @@ configured() { # description, exit code, text, the file's text, arguments...
   shift 4
   refused "$what" "$wanted" "$text" "$@" --config "$work/config.toml"
 }
-configured "an unknown key" 2 "config.toml: blocksize: is no option of 'starattn plan'" 'blocksize = 4' "${plan[@]}"
-configured "a section" 2 "config.toml: run: sections are not known" '[run]\nreach = 1' "${plan[@]}"
-configured "a key twice" 2 "config.toml: reach: is there twice" 'reach = 1\nranks = 2\nreach = 2' "${plan[@]}"
+configured "an unknown key" 2 "config.toml:1: blocksize: is no option of 'starattn plan'" 'blocksize = 4' "${plan[@]}"
+configured "a section" 2 "config.toml:1: sections such as '.run.' are not known" '[run]\nreach = 1' "${plan[@]}"
+configured "a key twice" 2 "config.toml:3: reach: is there twice, first in line 1" 'reach = 1\nranks = 2\nreach = 2' "${plan[@]}"
 configured "a bad value" 2 "--ranks: " 'ranks = many' "${plan[@]}"
 configured "a key of a command's command" 66 "/nowhere" 'incomplete = true' checkpoints prune /nowhere
 configured "one of another's" 2 "is no option of 'starattn checkpoints list'" 'incomplete = true' checkpoints list /nowhere
@@ -51,10 +51,29 @@ for command in run encode answer bench doctor eval inspect generate; do
   configured "$command reads a file: an unknown key" 2 "is no option of 'starattn $command'" 'no-option = 1' $command
 done
 head -n 1 "$source_dir/data/demo.jsonl" >"$work/in.jsonl"
-printf 'model = "%s"\ninput = "%s"\nstop = ["q", "a, b"]\noverwrite\n' "$model" "$work/in.jsonl" >"$work/run.toml"
+printf 'model = "%s"\ninput = "%s"\nstop = ["q", "a, b", "[INST]", "x # y"]\noverwrite = true\n' "$model" "$work/in.jsonl" >"$work/run.toml"
 timeout $hung mpirun --oversubscribe -n 2 "$program" run --config "$work/run.toml" --output "$work/run.jsonl" 2>"$work/log"
 check "run takes what it requires from a file" [ $? -eq 0 ]
-check "and lists" [ "$(tr -d ' \n' <"$work/run.jsonl.settings.json" | grep -c '"stop":\["q","a,b"\]')" -eq 1 ]
+check "and lists" [ "$(tr -d ' \n' <"$work/run.jsonl.settings.json" | grep -c '"stop":\["q","a,b","\[INST\]","x#y"\]')" -eq 1 ]
+configured "a line without =" 2 "config.toml:2: expected key = value, such as block-size = 4096, got 'allow-long'" 'reach = 1\nallow-long' "${plan[@]}"
+configured "an open quote" 2 "config.toml:1: the quote \" is not closed" 'tokens = "8k' "${plan[@]}"
+configured "an empty path" 2 "--model: expected a path" 'model = ""\ntokens = 8k' plan
+configured "words with commas" 2 "config.toml:1: block-size: text with commas goes in double quotes" 'block-size = 1k,2k' "${plan[@]}"
+printf '\xef\xbb\xbfmodel = "%s"\ntokens = 010k\nranks = 010\n' "$model" >"$work/marked.toml"
+call plan --config "$work/marked.toml"
+check "a byte order mark is skipped, and 010 is 10" [ $code -eq 0 ]
+check "in a number, too" shows "10,240 tokens in .* on 10 rank(s)"
+call plan --model "$model" --tokens 8k --ranks 010
+check "010 is 10 on the command line" shows "on 10 rank(s)"
+refused "0x10" 2 "^--ranks: .*expected a whole number, got '0x10'" "${plan[@]}" --tokens 8k --ranks 0x10
+printf 'model = "\xe9"\n' >"$work/latin.toml"
+refused "a file that is not UTF-8" 65 "not UTF-8 at byte 9" plan --config "$work/latin.toml"
+printf '\xff\xfem\0' >"$work/wide.toml"
+refused "a file in UTF-16" 65 "UTF-16 text" plan --config "$work/wide.toml"
+refused "an option that is not UTF-8" 2 "^--stop: expected text in UTF-8, byte 1 is none" run --model "$model" \
+  --input "$work/in.jsonl" --output "$work/no.jsonl" --stop "$(printf 'a\377')"
+refused "an empty output" 2 "^--output: expected a path" run --model "$model" --input "$work/in.jsonl" --output ""
+refused "an empty --config" 2 "^--config: expected a path" plan --config ""
 
 files=(--model "$model" --input "$work/in.jsonl" --output "$work/no.jsonl")
 for option in --timeout --temperature --top-p; do

@@ -2,6 +2,7 @@
 // A --config file for a command with the options of `run`, and what its values are parsed into.
 #include "fuzz.h"
 #include "run/config_file.h"
+#include "run/option_values.h"
 #include "run/options.h"
 
 using namespace starattn;
@@ -28,6 +29,7 @@ STARATTN_FUZZ_TARGET {
   add_kv_memory_options(*command, options);
   add_query_rank_options(*command, options);
   add_trace_options(*command, options);
+  check_option_values(parser);
   fuzz::only_refuses([&] {
     try {
       std::vector<std::string> last_one_first{folder.file("job.toml"), "--config", "run"};

@@ -63,6 +63,16 @@ TEST(Document, RefusesWhatIsWrongByName) {
       {R"({"context": "c", "context": "d", "queries": ["q"]})", "twice"},
       {R"({"context": "c", "queries": [{"text": "t", "max_new_tokens": 0}]})", "max_new_tokens"},
       {R"([])", "object"},
+      {R"({"context": "c", "querys": ["q"]})", "the keys are id, context, context_file"},
+      {R"({"index": 3, "input": "x y", "outputs": ["345"], "length": 30})", "a record of RULER"},
+      {R"({"messages": [{"role": "user", "content": "x"}]})", "a chat of several turns"},
+      {R"({"id": 123456789012345678901234567890, "context": "c", "queries": ["q"]})",
+       "key 'id': expected text or an integer of at most 19 digits"},
+      {R"({"context": "c", "queries": [{"text": "t", "txt": 1}]})",
+       "query 0: unknown key 'txt'; the keys are id, text"},
+      {"{", "jq -c . FILE"},
+      {"[", "jq -c . FILE"},
+      {"id,context,query", "a line that begins with 'id,context,query'"},
       {R"({"context": "c")", "JSON"},
       {"{\"context\": \"\xff\", \"queries\": [\"q\"]}", "UTF-8"}};
   for (const auto& [text, said] : cases) {
@@ -75,6 +85,16 @@ TEST(Document, RefusesWhatIsWrongByName) {
       EXPECT_EQ(std::string(error.what()).rfind("in.jsonl:3", 0), 0U) << error.what();
     }
   }
+}
+
+TEST(Document, TakesAnythingAsMeta) {
+  std::string deep;
+  for (int i = 0; i < 100'000; ++i) deep += i % 2 ? "[" : R"({"a":)";
+  deep += "1";
+  for (int i = 100'000; i-- > 0;) deep += i % 2 ? "]" : "}";
+  const Document d = parse(R"({"context": "c", "meta": )" + deep +
+                           R"(, "queries": [{"text": "t", "meta": )" + deep + "}]}");
+  EXPECT_EQ(d.queries[0].text, "t");
 }
 
 TEST(Document, SurvivesAnyMutation) {

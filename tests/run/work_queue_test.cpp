@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <optional>
 #include <set>
 #include <vector>
 
@@ -43,8 +44,10 @@ struct Source {
       for (std::int64_t query = 0; query <= job.seq % 3; ++query) job.todo.push_back(query);
       return job;
     };
-    source.answered = [this](std::int64_t seq, std::int64_t query, const std::string& line) {
-      results[seq] += std::to_string(query) + line;
+    source.answered = [this](const AnswerLine& answer) {
+      EXPECT_EQ(answer.digest, ~std::uint64_t{0} - static_cast<std::uint64_t>(answer.seq));
+      EXPECT_EQ(answer.score, answer.query == 1 ? std::optional(0.25) : std::nullopt);
+      results[answer.seq] += std::to_string(answer.query) + answer.line;
     };
     source.failed = [this](std::int64_t seq, const std::string& error) { results[seq] += error; };
     source.stopped = [this](const std::string& saved) { stopped.push_back(saved); };
@@ -75,7 +78,11 @@ TEST_F(WorkQueueTest, EveryDocumentIsWorkedOnOnceAndEveryResultComesBack) {
     if (job->seq % 5 == 4) {
       queue.failed(job->seq, "failed");
     } else {
-      for (const std::int64_t query : job->todo) queue.answered(job->seq, query, "\"line\n");
+      for (const std::int64_t query : job->todo) {
+        queue.answered({job->seq, query, "\"line\n",
+                        ~std::uint64_t{0} - static_cast<std::uint64_t>(job->seq),
+                        query == 1 ? std::optional(0.25) : std::nullopt});
+      }
     }
     queue.poll();
   }

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// The files of one command, each with what it is for: `--trace answers.jsonl` beside `--output
+// ./answers.jsonl` would destroy the answers. A command declares its files before it touches any.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+namespace starattn {
+
+// "-" stands for standard input where a file is read, for standard output where one is written.
+inline constexpr const char* kStandardStream = "-";
+
+class FilePurposes {
+ public:
+  // purpose: for messages, "--trace" or "the journal of --output". A path that is empty is an
+  // option that was not given. Throws Error(usage) where the file has another purpose already,
+  // under whatever name: ./, symbolic and hard links, bind mounts.
+  void reads(const std::string& purpose, const std::string& path);
+  // Throws Error(cannot_create) too, as require_place_for_output.
+  void writes(const std::string& purpose, const std::string& path);
+  // Every file directly in a folder that is read, a model's.
+  void reads_folder(const std::string& purpose, const std::string& folder);
+
+ private:
+  struct Use {
+    std::string purpose;
+    std::string path;
+    // Of the file; of the folder that it would be created in, and then its name.
+    dev_t device = 0;
+    ino_t inode = 0;
+    std::string name;
+  };
+  void declare(Use use);
+
+  std::vector<Use> uses_;
+};
+
+}  // namespace starattn

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "run/option_values.h"
+
+#include <algorithm>
+#include <string>
+#include <string_view>
+
+#include "base/error.h"
+#include "base/text.h"
+
+namespace starattn {
+namespace {
+
+constexpr std::string_view kPaths[] = {
+    "--model",   "--input", "--output",   "--checkpoint-dir", "--trace", "--html", "--baseline",
+    "--answers", "--data",  "--haystack", "--config",         "dir",     "path",   "trials"};
+
+// The library reads 010 as 8 and 0x10 as 16; what it gets has no leading zeros.
+std::string decimal(std::string& text) {
+  std::string_view digits = text;
+  const bool is_negative = digits.starts_with('-');
+  if (is_negative || digits.starts_with('+')) digits.remove_prefix(1);
+  if (digits.empty() || digits.find_first_not_of("0123456789") != std::string_view::npos)
+    return fmt::format("expected a whole number, got '{}'", text);
+  digits.remove_prefix(std::min(digits.find_first_not_of('0'), digits.size() - 1));
+  text = (is_negative ? "-" : "") + std::string(digits);
+  return "";
+}
+
+std::string utf8(std::string& text) {
+  std::size_t bad = 0;
+  return is_utf8(text, &bad) ? "" : fmt::format("expected text in UTF-8, byte {} is none", bad);
+}
+
+std::string not_empty(std::string& path) {
+  return path.empty() ? "expected a path, got an empty text" : "";
+}
+
+// Before every other check of the option.
+void check_first(CLI::Option& option, std::string (*check)(std::string&)) {
+  option.transform(CLI::Validator(check, ""));
+}
+
+void check_values(CLI::Option& option) {
+  const std::string type = option.get_type_name();
+  if (std::ranges::find(kPaths, option.get_name()) != std::end(kPaths)) {
+    check_first(option, not_empty);
+  } else if (type.starts_with("INT") || type.starts_with("UINT")) {
+    check_first(option, decimal);
+  } else if (type.starts_with("TEXT")) {
+    check_first(option, utf8);
+  }
+}
+
+}  // namespace
+
+void check_option_values(CLI::App& parser) {
+  for (CLI::Option* option : parser.get_options()) check_values(*option);
+  for (CLI::App* command : parser.get_subcommands([](CLI::App*) { return true; }))
+    check_option_values(*command);
+}
+
+}  // namespace starattn
