@@ -8,7 +8,7 @@ needs: pip install transformers jinja2
 
 chat.json  versions, and a list of cases:
            name, tokenizer (its folder), added_tokens (to append to its own), post_processor (or null: without),
-           chat_template, context, query, and ids, those of apply_chat_template over context + seam + query
+           bos_token, chat_template, context, query, and ids, those of apply_chat_template over context + seam + query
 """
 import json
 import os
@@ -38,6 +38,15 @@ QWEN_MATH = ("{{- '<|im_start|>system\\nPlease reason step by step, and put your
              + CHATML)
 QWQ = CHATML.replace("assistant\\n", "assistant\\n<think>\\n")
 
+# A default system turn in pieces, and an answer that the template opens in a piece of its own.
+PIECES = ("{%- set ns = namespace(s='You are Kim.') -%}{{- '<|im_start|>system\\n' ~ ns.s ~ '<|im_end|>\\n' -}}"
+          + CHATML.replace("assistant\\n' }}", "assistant\\n' }}{{- '<think>\\n' -}}"))
+# Other families than ours: R1 distilled, Phi 3.
+R1 = ("{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}{{ '<｜User｜>' + m['content'] }}{% endif %}{% endfor %}"
+      "{% if add_generation_prompt %}{{ '<｜Assistant｜><think>\\n' }}{% endif %}")
+PHI = ("{% for message in messages %}\n{% if message['role'] == 'user' %}{{ '<|user|>\n' + message['content'] + '<|end|>\n' }}"
+       "{% endif %}\n{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}")
+
 HEADERS = ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
 TURNS = ["<|im_start|>", "<|im_end|>", "<think>"]
 INST = ["[INST]", "[/INST]"]
@@ -54,6 +63,9 @@ CASES = [
     ("mistral_space_first", "metaspace", [], True, "<s>", SPACED, " "),
     ("mistral_tokens", "llama2", INST, True, "<s>", MISTRAL, " "),
     ("mistral_tokens_metaspace", "metaspace", INST, True, "<s>", MISTRAL, " "),
+    ("pieces", "qwen2", TURNS, False, None, PIECES, ""),
+    ("r1", "llama3", ["<s>", "<｜User｜>", "<｜Assistant｜>", "<think>"], False, "<s>", R1, ""),
+    ("phi", "qwen2", ["<|user|>", "<|assistant|>"], False, None, PHI, ""),
     ("mistral_nemo", "llama3", ["<s>"] + INST, False, "<s>", NEMO, ""),
 ]
 
@@ -72,7 +84,7 @@ def golden(folder, name, kind, tokens, keeps_prefix, bos, template, seam):
     turn = [{"role": "user", "content": CONTEXT + seam + QUERY}]
     ids = tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=True, return_dict=False)
     return {"name": name, "tokenizer": kind, "added_tokens": added, "post_processor": data["post_processor"],
-            "chat_template": template, "context": CONTEXT, "query": QUERY, "ids": ids}
+            "bos_token": bos, "chat_template": template, "context": CONTEXT, "query": QUERY, "ids": ids}
 
 
 def main():

@@ -112,13 +112,23 @@ def add_tokens(tokenizer, first="<|begin|>"):
     return tokenizer
 
 
-def byte_level(lines, steps, normalizer=None, ignore_merges=False, vocab_size=500):
+def without(tokenizer, letters):
+    """Without the tokens that hold one of these letters: such bytes are dropped."""
+    if not letters:
+        return tokenizer
+    model = json.loads(tokenizer.to_str())["model"]
+    tokens = [t for t in sorted(model["vocab"], key=model["vocab"].get) if not set(letters) & set(t)]
+    merges = [m for m in model["merges"] if m[0] + m[1] in tokens]
+    return with_model_options(tokenizer, vocab={t: i for i, t in enumerate(tokens)}, merges=merges)
+
+
+def byte_level(lines, steps, normalizer=None, ignore_merges=False, vocab_size=500, gaps=""):
     t = Tokenizer(models.BPE(ignore_merges=ignore_merges))
     if normalizer:
         t.normalizer = normalizer
     t.pre_tokenizer = pre_tokenizers.Sequence(steps) if len(steps) > 1 else steps[0]
     t.decoder = decoders.ByteLevel()
-    return add_tokens(train(t, lines, True, vocab_size, []))
+    return add_tokens(without(train(t, lines, True, vocab_size, []), gaps))
 
 
 def split(pattern, behavior="isolated", invert=False):
@@ -148,6 +158,11 @@ def sentencepiece_style(lines, **options):
 
 LLAMA2 = {"pre_tokenizer": None, "normalizer": {"type": "Sequence", "normalizers": [
     {"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]}}
+# Steps behind ByteLevel see its letters: ² is byte 0xB2 there, and a digit.
+FALCON3 = [pre_tokenizers.Punctuation("contiguous"), pre_tokenizers.ByteLevel(add_prefix_space=False),
+           pre_tokenizers.Digits(individual_digits=False), split(Regex("[0-9][0-9][0-9]"))]
+
+
 METASPACE_FIRST = {"pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}}
 METASPACE_OLD = {"pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "add_prefix_space": True},
                  "decoder": {"type": "Metaspace", "replacement": "▁", "add_prefix_space": True},
@@ -211,6 +226,9 @@ def main():
         "steps": byte_level(lines, [split(" ", "merged_with_next"), split(Regex(r"[\n!]"), "merged_with_previous"), split(Regex(r"\w+\b"), "contiguous"),
                                     pre_tokenizers.Digits(individual_digits=True), split("\t", "removed"), BYTES],
                             normalizer=normalizers.Sequence([normalizers.NFD(), normalizers.Replace("~", "\n"), normalizers.Replace(Regex("a+b"), "AB")])),
+        "falcon3": byte_level(lines, FALCON3),
+        # 0x1d, 0xf0 (in front of all of plane 1), 0xc2 and 0xbd have no token.
+        "gaps": byte_level(lines, [split(Regex(LLAMA3)), BYTES], gaps="ĝðÂ½"),
         "llama2": sentencepiece_style(lines, **LLAMA2),
         "metaspace": sentencepiece_style(lines, **METASPACE_FIRST),
         "metaspace_old": sentencepiece_style(lines, **METASPACE_OLD),

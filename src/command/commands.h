@@ -31,5 +31,6 @@ Command add_bench(CLI::App& parser);
 Command add_generate(CLI::App& parser);
 Command add_eval(CLI::App& parser);
 Command add_report(CLI::App& parser);
+Command add_tokenize(CLI::App& parser);
 
 }  // namespace starattn

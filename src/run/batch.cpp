@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <numeric>
 #include <utility>
 
 #include "base/clock.h"
@@ -38,6 +39,8 @@ class GroupRun {
 
   // Tokens of the contexts this group has encoded or loaded; on its first rank.
   std::int64_t n_context_tokens() const { return n_context_tokens_; }
+  // Bytes of its texts that the vocabulary has no token for; on its first rank.
+  std::int64_t n_dropped_bytes() const { return n_dropped_bytes_; }
 
   // False when there is nothing more to do for this group.
   bool next_document() {
@@ -54,6 +57,7 @@ class GroupRun {
           document = job->document ? *std::exchange(job->document, std::nullopt)
                                    : parse_document(job->text, job->line, where);
           task = tokenize(document, job->todo, options_.input, options_, session_);
+          n_dropped_bytes_ += task.n_dropped_bytes;
         } catch (const Error& bad) {
           error =
               std::string(bad.what()).starts_with(where) ? bad.what() : bad.within(where).what();
@@ -163,6 +167,7 @@ class GroupRun {
   Work work_;
   DocumentRunner runner_;
   std::int64_t n_context_tokens_ = 0;
+  std::int64_t n_dropped_bytes_ = 0;
 };
 
 // What the first document would take, from rank 0; nothing is computed and no output is touched.
@@ -190,6 +195,18 @@ void print_dry_run(const Options& options, const Ranks& ranks, const LoadedModel
   log::info("memory of the fullest rank: {}", need.arithmetic());
   log::info("phase 1: {:.3g} TFLOP",
             phase1_flops(session.config, plan, options.anchor_mode()).total() * 1e-12);
+}
+
+// Collective.
+void warn_of_dropped_bytes(const Ranks& ranks, std::int64_t mine) {
+  const std::vector<std::int64_t> all = ranks.world.allgather(mine);
+  const std::int64_t n = std::accumulate(all.begin(), all.end(), std::int64_t{0});
+  if (n > 0 && ranks.is_first()) {
+    log::warn(
+        "{} byte(s) of the input have no token in the model's vocabulary: left out, as Hugging "
+        "Face's tokenizers library does",
+        with_commas(n));
+  }
 }
 
 }  // namespace
@@ -230,6 +247,7 @@ Exit run_batch(const Options& options, Work work) {
   ranks.world.barrier();
 
   print_phase_table(ranks, clock.seconds(), group.n_context_tokens());
+  warn_of_dropped_bytes(ranks, group.n_dropped_bytes());
   const Exit result = coordinator ? coordinator->finish() : Exit::ok;
   write_trace(options, ranks);
   return static_cast<Exit>(ranks.world.bcast_value(static_cast<int>(result), 0));

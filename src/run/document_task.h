@@ -7,8 +7,9 @@
 #include <vector>
 
 #include "io/document.h"
-#include "run/loaded_model.h"
+#include "mpi/communicator.h"
 #include "run/options.h"
+#include "run/text_model.h"
 #include "star/answer.h"
 
 namespace starattn {
@@ -24,13 +25,14 @@ struct DocumentTask {
   std::string id;
   std::vector<Token> context;
   std::vector<QueryTask> queries;
+  std::int64_t n_dropped_bytes = 0;  // of its texts, for which the vocabulary has no token
 };
 
 // todo: indices of the queries to answer. Throws Error(bad_data | no_input) for what cannot be
 // asked: ids beyond the vocabulary, more tokens than the model has positions.
 DocumentTask tokenize(const Document& document, const std::vector<std::int64_t>& todo,
                       const std::string& input_path, const Options& options,
-                      const LoadedModel& session);
+                      const TextModel& model);
 
 // Everybody in the group gets the first rank's task. Collective.
 void share(DocumentTask& task, const Communicator& group);

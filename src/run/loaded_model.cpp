@@ -38,7 +38,9 @@ Digest sample_of(const LoadedModel& session) {
 void read_weights(LoadedModel& session, const Ranks& ranks) {
   session.watch = WeightWatch(session.weights, *session.backend, ranks.world, ranks.n_threads);
   try {
-    session.bad_tokens = find_bad_weights(session.weights, *session.backend, ranks.world);
+    for (const auto& [token, at] : find_bad_weights(session.weights, *session.backend, ranks.world))
+      session.unusable_tokens[token] =
+          describe_bad_value(session.weights, session.weights.embedding, at);
   } catch (const AgreedError&) {
     collectively(ranks.world, [&] { session.watch.check(); });  // that would be the reason
     throw;
@@ -124,11 +126,8 @@ std::unique_ptr<LoadedModel> open_session(const Options& options, const Ranks& r
   auto session = std::make_unique<LoadedModel>();
   collectively(ranks.world, [&] {
     const trace::Range range("open model");
-    session->config = read_model_config(options.model);
+    static_cast<TextModel&>(*session) = open_text_model(options);
     session->weights = ModelWeights::open(options.model, session->config);
-    session->tokenizer = Tokenizer::open(options.model);
-    session->chat = chat_style_from_name(options.chat, options.model, *session->tokenizer);
-    if (options.query_prefix) session->chat.query_prefix = *options.query_prefix;
     session->eos_tokens = session->config.eos_tokens;
     for (const Token token : session->chat.stops) session->eos_tokens.push_back(token);
     session->backend = make_backend(options, ranks);

@@ -9,15 +9,13 @@
 #include "backend/backend.h"
 #include "base/log.h"
 #include "exchange/query_exchange.h"
-#include "model/config.h"
 #include "model/decoder.h"
 #include "model/weights.h"
 #include "mpi/communicator.h"
 #include "run/options.h"
+#include "run/text_model.h"
 #include "run/weight_values.h"
 #include "run/weight_watch.h"
-#include "tokenizer/chat.h"
-#include "tokenizer/tokenizer.h"
 
 namespace starattn {
 
@@ -41,17 +39,13 @@ Ranks arrange_ranks(const Options& options);
 // Throws Error(unfit | usage).
 std::unique_ptr<Backend> make_backend(const Options& options, const Ranks& ranks);
 
-struct LoadedModel {
-  ModelConfig config;
+struct LoadedModel : TextModel {
   ModelWeights weights;
-  std::unique_ptr<Tokenizer> tokenizer;
-  ChatStyle chat;
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Decoder> decoder;
   std::unique_ptr<QueryExchange> exchange;  // of this rank's group
   WeightWatch watch;      // of the weights' files
   Digest weights_sample;  // sampled_fingerprint
-  BadTokens bad_tokens;
   std::vector<Token> eos_tokens;
   std::vector<Rank> sharers;  // ranks of this group that share this one's node (or GPU), itself too
 };

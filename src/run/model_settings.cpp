@@ -15,10 +15,15 @@ constexpr std::size_t kMaxTokenizerBytes = std::size_t{1} << 30;
 // Of the files that decide which tokens a text becomes and what a chat looks like.
 Digest tokenizer_digest(const std::string& folder) {
   StreamDigest digest;
-  for (const char* name : {"tokenizer.json", "tokenizer.model", "tokenizer_config.json",
-                           "added_tokens.json", "chat_template.jinja"}) {
+  const auto exists = [&](const std::string& name) {
+    return ::access((folder + "/" + name).c_str(), F_OK) == 0;
+  };
+  std::vector<std::string> names = {"tokenizer.json", "tokenizer.model", "tokenizer_config.json",
+                                    "added_tokens.json", "chat_template.jinja"};
+  if (!exists("tokenizer.json")) names.emplace_back("special_tokens_map.json");
+  for (const std::string& name : names) {
+    if (!exists(name)) continue;
     const std::string path = folder + "/" + name;
-    if (::access(path.c_str(), F_OK) != 0) continue;
     const std::string bytes = read_file(path, kMaxTokenizerBytes);
     digest.add(fmt::format("{} {} ", name, bytes.size()));
     digest.add(bytes);

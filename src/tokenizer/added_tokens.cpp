@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tokenizer/added_tokens.h"
 
+#include <algorithm>
+
 #include "base/error.h"
+#include "base/log.h"
 #include "tokenizer/unicode.h"
 #include "tokenizer/vocabulary.h"
 
@@ -43,6 +46,18 @@ AddedToken AddedToken::read(const JsonObject& json) {
   token.rstrip = json.find_bool("rstrip").value_or(false);
   token.single_word = json.find_bool("single_word").value_or(false);
   return token;
+}
+
+void drop_beyond(std::int64_t n_embeddings, std::vector<AddedToken>& tokens,
+                 const std::string& where) {
+  const auto is_beyond = [&](const AddedToken& token) { return token.id >= n_embeddings; };
+  const auto first = std::ranges::find_if(tokens, is_beyond);
+  if (first == tokens.end()) return;
+  log::warn(
+      "{}: {} added token(s) have no row in the model's embedding of {}, '{}' ({}) is one: in a "
+      "text they stay text",
+      where, std::ranges::count_if(tokens, is_beyond), n_embeddings, first->content, first->id);
+  std::erase_if(tokens, is_beyond);
 }
 
 void AddedTokens::add(const AddedToken& token, std::string_view spelling) {

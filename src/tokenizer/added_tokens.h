@@ -28,6 +28,10 @@ struct AddedToken {
   static AddedToken read(const JsonObject& json);
 };
 
+// Leaves out tokens that the model has no embedding for, and says so. where: their file.
+void drop_beyond(std::int64_t n_embeddings, std::vector<AddedToken>& tokens,
+                 const std::string& where);
+
 class AddedTokens {
  public:
   // spelling: what to look for (the content, normalized where the token says so).

@@ -102,14 +102,15 @@ bool BpeModel::is_byte_or_unknown(Token token) const {
          std::find(byte_tokens_.begin(), byte_tokens_.end(), token) != byte_tokens_.end();
 }
 
-void BpeModel::encode(std::string_view word, std::vector<Token>& tokens) const {
+void BpeModel::encode(std::string_view word, std::vector<Token>& tokens,
+                      FunctionRef<void(std::string_view)> dropped) const {
   if (ignore_merges_) {
     if (const Token whole = vocabulary_.find(word); whole >= 0) {
       tokens.push_back(whole);
       return;
     }
   }
-  std::vector<Token> symbols = first_symbols(word);
+  std::vector<Token> symbols = first_symbols(word, dropped);
   merge_symbols(merges_, symbols);
   tokens.insert(tokens.end(), symbols.begin(), symbols.end());
 }
@@ -117,7 +118,8 @@ void BpeModel::encode(std::string_view word, std::vector<Token>& tokens) const {
 // One token a character; its bytes' tokens where the vocabulary lacks it; else the unknown token.
 // An unknown token waits for the next known character, so bytes in between go before it: Hugging
 // Face's order.
-std::vector<Token> BpeModel::first_symbols(std::string_view word) const {
+std::vector<Token> BpeModel::first_symbols(std::string_view word,
+                                           FunctionRef<void(std::string_view)> dropped) const {
   std::vector<Token> symbols;
   symbols.reserve(word.size());
   bool unknown_waits = false;
@@ -128,12 +130,11 @@ std::vector<Token> BpeModel::first_symbols(std::string_view word) const {
       if (unknown_waits) symbols.push_back(unknown_);
       unknown_waits = false;
       symbols.push_back(token);
-    } else if (!append_bytes(character, symbols)) {
-      if (unknown_ < 0) {
-        fail(Exit::bad_data,
-             "the tokenizer has no token for the character U+{:04X}, and no unk_token",
-             static_cast<std::uint32_t>(character_at(character, 0)));
-      }
+    } else if (append_bytes(character, symbols)) {
+      continue;
+    } else if (unknown_ < 0) {
+      dropped(character);
+    } else {
       if (unknown_waits && !fuse_unknown_) symbols.push_back(unknown_);
       unknown_waits = true;
     }

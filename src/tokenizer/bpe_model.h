@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/function_ref.h"
 #include "base/json.h"
 #include "tokenizer/bpe.h"
 #include "tokenizer/vocabulary.h"
@@ -20,8 +21,10 @@ class BpeModel {
  public:
   explicit BpeModel(const JsonObject& json);  // throws Error(bad_data), UnsupportedTokenizer
 
-  // Appends the word's tokens.
-  void encode(std::string_view word, std::vector<Token>& tokens) const;
+  // Appends the word's tokens. dropped: gets each character that neither has a token nor an unknown
+  // one to stand for it; such characters are left out, as the `tokenizers` library does.
+  void encode(std::string_view word, std::vector<Token>& tokens,
+              FunctionRef<void(std::string_view)> dropped) const;
 
   const Vocabulary& vocabulary() const { return vocabulary_; }
   bool ignores_merges() const { return ignore_merges_; }
@@ -32,7 +35,8 @@ class BpeModel {
 
  private:
   void read_merges(const JsonObject& json);
-  std::vector<Token> first_symbols(std::string_view word) const;
+  std::vector<Token> first_symbols(std::string_view word,
+                                   FunctionRef<void(std::string_view)> dropped) const;
   bool append_bytes(std::string_view character, std::vector<Token>& symbols) const;
 
   Vocabulary vocabulary_;

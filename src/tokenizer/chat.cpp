@@ -2,11 +2,14 @@
 #include "tokenizer/chat.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/text.h"
 #include "tokenizer/chat_template.h"
+#include "tokenizer/jinja.h"
 #include "tokenizer/tokenizer_config.h"
 
 namespace starattn {
@@ -142,6 +145,112 @@ ChatStyle llama2_style(const Texts& texts, const Tokenizer& tokenizer) {
   return style;
 }
 
+// What a template writes before and behind the text of one user turn, the answer's opening
+// included.
+struct Turn {
+  std::string before;
+  std::string behind;
+};
+
+// Throws jinja::NotUnderstood.
+Turn run_template(const TokenizerConfig& config) {
+  const std::string text = "\x02the text\x03";
+  std::map<std::string, Json> variables = {
+      {"messages", Json::array({{{"role", "user"}, {"content", text}}})},
+      {"add_generation_prompt", true},
+      {"tools", nullptr},
+      {"documents", nullptr}};
+  if (!config.bos_token.empty()) variables["bos_token"] = config.bos_token;
+  if (!config.eos_token.empty()) variables["eos_token"] = config.eos_token;
+  const std::string written = jinja::render(config.chat_template, std::move(variables));
+  const std::size_t at = written.find(text);
+  if (at == std::string::npos || written.find(text, at + 1) != std::string::npos)
+    throw jinja::NotUnderstood("the text of a user is not written once");
+  return {written.substr(0, at), written.substr(at + text.size())};
+}
+
+bool is_special_text(const Tokenizer& tokenizer, std::string_view text) {
+  const Token token = tokenizer.find_token(text);
+  return token >= 0 && tokenizer.is_special(token);
+}
+
+constexpr std::size_t kMaxMarkup = 64;  // bytes of a special token
+
+// What of a text is up to its last special token.
+std::size_t end_of_markup(const std::string& text, const Tokenizer& tokenizer) {
+  for (std::size_t end = text.size(); end > 0; --end) {
+    for (std::size_t n = 1; n <= std::min(end, kMaxMarkup); ++n) {
+      if (is_special_text(tokenizer, std::string_view(text).substr(end - n, n))) return end;
+    }
+  }
+  return 0;
+}
+
+// Where a text's first special token begins, and its length; the text's size where it has none.
+std::pair<std::size_t, std::size_t> first_markup(const std::string& text,
+                                                 const Tokenizer& tokenizer) {
+  for (std::size_t begin = 0; begin < text.size(); ++begin) {
+    for (std::size_t n = std::min(text.size() - begin, kMaxMarkup); n > 0; --n) {
+      if (is_special_text(tokenizer, std::string_view(text).substr(begin, n))) return {begin, n};
+    }
+  }
+  return {text.size(), 0};
+}
+
+// family: whose BOS and stops are known; nullptr: another one's.
+ChatStyle style_of(const Turn& turn, const Markup* family, const TokenizerConfig& config,
+                   const Tokenizer& tokenizer) {
+  std::string before = turn.before;
+  const std::string prefix =
+      tokenizer.prefix().empty() ? "" : tokenizer.bytes_of(tokenizer.prefix()[0]);
+  if (before.starts_with(prefix)) before.erase(0, prefix.size());  // which every context gets
+  ChatStyle style;
+  style.name = family ? family->name : writes({before}, kInst) ? kLlama2 : "template";
+  const char* begin_of_text = family ? family->begin : style.name == kLlama2 ? "<s>" : nullptr;
+  if (begin_of_text && !before.starts_with(begin_of_text))
+    before = begin_of(begin_of_text, tokenizer) + before;
+  const std::size_t tail = end_of_markup(before, tokenizer);
+  style.opening = before.substr(0, tail);
+  style.lead = before.substr(tail);
+  style.query_prefix = kBlankLine;
+  const auto [begin, n] = first_markup(turn.behind, tokenizer);
+  style.trail = turn.behind.substr(0, begin);
+  style.closing = turn.behind.substr(begin);
+
+  // The model ends its own turn as a user's turn ends.
+  std::vector<std::string> stops;
+  if (family) {
+    for (const char* stop : family->stops) stops.emplace_back(stop ? stop : "");
+  } else if (style.name != kLlama2) {
+    stops = {config.eos_token, turn.behind.substr(begin, n)};
+  }
+  for (const std::string& stop : stops) {
+    const Token token = tokenizer.find_token(stop);
+    if (!stop.empty() && token >= 0 && std::ranges::count(style.stops, token) == 0)
+      style.stops.push_back(token);
+  }
+  return style;
+}
+
+// Of a template that could not be run: what it may write and we do not, sentences and <think>.
+void warn_of_what_is_left_out(const std::string& folder, const std::string& why, const Texts& texts,
+                              const ChatStyle& style) {
+  const std::string written = style.opening + style.lead + style.trail + style.closing;
+  std::string left_out;
+  for (const std::string& text : texts) {
+    const bool is_sentence = text.find(' ', 1) != std::string::npos && text.size() >= 8;
+    const bool thinks = text.find("<think>") != std::string::npos;
+    if ((!is_sentence && !thinks) || writes({written}, text) || left_out.size() > 200) continue;
+    left_out += (left_out.empty() ? "" : ", ") + to_line(Json(text.substr(0, 120)));
+  }
+  log::warn(
+      "{}: its chat template could not be run ({}); the markup is that of {} models{}{}. Compare "
+      "with transformers' apply_chat_template",
+      folder, why, style.name,
+      left_out.empty() ? "" : ", without what else stands in the template and may belong there: ",
+      left_out);
+}
+
 // before and behind: markup that may share a token with the text ("\n\n" and a line feed).
 std::vector<Token> encode_between(const Tokenizer& tokenizer, const std::string& before,
                                   std::string_view text, const std::string& behind,
@@ -162,26 +271,46 @@ void append(std::vector<Token>& tokens, const std::vector<Token>& more) {
 ChatStyle chat_style_from_name(std::string_view name, const std::string& model_folder,
                                const Tokenizer& tokenizer) {
   if (name == "none") return {};
-  const std::string chat_template = read_tokenizer_config(model_folder).chat_template;
-  if (name == "auto" && chat_template.empty()) return {};
-  const Texts texts = texts_of_template(chat_template);
+  const TokenizerConfig config = read_tokenizer_config(model_folder);
+  if (name == "auto" && config.chat_template.empty()) return {};
+  const Texts texts = texts_of_template(config.chat_template);
+  std::optional<Turn> turn;
+  std::string why;
+  if (!config.chat_template.empty()) {
+    try {
+      turn = run_template(config);
+    } catch (const jinja::NotUnderstood& error) {
+      why = error.what();
+    }
+  }
+  const auto chosen = [&](const Markup* family, auto without_running) {
+    const bool is_its_own = turn && (!family || writes({turn->before}, family->open));
+    if (is_its_own) return style_of(*turn, family, config, tokenizer);
+    const ChatStyle style = without_running();
+    if (!texts.empty() && !turn) warn_of_what_is_left_out(model_folder, why, texts, style);
+    return style;
+  };
   for (const Markup* family : {&kLlama3, &kQwen}) {
     const bool is_chosen = name == family->name || (name == "auto" && writes(texts, family->open));
     if (!is_chosen) continue;
-    if (knows(tokenizer, *family)) return style_of(*family, texts, tokenizer);
+    if (knows(tokenizer, *family))
+      return chosen(family, [&] { return style_of(*family, texts, tokenizer); });
     if (name == "auto") continue;
     fail(Exit::usage, "--chat {}: the tokenizer of {} has no tokens {} and {}", name, model_folder,
          family->open, family->stops[0]);
   }
-  if (name == kLlama2 || (name == "auto" && writes(texts, kInst)))
+  if (name == kLlama2 && !(turn && writes({turn->before}, kInst)))
     return llama2_style(texts, tokenizer);
+  if (name == kLlama2 || (name == "auto" && writes(texts, kInst)))
+    return chosen(nullptr, [&] { return llama2_style(texts, tokenizer); });
+  if (name == "auto" && turn) return style_of(*turn, nullptr, config, tokenizer);
   if (name != "auto")
     fail(Exit::usage, "--chat: expected auto, none, llama3, qwen or llama2, got '{}'", name);
   fail(Exit::bad_data,
-       "{}: its chat template writes none of Llama 3's {}, Qwen's {} and Llama 2's {}, or its "
-       "tokenizer has no such token. Write the markup into the records yourself and pass --chat "
-       "none --special-tokens parse, or pass --chat none for plain text",
-       model_folder, kLlama3.open, kQwen.open, kInst);
+       "{}: its chat template could not be run ({}), and it writes none of Llama 3's {}, Qwen's {} "
+       "and Llama 2's {}, or its tokenizer has no such token. Write the markup into the records "
+       "yourself and pass --chat none --special-tokens parse, or pass --chat none for plain text",
+       model_folder, why, kLlama3.open, kQwen.open, kInst);
 }
 
 std::vector<Token> wrap_context(const ChatStyle& style, const Tokenizer& tokenizer,

@@ -24,12 +24,10 @@ struct ChatStyle {
 };
 
 // name: auto, none, llama3, qwen or llama2 (--chat). "auto": none where the folder has no chat
-// template (tokenizer_config.json or chat_template.jinja); else the family whose markup the
-// template writes and the tokenizer knows; another template is refused by naming --chat. Of the
-// template, which is not run, the style takes the system turn of a conversation that has none and
-// the words that open an answer ("<think>\n"), where it writes each in one piece with its markup,
-// and the spaces around [INST] and [/INST]. Where markup is written, a blank line sets the query
-// apart from the context.
+// template (tokenizer_config.json or chat_template.jinja); else what the template writes when it is
+// run (jinja.h) over one user turn. One that we cannot run decides the family by the markup in its
+// texts, with a warning that quotes what may be missing, or is refused by naming --chat. Where
+// markup is written, a blank line sets the query apart from the context.
 ChatStyle chat_style_from_name(std::string_view name, const std::string& model_folder,
                                const Tokenizer& tokenizer);
 

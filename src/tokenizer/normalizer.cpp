@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "tokenizer/pattern.h"
 #include "tokenizer/unicode.h"
+#include "tokenizer/unicode9.h"
 #include "tokenizer/unsupported.h"
 
 namespace starattn {
@@ -48,6 +49,10 @@ std::vector<utf8proc_int32_t> decompose(std::string_view text, bool compatibilit
   std::vector<utf8proc_int32_t> points;
   points.reserve(text.size());
   for (std::size_t at = 0; at < text.size(); at += character_bytes(text, at)) {
+    if (is_newer_than_unicode9(character_at(text, at))) {
+      points.push_back(static_cast<utf8proc_int32_t>(character_at(text, at)));
+      continue;
+    }
     utf8proc_int32_t parts[32];  // the longest decomposition has 18
     int boundary = 0;
     const auto n = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(character_at(text, at)),
@@ -63,7 +68,8 @@ std::vector<utf8proc_int32_t> decompose(std::string_view text, bool compatibilit
 // Puts the marks behind each base character into canonical order. utf8proc does it too, but in
 // quadratic time: a megabyte of marks would take hours.
 void order_marks(std::vector<utf8proc_int32_t>& points) {
-  const auto order_of = [](utf8proc_int32_t point) {
+  const auto order_of = [](utf8proc_int32_t point) -> int {
+    if (is_newer_than_unicode9(static_cast<char32_t>(point))) return 0;
     return utf8proc_get_property(point)->combining_class;
   };
   for (auto it = points.begin(); it != points.end();) {
@@ -79,14 +85,17 @@ void order_marks(std::vector<utf8proc_int32_t>& points) {
 }
 
 // utf8proc drops U+11A7 behind a Hangul syllable: it takes the place before the first trailing
-// consonant for one. Nothing composes with U+11A7 or across it, so the text is composed between.
+// consonant for one. Nothing composes with U+11A7 or across it, so the text is composed between; as
+// it is between characters that are newer than the tables.
 std::vector<utf8proc_int32_t> compose(std::vector<utf8proc_int32_t> points) {
   constexpr utf8proc_int32_t kBeforeTrailing = 0x11a7;
   const auto options = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE);
   std::vector<utf8proc_int32_t> composed;
   composed.reserve(points.size());
   for (auto begin = points.begin(); begin != points.end();) {
-    const auto end = std::find(begin, points.end(), kBeforeTrailing);
+    const auto end = std::find_if(begin, points.end(), [](utf8proc_int32_t point) {
+      return point == kBeforeTrailing || is_newer_than_unicode9(static_cast<char32_t>(point));
+    });
     const auto n = utf8proc_normalize_utf32(&*begin, end - begin, options);
     composed.insert(composed.end(), begin, begin + n);
     begin = end;

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "tokenizer/byte_level.h"
 #include "tokenizer/split.h"
 #include "tokenizer/unicode.h"
 #include "tokenizer/unsupported.h"
@@ -16,6 +17,8 @@ constexpr std::size_t kMaxSteps = 64;
 // For a ByteLevel step that cuts by itself, as GPT-2 does.
 constexpr const char* kGpt2Pattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+
+constexpr const char* kPunctuation = R"([!-/:-@\[-`{-~\p{P}])";
 
 class SplitStep : public PreTokenizer::Step {
  public:
@@ -36,6 +39,14 @@ class PrefixSpaceStep : public PreTokenizer::Step {
   void cut(const Piece& piece, PieceSink next) const override {
     if (piece.text.starts_with(' ')) return next(piece);
     const std::string text = std::string(1, ' ').append(piece.text);
+    next({text, piece.opens_text});
+  }
+};
+
+class ByteAlphabetStep : public PreTokenizer::Step {
+ public:
+  void cut(const Piece& piece, PieceSink next) const override {
+    const std::string text = to_byte_alphabet(piece.text);
     next({text, piece.opens_text});
   }
 };
@@ -111,8 +122,11 @@ PreTokenizer::~PreTokenizer() = default;
 
 void PreTokenizer::add(const JsonObject& json) {
   const std::string type = json.get_string("type");
-  if (is_byte_level_) {
-    unsupported(json.where(), "pre-tokenizer '" + type + "' behind ByteLevel", "in front it is");
+  if (is_byte_level_ && type == "ByteLevel")
+    unsupported(json.where(), "pre-tokenizer 'ByteLevel' behind another one", "one is");
+  if (is_byte_level_ && !spells_bytes_) {
+    spells_bytes_ = true;
+    steps_.push_back(std::make_unique<ByteAlphabetStep>());
   }
   if (steps_.size() >= kMaxSteps) {
     fail(Exit::bad_data, "{}: more than {} pre-tokenizers", json.where(), kMaxSteps);
@@ -135,11 +149,15 @@ void PreTokenizer::add(const JsonObject& json) {
     const bool each = json.find_bool("individual_digits").value_or(false);
     steps_.push_back(
         split_step(json, R"(\p{N})", each ? SplitBehavior::isolated : SplitBehavior::contiguous));
+  } else if (type == "Punctuation") {
+    const std::string behavior = json.find_string("behavior").value_or("Isolated");
+    steps_.push_back(
+        split_step(json, kPunctuation, split_behavior_from_name(behavior, json.where())));
   } else if (type == "Metaspace") {
     steps_.push_back(read_metaspace(json));
   } else {
     unsupported(json.where(), "pre-tokenizer '" + type + "'",
-                "Split, ByteLevel, Digits, Metaspace and Sequence are");
+                "Split, ByteLevel, Digits, Punctuation, Metaspace and Sequence are");
   }
 }
 

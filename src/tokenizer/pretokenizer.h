@@ -31,6 +31,8 @@ class PreTokenizer {
 
   // Words are bytes: the vocabulary writes them in the byte alphabet.
   bool is_byte_level() const { return is_byte_level_; }
+  // And come in that alphabet: for steps behind ByteLevel, which see its letters.
+  bool spells_bytes() const { return spells_bytes_; }
 
   class Step {
    public:
@@ -44,6 +46,7 @@ class PreTokenizer {
 
   std::vector<std::unique_ptr<const Step>> steps_;
   bool is_byte_level_ = false;
+  bool spells_bytes_ = false;
 };
 
 }  // namespace starattn

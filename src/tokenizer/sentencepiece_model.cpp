@@ -36,7 +36,9 @@ bool is_tiktoken(std::string_view bytes) {
 
 class SentencePieceModel : public Tokenizer {
  public:
-  SentencePieceModel(const std::string& path, const TokenizerConfig& config) : path_(path) {
+  SentencePieceModel(const std::string& path, const TokenizerConfig& config,
+                     std::int64_t n_embeddings)
+      : path_(path) {
     const std::string bytes = read_file(path, kMaxModelBytes);
     if (is_tiktoken(bytes)) {
       fail(Exit::bad_data,
@@ -51,7 +53,9 @@ class SentencePieceModel : public Tokenizer {
     }
     n_pieces_ = processor_.GetPieceSize();
     add_control_tokens();
-    for (const AddedToken& token : config.added_tokens) add_token(token);
+    std::vector<AddedToken> added = config.added_tokens;
+    drop_beyond(n_embeddings, added, path);
+    for (const AddedToken& token : added) add_token(token);
     if (config.add_bos_token.value_or(true) && processor_.bos_id() >= 0) {
       prefix_.push_back(processor_.bos_id());
     }
@@ -211,8 +215,9 @@ class SentencePieceModel : public Tokenizer {
 }  // namespace
 
 std::unique_ptr<Tokenizer> open_sentencepiece(const std::string& path,
-                                              const TokenizerConfig& config) {
-  return std::make_unique<SentencePieceModel>(path, config);
+                                              const TokenizerConfig& config,
+                                              std::int64_t n_embeddings) {
+  return std::make_unique<SentencePieceModel>(path, config, n_embeddings);
 }
 
 }  // namespace starattn

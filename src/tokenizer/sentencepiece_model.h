@@ -11,8 +11,9 @@
 namespace starattn {
 
 // config: add_bos_token (true where nothing is said, as for Llama and Mistral) and added tokens.
-// Throws Error(bad_data) naming the file.
+// n_embeddings: as Tokenizer::open. Throws Error(bad_data) naming the file.
 std::unique_ptr<Tokenizer> open_sentencepiece(const std::string& path,
-                                              const TokenizerConfig& config);
+                                              const TokenizerConfig& config,
+                                              std::int64_t n_embeddings);
 
 }  // namespace starattn

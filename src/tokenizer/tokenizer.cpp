@@ -22,7 +22,7 @@ bool exists(const std::string& path) {
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> Tokenizer::open(const std::string& folder) {
+std::unique_ptr<Tokenizer> Tokenizer::open(const std::string& folder, std::int64_t n_embeddings) {
   const std::string json = folder + "/tokenizer.json";
   const std::string model = folder + "/tokenizer.model";
   if (!exists(json) && !exists(model) && exists(folder + "/tekken.json")) {
@@ -41,13 +41,14 @@ std::unique_ptr<Tokenizer> Tokenizer::open(const std::string& folder) {
   const TokenizerConfig config = read_tokenizer_config(folder);
   if (exists(json)) {
     try {
-      return std::make_unique<TokenizerJson>(read_json_file(json, kLimits), json, config);
+      return std::make_unique<TokenizerJson>(read_json_file(json, kLimits), json, config,
+                                             n_embeddings);
     } catch (const UnsupportedTokenizer& error) {
       if (!exists(model)) throw;
       log::warn("{}; using {} instead", error.what(), model);
     }
   }
-  return open_sentencepiece(model, config);
+  return open_sentencepiece(model, config, n_embeddings);
 }
 
 std::string Tokenizer::decode(const std::vector<Token>& tokens, bool skip_special) const {

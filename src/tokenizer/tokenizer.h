@@ -2,6 +2,7 @@
 // Text to token ids and back, as the model's own tokenizer.json (or tokenizer.model) defines it.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -20,8 +21,10 @@ enum class SpecialTokens {
 class Tokenizer {
  public:
   // Reads <folder>/tokenizer.json, else <folder>/tokenizer.model; and tokenizer_config.json if
-  // there. Throws Error(no_input | bad_data) naming file and key.
-  static std::unique_ptr<Tokenizer> open(const std::string& folder);
+  // there. n_embeddings: the model's tokens; an added token beyond them does not exist here, so a
+  // text that mentions it stays text. Throws Error(no_input | bad_data) naming file and key.
+  static std::unique_ptr<Tokenizer> open(const std::string& folder,
+                                         std::int64_t n_embeddings = INT64_MAX);
   virtual ~Tokenizer() = default;
 
   // No BOS or EOS is added. The text must be UTF-8: Error(bad_data) with the byte offset otherwise.
@@ -45,6 +48,12 @@ class Tokenizer {
 
   // The tokens that the post-processor (or add_bos_token) puts in front of a single sequence.
   virtual const std::vector<Token>& prefix() const = 0;
+
+  // Of all texts encoded so far: bytes that no token stands for. They were left out.
+  std::int64_t n_dropped_bytes() const { return n_dropped_bytes_; }
+
+ protected:
+  mutable std::atomic<std::int64_t> n_dropped_bytes_ = 0;
 };
 
 // Text as it grows, token by token; holds back bytes of a character that is not complete yet.

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <charconv>
+#include <set>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -54,16 +55,52 @@ void read_added_tokens(const JsonObject& config, std::vector<AddedToken>& tokens
   }
 }
 
-// added_tokens.json: {"<pad>": 32000}
-void read_added_tokens_file(const std::string& path, std::vector<AddedToken>& tokens) {
+// What special_tokens_map.json or tokenizer_config.json names: {"eos_token": "</s>",
+// "additional_special_tokens": ["<pad>"]}, each as its content or as an object that holds it.
+void read_special_tokens(const std::string& path, std::set<std::string>& contents) {
+  if (!exists(path)) return;
+  const Json file = read_json_file(path, kLimits);
+  const JsonObject map(file, path);
+  const auto add = [&](const Json& token) {
+    if (token.is_string()) contents.insert(token.get<std::string>());
+    if (token.is_object() && token.contains("content") && token["content"].is_string())
+      contents.insert(token["content"].get<std::string>());
+  };
+  for (const auto& [key, value] : map.json().items()) {
+    if (!key.ends_with("_token") && key != "additional_special_tokens") continue;
+    add(value);
+    if (!value.is_array()) continue;
+    for (const Json& token : value) add(token);
+  }
+}
+
+// <|im_start|> or [PAD]: such folders rarely name all of their markup.
+bool looks_like_markup(const std::string& content) {
+  return (content.starts_with('<') && content.ends_with('>')) ||
+         (content.starts_with('[') && content.ends_with(']'));
+}
+
+// added_tokens.json: {"<pad>": 32000}, which does not say what is special.
+void read_added_tokens_file(const std::string& path, const std::set<std::string>& special,
+                            std::vector<AddedToken>& tokens) {
   const Json file = read_json_file(path, kLimits);
   const JsonObject entries(file, path);
   for (const auto& [content, id] : entries.json().items()) {
     AddedToken token;
     token.content = content;
+    token.special = special.contains(content) || looks_like_markup(content);
     token.id = static_cast<Token>(entries.get_int(content.c_str(), 0, Vocabulary::kMaxSize - 1));
     tokens.push_back(std::move(token));
   }
+}
+
+bool is_llama_class(const std::string& tokenizer_class, const std::string& folder) {
+  if (!tokenizer_class.empty()) return tokenizer_class.find("LlamaTokenizer") != std::string::npos;
+  const std::string path = folder + "/config.json";
+  if (!exists(path)) return false;
+  const Json config = read_json_file(path, kLimits);
+  const std::string type = JsonObject(config, path).find_string("model_type").value_or("");
+  return type == "llama" || type == "mistral";
 }
 
 }  // namespace
@@ -73,14 +110,20 @@ TokenizerConfig read_tokenizer_config(const std::string& folder) {
   if (const std::string path = folder + "/tokenizer_config.json"; exists(path)) {
     const Json file = read_json_file(path, kLimits);
     const JsonObject config(file, path);
+    result.is_llama_class =
+        is_llama_class(config.find_string("tokenizer_class").value_or(""), folder);
     result.add_bos_token = config.find_bool("add_bos_token");
     result.bos_token = read_content(config, "bos_token");
+    result.eos_token = read_content(config, "eos_token");
     result.chat_template = read_template(config);
     read_added_tokens(config, result.added_tokens);
   }
   if (const std::string path = folder + "/added_tokens.json";
       result.added_tokens.empty() && exists(path)) {
-    read_added_tokens_file(path, result.added_tokens);
+    std::set<std::string> special;
+    for (const char* name : {"/special_tokens_map.json", "/tokenizer_config.json"})
+      read_special_tokens(folder + name, special);
+    read_added_tokens_file(path, special, result.added_tokens);
   }
   if (const std::string path = folder + "/chat_template.jinja"; exists(path)) {
     result.chat_template = read_file(path, kLimits.max_bytes);

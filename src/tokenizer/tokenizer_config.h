@@ -11,8 +11,10 @@
 namespace starattn {
 
 struct TokenizerConfig {
+  bool is_llama_class = false;  // the tokenizer_class; without one, what the model_type stands for
   std::optional<bool> add_bos_token;
   std::string bos_token;                 // its content; empty when none is named
+  std::string eos_token;                 // the same
   std::vector<AddedToken> added_tokens;  // for a tokenizer.model, which does not list them
   std::string chat_template;             // empty when there is none
 };

@@ -26,28 +26,30 @@ void check_text(std::string_view text) {
 }  // namespace
 
 TokenizerJson::TokenizerJson(const Json& json, const std::string& where,
-                             const TokenizerConfig& config)
-    : TokenizerJson(JsonObject(json, where), config) {}
+                             const TokenizerConfig& config, std::int64_t n_embeddings)
+    : TokenizerJson(JsonObject(json, where), config, n_embeddings) {}
 
-TokenizerJson::TokenizerJson(const JsonObject& json, const TokenizerConfig& config)
+TokenizerJson::TokenizerJson(const JsonObject& json, const TokenizerConfig& config,
+                             std::int64_t n_embeddings)
     : model_(json.get_object("model")),
       normalizer_(json),
       pre_tokenizer_(json),
       token_text_(json, pre_tokenizer_.is_byte_level()),
       vocabulary_(model_.vocabulary()) {
   if (!pre_tokenizer_.is_byte_level()) seams_ = std::make_unique<BpeSeams>(model_);
-  read_added_tokens(json);
+  read_added_tokens(json, n_embeddings);
   set_prefix(json, config);
 }
 
-void TokenizerJson::read_added_tokens(const JsonObject& json) {
+void TokenizerJson::read_added_tokens(const JsonObject& json, std::int64_t n_embeddings) {
   std::vector<AddedToken> tokens;
   if (json.has("added_tokens")) {
-    for (const Json& entry : json.get("added_tokens")) {
+    for (const Json& entry : json.get("added_tokens"))
       tokens.push_back(AddedToken::read({entry, json.where() + ": added_tokens"}));
-      vocabulary_.add(tokens.back().content, tokens.back().id, json.where() + ": added_tokens");
-    }
   }
+  drop_beyond(n_embeddings, tokens, json.where());
+  for (const AddedToken& token : tokens)
+    vocabulary_.add(token.content, token.id, json.where() + ": added_tokens");
   if (tokens.size() > kMaxAddedTokens) {
     fail(Exit::bad_data, "{}: more than {} added tokens", json.where(), kMaxAddedTokens);
   }
@@ -68,17 +70,19 @@ void TokenizerJson::add_token(const AddedToken& token) {
   (token.normalized ? added_normalized_ : added_).add(token, text);
 }
 
-// The post-processor's tokens. add_bos_token overrules it, as it does in `transformers`.
+// The post-processor's tokens. In the Llama tokenizer classes add_bos_token replaces them, as it
+// does in `transformers`; to others it says nothing.
 void TokenizerJson::set_prefix(const JsonObject& json, const TokenizerConfig& config) {
   prefix_ = read_prefix(json, [&](Token token) { return !vocabulary_.content(token).empty(); });
-  if (!config.add_bos_token.has_value() || config.bos_token.empty()) return;
+  if (!config.is_llama_class || !config.add_bos_token.has_value()) return;
+  if (!*config.add_bos_token) return prefix_.clear();
+  if (config.bos_token.empty()) return;
   const Token bos = vocabulary_.find(config.bos_token);
   if (bos < 0) {
     fail(Exit::bad_data, "{}: bos_token '{}' of tokenizer_config.json is not in the vocabulary",
          json.where(), config.bos_token);
   }
-  if (*config.add_bos_token && prefix_.empty()) prefix_ = {bos};
-  if (!*config.add_bos_token) std::erase(prefix_, bos);
+  prefix_ = {bos};
 }
 
 std::vector<Token> TokenizerJson::encode(std::string_view text, SpecialTokens special) const {
@@ -118,13 +122,16 @@ void TokenizerJson::encode_word(std::string_view word, std::vector<Token>& token
     return;
   }
   std::vector<Token> encoded;
-  if (pre_tokenizer_.is_byte_level()) {
-    model_.encode(to_byte_alphabet(word), encoded);
-  } else {
-    model_.encode(word, encoded);
-  }
+  std::int64_t n_dropped = 0;
+  const bool is_byte_level = pre_tokenizer_.is_byte_level();
+  const bool is_spelled = !is_byte_level || pre_tokenizer_.spells_bytes();
+  const std::string letters = is_spelled ? "" : to_byte_alphabet(word);
+  model_.encode(is_spelled ? word : letters, encoded, [&](std::string_view character) {
+    n_dropped += is_byte_level ? 1 : std::ssize(character);
+  });
   tokens.insert(tokens.end(), encoded.begin(), encoded.end());
-  cache_.put(word, std::move(encoded));
+  n_dropped_bytes_ += n_dropped;
+  if (n_dropped == 0) cache_.put(word, std::move(encoded));
 }
 
 std::string TokenizerJson::bytes_of(Token token) const {

@@ -24,9 +24,10 @@ namespace starattn {
 
 class TokenizerJson : public Tokenizer {
  public:
-  // json: the parsed file; where: its path, for messages.
+  // json: the parsed file; where: its path, for messages; n_embeddings: as Tokenizer::open.
   // Throws Error(bad_data), UnsupportedTokenizer.
-  TokenizerJson(const Json& json, const std::string& where, const TokenizerConfig& config);
+  TokenizerJson(const Json& json, const std::string& where, const TokenizerConfig& config,
+                std::int64_t n_embeddings);
 
   std::vector<Token> encode(std::string_view text, SpecialTokens special) const override;
   std::string bytes_of(Token token) const override;
@@ -37,8 +38,8 @@ class TokenizerJson : public Tokenizer {
   const std::vector<Token>& prefix() const override { return prefix_; }
 
  private:
-  TokenizerJson(const JsonObject& json, const TokenizerConfig& config);
-  void read_added_tokens(const JsonObject& json);
+  TokenizerJson(const JsonObject& json, const TokenizerConfig& config, std::int64_t n_embeddings);
+  void read_added_tokens(const JsonObject& json, std::int64_t n_embeddings);
   void add_token(const AddedToken& token);
   void set_prefix(const JsonObject& json, const TokenizerConfig& config);
 

@@ -39,4 +39,66 @@ on 1 run --model "$chat" "${published[@]}" --output "$work/published.out"
 check "the published tool's records stay as they are" [ "$(n_query "$work/published.out")" -eq "$(n_query "$work/plain.jsonl")" ]
 on 1 run --model "$chat" "${published[@]}" --chat llama2 --output "$work/named.out"
 check "where markup is asked for, too" [ "$(n_query "$work/named.out")" -eq "$(n_query "$work/glued.jsonl")" ]
+
+# The tokens of a text, a file, an input's documents, without a launcher.
+tokenize() { # arguments... ; leaves code, $work/out and $work/log
+  "$program" tokenize --model "$model" "$@" >"$work/out" 2>"$work/log"
+  code=$?
+}
+tokenize --text 'The code is 7391.'
+check "tokenize shows ids and pieces" shows '^ *[0-9]+  "The"$'
+check "and how many there are" shows '^[0-9]+ token\(s\) of 17 byte\(s\)$'
+printf 'The code is 7391.' >"$work/code.txt"
+tokenize --text 'The code is 7391.' --json
+cp "$work/out" "$work/of_text"
+tokenize --file "$work/code.txt" --json
+check "a file has the same tokens" cmp -s "$work/out" "$work/of_text"
+ids=$(grep -o '"ids":\[[0-9,]*\]' "$work/of_text")
+tokenize --input "$work/in.jsonl" --json
+check "and a document the same behind its BOS" grep -q "$(echo "$ids" | sed 's/.*\[//; s/\]//')" "$work/out"
+n=$(grep -o '"n_context":[0-9]*' "$work/plain.jsonl" | cut -d: -f2)
+tokenize --input "$work/in.jsonl" --counts
+check "as many as run has" shows "^a: context $n token"
+check "and in its query" shows "^a: query 0 $(n_query "$work/plain.jsonl") token"
+tokenize --input "$work/in.jsonl" --text a
+check "one text at a time" [ $code -eq 2 ]
+tokenize
+check "and one there must be" [ $code -eq 2 ]
+tokenize --text 'é' --json
+check "parts of a character are shown as bytes" shows '"pieces":\["(é|<0xC3>","<0xA9>)"\]'
+echo '{"id": "torn"' >>"$work/in.jsonl"
+tokenize --input "$work/in.jsonl"
+check "a bad line is 65" [ $code -eq 65 ]
+
+# A vocabulary without some bytes: they are dropped, as the tokenizers library drops them.
+gaps=$work/gaps
+mkdir "$gaps"
+ln -s "$model"/* "$gaps"
+rm "$gaps/tokenizer.json"
+cp "$source_dir/tests/golden/tokenizer/gaps/tokenizer.json" "$gaps"
+printf '{"id": "a", "context": "One.\\u001dTwo.\\u001d", "queries": ["What?"]}\n{"id": "b", "context": "One. Two.", "queries": ["Wh\\u001dat?"]}\n' >"$work/gaps.jsonl"
+on 2 run --model "$gaps" --input "$work/gaps.jsonl" --max-new-tokens 2 --output "$work/gaps.out"
+check "bytes without a token do not fail a document" [ $code -eq 0 -a "$(wc -l <"$work/gaps.out")" -eq 2 ]
+check "they are counted in one warning" [ "$(grep -c '3 byte(s) of the input have no token' "$work/log")" -eq 1 ]
+
+# A text far beyond the positions is refused by its beginning, not after it has been tokenized.
+yes 'A sentence that comes again and again.' | head -c 300000000 >"$work/endless.txt"
+printf '{"id": "endless", "context_file": "endless.txt", "queries": ["What?"]}\n{"id": "a", "context": "One.", "queries": ["What?"]}\n' >"$work/endless.jsonl"
+on 1 run --model "$model" --input "$work/endless.jsonl" --max-new-tokens 2 --output "$work/endless.out"
+check "a text that is far too long is an error line" [ $code -eq 65 ]
+check "found by its first bytes" grep -q 'context of 300,000,000 bytes: the first 1,048,576 have' "$work/endless.out"
+check "and the batch goes on" grep -q '"answer"' "$work/endless.out"
+
+# Added tokens that the model has no embedding for.
+beyond=$work/beyond
+mkdir "$beyond"
+ln -s "$model"/* "$beyond"
+rm "$beyond/tokenizer.json"
+sed '0,/"added_tokens": \[/s//"added_tokens": [{"id": 9999, "content": "<pad>", "special": false, "normalized": false},/' \
+  "$model/tokenizer.json" >"$beyond/tokenizer.json"
+echo '{"id": "a", "context": "The text says <pad> here.", "queries": ["What?"]}' >"$work/pad.jsonl"
+for special in text parse; do
+  on 1 run --model "$beyond" --input "$work/pad.jsonl" --special-tokens $special --max-new-tokens 2 --output "$work/pad.$special"
+  check "a document may mention a token beyond the model ($special)" [ $code -eq 0 -a "$(wc -l <"$work/pad.$special")" -eq 1 ]
+done
 exit $failed

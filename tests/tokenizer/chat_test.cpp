@@ -141,7 +141,12 @@ TEST(Chat, HasTheTokensOfTransformers) {
     Json tokenizer = read_json_file(golden + c["tokenizer"].get<std::string>() + "/tokenizer.json");
     for (const Json& token : c["added_tokens"]) tokenizer["added_tokens"].push_back(token);
     tokenizer["post_processor"] = c["post_processor"];
-    Chat chat = chat_of("auto", tokenizer, c["chat_template"]);
+    ModelFolder folder;
+    folder.write("tokenizer.json", tokenizer);
+    folder.write("tokenizer_config.json",
+                 Json{{"bos_token", c["bos_token"]}, {"chat_template", c["chat_template"]}});
+    Chat chat{folder.open(), {}};
+    chat.style = chat_style_from_name("auto", folder.path(), *chat.tokenizer);
     chat.style.query_prefix = "";  // the turn of these cases is context + query
     auto tokens = wrap_context(chat.style, *chat.tokenizer, c["context"].get<std::string>(),
                                SpecialTokens::text);
@@ -150,6 +155,29 @@ TEST(Chat, HasTheTokensOfTransformers) {
     tokens.insert(tokens.end(), query.begin(), query.end());
     EXPECT_EQ(tokens, c["ids"].get<std::vector<Token>>());
   }
+}
+
+// Of another family than ours: what the template writes, as it is run.
+TEST(Chat, IsWhateverTheTemplateWrites) {
+  const std::string phi =
+      "{% for m in messages %}{% if m.role == 'user' %}{{ '<|user|>\n' + m.content + '<|end|>\n' }}"
+      "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}";
+  const Chat chat = chat_of("auto", byte_tokenizer({"<|user|>", "<|end|>", "<|assistant|>"}), phi);
+  EXPECT_EQ(chat.rendered("C", "Q"), "<|user|>\nC#\n\nQ<|end|>\n<|assistant|>\n");
+  EXPECT_EQ(chat.style.opening, "<|user|>");
+  EXPECT_EQ(chat.style.lead, "\n");
+  EXPECT_EQ(chat.style.trail, "");
+  EXPECT_EQ(chat.style.stops, std::vector<Token>{chat.tokenizer->find_token("<|end|>")});
+}
+
+TEST(Chat, WritesTheDefaultsOfATemplate) {
+  const std::string pieces =
+      "{%- set ns = namespace(s='You are Kim.') -%}{{- '<|im_start|>system\\n' ~ ns.s ~ "
+      "'<|im_end|>\\n' -}}{%- for m in messages -%}{{- '<|im_start|>' ~ m.role ~ '\\n' ~ m.content "
+      "~ "
+      "'<|im_end|>\\n' -}}{%- endfor -%}{%- if add_generation_prompt -%}{{- "
+      "'<|im_start|>assistant\\n' }}{{- '<think>\\n' -}}{%- endif -%}";
+  EXPECT_EQ(rendered("auto", kQwen, pieces), qwen_turns("You are Kim.") + "<think>\n");
 }
 
 TEST(Chat, IsTheFirstOfAFamilyWithoutATemplate) {
@@ -190,8 +218,9 @@ TEST(Chat, TokenisesTheSeamOfMarkupAndTextAsOne) {
 TEST(Chat, PutsThePrefixInFrontOnce) {
   ModelFolder folder;
   folder.write("tokenizer.json", byte_tokenizer(kLlama3));
-  folder.write("tokenizer_config.json",
-               Json{{"add_bos_token", true}, {"bos_token", "<|begin_of_text|>"}});
+  folder.write("tokenizer_config.json", Json{{"tokenizer_class", "LlamaTokenizer"},
+                                             {"add_bos_token", true},
+                                             {"bos_token", "<|begin_of_text|>"}});
   const auto tokenizer = folder.open();
   for (const char* name : {"none", "llama3"}) {
     const ChatStyle style = chat_style_from_name(name, folder.path(), *tokenizer);

@@ -74,8 +74,9 @@ TEST_P(Golden, ParsesSpecialTokens) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, Golden,
-                         ::testing::Values("llama3", "qwen2", "gpt2", "cased", "steps", "llama2",
-                                           "metaspace", "metaspace_old", "demo", "sentencepiece"),
+                         ::testing::Values("llama3", "qwen2", "gpt2", "cased", "steps", "falcon3",
+                                           "gaps", "llama2", "metaspace", "metaspace_old", "demo",
+                                           "sentencepiece"),
                          [](const auto& test) { return test.param; });
 
 }  // namespace

@@ -30,6 +30,17 @@ TEST(Normalize, KeepsCompositionExclusions) {
             "\xea\xb0\x81");  // Hangul
 }
 
+// The `tokenizers` library has the tables of Unicode 9, whatever utf8proc knows.
+TEST(Normalize, LeavesCharactersThatCameAfterUnicode9) {
+  for (const char* text : {"\xe0\xba\xb9\xe0\xba\xba", "\xea\x9f\xb2",
+                           "\xe3\x8b\xbf",                         // U+0EB9 U+0EBA, U+A7F2, U+32FF
+                           "\xf0\x91\xa4\xb5\xf0\x91\xa4\xb0"}) {  // U+11935 U+11930
+    for (const NormalForm form :
+         {NormalForm::nfc, NormalForm::nfd, NormalForm::nfkc, NormalForm::nfkd})
+      EXPECT_EQ(normalize(text, form), text);
+  }
+}
+
 // U+11A7 stands one before the first trailing consonant and is none. Expected: Python's
 // unicodedata.normalize("NFC").
 TEST(Normalize, KeepsWhatIsNoTrailingConsonant) {

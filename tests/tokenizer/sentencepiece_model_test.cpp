@@ -53,6 +53,31 @@ TEST_F(SentencePiece, TakesAddedTokensFromTheConfig) {
   EXPECT_NE(failure_of([&] { folder_.open(); }), "");
 }
 
+// added_tokens.json does not say what is markup: what special_tokens_map.json names, and what looks
+// like it.
+TEST_F(SentencePiece, LeavesLegacyMarkupInATextText) {
+  const auto n = static_cast<Token>(folder_.open()->vocab_size());
+  folder_.write("added_tokens.json",
+                Json{{"<|im_end|>", n}, {"<|im_start|>", n + 1}, {"END", n + 2}, {"plain", n + 3}});
+  folder_.write("special_tokens_map.json", Json{{"eos_token", {{"content", "END"}}},
+                                                {"additional_special_tokens", {"<|im_end|>"}}});
+  const auto tokenizer = folder_.open();
+  for (const Token token : {n, n + 1, n + 2}) {
+    const std::string content = tokenizer->bytes_of(token);
+    const Tokens text = tokenizer->encode("a" + content, SpecialTokens::text);
+    EXPECT_EQ(std::ranges::count(text, token), 0) << content;
+    EXPECT_EQ(tokenizer->decode(text, true), "a" + content);
+    EXPECT_EQ(tokenizer->encode(content, SpecialTokens::parse), Tokens{token});
+  }
+  EXPECT_EQ(tokenizer->encode("plain", SpecialTokens::text), Tokens{n + 3});
+
+  const auto smaller = Tokenizer::open(folder_.path(), n);  // a model without the added tokens
+  EXPECT_EQ(smaller->vocab_size(), n);
+  for (const char* content : {"<|im_end|>", "plain"}) {
+    for (const Token token : smaller->encode(content, SpecialTokens::parse)) EXPECT_LT(token, n);
+  }
+}
+
 TEST_F(SentencePiece, ServesWhereTheJsonIsUnsupported) {
   Json json = tiny_tokenizer();
   json["model"]["type"] = "Unigram";

@@ -80,13 +80,65 @@ TEST(TokenizerJson, LetsTheConfigDecideOnBos) {
   ModelFolder folder;
   folder.write("tokenizer.json", byte_tokenizer({"<s>"}));
   EXPECT_EQ(folder.open()->prefix(), Tokens{});
-  folder.write("tokenizer_config.json",
-               Json{{"add_bos_token", true}, {"bos_token", {{"content", "<s>"}}}});
-  EXPECT_EQ(folder.open()->prefix(), Tokens{256});
-  folder.write("tokenizer_config.json", Json{{"add_bos_token", false}, {"bos_token", "<s>"}});
-  EXPECT_EQ(folder.open()->prefix(), Tokens{});
-  folder.write("tokenizer_config.json", Json{{"add_bos_token", true}, {"bos_token", "<t>"}});
-  mentions(failure_of([&] { folder.open(); }), "bos_token '<t>'");
+  Json config = {{"tokenizer_class", "LlamaTokenizerFast"},
+                 {"add_bos_token", true},
+                 {"bos_token", {{"content", "<s>"}}}};
+  const auto prefix = [&] {
+    folder.write("tokenizer_config.json", config);
+    return folder.open()->prefix();
+  };
+  EXPECT_EQ(prefix(), Tokens{256});
+  config["bos_token"] = "<t>";
+  mentions(failure_of([&] { prefix(); }), "bos_token '<t>'");
+  config["bos_token"] = "<s>";
+
+  Json json = byte_tokenizer({"<s>"});
+  json["post_processor"] = Json::parse(R"({"type": "TemplateProcessing",
+    "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+    "pair": [], "special_tokens": {"<s>": {"id": "<s>", "ids": [256], "tokens": ["<s>"]}}})");
+  folder.write("tokenizer.json", json);
+  config["add_bos_token"] = false;
+  EXPECT_EQ(prefix(), Tokens{});
+  for (const char* other : {"PreTrainedTokenizerFast", "Qwen2Tokenizer", "GPT2Tokenizer"}) {
+    config["tokenizer_class"] = other;
+    EXPECT_EQ(prefix(), Tokens{256}) << other;
+  }
+  config.erase("tokenizer_class");
+  EXPECT_EQ(prefix(), Tokens{256});
+  folder.write("config.json", Json{{"model_type", "qwen2"}});
+  EXPECT_EQ(prefix(), Tokens{256});
+  folder.write("config.json", Json{{"model_type", "llama"}});  // whose class counts then
+  EXPECT_EQ(prefix(), Tokens{});
+}
+
+TEST(TokenizerJson, DropsBytesWithoutATokenAndCountsThem) {
+  Json json = byte_tokenizer({});
+  for (const char* letter : {"\xc3\x83", "\xc4\x9d"})
+    json["model"]["vocab"].erase(letter);  // 0xc3, 0x1d
+  const auto tokenizer = open_tokenizer(json);
+  for (std::int64_t n = 1; n <= 2; ++n) {  // the same word again
+    EXPECT_EQ(tokenizer->encode("a\x1d\xc3\xa9", SpecialTokens::text), (Tokens{'a', 0xa9}));
+    EXPECT_EQ(tokenizer->n_dropped_bytes(), 2 * n);
+  }
+}
+
+// A text that mentions a token which the model has no embedding for is text, not an error.
+TEST(TokenizerJson, HasNoAddedTokensBeyondTheModel) {
+  ModelFolder folder;
+  folder.write("tokenizer.json", byte_tokenizer({"<s>", "<pad>"}));
+  const auto tokenizer = Tokenizer::open(folder.path(), 257);
+  EXPECT_EQ(tokenizer->vocab_size(), 257);
+  EXPECT_EQ(tokenizer->find_token("<pad>"), -1);
+  EXPECT_EQ(tokenizer->encode("<s><pad>", SpecialTokens::parse),
+            (Tokens{256, '<', 'p', 'a', 'd', '>'}));
+}
+
+TEST(TokenizerJson, RefusesASecondByteLevel) {
+  mentions(refusal([](Json& j) {
+             const Json bytes = {{"type", "ByteLevel"}};
+             j["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", {bytes, bytes}}};
+           }),
+           "'ByteLevel' behind another one");
 }
 
 TEST(TokenizerJson, RefusesOtherKindsByName) {

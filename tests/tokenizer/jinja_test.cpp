@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+// Expected texts are what jinja2 3.1 writes with the settings of `transformers`.
+#include "tokenizer/jinja.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "base/file.h"
+
+namespace starattn::jinja {
+namespace {
+
+std::string written(const std::string& source) {
+  return render(source, {{"messages", Json::array({{{"role", "user"}, {"content", " C "}}})},
+                         {"add_generation_prompt", true},
+                         {"tools", nullptr},
+                         {"n", 3}});
+}
+std::string value(const std::string& expression) {
+  return written("{{ " + expression + " }}");
+}
+
+TEST(Jinja, WritesTextsAndExpressions) {
+  EXPECT_EQ(written(""), "");
+  EXPECT_EQ(written("a {b} {"), "a {b} {");
+  EXPECT_EQ(value("'a' + \"b\" ~ n"), "ab3");
+  EXPECT_EQ(value(R"('it\'s\n\\')"), "it's\n\\");
+  EXPECT_EQ(value("'}}' + '%}'"), "}}%}");
+  EXPECT_EQ(value("missing"), "");
+  EXPECT_EQ(value("missing.role"), "");
+  EXPECT_EQ(value("none ~ true"), "NoneTrue");
+  EXPECT_EQ(value("messages[0]['content'] ~ messages[-1].role ~ messages[1]"), " C user");
+  EXPECT_EQ(value("messages[0].content|trim ~ messages[0].get('x', 'y')"), "Cy");
+  EXPECT_EQ(value("messages | selectattr('role', 'equalto', 'user') | list | length"), "1");
+  EXPECT_EQ(value("'a-b-c'.split('-')[-1] ~ ('x' if n > 3 else 'z')"), "cz");
+  EXPECT_EQ(value("(1 + 2 - n % 2) ~ messages[1:]|length ~ (messages[::-1])|length"), "201");
+}
+
+TEST(Jinja, DecidesAsPythonDoes) {
+  for (const char* holds :
+       {"n == 3", "not n == 4", "n != 3 or true", "'a' in 'bab'", "'role' in messages[0]",
+        "'x' not in ['a', 'b']", "tools is none", "missing is not defined", "n is number",
+        "messages is iterable", "'abc'.startswith('ab')",
+        "not '' and not [] and not 0 and not none", "(n % 2 == 0) != (n == 3)",
+        "not(n == 3 and n < 2)", "missing == missing", "-1 < 0"}) {
+    EXPECT_EQ(written("{% if " + std::string(holds) + " %}y{% else %}n{% endif %}"), "y") << holds;
+  }
+}
+
+TEST(Jinja, RunsStatements) {
+  EXPECT_EQ(written("{% if n == 1 %}1{% elif n == 3 %}3{% else %}x{% endif %}"), "3");
+  EXPECT_EQ(written("{% for x in [1, 2] %}{{ x }}{{ loop.index0 }}{{ loop.last }};{% endfor %}"),
+            "10False;21True;");
+  EXPECT_EQ(written("{% for x in [] %}{{ x }}{% else %}none{% endfor %}"), "none");
+  // What is set in a loop ends with it, but in a namespace.
+  EXPECT_EQ(written("{% set a = 1 %}{% set ns = namespace(b=1) %}{% for x in [2] %}{% set a = x %}"
+                    "{% set ns.b = x %}{{ a }}{% endfor %}{{ a }}{{ ns.b }}"),
+            "212");
+  EXPECT_EQ(written("{% macro m(x) %}{{ x|tojson }}{% endmacro %}{# a comment #}b"), "b");
+  EXPECT_EQ(written("{% if false %}{% for k, v in x.items() if k %}{{ f(x) }}{% endfor %}"
+                    "{% endif %}a"),
+            "a");
+}
+
+TEST(Jinja, TreatsWhiteSpaceAsTransformersDoes) {
+  EXPECT_EQ(written("a\n  {% if true %}\n  b\n  {% endif %}\nc\n"), "a\n  b\nc");
+  EXPECT_EQ(written("a \n {%- if true -%} \n b {{- ' c ' -}} \n {%- endif %} d"), "ab c  d");
+  EXPECT_EQ(written("a\n  {{ n }}\nb"), "a\n  3\nb");
+  EXPECT_EQ(written("x {% if true %} y{% endif %}"), "x  y");
+  EXPECT_EQ(written("{# c #}\nb"), "b");
+}
+
+TEST(Jinja, RefusesWhatItDoesNotKnow) {
+  for (const char* source :
+       {"{{ f() }}", "{{ n|tojson }}", "{{ n", "{% if true %}", "{% include 'x' %}", "{{ n n }}",
+        "{{ 'a }}", "{{ messages }}", "{{ [1 }}", "{% for a, b in [1] %}{% endfor %}",
+        "{{ raise_exception('no') }}", "{% set x %}a{% endset %}", "{{ n is even }}", "{{ 1.5 }}x",
+        "{{ n // 2 }}", "{{ 'a'.upper() }}", "{{ {'a': 1} }}", "{{ strftime_now('%d') }}"}) {
+    EXPECT_THROW(written(source), NotUnderstood) << source;
+  }
+  EXPECT_THROW(value(std::string(5000, '(') + "1" + std::string(5000, ')')), NotUnderstood);
+  EXPECT_THROW(value(std::string(5000, '-') + "1"), NotUnderstood);
+  std::string nested;
+  for (int i = 0; i < 500; ++i) nested += "{% if true %}";
+  EXPECT_THROW(written(nested), NotUnderstood);
+  std::string loops = "{% set x = 'a' %}";
+  for (int i = 0; i < 20; ++i) loops += "{% for y in [1,2,3,4] %}";
+  EXPECT_THROW(written(loops + "a" + std::string("{% endfor %}")), NotUnderstood);
+  std::string doubled = "{% set ns = namespace(a='aaaaaaaa') %}";
+  for (int i = 0; i < 40; ++i) doubled += "{% set ns.a = ns.a ~ ns.a %}";
+  EXPECT_THROW(written(doubled), NotUnderstood);
+}
+
+TEST(Jinja, EndsOnAnythingAtAll) {
+  const std::string seed =
+      "{%- if tools %}{{ '<|a|>' + m['role'] }}{% elif n == 3 %}x{# c #}{% endif %}\n"
+      "{% for m in messages[0:] -%} {{ m.content | trim ~ loop.index }}{%- endfor %}"
+      "{% set ns = namespace(a=[1, 'b'], c=none) %}{{ 'x' if ns.c is not none else \"y\" }}";
+  std::mt19937 random(5);
+  for (int round = 0; round < 20000; ++round) {
+    std::string source = seed;
+    for (unsigned n = 1 + random() % 6; n > 0; --n) {
+      const std::size_t at = random() % source.size();
+      const std::size_t length = random() % 12;
+      if (random() % 2 == 0) {
+        source.erase(at, length);
+      } else {
+        source.insert(at, seed.substr(random() % seed.size(), length));
+      }
+      if (source.empty()) source = "{";
+    }
+    try {
+      written(source);
+    } catch (const NotUnderstood&) {
+    }
+  }
+}
+
+}  // namespace
+}  // namespace starattn::jinja
