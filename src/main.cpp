@@ -61,6 +61,7 @@ void check_files(const Command& command, const CommonOptions& options) {
 
 int run_without_mpi(const Command& command, const CommonOptions& options) {
   try {
+    leave_stop_signals();
     log::setup(options.format(), false);
     check_files(command, options);
     return finished(static_cast<int>(command.run()));
@@ -73,6 +74,7 @@ int run_without_mpi(const Command& command, const CommonOptions& options) {
 
 // An agreed error leaves through MPI_Finalize; one rank's own error takes the whole job down.
 int run_on_all_ranks(const Command& command, const CommonOptions& options, int argc, char** argv) {
+  catch_stop_signals();
   const log::Format format = options.format();
   int rank = rank_by_launcher();
   log::setup(format, rank != 0);
@@ -81,7 +83,6 @@ int run_on_all_ranks(const Command& command, const CommonOptions& options, int a
   }
   const MpiRuntime mpi(&argc, &argv);
   try {
-    catch_stop_signals();
     const Communicator world = Communicator::world();
     rank = world.rank();
     log::setup(format, rank != 0, rank == 0 ? "" : fmt::format("rank {}", rank));
@@ -152,6 +153,7 @@ int run(int argc, char** argv) {
 }  // namespace starattn
 
 int main(int argc, char** argv) {
+  starattn::hold_stop_signals();  // a batch system may send one at any time
   starattn::use_fitting_openblas_kernels(argv);
   return starattn::run(argc, argv);
 }

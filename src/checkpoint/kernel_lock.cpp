@@ -45,12 +45,18 @@ bool is_still_there(int fd, const std::string& path) {
          ours.st_dev == there.st_dev && ours.st_ino == there.st_ino;
 }
 
+// Links are not followed.
 FileDescriptor open_lock_file(const std::string& path, int flags) {
   FileDescriptor file(::open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666));
+  const int error = errno;
   struct stat info {};
-  if (file.valid() && (::fstat(file.get(), &info) != 0 || !S_ISREG(info.st_mode))) {
-    fail(Exit::cannot_create, "{} is not a regular file", path);
+  if (::lstat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {
+    fail(
+        Exit::cannot_create,
+        "{} is not a regular file, so that no process can take this lock. Remove it, and run again",
+        path);
   }
+  errno = error;
   return file;
 }
 

@@ -1,7 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/store.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "base/error.h"
@@ -63,6 +71,43 @@ void create_missing(const std::string& directory, const DocumentInfo& info,
   write_manifest(directory, made);
 }
 
+bool is_folder(const std::string& path) {
+  struct stat info {};
+  return ::lstat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+// By this user: its rights, or a file system mounted to be read.
+bool may_only_be_read(const std::string& directory) {
+  return ::faccessat(AT_FDCWD, directory.c_str(), R_OK | X_OK, AT_EACCESS) == 0 &&
+         ::faccessat(AT_FDCWD, directory.c_str(), W_OK, AT_EACCESS) != 0;
+}
+
+// A folder of one of our names, in whose place no file can be put; empty if there is none. Lock
+// files are not asked: nobody is alone with a document that cannot be locked.
+std::string folder_in_place_of_file(const std::string& directory) {
+  std::error_code error;
+  for (std::filesystem::directory_iterator it(directory, error), end; !error && it != end;
+       it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    if (is_own_name(name) && name != kLockName && name != kInUseName && is_folder(it->path()))
+      return name;
+  }
+  return "";
+}
+
+// What stands in a document's place goes out of the way under a name that no key has.
+void set_aside(const std::string& directory, const std::string& why) {
+  int n = 1;
+  const auto aside = [&] { return fmt::format("{}.set-aside-{}", directory, n); };
+  while (exists(aside())) ++n;
+  if (::rename(directory.c_str(), aside().c_str()) != 0) {
+    fail(Exit::cannot_create, "{}: {}, and it cannot be renamed to {}: {}. Remove it", directory,
+         why, aside(), std::strerror(errno));
+  }
+  fsync_directory(parent_directory(directory));
+  log::warn("{}: {}; it is now {}, and the document is saved anew", directory, why, aside());
+}
+
 // Until its lock is ours, a process that prunes may delete the directory under our feet.
 template <typename Lock>
 KernelLock lock_directory(const std::string& directory, const Lock& lock) {
@@ -94,18 +139,50 @@ DocumentCheckpoint CheckpointStore::open_or_create(DocumentInfo info,
   describe_tokens(info, token_ids);
   DocumentCheckpoint document(info, directory_of(info.key()), lock_seconds_);
   const std::string& directory = document.directory();
-  const KernelLock held = lock_directory(directory, [&] { return document.lock(); });
-  // Alone with the document, if nobody else has it open: then no writer of these files lives.
-  document.in_use_ =
-      KernelLock::try_take(directory + "/" + kInUseName, KernelLock::Mode::exclusive);
-  if (document.in_use_) {
+  if (may_only_be_read(directory)) {
+    std::optional<DocumentCheckpoint> saved = find(info, token_ids);
+    if (saved && std::ssize(saved->blocks_present()) == info.n_blocks) return std::move(*saved);
+  }
+  if (on_damage == OnDamage::rebuild) replace_what_is_no_folder(directory);
+  KernelLock held = lock_directory(directory, [&] { return document.lock(); });
+  bool is_alone = is_alone_with(document);
+  const std::string folder = folder_in_place_of_file(directory);
+  if (!folder.empty()) {
+    const std::string why = fmt::format("'{}' in it is a folder, not a file", folder);
+    if (on_damage == OnDamage::refuse) fail(Exit::bad_data, "{}: {}", directory, why);
+    if (!is_alone) {
+      fail(Exit::io, "{}: {}, and another process has the document open. Wait for it or end it",
+           directory, why);
+    }
+    set_aside(directory, why);
+    held = lock_directory(directory, [&] { return document.lock(); });
+    is_alone = is_alone_with(document);
+  }
+  if (is_alone) {
     remove_temporaries(directory);
     document.in_use_->downgrade();
-  } else {
-    document.in_use_.emplace(directory + "/" + kInUseName, KernelLock::Mode::shared, lock_seconds_);
   }
   create_missing(directory, info, token_ids, on_damage);
   return document;
+}
+
+// Whether this process is alone with the document, its lock held: then no writer of its files
+// lives.
+bool CheckpointStore::is_alone_with(DocumentCheckpoint& document) const {
+  const std::string path = document.directory() + "/" + kInUseName;
+  document.in_use_ = KernelLock::try_take(path, KernelLock::Mode::exclusive);
+  if (document.in_use_) return true;
+  document.in_use_.emplace(path, KernelLock::Mode::shared, lock_seconds_);
+  return false;
+}
+
+// A symbolic link, say: what is written through it could be anyone's. The store's own lock keeps
+// another process from renaming the folder that comes in its place.
+void CheckpointStore::replace_what_is_no_folder(const std::string& directory) const {
+  if (!exists(directory) || is_folder(directory)) return;
+  const KernelLock held(directory_ + "/" + kLockName, KernelLock::Mode::exclusive, lock_seconds_);
+  if (exists(directory) && !is_folder(directory))
+    set_aside(directory, "it is no folder, or a link to one");
 }
 
 std::optional<DocumentCheckpoint> CheckpointStore::find(

@@ -14,7 +14,9 @@
 namespace starattn {
 
 // What to do with a manifest or document.h5 that does not pass its checks: report it, or start it
-// anew with a warning in the log (blocks that a lost manifest listed are then absent).
+// anew with a warning in the log (blocks that a lost manifest listed are then absent). Where a
+// folder stands in a file's place, or no folder in the document's, rebuild sets the whole aside
+// under another name.
 enum class OnDamage { refuse, rebuild };
 
 struct DocumentSummary {
@@ -34,8 +36,9 @@ class CheckpointStore {
   explicit CheckpointStore(std::string directory, double lock_seconds = 10.0);
 
   // The document of this content; created where it is new. n_tokens and token_digest of `info` are
-  // filled in from the ids. Throws Error(bad_data) where the saved document is damaged or differs
-  // in a field, cannot_create, io.
+  // filled in from the ids. Where this user may only read, a complete document is opened to be
+  // read. Throws Error(bad_data) where the saved document is damaged or differs in a field,
+  // cannot_create, io.
   DocumentCheckpoint open_or_create(DocumentInfo info, std::span<const std::int32_t> token_ids,
                                     OnDamage on_damage = OnDamage::refuse) const;
 
@@ -56,6 +59,8 @@ class CheckpointStore {
 
  private:
   std::string directory_of(const Digest& key) const { return directory_ + "/" + key.hex(); }
+  bool is_alone_with(DocumentCheckpoint& document) const;
+  void replace_what_is_no_folder(const std::string& directory) const;
 
   std::string directory_;
   double lock_seconds_;

@@ -184,11 +184,20 @@ class Bench {
   }
 
   KvMemory kv_memory() const {
-    const MemoryNeed on_device = fullest(
-        memory_needs(config_, plan_, AnchorMode::recompute, weights_.total_bytes(),
-                     backend_->kv_dtype(), backend_->activation_dtype(), backend_->chunk_rows()));
-    return choose_kv_memory(options_.common.kv_memory, on_device, free_device_bytes(*backend_),
-                            ranks_.group);
+    std::optional<bool> fits;
+    if (!backend_->is_host_memory()) {
+      const MemoryNeed on_device = fullest(
+          memory_needs(config_, plan_, AnchorMode::recompute, weights_.total_bytes(),
+                       backend_->kv_dtype(), backend_->activation_dtype(), backend_->chunk_rows()));
+      const std::vector<std::uint64_t> answering = answer_workspaces(
+          config_, plan_, {options_.common.query_ranks == "all", options_.common.merge == "tree"},
+          backend_->activation_dtype(), backend_->chunk_rows());
+      const std::uint64_t need = std::max(on_device.total() - on_device.weights,
+                                          on_device.own_kv + *std::ranges::max_element(answering));
+      const int n_sharers = sharers_of_device(ranks_.world, ranks_, *backend_).size();
+      fits = need <= backend_->free_bytes() / static_cast<std::uint64_t>(n_sharers);
+    }
+    return choose_kv_memory(options_.common.kv_memory, fits, ranks_.group);
   }
 
   Phase1 encode(AnchorMode mode, DocumentKv& kv) {

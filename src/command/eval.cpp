@@ -3,6 +3,7 @@
 // user's own documents against exact attention; or scores a file of answers that is there already.
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <iostream>
 #include <utility>
 
@@ -45,6 +46,13 @@ Exit score_answers(const EvalOptions& options) {
 
   const auto rows = sheet.rows();
   if (rows.empty()) fail(Exit::bad_data, "{}: expected documents, got none", input);
+  const bool has_references = std::ranges::any_of(
+      rows, [](const ScoreRow& row) { return row.n_scored + row.n_missing > 0; });
+  if (!has_references)
+    fail(Exit::bad_data, "{}: no query has references to score by, under 'answers'", input);
+  if (sheet.n_without_references() > 0)
+    log::warn("{}: {} question(s) have no references and are left out", input,
+              sheet.n_without_references());
   std::cout << to_table(rows);
   if (!output.empty()) {
     const Json json = {{"input", input}, {"answers", options.answers}, {"scores", to_json(rows)}};
@@ -154,7 +162,7 @@ void add_audit_options(CLI::App& app, EvalOptions& options) {
       ->capture_default_str()
       ->group(group);
   app.add_option("--exact", options.audit.exact,
-                 "What is exact: dense (one rank holds the document) or ring")
+                 "What is exact: ring, on as many ranks as the settings, or dense, on one")
       ->check(CLI::IsMember({"dense", "ring"}))
       ->capture_default_str()
       ->group(group);

@@ -83,6 +83,13 @@ Exit print_plan(const PlanOptions& options) {
     std::cout << fmt::format("         with --kv-memory host, or auto where the GPU has less: {}\n",
                              in_host_memory.arithmetic());
   }
+  const std::vector<std::uint64_t> answering =
+      answer_workspaces(config, plan, {}, dtype, on_gpu ? 8192 : 512);
+  std::cout << fmt::format(
+      "         in phase 2 the query rank takes {} beside weights and own KV, and each query in "
+      "work "
+      "{} a\n         token, of its own and of the longest answer it may get\n",
+      human_bytes(answering.front()), human_bytes(query_kv_bytes(config, 1, 0, dtype)));
   const Phase1Flops flops = phase1_flops(config, plan, anchor_mode);
   std::cout << fmt::format(
       "phase 1  {:.3g} TFLOP: linear {:.3g}, attention {:.3g}{}\n", flops.total() * 1e-12,

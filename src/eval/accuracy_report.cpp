@@ -4,7 +4,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "base/json.h"
 #include "base/text.h"
@@ -40,6 +42,21 @@ Json to_json(const Estimate& estimate) {
 
 }  // namespace
 
+std::string speed_notes(const std::vector<Cell>& cells) {
+  std::string notes;
+  std::set<std::string> said;
+  for (const Cell& cell : cells) {
+    if (cell.speedup.n == 0) continue;
+    const std::string ranks =
+        cell.n_ranks > 0 ? fmt::format("{} rank(s) each", cell.n_ranks) : "as many ranks each";
+    const std::string note = fmt::format("x: as fast as {}, on {}", cell.faster_than, ranks);
+    if (said.insert(note).second) notes += note + "\n";
+  }
+  if (!std::ranges::all_of(cells, &Cell::has_speeds))
+    notes += "no speeds where ranks shared a GPU or cores\n";
+  return notes;
+}
+
 std::string to_terminal(const std::vector<Cell>& cells) {
   std::string table =
       fmt::format(kRow, "", "n", "score", "95 % interval", "against exact", "tokens/s", "x");
@@ -49,14 +66,14 @@ std::string to_terminal(const std::vector<Cell>& cells) {
       table += fmt::format("{}, {} tokens\n", cell.task, with_commas(cell.length));
     above = &cell;
     const std::string speedup = cell.speedup.n == 0 ? "" : fmt::format("{:.2f}", cell.speedup.mean);
-    table +=
-        fmt::format(kRow, " " + cell.setting, cell.score.n,
-                    fmt::format("{:.1f}", 100 * cell.score.mean), interval_text(cell.score),
-                    difference_text(cell), fmt::format("{:.0f}", cell.tokens_per_second), speedup);
+    table += fmt::format(
+        kRow, " " + cell.setting, cell.score.n, fmt::format("{:.1f}", 100 * cell.score.mean),
+        interval_text(cell.score), difference_text(cell),
+        cell.has_speeds ? fmt::format("{:.0f}", cell.tokens_per_second) : "", speedup);
     if (cell.n_right >= 0)
       table += fmt::format("{:>30.1f} of the chain before the first miss\n", cell.n_right);
   }
-  return table;
+  return table + speed_notes(cells);
 }
 
 std::string to_json_lines(const std::vector<Cell>& cells) {
@@ -70,8 +87,10 @@ std::string to_json_lines(const std::vector<Cell>& cells) {
     json["score"] = to_json(cell.score);
     json["difference"] = to_json(cell.difference);
     json["speedup"] = to_json(cell.speedup);
-    json["tokens_per_second"] = number(cell.tokens_per_second);
-    json["ms_per_token"] = number(cell.ms_per_token);
+    json["faster_than"] = cell.faster_than.empty() ? Json(nullptr) : Json(cell.faster_than);
+    json["ranks"] = cell.n_ranks > 0 ? Json(cell.n_ranks) : Json(nullptr);
+    json["tokens_per_second"] = cell.has_speeds ? number(cell.tokens_per_second) : Json(nullptr);
+    json["ms_per_token"] = cell.has_speeds ? number(cell.ms_per_token) : Json(nullptr);
     json["n_right"] = cell.n_right >= 0 ? number(cell.n_right) : Json(nullptr);
     lines += to_line(json) + "\n";
   }

@@ -12,6 +12,9 @@ namespace starattn {
 // 80 columns: a heading for each task and length, a row for each setting.
 std::string to_terminal(const std::vector<Cell>& cells);
 
+// "x: as fast as ring, on 4 rank(s) each", a line for each such basis; and why speeds are missing.
+std::string speed_notes(const std::vector<Cell>& cells);
+
 // JSON Lines, one cell each: shares of 1, tokens a second, milliseconds; unknown is null.
 std::string to_json_lines(const std::vector<Cell>& cells);
 

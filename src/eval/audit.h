@@ -16,7 +16,7 @@ struct AuditOptions {
   Options run;  // input, output, the settings under audit; answers are greedy
   std::int64_t n_sample = 20;
   std::uint64_t seed = 42;
-  std::string exact = "dense";  // or ring
+  std::string exact = "ring";  // or dense
 };
 
 // Collective over the job. Exit::bad_data when documents of the sample could not be asked.

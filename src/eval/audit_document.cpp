@@ -40,6 +40,7 @@ void share_tokens(std::vector<Token>& tokens, const Communicator& group) {
 struct DocumentAuditor::Pass {
   std::unique_ptr<DocumentKv> kv;  // stays where it is: the answerer refers to it
   double encode_seconds = 0;
+  TimingBasis basis;
   std::unique_ptr<Answerer> answerer;
   std::vector<QueryResult> results;  // by query; tokens on every rank
 };
@@ -75,6 +76,7 @@ std::vector<AuditLine> DocumentAuditor::audit(const std::string& line, std::int6
   Pass pass = encode_and_answer(task, exact);
   const std::vector<QueryResult> exact_results = std::move(pass.results);
   const double exact_seconds = pass.encode_seconds;
+  const TimingBasis exact_basis = pass.basis;
   std::vector<std::vector<float>> exact_logits;
   for (std::size_t i = 0; i < task.queries.size(); ++i)
     exact_logits.push_back(logits_along(*pass.answerer, task.queries[i], exact_results[i].tokens));
@@ -104,6 +106,8 @@ std::vector<AuditLine> DocumentAuditor::audit(const std::string& line, std::int6
       one.is_same_text = trimmed(one.exact) == trimmed(one.star);
       one.exact_seconds = exact_seconds;
       one.star_seconds = pass.encode_seconds;
+      one.exact_basis = exact_basis;
+      one.star_basis = pass.basis;
       lines.push_back(std::move(one));
     });
   }
@@ -121,8 +125,9 @@ DocumentAuditor::Pass DocumentAuditor::encode_and_answer(const DocumentTask& tas
   pass.kv = std::make_unique<DocumentKv>(runner_.encode(task, plan));
   ranks_.group.barrier();
   pass.encode_seconds = clock.seconds();
+  pass.basis = basis_of(plan, session_);
   pass.answerer = std::make_unique<Answerer>(*session_.decoder, *session_.exchange, *pass.kv,
-                                             runner_.answer_options(task));
+                                             runner_.answer_options(task, plan));
   std::vector<QueryJob> jobs;
   for (const QueryTask& query : task.queries) jobs.push_back(query.job);
   pass.results = pass.answerer->answer(jobs);

@@ -33,7 +33,11 @@ std::string to_line(const AuditLine& line) {
   json["same_text"] = line.is_same_text;
   json["exact"] = line.exact;
   json["star"] = line.star;
-  json["seconds"] = {{"exact", line.exact_seconds}, {"star", line.star_seconds}};
+  json["seconds"] = {{"exact", line.exact_seconds},
+                     {"star", line.star_seconds},
+                     {"exact_ranks", line.exact_basis.n_ranks},
+                     {"star_ranks", line.star_basis.n_ranks},
+                     {"shared_device", line.star_basis.shares_device}};
   return to_line(json);
 }
 
@@ -58,6 +62,9 @@ AuditLine audit_line_of(const Json& json, const std::string& where) {
   const JsonObject seconds = object.get_object("seconds");
   line.exact_seconds = at_least_0(seconds, "exact");
   line.star_seconds = at_least_0(seconds, "star");
+  const bool is_shared = seconds.find_bool("shared_device").value_or(false);
+  line.exact_basis = {seconds.find_int("exact_ranks", 0, kMost).value_or(0), is_shared};
+  line.star_basis = {seconds.find_int("star_ranks", 0, kMost).value_or(0), is_shared};
   return line;
 }
 
@@ -68,6 +75,8 @@ AuditRow row_of(std::span<const AuditLine> lines) {
   row.n_context = lines.front().n_context;
   row.exact_seconds = lines.front().exact_seconds;
   row.star_seconds = lines.front().star_seconds;
+  row.exact_basis = lines.front().exact_basis;
+  row.star_basis = lines.front().star_basis;
   for (const AuditLine& line : lines) {
     ++row.n_queries;
     row.n_positions += line.n_positions;

@@ -27,6 +27,7 @@ struct AuditLine {
   std::string star;
   double exact_seconds = 0;  // phase 1
   double star_seconds = 0;
+  TimingBasis exact_basis, star_basis;
 };
 
 std::string to_line(const AuditLine& line);  // JSON, without line end

@@ -90,6 +90,10 @@ AuditSummary summarise(const std::vector<AuditRow>& rows) {
     all.kl_max = std::max(all.kl_max, row.kl_max);
     all.exact_seconds += row.exact_seconds;
     all.star_seconds += row.star_seconds;
+    all.is_speed_comparable =
+        all.is_speed_comparable && are_comparable(row.exact_basis, row.star_basis);
+    all.shares_device = all.shares_device || row.star_basis.shares_device;
+    all.n_ranks = std::max(all.n_ranks, row.star_basis.n_ranks);
     kl.push_back(row.kl_mean());
     top.push_back({row.n_same_top, row.n_positions});
     tokens.push_back({row.n_same_tokens, row.n_queries});
@@ -124,10 +128,15 @@ std::string to_table(const AuditSummary& summary) {
   text += estimate_line("same answer as text, %", summary.same_text, 100, "{:.1f}");
   text += fmt::format("largest KL of {} positions: {:.3g} nats\n", with_commas(summary.n_positions),
                       summary.kl_max);
-  text += fmt::format("phase 1: exact {}, star {}: {:.2f} times as fast\n",
-                      human_seconds(summary.exact_seconds), human_seconds(summary.star_seconds),
-                      summary.speed_ratio());
-  return text;
+  text += fmt::format("phase 1: exact {}, star {}", human_seconds(summary.exact_seconds),
+                      human_seconds(summary.star_seconds));
+  if (summary.is_speed_comparable) {
+    return text + fmt::format(": {:.2f} times as fast, on {} rank(s) both times\n",
+                              summary.speed_ratio(), summary.n_ranks);
+  }
+  return text + (summary.shares_device
+                     ? "; not compared: ranks shared a GPU or cores\n"
+                     : "; not compared: exact and star ran on different numbers of ranks\n");
 }
 
 }  // namespace starattn

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "eval/comparison.h"
+#include "eval/timing_basis.h"
 
 namespace starattn {
 
@@ -24,6 +25,7 @@ struct AuditRow {
   std::int64_t n_same_text = 0;    // answers, white space around them left out
   double exact_seconds = 0;        // phase 1
   double star_seconds = 0;
+  TimingBasis exact_basis, star_basis;
 
   double kl_mean() const;  // over positions
 };
@@ -52,6 +54,9 @@ struct AuditSummary {
   Estimate same_text;
   double exact_seconds = 0;
   double star_seconds = 0;
+  bool is_speed_comparable = true;  // each document's both times are of equal means
+  bool shares_device = false;       // somewhere
+  std::int64_t n_ranks = 0;         // the most that a document had in both
 
   double speed_ratio() const { return star_seconds > 0 ? exact_seconds / star_seconds : 0; }
 };

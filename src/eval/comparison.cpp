@@ -19,15 +19,24 @@ constexpr double kSlower = 0.95;  // less than this no timing can tell from chan
 using Pairs = std::vector<std::pair<double, double>>;
 
 // f of the trials of documents that both have, drawn with the same seed.
-template <typename F>
-Pairs pairs_of(const std::map<std::string, Trial>& a, const std::map<std::string, Trial>& b, F f) {
+template <typename F, typename Matches>
+Pairs pairs_of(const std::map<std::string, Trial>& a, const std::map<std::string, Trial>& b, F f,
+               Matches matches) {
   Pairs pairs;
   for (const auto& [id, trial] : a) {
     const auto other = b.find(id);
-    if (other != b.end() && other->second.seed == trial.seed)
+    if (other != b.end() && other->second.seed == trial.seed && matches(trial, other->second))
       pairs.emplace_back(f(trial), f(other->second));
   }
   return pairs;
+}
+
+bool always(const Trial&, const Trial&) {
+  return true;
+}
+
+bool on_equal_means(const Trial& a, const Trial& b) {
+  return are_comparable(a.basis, b.basis);
 }
 
 double score_of(const Trial& trial) {
@@ -103,6 +112,9 @@ Cell Comparison::cell(const Key& key) const {
     encode += trial.encode_seconds;
     new_tokens += static_cast<double>(trial.n_new_tokens);
     answer += trial.answer_seconds;
+    cell.has_speeds = cell.has_speeds && !trial.basis.shares_device;
+    const bool is_same = id == samples.begin()->first || cell.n_ranks == trial.basis.n_ranks;
+    cell.n_ranks = is_same ? trial.basis.n_ranks : 0;
   }
   const auto n = static_cast<double>(samples.size());
   const Interval interval = wilson_interval(score / n, std::ssize(samples));
@@ -111,10 +123,26 @@ Cell Comparison::cell(const Key& key) const {
   cell.tokens_per_second = encode > 0 ? tokens / encode : 0;
   cell.ms_per_token = new_tokens > 0 ? 1e3 * answer / new_tokens : 0;
   if (const Samples* exact = exact_of(key); exact && !cell.is_exact) {
-    cell.difference = paired_difference(pairs_of(samples, *exact, score_of));
-    cell.speedup = paired_ratio(pairs_of(*exact, samples, encode_seconds_of));
+    cell.difference = paired_difference(pairs_of(samples, *exact, score_of, always));
   }
+  compare_speed(key, cell);
   return cell;
+}
+
+// With the first exact setting that ran on as many ranks: dense attention has one rank, whatever
+// the job has.
+void Comparison::compare_speed(const Key& key, Cell& cell) const {
+  const Samples& samples = samples_.at(key);
+  for (const std::string& setting : settings_) {
+    const auto exact = samples_.find({key.task, key.length, setting});
+    if (cell.is_exact || setting == key.setting || exact == samples_.end()) continue;
+    if (!Setting::parse(setting).is_exact()) continue;
+    const Pairs pairs = pairs_of(exact->second, samples, encode_seconds_of, on_equal_means);
+    if (pairs.empty()) continue;
+    cell.speedup = paired_ratio(pairs);
+    cell.faster_than = setting;
+    return;
+  }
 }
 
 Cell Comparison::cell(const std::string& task, std::int64_t length,
@@ -144,7 +172,7 @@ std::vector<std::string> Comparison::regressions(const Comparison& before,
   for (const auto& [key, samples] : samples_) {
     const auto old = before.samples_.find(key);
     if (old == before.samples_.end()) continue;
-    const Estimate change = paired_difference(pairs_of(samples, old->second, score_of));
+    const Estimate change = paired_difference(pairs_of(samples, old->second, score_of, always));
     if (change.n == 0) continue;
     ++n_compared;
     const std::string where =

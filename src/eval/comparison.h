@@ -37,10 +37,14 @@ struct Cell {
   bool is_exact = false;
   Estimate score;                // Wilson's interval
   double n_right = -1;           // vt: mean variables right before the first miss; else -1
+  bool has_speeds = true;        // false where ranks shared a device: then none of them means much
   double tokens_per_second = 0;  // context tokens over the seconds of phase 1
   double ms_per_token = 0;       // phase 2, the question's tokens included in the time
   Estimate difference;           // score, less that of exact attention on the same samples
-  Estimate speedup;              // phase 1 of exact attention over this one's, same samples
+  // Phase 1 of exact attention over this one's, the same samples, on as many ranks.
+  Estimate speedup;
+  std::string faster_than;   // the exact setting; empty where none ran on as many ranks
+  std::int64_t n_ranks = 0;  // both ran on; 0: several numbers
 };
 
 class Comparison {
@@ -66,6 +70,7 @@ class Comparison {
   using Samples = std::map<std::string, Trial>;  // by document
 
   const Samples* exact_of(const Key& key) const;
+  void compare_speed(const Key& key, Cell& cell) const;
   Cell cell(const Key& key) const;
 
   std::vector<std::string> tasks_;

@@ -143,20 +143,26 @@ std::string legend(const std::vector<std::string>& settings) {
   return text + "</p>\n";
 }
 
-std::string row(const Cell& cell) {
+// Where ranks shared a device everywhere, no column speaks of speed.
+std::string row(const Cell& cell, bool with_speeds) {
   std::string difference = cell.is_exact ? "exact" : "&ndash;";
   if (cell.difference.n > 0)
     difference = fmt::format("{:+.1f} ({:+.1f} .. {:+.1f})", 100 * cell.difference.mean,
                              100 * cell.difference.low, 100 * cell.difference.high);
+  std::string speeds;
+  if (with_speeds && !cell.has_speeds) speeds = "<td></td><td></td><td></td>";
+  if (with_speeds && cell.has_speeds) {
+    speeds = fmt::format("<td>{:.0f}</td><td>{}</td><td>{:.2f}</td>", cell.tokens_per_second,
+                         cell.speedup.n == 0 ? "" : fmt::format("{:.2f}", cell.speedup.mean),
+                         cell.ms_per_token);
+  }
   return fmt::format(
       "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td style='background:{}'>{:.1f}</td>"
-      "<td>{:.1f} .. {:.1f}</td><td>{}</td><td>{}</td><td>{:.0f}</td><td>{}</td><td>{:.2f}</td>"
-      "</tr>\n",
+      "<td>{:.1f} .. {:.1f}</td><td>{}</td><td>{}</td>{}</tr>\n",
       escaped(cell.task), with_commas(cell.length), escaped(cell.setting), cell.score.n,
       background(cell.score.mean), 100 * cell.score.mean, 100 * cell.score.low,
       100 * cell.score.high, difference,
-      cell.n_right < 0 ? "" : fmt::format("{:.1f}", cell.n_right), cell.tokens_per_second,
-      cell.speedup.n == 0 ? "" : fmt::format("{:.2f}", cell.speedup.mean), cell.ms_per_token);
+      cell.n_right < 0 ? "" : fmt::format("{:.1f}", cell.n_right), speeds);
 }
 
 }  // namespace
@@ -167,7 +173,15 @@ std::string to_html(const std::vector<Cell>& cells, const ReportHead& head) {
   std::string pictures;
   for (const std::string& task : tasks) pictures += Picture(cells, task).svg(cells, settings);
   std::string rows;
-  for (const Cell& cell : cells) rows += row(cell);
+  const bool with_speeds = std::ranges::any_of(cells, &Cell::has_speeds);
+  for (const Cell& cell : cells) rows += row(cell, with_speeds);
+  const char* speed_heads = with_speeds ? "<th>tokens/s</th><th>x exact</th><th>ms/token</th>" : "";
+  const char* speed_note =
+      with_speeds
+          ? " tokens/s: context tokens over the seconds of phase 1; x exact: how many times "
+            "as fast as exact attention on as many ranks, the same samples. ms/token: phase "
+            "2, the question included."
+          : "";
   return fmt::format(
       R"(<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -178,16 +192,15 @@ std::string to_html(const std::vector<Cell>& cells, const ReportHead& head) {
 {4}<div class="pictures">{5}</div>
 <h2>Every cell</h2>
 <table><thead><tr><th>task</th><th>tokens</th><th>setting</th><th>n</th><th>score %</th>
-<th>95 % interval</th><th>points against exact</th><th>chain</th><th>tokens/s</th><th>x exact</th><th>ms/token</th></tr></thead>
+<th>95 % interval</th><th>points against exact</th><th>chain</th>{7}</tr></thead>
 <tbody>
 {6}</tbody></table>
 <p class="note">Points against exact: the same samples in both settings, 95 % interval of the paired difference.
-Chain: variables of a chain (vt) that are right before the first miss. tokens/s: context tokens over the seconds of phase 1;
-x exact: how many times as fast as exact attention, the same samples. ms/token: phase 2, the question included.</p>
+Chain: variables of a chain (vt) that are right before the first miss.{8} {9}</p>
 </body></html>
 )",
       escaped(head.model), kStyle, escaped(head.version), escaped(head.command), legend(settings),
-      pictures, rows);
+      pictures, rows, speed_heads, speed_note, escaped(speed_notes(cells)));
 }
 
 }  // namespace starattn

@@ -43,7 +43,10 @@ std::string to_line(const Trial& trial) {
   if (trial.n_right >= 0) json["n_right"] = trial.n_right;
   json["n_context"] = trial.n_context;
   json["n_new_tokens"] = trial.n_new_tokens;
-  json["seconds"] = {{"encode", trial.encode_seconds}, {"answer", trial.answer_seconds}};
+  json["seconds"] = {{"encode", trial.encode_seconds},
+                     {"answer", trial.answer_seconds},
+                     {"ranks", trial.basis.n_ranks},
+                     {"shared_device", trial.basis.shares_device}};
   json["answer"] = trial.answer;
   return to_line(json);
 }
@@ -77,6 +80,8 @@ Trial trial_of(const Json& json, const std::string& where) {
   const JsonObject seconds = object.get_object("seconds");
   trial.encode_seconds = seconds_of(seconds, "encode");
   trial.answer_seconds = seconds_of(seconds, "answer");
+  trial.basis.n_ranks = seconds.find_int("ranks", 0, kMost).value_or(0);
+  trial.basis.shares_device = seconds.find_bool("shared_device").value_or(false);
   trial.answer = object.get_string("answer");
   return trial;
 }

@@ -7,6 +7,7 @@
 
 #include "base/json.h"
 #include "benchmark/task.h"
+#include "eval/timing_basis.h"
 #include "io/document.h"
 
 namespace starattn {
@@ -24,6 +25,7 @@ struct Trial {
   std::int64_t n_new_tokens = 0;
   double encode_seconds = 0;  // phase 1
   double answer_seconds = 0;  // phase 2
+  TimingBasis basis;          // of both
   std::string answer;
 };
 

@@ -11,6 +11,8 @@ namespace starattn {
 namespace {
 
 constexpr std::size_t kPieceBytes = std::size_t{256} << 20;
+constexpr std::size_t kMostCounted = std::size_t{1} << 31;
+constexpr int kGatherTag = 301;
 
 void check(int status, const std::source_location& at = std::source_location::current()) {
   if (status == MPI_SUCCESS) return;
@@ -22,7 +24,7 @@ void check(int status, const std::source_location& at = std::source_location::cu
 }
 
 int as_count(std::size_t n_bytes) {
-  STARATTN_CHECK(n_bytes < (std::size_t{1} << 31));
+  STARATTN_CHECK(n_bytes < kMostCounted);
   return static_cast<int>(n_bytes);
 }
 
@@ -41,15 +43,16 @@ struct Layout {
   std::vector<int> offsets;
 };
 
-Layout layout_of(std::span<const std::size_t> counts) {
+// None where MPI cannot count the sum.
+std::optional<Layout> layout_of(std::span<const std::size_t> counts) {
   Layout layout;
   std::size_t offset = 0;
   for (const std::size_t count : counts) {
+    if (count >= kMostCounted - offset) return std::nullopt;
     layout.counts.push_back(as_count(count));
     layout.offsets.push_back(as_count(offset));
     offset += count;
   }
-  as_count(offset);
   return layout;
 }
 
@@ -131,16 +134,37 @@ std::string Communicator::bcast_text(const std::string& text, Rank root) const {
 
 void Communicator::gatherv(std::span<const std::byte> mine, std::span<const std::size_t> counts,
                            std::span<std::byte> receive, Rank root) const {
-  const Layout layout = layout_of(counts);
-  check(MPI_Gatherv(mine.data(), as_count(mine.size()), MPI_BYTE, receive.data(),
-                    layout.counts.data(), layout.offsets.data(), MPI_BYTE, root, comm_));
+  if (const std::optional<Layout> layout = layout_of(counts)) {
+    check(MPI_Gatherv(mine.data(), as_count(mine.size()), MPI_BYTE, receive.data(),
+                      layout->counts.data(), layout->offsets.data(), MPI_BYTE, root, comm_));
+    return;
+  }
+  if (rank_ != root) return send(mine, root, kGatherTag);
+  Requests requests;
+  std::size_t at = 0;
+  for (Rank from = 0; from < size_; ++from) {
+    const std::span<std::byte> place = receive.subspan(at, counts[static_cast<std::size_t>(from)]);
+    at += place.size();
+    if (from != rank_) irecv(place, from, kGatherTag, requests);
+    if (from == rank_) std::ranges::copy(mine, place.begin());
+  }
+  requests.wait();
 }
 
 void Communicator::allgatherv(std::span<const std::byte> mine, std::span<const std::size_t> counts,
                               std::span<std::byte> receive) const {
-  const Layout layout = layout_of(counts);
-  check(MPI_Allgatherv(mine.data(), as_count(mine.size()), MPI_BYTE, receive.data(),
-                       layout.counts.data(), layout.offsets.data(), MPI_BYTE, comm_));
+  if (const std::optional<Layout> layout = layout_of(counts)) {
+    check(MPI_Allgatherv(mine.data(), as_count(mine.size()), MPI_BYTE, receive.data(),
+                         layout->counts.data(), layout->offsets.data(), MPI_BYTE, comm_));
+    return;
+  }
+  std::size_t at = 0;
+  for (Rank from = 0; from < size_; ++from) {
+    const std::span<std::byte> place = receive.subspan(at, counts[static_cast<std::size_t>(from)]);
+    at += place.size();
+    if (from == rank_) std::ranges::copy(mine, place.begin());
+    bcast(place, from);
+  }
 }
 
 bool Communicator::any(bool mine) const {

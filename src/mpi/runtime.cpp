@@ -18,7 +18,16 @@
 namespace starattn {
 namespace {
 
+constexpr int kStopSignals[] = {SIGTERM, SIGINT, SIGUSR1};
+
 volatile sig_atomic_t stop_flag = 0;
+
+sigset_t stop_signals() {
+  sigset_t set;
+  ::sigemptyset(&set);
+  for (const int signal : kStopSignals) ::sigaddset(&set, signal);
+  return set;
+}
 
 void on_stop_signal(int) {
   stop_flag = 1;
@@ -103,12 +112,23 @@ std::string launcher_mismatch(int mpi_size) {
       tasks);
 }
 
+void hold_stop_signals() {
+  const sigset_t signals = stop_signals();
+  ::sigprocmask(SIG_BLOCK, &signals, nullptr);
+}
+
 void catch_stop_signals() {
   struct sigaction action {};
   action.sa_handler = on_stop_signal;
   action.sa_flags = SA_RESTART;
-  for (int signal : {SIGTERM, SIGINT, SIGUSR1}) ::sigaction(signal, &action, nullptr);
+  for (const int signal : kStopSignals) ::sigaction(signal, &action, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
+  leave_stop_signals();
+}
+
+void leave_stop_signals() {
+  const sigset_t signals = stop_signals();
+  ::sigprocmask(SIG_UNBLOCK, &signals, nullptr);
 }
 
 bool stop_requested() {

@@ -32,8 +32,11 @@ std::string command_line();  // the words that started this process, for people
 // starts, which it may refuse to do then, in many words.
 std::string launcher_mismatch(int mpi_size);
 
-// True from the moment SIGTERM, SIGINT or SIGUSR1 asked this process to stop early.
+// SIGTERM, SIGINT and SIGUSR1 ask this process to stop early. hold: they wait, also through an
+// exec, until caught or left to the system, whose way is to end the process.
+void hold_stop_signals();
 void catch_stop_signals();
-bool stop_requested();
+void leave_stop_signals();
+bool stop_requested();  // one was caught
 
 }  // namespace starattn

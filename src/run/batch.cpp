@@ -106,7 +106,7 @@ class GroupRun {
 
     std::vector<QueryJob> jobs;
     for (const QueryTask& query : task.queries) jobs.push_back(query.job);
-    AnswerOptions answer_options = runner_.answer_options(task);
+    AnswerOptions answer_options = runner_.answer_options(task, plan);
     const auto make_answer = [&](std::size_t i, const QueryResult& result) {
       return answer_of(task, document, plan, i, result, encode_seconds);
     };

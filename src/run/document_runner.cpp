@@ -9,7 +9,6 @@
 #include "mpi/runtime.h"
 #include "run/kv_memory.h"
 #include "run/stop_search.h"
-#include "star/cost.h"
 #include "star/encode.h"
 
 namespace starattn {
@@ -28,7 +27,7 @@ BlockPlan DocumentRunner::plan(const DocumentTask& task, const PlanRequest& requ
   collectively(ranks_.group, [&] {
     plan = BlockPlan::make(request, static_cast<std::int64_t>(task.context.size()),
                            ranks_.group.size());
-    check_memory(plan);
+    check_memory(task, plan);
   });
   return plan;
 }
@@ -44,9 +43,8 @@ DocumentKv DocumentRunner::encode(const DocumentTask& task, const BlockPlan& pla
                   n_own * chunks_a_block * session_.config.n_layers);
   EncodeOptions encode;
   encode.anchor_mode = options_.anchor_mode();
-  encode.kv_memory = choose_kv_memory(options_.kv_memory, fullest(needs(plan, KvMemory::device)),
-                                      free_device_bytes(*session_.backend), ranks_.group);
-  if (!is_quiet_) say(task, plan, encode.kv_memory);
+  encode.kv_memory = kv_memory_ = kv_memory_for(task, plan);
+  if (!is_quiet_) say(task, plan, needs(task, plan, kv_memory_));
   encode.poll = [this] {
     progress_.step();
     poll_();
@@ -54,13 +52,17 @@ DocumentKv DocumentRunner::encode(const DocumentTask& task, const BlockPlan& pla
   return store_.load_or_encode(plan, task.context, complete_only, std::move(encode));
 }
 
-AnswerOptions DocumentRunner::answer_options(const DocumentTask& task) const {
+AnswerOptions DocumentRunner::answer_options(const DocumentTask& task,
+                                             const BlockPlan& plan) const {
   AnswerOptions answer;
   answer.eos_tokens = session_.eos_tokens;
   answer.sampling = {options_.temperature, options_.top_p};
   answer.n_logprobs = options_.logprobs;
   answer.spread_queries = options_.query_ranks == "all";
   answer.tree_merge = options_.merge == "tree";
+  answer.query_kv_bytes =
+      needs(task, plan, kv_memory_)
+          .room_for_queries(ranks_.group.rank(), session_.sharers, session_.memory_share);
   answer.poll = poll_;
   answer.check = [this] { session_.watch.check(); };
   if (store_.keeps()) answer.stop = stop_requested;
@@ -90,44 +92,57 @@ std::string DocumentRunner::text_of(const QueryTask& query, std::span<const Toke
 
 // Memory only where it is a quarter more than has been said: a batch may have thousands of
 // documents.
-void DocumentRunner::say(const DocumentTask& task, const BlockPlan& plan, KvMemory kv_memory) {
+void DocumentRunner::say(const DocumentTask& task, const BlockPlan& plan,
+                         const DocumentNeeds& needs) {
   log::info("{}", describe(task, plan));
-  const MemoryNeed need = fullest(needs(plan, kv_memory));
-  const std::uint64_t n_bytes = need.total() + need.host_kv;
+  const std::uint64_t n_bytes = needs.fullest().total() + needs.fullest().host_kv;
   if (n_bytes <= most_said_ + most_said_ / 4) return;
   most_said_ = n_bytes;
-  log::info("memory of the fullest rank: {}", need.arithmetic());
+  log::info("memory of the fullest rank: {}", needs.arithmetic());
 }
 
-std::vector<MemoryNeed> DocumentRunner::needs(const BlockPlan& plan, KvMemory kv_memory) const {
-  return memory_needs(session_.config, plan, options_.anchor_mode(), session_.weights.total_bytes(),
-                      session_.backend->kv_dtype(), session_.backend->activation_dtype(),
-                      session_.backend->chunk_rows(), kv_memory);
+DocumentNeeds DocumentRunner::needs(const DocumentTask& task, const BlockPlan& plan,
+                                    KvMemory kv_memory) const {
+  return {session_,
+          plan,
+          options_.anchor_mode(),
+          kv_memory,
+          {options_.query_ranks == "all", options_.merge == "tree"},
+          task.queries};
+}
+
+// On the device where this rank's needs fit what is free there, and those of all ranks of the group
+// that share it fit their parts.
+KvMemory DocumentRunner::kv_memory_for(const DocumentTask& task, const BlockPlan& plan) const {
+  std::optional<bool> fits;
+  if (!session_.backend->is_host_memory()) {
+    const DocumentNeeds need = needs(task, plan, KvMemory::device);
+    fits = need.beside_weights(ranks_.group.rank()) <= session_.backend->free_bytes() &&
+           need.beside_weights(session_.sharers) <= session_.memory_share * session_.sharers.size();
+  }
+  return choose_kv_memory(options_.kv_memory, fits, ranks_.group);
 }
 
 // What this group's ranks on one node, or one GPU, need together. A node has the weights once, a
 // GPU once a rank. Groups beside this one are at documents of their own, which nobody knows here.
-void DocumentRunner::check_memory(const BlockPlan& plan) const {
+void DocumentRunner::check_memory(const DocumentTask& task, const BlockPlan& plan) const {
   const bool on_host = session_.backend->is_host_memory();
   const bool kv_on_device = on_host || options_.kv_memory == "device";
-  const std::vector<MemoryNeed> least =
-      needs(plan, kv_on_device ? KvMemory::device : KvMemory::host);
-  std::uint64_t together = on_host ? session_.weights.total_bytes() : 0;
-  std::uint64_t host_kv = 0;
-  for (const Rank rank : session_.sharers) {
-    const MemoryNeed& need = least[static_cast<std::size_t>(rank)];
-    together += on_host ? need.total() - need.weights : need.total();
-    host_kv += need.host_kv;
-  }
+  const DocumentNeeds least = needs(task, plan, kv_on_device ? KvMemory::device : KvMemory::host);
+  const std::size_t n_weights = on_host ? 1 : session_.sharers.size();
+  const std::uint64_t together =
+      n_weights * session_.weights.total_bytes() + least.beside_weights(session_.sharers);
+  const std::uint64_t host_kv = least.host_kv(session_.sharers);
   const std::uint64_t available = on_host ? memory_of_node() : session_.backend->memory_bytes();
   if (together <= available && host_kv <= memory_of_node()) return;
   const bool is_device_full = together > available;
-  fail(Exit::unfit,
+  fail(Exit::bad_data,
        "the document does not fit: {} rank(s) need {} together, this {} has {}; the fullest needs "
-       "{}. Use more ranks on more nodes, a smaller --block-size, or a smaller document",
+       "{}. Use more ranks on more nodes, a smaller --block-size or --max-new-tokens, or a smaller "
+       "document",
        session_.sharers.size(), human_bytes(is_device_full ? together : host_kv),
        is_device_full && !on_host ? "GPU" : "node",
-       human_bytes(is_device_full ? available : memory_of_node()), fullest(least).arithmetic());
+       human_bytes(is_device_full ? available : memory_of_node()), least.arithmetic());
 }
 
 namespace {

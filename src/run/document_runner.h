@@ -7,12 +7,12 @@
 #include <string>
 
 #include "run/checkpointed_encoder.h"
+#include "run/document_needs.h"
 #include "run/document_task.h"
 #include "run/loaded_model.h"
 #include "run/options.h"
 #include "run/progress.h"
 #include "star/answer.h"
-#include "star/cost.h"
 #include "star/plan.h"
 
 namespace starattn {
@@ -26,12 +26,12 @@ class DocumentRunner {
                  std::function<void()> poll, Verbosity voice = Verbosity::normal);
 
   // Collective over the group, as all that follow. Throws AgreedError: usage, bad_data for a plan
-  // that cannot be, unfit for one without room in memory.
+  // that cannot be, or one without room in memory.
   BlockPlan plan(const DocumentTask& task, const PlanRequest& request) const;
   // Phase 1, or what a checkpoint has of it; complete_only: nothing else than that.
   DocumentKv encode(const DocumentTask& task, const BlockPlan& plan, bool complete_only = false);
-  // For an Answerer of the task's queries. The task outlives them.
-  AnswerOptions answer_options(const DocumentTask& task) const;
+  // For an Answerer of the task's queries over what encode() gave last. The task outlives them.
+  AnswerOptions answer_options(const DocumentTask& task, const BlockPlan& plan) const;
 
   // Throws AgreedError(bad_data) where values of a query overflowed; results: the Answerer's.
   void refuse_overflow(const DocumentTask& task, std::span<const QueryResult> results) const;
@@ -40,9 +40,10 @@ class DocumentRunner {
   std::string text_of(const QueryTask& query, std::span<const Token> tokens) const;
 
  private:
-  void say(const DocumentTask& task, const BlockPlan& plan, KvMemory kv_memory);
-  std::vector<MemoryNeed> needs(const BlockPlan& plan, KvMemory kv_memory) const;  // by rank
-  void check_memory(const BlockPlan& plan) const;
+  void say(const DocumentTask& task, const BlockPlan& plan, const DocumentNeeds& needs);
+  DocumentNeeds needs(const DocumentTask& task, const BlockPlan& plan, KvMemory kv_memory) const;
+  void check_memory(const DocumentTask& task, const BlockPlan& plan) const;
+  KvMemory kv_memory_for(const DocumentTask& task, const BlockPlan& plan) const;
 
   const Options& options_;
   const Ranks& ranks_;
@@ -51,7 +52,8 @@ class DocumentRunner {
   CheckpointedEncoder store_;
   bool is_quiet_;
   Progress progress_;
-  std::uint64_t most_said_ = 0;  // bytes of the last memory line
+  KvMemory kv_memory_ = KvMemory::device;  // of the document that encode() gave last
+  std::uint64_t most_said_ = 0;            // bytes of the last memory line
 };
 
 // "document 'a': 8,192 tokens, 4 blocks of 2,048, anchor 2,048, 1 query"

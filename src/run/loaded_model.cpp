@@ -2,10 +2,8 @@
 #include "run/loaded_model.h"
 
 #include <sched.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
 #include <thread>
 
 #include "base/error.h"
@@ -77,15 +75,6 @@ int n_usable_cores() {
   return std::max(1, CPU_COUNT(&cores));
 }
 
-std::uint64_t memory_of_node() {
-  const auto physical = static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
-                        static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
-  std::uint64_t limit = physical;
-  std::ifstream("/sys/fs/cgroup/memory.max") >>
-      limit;  // "max", or absent: the stream fails and sets 0
-  return limit == 0 ? physical : std::min(limit, physical);
-}
-
 Ranks arrange_ranks(const Options& options) {
   Communicator world = Communicator::world();
   const std::string mismatch = launcher_mismatch(world.size());
@@ -119,7 +108,15 @@ Ranks arrange_ranks(const Options& options) {
                           : "");
   }
   const int n_groups = (world.size() + group_size - 1) / group_size;
-  return {std::move(world), std::move(group), group_index, n_groups, node.rank(), n_threads};
+  const bool shares_cores = world.any(!is_bound && node.size() > cores);
+  return {std::move(world), std::move(group), group_index, n_groups,
+          node.rank(),      n_threads,        shares_cores};
+}
+
+Communicator sharers_of_device(const Communicator& comm, const Ranks& ranks,
+                               const Backend& backend) {
+  const bool on_host = backend.is_host_memory();
+  return comm.split_by_node().split(on_host ? 0 : ranks.node_rank % std::max(1, n_cuda_devices()));
 }
 
 std::unique_ptr<LoadedModel> open_session(const Options& options, const Ranks& ranks) {
@@ -142,9 +139,17 @@ std::unique_ptr<LoadedModel> open_session(const Options& options, const Ranks& r
   });
   session->exchange =
       std::make_unique<QueryExchange>(Answerer::exchange(*session->decoder, ranks.group));
-  const bool on_host = session->backend->is_host_memory();
-  const int device = on_host ? 0 : ranks.node_rank % std::max(1, n_cuda_devices());
-  session->sharers = ranks.group.split_by_node().split(device).allgather(ranks.group.rank());
+  const Backend& backend = *session->backend;
+  session->sharers = sharers_of_device(ranks.group, ranks, backend).allgather(ranks.group.rank());
+  const int n_sharers = sharers_of_device(ranks.world, ranks, backend).size();
+  const std::uint64_t weights = session->weights.total_bytes();
+  const std::uint64_t left = backend.is_host_memory()
+                                 ? memory_of_node() - std::min(memory_of_node(), weights)
+                                 : backend.free_bytes();
+  ranks.world.barrier();  // before a rank takes more
+  session->shares_device =
+      backend.is_host_memory() ? ranks.shares_cores : ranks.world.any(n_sharers > 1);
+  session->memory_share = left / static_cast<std::uint64_t>(n_sharers);
   return session;
 }
 

@@ -8,6 +8,7 @@
 
 #include "backend/backend.h"
 #include "base/log.h"
+#include "base/memory_limit.h"
 #include "exchange/query_exchange.h"
 #include "model/decoder.h"
 #include "model/weights.h"
@@ -25,8 +26,9 @@ struct Ranks {
   Communicator group;
   int group_index = 0;
   int n_groups = 1;
-  int node_rank = 0;  // among the ranks of this node
-  int n_threads = 1;  // of this rank
+  int node_rank = 0;          // among the ranks of this node
+  int n_threads = 1;          // of this rank
+  bool shares_cores = false;  // somewhere in the job, ranks are more than cores
 
   bool is_first() const { return world.rank() == 0; }
 };
@@ -39,6 +41,11 @@ Ranks arrange_ranks(const Options& options);
 // Throws Error(unfit | usage).
 std::unique_ptr<Backend> make_backend(const Options& options, const Ranks& ranks);
 
+// The ranks of `comm` that share this one's node, or its GPU where the backend computes on one.
+// Collective over comm.
+Communicator sharers_of_device(const Communicator& comm, const Ranks& ranks,
+                               const Backend& backend);
+
 struct LoadedModel : TextModel {
   ModelWeights weights;
   std::unique_ptr<Backend> backend;
@@ -48,6 +55,10 @@ struct LoadedModel : TextModel {
   Digest weights_sample;  // sampled_fingerprint
   std::vector<Token> eos_tokens;
   std::vector<Rank> sharers;  // ranks of this group that share this one's node (or GPU), itself too
+  // Bytes that this rank may take beside the weights: all ranks of the job that share a node (or a
+  // GPU) have equal parts of what that has left.
+  std::uint64_t memory_share = 0;
+  bool shares_device = false;  // somewhere in the job, ranks compute on one GPU or the same cores
 };
 
 // Collective: opens the model on every rank. The result refers to itself, hence the unique_ptr, and
@@ -66,7 +77,6 @@ void print_phase_table(const Ranks& ranks, double total_seconds, std::int64_t n_
 void start_trace(const Options& options, const Ranks& ranks);
 void write_trace(const Options& options, const Ranks& ranks);
 
-int n_usable_cores();            // that this process may run on
-std::uint64_t memory_of_node();  // bytes, or the limit of our control group if that is lower
+int n_usable_cores();  // that this process may run on
 
 }  // namespace starattn

@@ -9,7 +9,6 @@ namespace starattn {
 namespace {
 
 constexpr int kSubtreeTag = 111;
-constexpr std::size_t kBlocksAtOnce = 8;  // bounds the memory of partials that are not merged yet
 
 std::vector<std::vector<MergeNode>> subtrees_by_rank(const BlockPlan& plan, int n_ranks) {
   std::vector<std::vector<MergeNode>> all;

@@ -17,6 +17,9 @@ namespace starattn {
 
 class ContextAttention {
  public:
+  // Blocks that one call attends to: bounds the memory of partials that are not merged yet.
+  static constexpr std::size_t kBlocksAtOnce = 8;
+
   // kv: this rank's share. merge_by_rank: partials travel along the tree, from rank to rank,
   // instead of one gather. Arguments must outlive this.
   ContextAttention(Backend& backend, QueryExchange& exchange, const DocumentKv& kv,

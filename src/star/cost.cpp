@@ -4,9 +4,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
 #include "base/text.h"
+#include "star/answer.h"
+#include "star/merge_tree.h"
 
 namespace starattn {
 
@@ -164,6 +167,67 @@ std::vector<MemoryNeed> memory_needs(const ModelConfig& config, const BlockPlan&
     needs.push_back(need);
   }
   return needs;
+}
+
+namespace {
+
+// Partials of all rows that a rank holds at most while it attends to its blocks.
+std::int64_t n_partials_at_most(const std::vector<BlockId>& blocks, std::int64_t n_blocks) {
+  std::int64_t most = 0;
+  for (std::size_t first = 0; first < blocks.size(); first += ContextAttention::kBlocksAtOnce) {
+    const auto before = subtrees_of(std::span(blocks).first(first), n_blocks);
+    const std::size_t n = std::min(ContextAttention::kBlocksAtOnce, blocks.size() - first);
+    most = std::max(most, static_cast<std::int64_t>(before.size() + n));
+  }
+  return most;
+}
+
+}  // namespace
+
+std::vector<std::uint64_t> answer_workspaces(const ModelConfig& config, const BlockPlan& plan,
+                                             AnswerLayout layout, Dtype activation_dtype,
+                                             std::int64_t chunk_rows) {
+  const std::int64_t n_ranks = plan.n_ranks();
+  const std::int64_t n_rows = layout.spread_queries
+                                  ? std::max<std::int64_t>(1, Answerer::kMaxRows / n_ranks)
+                                  : Answerer::kMaxRows;
+  const std::int64_t n_all_rows = std::max<std::int64_t>(Answerer::kMaxRows, n_ranks);
+  const auto element = static_cast<std::int64_t>(size_of(activation_dtype));
+  const auto f32 = static_cast<std::int64_t>(sizeof(float));
+  const std::int64_t partial_row = (config.q_width() + 2 * config.n_heads) * f32;
+  const std::int64_t of_phase1 =
+      std::max(chunk_rows, Answerer::kMaxRows) *
+      (2 * (config.hidden_size + config.intermediate_size + config.q_width()) * element +
+       partial_row);
+  const std::int64_t of_rows =
+      n_rows * ((config.hidden_size + 2 * config.q_width() + 2 * config.kv_width()) * element +
+                (config.head_dim + config.vocab_size) * f32);
+  std::vector<std::int64_t> n_subtrees;
+  for (Rank rank = 0; rank < n_ranks; ++rank)
+    n_subtrees.push_back(std::ssize(subtrees_of(plan.blocks_of(rank), plan.n_blocks())));
+  const std::int64_t n_all_subtrees =
+      std::accumulate(n_subtrees.begin(), n_subtrees.end(), std::int64_t{0});
+
+  std::vector<std::uint64_t> needs;
+  for (Rank rank = 0; rank < n_ranks; ++rank) {
+    const bool has_queries = layout.spread_queries || rank == 0;
+    std::int64_t n_bytes = of_phase1 + of_rows;
+    n_bytes += n_partials_at_most(plan.blocks_of(rank), plan.n_blocks()) * n_all_rows * partial_row;
+    if (n_ranks > 1) n_bytes += n_all_rows * config.q_width() * element;
+    if (n_ranks > 1 && layout.tree_merge) n_bytes += 2 * n_all_rows * partial_row;
+    if (has_queries && !layout.tree_merge) {
+      const std::int64_t n_others = n_all_subtrees - n_subtrees[static_cast<std::size_t>(rank)];
+      n_bytes += n_others * n_rows * partial_row;
+    }
+    needs.push_back(static_cast<std::uint64_t>(n_bytes));
+  }
+  return needs;
+}
+
+std::uint64_t query_kv_bytes(const ModelConfig& config, std::int64_t n_query_tokens,
+                             std::int64_t max_new_tokens, Dtype kv_dtype) {
+  return static_cast<std::uint64_t>(n_query_tokens + max_new_tokens) *
+         config.kv_bytes_per_token(kv_dtype);
 }
 
 const MemoryNeed& fullest(const std::vector<MemoryNeed>& needs) {

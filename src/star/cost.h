@@ -54,6 +54,22 @@ std::vector<MemoryNeed> memory_needs(const ModelConfig& config, const BlockPlan&
                                      std::int64_t chunk_rows,
                                      KvMemory kv_memory = KvMemory::device);
 
+// How phase 2 lays queries out (AnswerOptions).
+struct AnswerLayout {
+  bool spread_queries = false;
+  bool tree_merge = false;
+};
+
+// Bytes that phase 2 takes on every rank beside the weights and the K and V of the document and of
+// the queries in work: rows of a step, partials, and the buffers that phase 1 keeps.
+std::vector<std::uint64_t> answer_workspaces(const ModelConfig& config, const BlockPlan& plan,
+                                             AnswerLayout layout, Dtype activation_dtype,
+                                             std::int64_t chunk_rows);
+
+// K and V of a query in work, on its rank: of its tokens and as many new ones as it may get.
+std::uint64_t query_kv_bytes(const ModelConfig& config, std::int64_t n_query_tokens,
+                             std::int64_t max_new_tokens, Dtype kv_dtype);
+
 const MemoryNeed& fullest(const std::vector<MemoryNeed>& needs);
 
 }  // namespace starattn

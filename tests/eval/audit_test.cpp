@@ -87,6 +87,7 @@ AuditLine line_of(const std::string& query, std::int64_t n_positions, double kl,
   line.star = "\xff";
   line.exact_seconds = 3;
   line.star_seconds = 2;
+  line.exact_basis = line.star_basis = {4, false};
   return line;
 }
 
@@ -134,6 +135,22 @@ TEST(AuditSheet, ADocumentAndABatchAddUp) {
   EXPECT_NEAR(all.same_top.mean, 0.9, 1e-12);
   EXPECT_NEAR(all.speed_ratio(), 1.5, 1e-12);
   EXPECT_EQ(summarise({}).n_documents, 0);
+}
+
+TEST(AuditSheet, OnlyTimesOfEqualMeansAreCompared) {
+  AuditLine line = line_of("a", 4, 0.2, true);
+  const auto table = [&] {
+    const AuditLine read = parse_audit_line(to_line(line), "here");
+    return to_table(summarise({row_of(std::vector<AuditLine>{read})}));
+  };
+  EXPECT_NE(table().find("1.50 times as fast, on 4 rank(s) both times"), std::string::npos);
+  line.exact_basis.n_ranks = 1;
+  EXPECT_EQ(table().find("times as fast"), std::string::npos);
+  EXPECT_NE(table().find("different numbers of ranks"), std::string::npos);
+  line.exact_basis.n_ranks = 4;
+  line.star_basis.shares_device = true;
+  EXPECT_EQ(table().find("times as fast"), std::string::npos);
+  EXPECT_NE(table().find("ranks shared"), std::string::npos);
 }
 
 TEST(AuditSheet, TheTableHas80ColumnsWhateverTheId) {

@@ -32,8 +32,10 @@ for ranks in 2 3; do
 done
 audit 2 groups.jsonl --block-size 256 --anchor-size 0 --ranks-per-document 1
 check "two groups too" same one.jsonl groups.jsonl
-audit 2 ring.jsonl --block-size 256 --anchor-size 0 --exact ring
-check "ring is exact as well" [ $code -eq 0 -a "$(grep -o '"exact":"[^"]*"' "$work/ring.jsonl")" = "$(grep -o '"exact":"[^"]*"' "$work/one.jsonl")" ]
+check "both times on as many ranks" grep -q '"exact_ranks":2,"star_ranks":2' "$work/n2.jsonl"
+audit 2 dense.jsonl --block-size 256 --anchor-size 0 --exact dense
+check "dense is exact as well" [ $code -eq 0 -a "$(grep -o '"exact":"[^"]*"' "$work/dense.jsonl")" = "$(grep -o '"exact":"[^"]*"' "$work/one.jsonl")" ]
+check "but one rank's work, and not compared" shows '^phase 1: exact .*; not compared'
 
 head -n 5 "$work/one.jsonl" >"$work/part.jsonl" # numbers whole, people in part
 printf '{"id": "torn' >>"$work/part.jsonl"

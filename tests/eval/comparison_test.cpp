@@ -27,6 +27,7 @@ Trial trial(int sample, const std::string& setting, double score, double seconds
   t.n_new_tokens = 10;
   t.encode_seconds = seconds;
   t.answer_seconds = 0.5;
+  t.basis.n_ranks = 1;
   t.answer = "a \"b\"";
   return t;
 }
@@ -82,6 +83,45 @@ TEST(Comparison, CellsHaveScoresLossesAndSpeeds) {
   EXPECT_NEAR(cells[1].n_right, 3.5, 1e-12);
 }
 
+TEST(Comparison, SpeedsAreComparedOnEqualRanksAlone) {
+  Comparison all;
+  for (int i = 0; i < 4; ++i) {
+    Trial star = trial(i, "star", 1, 2);
+    star.basis.n_ranks = 4;
+    all.add(trial(i, "dense", 1, 100));
+    all.add(star);
+  }
+  EXPECT_EQ(all.cell("vt", 1024, "star").speedup.n, 0);  // dense is one rank's work
+  EXPECT_EQ(all.cell("vt", 1024, "star").difference.n, 4);
+  for (int i = 0; i < 4; ++i) {
+    Trial ring = trial(i, "ring", 1, 6);
+    ring.basis.n_ranks = 4;
+    all.add(ring);
+  }
+  const Cell star = all.cell("vt", 1024, "star");
+  EXPECT_NEAR(star.speedup.mean, 3, 1e-9);
+  EXPECT_EQ(star.faster_than, "ring");
+  EXPECT_EQ(star.n_ranks, 4);
+  EXPECT_NE(speed_notes(all.cells()).find("as fast as ring, on 4 rank(s) each"), std::string::npos);
+}
+
+TEST(Comparison, RanksThatShareADeviceHaveNoSpeeds) {
+  Comparison all;
+  for (const char* setting : {"ring", "star"}) {
+    Trial one = trial(0, setting, 1, 2);
+    one.basis = {4, true};
+    all.add(parse_trial(to_line(one), "here"));
+  }
+  EXPECT_EQ(all.cell("vt", 1024, "star").speedup.n, 0);
+  EXPECT_FALSE(all.cell("vt", 1024, "star").has_speeds);
+  const std::string page = to_html(all.cells(), {"m", "run", "starattn 1"});
+  for (const char* head : {"<th>tokens/s</th>", "<th>x exact</th>", "<th>ms/token</th>"})
+    EXPECT_EQ(page.find(head), std::string::npos) << head;
+  EXPECT_NE(page.find("ranks shared a GPU or cores"), std::string::npos);
+  EXPECT_NE(to_html(comparison(3, 1).cells(), {"m", "run", "v"}).find("<th>x exact</th>"),
+            std::string::npos);
+}
+
 TEST(Comparison, OnlyTheSameSamplesArePaired) {
   Comparison all;
   for (int i = 0; i < 4; ++i) all.add(trial(i, "dense", 1));
@@ -123,7 +163,7 @@ TEST(AccuracyReport, TheTerminalHas80Columns) {
   std::istringstream lines(to_terminal(all.cells()));
   int n = 0;
   for (std::string line; std::getline(lines, line); ++n) EXPECT_LE(line.size(), 80) << line;
-  EXPECT_EQ(n, 2 + 3 * 2);
+  EXPECT_EQ(n, 2 + 3 * 2 + 1);  // and on what the speeds are
 }
 
 TEST(AccuracyReport, LinesAreJsonWithoutInfinities) {

@@ -50,20 +50,33 @@ class CpuBackend : public Backend {
     }
   }
 
+  // In front of the memory stands how much it is, for the counter.
   Buffer allocate(std::size_t n_bytes) override {
     constexpr std::size_t kAlignment = 64;
     const std::size_t rounded =
         (std::max<std::size_t>(n_bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
-    void* data = std::aligned_alloc(kAlignment, rounded);
-    if (!data) {
+    auto* memory = static_cast<std::byte*>(std::aligned_alloc(kAlignment, kAlignment + rounded));
+    if (!memory) {
       const auto free = static_cast<std::uint64_t>(::sysconf(_SC_AVPHYS_PAGES)) *
                         static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
       fail(Exit::unfit,
            "out of memory: {} asked for, {} free. Use more ranks or a smaller --block-size",
            human_bytes(rounded), human_bytes(free));
     }
-    return {data, n_bytes, [](void* memory, void*) { std::free(memory); }};
+    std::memcpy(memory, &rounded, sizeof(rounded));
+    taken_ += rounded;
+    peak_ = std::max(peak_, taken_);
+    return {memory + kAlignment, n_bytes,
+            [](void* data, void* backend) {
+              std::byte* begin = static_cast<std::byte*>(data) - kAlignment;
+              std::size_t size = 0;
+              std::memcpy(&size, begin, sizeof(size));
+              static_cast<CpuBackend*>(backend)->taken_ -= size;
+              std::free(begin);
+            },
+            this};
   }
+  std::uint64_t peak_bytes() const override { return peak_; }
   void upload(std::span<const std::byte> host, std::byte* device) override {
     if (!host.empty()) std::memcpy(device, host.data(), host.size());
   }
@@ -294,6 +307,8 @@ class CpuBackend : public Backend {
 
   ThreadPool pool_;
   const cpu::Kernels& kernels_;
+  std::uint64_t taken_ = 0;  // bytes of all buffers
+  std::uint64_t peak_ = 0;
 };
 
 }  // namespace

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// The memory that plans predict (star/cost.h) beside what the backend was asked for, in both
+// phases. On a GPU (STARATTN_TEST_DEVICE=cuda) with a model whose sizes count beside the libraries'
+// own.
+#include <gtest/gtest.h>
+
+#include "mpi/communicator.h"
+#include "star/cost.h"
+#include "star/encode.h"
+#include "tiny_model.h"
+
+namespace starattn {
+namespace {
+
+struct Case {
+  const char* name;
+  Attention attention = Attention::star;
+  std::int64_t reach = 0;
+  AnchorMode anchor_mode = AnchorMode::broadcast;
+  KvMemory kv_memory = KvMemory::device;
+  AnswerLayout layout{};
+  std::int64_t n_blocks = 6;
+};
+
+ModelConfig config_of_test() {
+  ModelConfig config = testing::tiny_config();
+  if (!testing::on_gpu()) return config;
+  config.vocab_size = 32000;
+  config.hidden_size = 2048;
+  config.intermediate_size = 8192;
+  config.n_layers = 4;
+  config.n_heads = 32;
+  config.n_kv_heads = 8;
+  return config;
+}
+
+class Memory : public ::testing::TestWithParam<Case> {};
+
+TEST_P(Memory, IsWhatThePlanSays) {
+  const Case& c = GetParam();
+  const Communicator world = Communicator::world();
+  const ModelConfig config = config_of_test();
+  const ModelWeights weights = ModelWeights::random(config, Dtype::bf16, 7);
+  const auto backend = testing::test_backend(1);
+  Decoder decoder(config, weights, *backend, std::max(backend->chunk_rows(), Answerer::kMaxRows));
+  const std::uint64_t loaded = testing::on_gpu() ? weights.total_bytes() : 0;
+
+  PlanRequest request;
+  request.attention = c.attention;
+  request.block_size = backend->chunk_rows();
+  if (c.attention == Attention::star) request.reach = c.reach;
+  const std::int64_t n_context = c.n_blocks * backend->chunk_rows();
+  const BlockPlan plan = BlockPlan::make(request, n_context, world.size());
+  const MemoryNeed phase1 =
+      memory_needs(config, plan, c.anchor_mode, 0, backend->kv_dtype(), backend->activation_dtype(),
+                   backend->chunk_rows(), c.kv_memory)[static_cast<std::size_t>(world.rank())];
+  const std::uint64_t workspace =
+      answer_workspaces(config, plan, c.layout, backend->activation_dtype(),
+                        backend->chunk_rows())[static_cast<std::size_t>(world.rank())];
+
+  Encoder encoder(decoder, world);
+  std::vector<Token> context = testing::random_tokens(n_context, 1);
+  const DocumentKv kv =
+      encoder.encode(plan, context, {.anchor_mode = c.anchor_mode, .kv_memory = c.kv_memory});
+  const std::uint64_t after_phase1 = backend->peak_bytes() - loaded;
+  // On the CPU what stands for pinned memory is counted, too.
+  const std::uint64_t pinned = testing::on_gpu() ? 0 : phase1.host_kv;
+  EXPECT_LE(after_phase1, phase1.total() + pinned) << phase1.arithmetic();
+  EXPECT_GE(after_phase1 * 2, phase1.total()) << phase1.arithmetic();
+
+  // Long answers, so that K and V of the queries are what counts; they end at once.
+  constexpr std::int64_t kQueries = 8;
+  const std::int64_t n_new = 3 * backend->chunk_rows();
+  std::vector<QueryJob> jobs;
+  for (std::uint64_t i = 0; i < kQueries; ++i)
+    jobs.push_back({testing::random_tokens(4, i), n_new, i});
+  QueryExchange exchange = Answerer::exchange(decoder, world);
+  AnswerOptions options;
+  options.spread_queries = c.layout.spread_queries;
+  options.tree_merge = c.layout.tree_merge;
+  options.stops_by_text = [](std::size_t, Token) { return true; };
+  for (const std::int64_t n_at_once : {1, 3}) {
+    const std::uint64_t query = query_kv_bytes(config, 4, n_new, backend->kv_dtype());
+    options.query_kv_bytes = static_cast<std::uint64_t>(n_at_once) * query;
+    Answerer(decoder, exchange, kv, options).answer(jobs);
+    const bool has_queries = c.layout.spread_queries || world.is_root();
+    const std::uint64_t most_queries =
+        c.layout.spread_queries ? (kQueries + world.size() - 1) / world.size() : kQueries;
+    const std::uint64_t n_in_work = std::min<std::uint64_t>(n_at_once, most_queries);
+    const std::uint64_t need = phase1.own_kv + workspace + (has_queries ? n_in_work * query : 0);
+    const std::uint64_t peak = backend->peak_bytes() - loaded;
+    EXPECT_LE(peak, std::max(need, phase1.total()) + pinned) << n_at_once << " at once";
+    if (has_queries && need > phase1.total()) {
+      EXPECT_GE(peak * 2, need) << n_at_once << " at once";
+    }
+    if (testing::on_gpu() && world.is_root()) {
+      fmt::print("{}: predicted {} and {}, peak {} and {} MiB\n", c.name, phase1.total() >> 20,
+                 need >> 20, after_phase1 >> 20, peak >> 20);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Plans, Memory,
+    ::testing::Values(
+        Case{.name = "star"}, Case{.name = "recompute", .anchor_mode = AnchorMode::recompute},
+        Case{.name = "reach", .reach = 2}, Case{.name = "ring", .attention = Attention::ring},
+        Case{.name = "host", .kv_memory = KvMemory::host},
+        Case{.name = "spread", .layout = {.spread_queries = true}},
+        Case{.name = "tree", .layout = {.tree_merge = true}},
+        Case{.name = "many_blocks", .layout = {.spread_queries = true}, .n_blocks = 37}),
+    [](const auto& test) { return std::string(test.param.name); });
+
+}  // namespace
+}  // namespace starattn
