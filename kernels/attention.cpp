@@ -65,29 +65,29 @@ bool on_hopper() {
 #endif
 }
 
-// Enough pieces to fill a large GPU whatever it is: the bounds must not depend on it.
-KeyPieces pieces_of(const KvSegment* segments, int n_segments, const AttentionShape& shape) {
+// Enough splits to fill a large GPU whatever it is: the bounds must not depend on it.
+KeySplits splits_of(const KvSegment* segments, int n_segments, const AttentionShape& shape) {
   std::int64_t n_tiles = 0;
   for (int i = 0; i < n_segments; ++i)
     n_tiles += (segments[i].n_tokens + kKeysPerTile - 1) / kKeysPerTile;
   const std::int64_t most = std::max(1, 128 / shape.n_kv_heads);
-  const std::int64_t per_piece = std::max<std::int64_t>(2, (n_tiles + most - 1) / most);
-  KeyPieces pieces;
-  pieces.n_pieces =
-      static_cast<int>(std::max<std::int64_t>(1, (n_tiles + per_piece - 1) / per_piece));
-  pieces.tiles_per_piece = static_cast<int>(per_piece);
-  return pieces;
+  const std::int64_t per_split = std::max<std::int64_t>(2, (n_tiles + most - 1) / most);
+  KeySplits splits;
+  splits.n_splits =
+      static_cast<int>(std::max<std::int64_t>(1, (n_tiles + per_split - 1) / per_split));
+  splits.tiles_per_split = static_cast<int>(per_split);
+  return splits;
 }
 
-KeyCut cut_into(const KeyPieces* blocks, int n_blocks, const AttentionInput& in) {
+KeyCut cut_into(const KeySplits* blocks, int n_blocks, const AttentionInput& in) {
   KeyCut cut{blocks, n_blocks};
-  cut.in_pairs = takes_hopper_kernels() && take_pieces_in_pairs(in, cut);
+  cut.in_pairs = takes_hopper_kernels() && take_splits_in_pairs(in, cut);
   return cut;
 }
 
-// Partials that come of one block's pieces.
-int n_partials(const KeyPieces& pieces, const KeyCut& cut) {
-  return cut.in_pairs ? (pieces.n_pieces + 1) / 2 : pieces.n_pieces;
+// Partials that come of one block's splits.
+int n_partials(const KeySplits& splits, const KeyCut& cut) {
+  return cut.in_pairs ? (splits.n_splits + 1) / 2 : splits.n_splits;
 }
 
 void attend(const AttentionInput& in, const AttentionOutput& out, const KeyCut& cut,
@@ -98,7 +98,7 @@ void attend(const AttentionInput& in, const AttentionOutput& out, const KeyCut& 
     attention_sm80(in, out, cut, stream);
 }
 
-// The partials of all pieces, one after another in `workspace`: o, then m, then l.
+// The partials of all splits, one after another in `workspace`: o, then m, then l.
 Partial workspace_partial(void* workspace, std::int64_t n_values, int head_dim) {
   auto* o = static_cast<float*>(workspace);
   return {o, o + n_values * head_dim, o + n_values * (head_dim + 1)};
@@ -145,8 +145,8 @@ void merge_rows(const MergeTask& task, std::int64_t n_rows, const AttentionShape
   merge_items(task, n_rows * shape.n_heads, shape.head_dim, stream);
 }
 
-std::size_t pieces_bytes(const AttentionInput& in, std::int64_t n_pieces) {
-  return static_cast<std::size_t>(n_pieces * in.n_rows * in.shape.n_heads *
+std::size_t splits_bytes(const AttentionInput& in, std::int64_t n_splits) {
+  return static_cast<std::size_t>(n_splits * in.n_rows * in.shape.n_heads *
                                   (in.shape.head_dim + 2)) *
          sizeof(float);
 }
@@ -180,13 +180,13 @@ void prefill_attention(const AttentionInput& in, const AttentionOutput& out, Str
   check_input(in);
   const Partial& partial = out.partial;
   require(is_whole(partial) || is_absent(partial), "a partial needs o, m and l");
-  const KeyPieces whole;
+  const KeySplits whole;
   if (in.n_rows > 0) attend(in, out, {&whole, 1}, stream);
 }
 
 std::size_t partial_attention_workspace(const AttentionInput& in) {
   check_input(in);
-  return pieces_bytes(in, pieces_of(in.segments, in.n_segments, in.shape).n_pieces);
+  return splits_bytes(in, splits_of(in.segments, in.n_segments, in.shape).n_splits);
 }
 
 void partial_attention(const AttentionInput& in, const Partial& result, void* workspace,
@@ -194,11 +194,11 @@ void partial_attention(const AttentionInput& in, const Partial& result, void* wo
   check_input(in);
   require(is_whole(result), "a partial needs o, m and l");
   if (in.n_rows == 0) return;
-  const KeyPieces pieces = pieces_of(in.segments, in.n_segments, in.shape);
+  const KeySplits splits = splits_of(in.segments, in.n_segments, in.shape);
   require(workspace, "partial attention needs its workspace");
   const std::int64_t n_values = in.n_rows * in.shape.n_heads;
-  const KeyCut cut = cut_into(&pieces, 1, in);
-  const int n_parts = n_partials(pieces, cut);
+  const KeyCut cut = cut_into(&splits, 1, in);
+  const int n_parts = n_partials(splits, cut);
   const Partial parts = workspace_partial(workspace, n_values * n_parts, in.shape.head_dim);
   attend(in, {nullptr, nullptr, parts}, cut, stream);
   MergeTask task;
@@ -209,10 +209,10 @@ void partial_attention(const AttentionInput& in, const Partial& result, void* wo
 
 std::size_t block_attention_workspace(const AttentionInput& in) {
   check_input(in);
-  std::int64_t n_pieces = 0;
+  std::int64_t n_splits = 0;
   for (int i = 0; i < in.n_segments; ++i)
-    n_pieces += pieces_of(in.segments + i, 1, in.shape).n_pieces;
-  return pieces_bytes(in, n_pieces);
+    n_splits += splits_of(in.segments + i, 1, in.shape).n_splits;
+  return splits_bytes(in, n_splits);
 }
 
 void block_attention(const AttentionInput& in, const Merge* merges, int n_merges,
@@ -221,11 +221,11 @@ void block_attention(const AttentionInput& in, const Merge* merges, int n_merges
   require(!in.causal, "blocks beside each other cannot be causal");
   if (in.n_rows == 0 || in.n_segments == 0) return;
   require(workspace, "block attention needs its workspace");
-  KeyPieces pieces[kMaxSegments];
-  for (int i = 0; i < in.n_segments; ++i) pieces[i] = pieces_of(in.segments + i, 1, in.shape);
-  const KeyCut cut = cut_into(pieces, in.n_segments, in);
+  KeySplits splits[kMaxSegments];
+  for (int i = 0; i < in.n_segments; ++i) splits[i] = splits_of(in.segments + i, 1, in.shape);
+  const KeyCut cut = cut_into(splits, in.n_segments, in);
   std::int64_t n_parts = 0;
-  for (int i = 0; i < in.n_segments; ++i) n_parts += n_partials(pieces[i], cut);
+  for (int i = 0; i < in.n_segments; ++i) n_parts += n_partials(splits[i], cut);
   const std::int64_t n_values = in.n_rows * in.shape.n_heads;
   const Partial parts = workspace_partial(workspace, n_values * n_parts, in.shape.head_dim);
   MergeTask task = merge_task(in.n_segments, merges, n_merges);
@@ -233,7 +233,7 @@ void block_attention(const AttentionInput& in, const Merge* merges, int n_merges
   std::int64_t first = 0;
   for (int i = 0; i < in.n_segments; ++i) {
     require(is_whole(results[i]) || is_absent(results[i]), "a partial needs o, m and l");
-    const int n_own = n_partials(pieces[i], cut);
+    const int n_own = n_partials(splits[i], cut);
     task.items[i] = {part_from(parts, first * n_values, in.shape.head_dim), n_own, results[i]};
     first += n_own;
   }

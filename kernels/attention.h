@@ -69,7 +69,7 @@ bool takes_hopper_kernels();
 // Phase 1. Throws BadShape or CudaFailure; asynchronous on `stream`.
 void prefill_attention(const AttentionInput& input, const AttentionOutput& output, Stream stream);
 
-// Phase 2: few rows, many keys. The keys are split into pieces whose bounds depend on the keys
+// Phase 2: few rows, many keys. The keys are cut into splits whose bounds depend on the keys
 // alone, and merged in a fixed order, so that a row's bits do not depend on the other rows.
 // `workspace` holds partial_attention_workspace() bytes on the device.
 std::size_t partial_attention_workspace(const AttentionInput& input);

@@ -77,22 +77,22 @@ __device__ Part<kColumns> merge(const Part<kColumns> (&parts)[kParts]) {
   return all;
 }
 
-// The item's value row: pieces merge in pairs, then eight pairs at a time. All loads of eight pairs
+// The item's value row: splits merge in pairs, then eight pairs at a time. All loads of eight pairs
 // are on their way together.
 template <int kColumns>
-__device__ Part<kColumns> merge_pieces(const MergeTask::Item& item, bool in_pairs, std::int64_t n,
+__device__ Part<kColumns> merge_splits(const MergeTask::Item& item, bool in_pairs, std::int64_t n,
                                        std::int64_t row) {
   constexpr int kPairs = 8;
-  const int pieces_of_pair = in_pairs ? 1 : 2;
+  const int splits_of_pair = in_pairs ? 1 : 2;
   Part<kColumns> result;
-  for (int first = 0; first < item.n_pieces; first += kPairs * pieces_of_pair) {
+  for (int first = 0; first < item.n_splits; first += kPairs * splits_of_pair) {
     Part<kColumns> pairs[kPairs], seconds[kPairs];
 #pragma unroll
     for (int i = 0; i < kPairs; ++i) {
-      const int piece = first + i * pieces_of_pair;
-      if (piece < item.n_pieces) pairs[i] = load<kColumns>(item.pieces, piece * n + row);
-      if (!in_pairs && piece + 1 < item.n_pieces)
-        seconds[i] = load<kColumns>(item.pieces, (piece + 1) * n + row);
+      const int split = first + i * splits_of_pair;
+      if (split < item.n_splits) pairs[i] = load<kColumns>(item.splits, split * n + row);
+      if (!in_pairs && split + 1 < item.n_splits)
+        seconds[i] = load<kColumns>(item.splits, (split + 1) * n + row);
     }
     if (!in_pairs) {
 #pragma unroll
@@ -106,8 +106,8 @@ __device__ Part<kColumns> merge_pieces(const MergeTask::Item& item, bool in_pair
 
 // A block a value row, a warp an item, a lane for its columns. The merges are the first warp's.
 // Blocks are small so that they fit beside those of the attention kernel that they wait for;
-// without pieces they need few registers, and many are at work.
-template <int kColumns, bool kPieces>
+// without splits they need few registers, and many are at work.
+template <int kColumns, bool kSplits>
 __global__ void __launch_bounds__(32 * kMaxSegments)
     merge_kernel(const __grid_constant__ MergeTask task, std::int64_t n) {
   extern __shared__ float memory[];  // Part [item][lane], where there are several
@@ -117,10 +117,10 @@ __global__ void __launch_bounds__(32 * kMaxSegments)
   const MergeTask::Item item = task.items[warp];
   await_earlier_kernels();
   Part<kColumns> mine;
-  if constexpr (kPieces)
-    mine = merge_pieces<kColumns>(item, task.in_pairs, n, row);
+  if constexpr (kSplits)
+    mine = merge_splits<kColumns>(item, task.in_pairs, n, row);
   else
-    mine = load<kColumns>(item.pieces, row);
+    mine = load<kColumns>(item.splits, row);
   if (task.n_items == 1) return store(mine, item.result, row);
   auto* parts = reinterpret_cast<Part<kColumns>(*)[32]>(memory);
   parts[warp][lane] = mine;
@@ -169,11 +169,11 @@ void launch_merge(const MergeTask& task, std::int64_t n, Stream stream) {
   size.n_blocks = static_cast<unsigned>(n);
   size.n_threads = 32 * task.n_items;
   if (task.n_items > 1) size.shared_bytes = task.n_items * 32 * sizeof(Part<kColumns>);
-  const bool has_pieces =
+  const bool has_splits =
       std::any_of(task.items, task.items + task.n_items,
-                  [](const MergeTask::Item& item) { return item.n_pieces > 1; });
+                  [](const MergeTask::Item& item) { return item.n_splits > 1; });
   launch_overlapping("merging partials",
-                     has_pieces ? merge_kernel<kColumns, true> : merge_kernel<kColumns, false>,
+                     has_splits ? merge_kernel<kColumns, true> : merge_kernel<kColumns, false>,
                      size, stream, task, n);
 }
 

@@ -6,17 +6,17 @@
 
 namespace starattn::kernels {
 
-// Partials of the same rows that are merged in one launch. Item i is its pieces 0, 1, 2, ... merged
-// in pairs, these eight at a time, in order: o [n_pieces, n, head_dim], m and l [n_pieces, n]. Then
-// the merges, in order. An item with a result is written there, which may be its only piece.
+// Partials of the same rows that are merged in one launch. Item i is its splits 0, 1, 2, ... merged
+// in pairs, these eight at a time, in order: o [n_splits, n, head_dim], m and l [n_splits, n]. Then
+// the merges, in order. An item with a result is written there, which may be its only split.
 struct MergeTask {
   struct Item {
-    Partial pieces;
-    int n_pieces = 1;
+    Partial splits;
+    int n_splits = 1;
     Partial result;  // or nulls
   };
   int n_items = 0, n_merges = 0;
-  bool in_pairs = false;  // the attention kernel has merged pairs: each is a piece here
+  bool in_pairs = false;  // the attention kernel has merged pairs: each is a split here
   Item items[kMaxSegments];
   Merge merges[kMaxSegments];
 };

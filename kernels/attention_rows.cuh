@@ -32,7 +32,7 @@ __device__ void write_rows(const AttentionTask& task, const WorkItem& item, int 
     if (token >= task.tokens_per_tile || row >= task.n_rows) continue;
     const int head = item.kv_head * task.group + packed % task.group;
     const std::size_t at =
-        (static_cast<std::size_t>(item.piece) * task.n_rows + row) * task.n_heads + head;
+        (static_cast<std::size_t>(item.split) * task.n_rows + row) * task.n_heads + head;
     const std::size_t column = at * (2 * kSize) + 2 * (lane % 4);
     const AttentionOutput& to = task.output;
     if (to.out) {

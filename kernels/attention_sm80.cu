@@ -36,7 +36,7 @@ void launch(const AttentionInput& in, const AttentionOutput& out, const KeyCut& 
 }
 
 // Few rows leave shared memory and registers for copies in flight. The keys of a tile are the same
-// for both, since they shape the bits of pieces.
+// for both, since they shape the bits of splits.
 template <int kHeadDim, int kKeys>
 void launch_fitting(const AttentionInput& in, const AttentionOutput& out, const KeyCut& cut,
                     Stream stream) {

@@ -157,7 +157,7 @@ __device__ __forceinline__ void attend_unit(const AttentionTask& task, const Wor
 #pragma unroll
     for (float& x : o[m]) x = 0;
 
-  KeyWalk<Tile::kKeys> walk(task, last_row, item.piece);
+  KeyWalk<Tile::kKeys> walk(task, last_row, item.split);
   KeyWalk<Tile::kKeys> k_walk = walk, v_walk = walk;
   auto load_k = [&](int stage) {
     load_kv<Tile>(task, task.k, item, last_row, k_walk, k_tiles + stage * Tile::kKvBytes);

@@ -7,7 +7,7 @@
 
 namespace starattn::kernels {
 
-// Partials of pieces come one block's after the other's.
+// Partials of splits come one block's after the other's.
 void attention_sm80(const AttentionInput& input, const AttentionOutput& output, const KeyCut& cut,
                     Stream stream);
 

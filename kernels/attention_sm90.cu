@@ -10,7 +10,7 @@
 namespace starattn::kernels {
 namespace {
 
-// Pieces keep kKeysPerTile, which shapes the bits; a tile of few rows leaves the threads to the
+// Splits keep kKeysPerTile, which shapes the bits; a tile of few rows leaves the threads to the
 // copies.
 template <int kHeadDim>
 using FewRows = AttentionTile<kHeadDim, kKeysPerTile, 3, 1>;
@@ -72,19 +72,19 @@ void launch_fitting(const AttentionInput& in, const AttentionOutput& out, const 
 
 }  // namespace
 
-bool take_pieces_in_pairs(const AttentionInput& in, const KeyCut& cut) {
+bool take_splits_in_pairs(const AttentionInput& in, const KeyCut& cut) {
   if (are_few(packed_rows(in))) return false;
   const std::int64_t rows_per_tile = ManyRowsInPairs<128>::kRows / group_of(in.shape);
   const std::int64_t n_tiles =
       (in.n_rows + rows_per_tile - 1) / rows_per_tile * in.shape.n_kv_heads;
-  std::int64_t n_pieces = 0, n_pairs = 0;
+  std::int64_t n_splits = 0, n_pairs = 0;
   for (int i = 0; i < cut.n_blocks; ++i) {
-    n_pieces += cut.blocks[i].n_pieces;
-    n_pairs += (cut.blocks[i].n_pieces + 1) / 2;
+    n_splits += cut.blocks[i].n_splits;
+    n_pairs += (cut.blocks[i].n_splits + 1) / 2;
   }
   static const int n_blocks = n_multiprocessors();
   const auto n_rounds = [&](std::int64_t n_units) { return (n_units + n_blocks - 1) / n_blocks; };
-  return 2 * n_rounds(n_pairs * n_tiles) <= n_rounds(n_pieces * n_tiles);
+  return 2 * n_rounds(n_pairs * n_tiles) <= n_rounds(n_splits * n_tiles);
 }
 
 // Tiles of whole rows as measured on an H200 (docs/performance.md).

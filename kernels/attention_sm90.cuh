@@ -43,7 +43,7 @@ struct AttentionShared {
   char* q;  // [column block][row][64], 128-byte swizzle
   char* k;  // [stage][column block][key][64]
   char* v;
-  float* aside;  // [head_dim / 2][consumer thread]: its o of a pair's first piece
+  float* aside;  // [head_dim / 2][consumer thread]: its o of a pair's first split
   std::uint64_t *q_full, *q_empty, *k_full, *k_empty, *v_full, *v_empty;
 
   __device__ explicit AttentionShared(char* memory) {
@@ -101,7 +101,7 @@ __device__ void produce_queries(const HopperTask& task, const AttentionShared<Ti
   WorkList work(task);
   WorkItem item;
   while (work.next(task, item)) {
-    const KeyWalk<Tile::kKeys> walk(task, last_row_of(task, item), item.piece);
+    const KeyWalk<Tile::kKeys> walk(task, last_row_of(task, item), item.split);
     if (walk.n_left == 0) continue;
     await_earlier_kernels();
     hopper::barrier_wait(shared.q_empty, q_ring.phase ^ 1);
@@ -122,7 +122,7 @@ __device__ void produce_keys(const HopperTask& task, const AttentionShared<Tile>
   WorkItem item;
   while (work.next(task, item)) {
     const int last_row = last_row_of(task, item);
-    KeyWalk<Tile::kKeys> walk(task, last_row, item.piece);
+    KeyWalk<Tile::kKeys> walk(task, last_row, item.split);
     if (walk.n_left == 0) continue;
     await_earlier_kernels();
 
@@ -151,9 +151,13 @@ __device__ void produce_keys(const HopperTask& task, const AttentionShared<Tile>
 
 // --- consumers: a warpgroup each
 
-// s[64, kKeys] = q[64, d] k[kKeys, d]^T
+// Begins s[64, kKeys] = q[64, d] k[kKeys, d]^T, k in a stage of its ring.
 template <typename Tile, int kSize>
-__device__ __forceinline__ void multiply_qk(float (&s)[kSize], const char* q, const char* k) {
+__device__ __forceinline__ void begin_qk(float (&s)[kSize], const char* q, const char* k,
+                                         int stage) {
+  hopper::touch(s);
+  hopper::wgmma_fence();
+  k += stage * Tile::kKvBytes;
   const std::uint64_t q_desc = hopper::tile_descriptor(q, 16);
   const std::uint64_t k_desc = hopper::tile_descriptor(k, 16);
 #pragma unroll
@@ -162,16 +166,22 @@ __device__ __forceinline__ void multiply_qk(float (&s)[kSize], const char* q, co
     const int k_offset = (i / 4) * Tile::kKeys * 128 + (i % 4) * 32;
     hopper::wgmma_ss(s, q_desc + (q_offset >> 4), k_desc + (k_offset >> 4), i > 0);
   }
+  hopper::wgmma_commit();
 }
 
-// o[64, d] += p[64, kKeys] v[kKeys, d]
+// Begins o[64, d] += p[64, kKeys] v[kKeys, d], v in a stage of its ring.
 template <typename Tile, int kSize, int kOperands>
-__device__ __forceinline__ void multiply_pv(float (&o)[kSize], const std::uint32_t (&p)[kOperands],
-                                            const char* v) {
+__device__ __forceinline__ void begin_pv(float (&o)[kSize], std::uint32_t (&p)[kOperands],
+                                         const char* v, int stage) {
+  hopper::touch(o);
+  hopper::touch(p);
+  hopper::wgmma_fence();
+  v += stage * Tile::kKvBytes;
   const std::uint64_t v_desc = hopper::tile_descriptor(v, Tile::kKeys * 128);
 #pragma unroll
   for (int i = 0; i < Tile::kKeys / 16; ++i)  // 16 keys: 16 rows of 128 bytes
     hopper::wgmma_rs(o, p + 4 * i, v_desc + (i * 2048 >> 4), 1);
+  hopper::wgmma_commit();
 }
 
 // One arrival a warpgroup.
@@ -179,7 +189,7 @@ __device__ __forceinline__ void release(std::uint64_t* empty) {
   if (threadIdx.x % 128 == 0) hopper::barrier_arrive(empty);
 }
 
-// The first piece of a pair makes room for the second.
+// The first split of a pair makes room for the second.
 template <typename Tile, int kSize>
 __device__ void put_aside(float* aside, float (&o)[kSize]) {
 #pragma unroll
@@ -189,7 +199,7 @@ __device__ void put_aside(float* aside, float (&o)[kSize]) {
   }
 }
 
-// o and rows, of the second piece, become the pair's.
+// o and rows, of the second split, become the pair's.
 template <typename Tile, int kSize>
 __device__ void merge_first(const float* aside, const RowState& first, float scale,
                             float (&o)[kSize], RowState& rows) {
@@ -236,7 +246,7 @@ __device__ void consume(const HopperTask& task, const AttentionShared<Tile>& sha
     const int my_row[2] = {first_row + tile_row / task.group,
                            first_row + (tile_row + 8) / task.group};
     const int lowest_row = first_row + group_index * 64 / task.group;
-    KeyWalk<Tile::kKeys> walk(task, last_row, item.piece);
+    KeyWalk<Tile::kKeys> walk(task, last_row, item.split);
 
     float o[Tile::kHeadDim / 2];
     float s[Tile::kKeys / 2];
@@ -264,10 +274,7 @@ __device__ void consume(const HopperTask& task, const AttentionShared<Tile>& sha
 
     hopper::barrier_wait(shared.q_full, q_ring.phase);
     hopper::barrier_wait(shared.k_full + k_ring.stage, k_ring.phase);
-    hopper::touch(s);
-    hopper::wgmma_fence();
-    multiply_qk<Tile>(s, q, shared.k + k_ring.stage * Tile::kKvBytes);
-    hopper::wgmma_commit();
+    begin_qk<Tile>(s, q, shared.k, k_ring.stage);
     hopper::wgmma_wait<0>();
     hopper::touch(s);
     release(shared.k_empty + k_ring.stage);
@@ -280,16 +287,9 @@ __device__ void consume(const HopperTask& task, const AttentionShared<Tile>& sha
       const bool second_begins = is_pair && walk.n_left == walk.n_left_at_second;
       hopper::barrier_wait(shared.k_full + k_ring.stage, k_ring.phase);
       my_turn();
-      hopper::touch(s);
-      hopper::wgmma_fence();
-      multiply_qk<Tile>(s, q, shared.k + k_ring.stage * Tile::kKvBytes);
-      hopper::wgmma_commit();
+      begin_qk<Tile>(s, q, shared.k, k_ring.stage);
       hopper::barrier_wait(shared.v_full + v_ring.stage, v_ring.phase);
-      hopper::touch(o);
-      hopper::touch(p);
-      hopper::wgmma_fence();
-      multiply_pv<Tile>(o, p, shared.v + v_ring.stage * Tile::kKvBytes);
-      hopper::wgmma_commit();
+      begin_pv<Tile>(o, p, shared.v, v_ring.stage);
       next_turn();
       hopper::wgmma_wait<1>();
       hopper::touch(s);
@@ -315,11 +315,7 @@ __device__ void consume(const HopperTask& task, const AttentionShared<Tile>& sha
     q_ring.step();
 
     hopper::barrier_wait(shared.v_full + v_ring.stage, v_ring.phase);
-    hopper::touch(o);
-    hopper::touch(p);
-    hopper::wgmma_fence();
-    multiply_pv<Tile>(o, p, shared.v + v_ring.stage * Tile::kKvBytes);
-    hopper::wgmma_commit();
+    begin_pv<Tile>(o, p, shared.v, v_ring.stage);
     hopper::wgmma_wait<0>();
     hopper::touch(o);
     release(shared.v_empty + v_ring.stage);

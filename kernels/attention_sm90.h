@@ -6,11 +6,11 @@
 
 namespace starattn::kernels {
 
-// Whether a unit of work had better be two pieces than one: half as many partials, and a pair's
+// Whether a unit of work had better be two splits than one: half as many partials, and a pair's
 // products overlap. Takes no longer by the rounds that the device needs.
-bool take_pieces_in_pairs(const AttentionInput& input, const KeyCut& cut);
+bool take_splits_in_pairs(const AttentionInput& input, const KeyCut& cut);
 
-// Partials of pieces, or of pairs where the cut says so, come one block's after the other's.
+// Partials of splits, or of pairs where the cut says so, come one block's after the other's.
 void attention_sm90(const AttentionInput& input, const AttentionOutput& output, const KeyCut& cut,
                     Stream stream);
 

@@ -28,12 +28,12 @@ AttentionTask make_task(const AttentionInput& in, const AttentionOutput& out, co
   task.q = in.q;
   task.q_row_stride = in.q_row_stride;
   for (int i = 0; i < cut.n_blocks; ++i) {
-    const KeyPieces& pieces = cut.blocks[i];
-    const int own_tiles = are_whole(pieces) ? 1 : kKeysPerTile / tile_keys;
+    const KeySplits& splits = cut.blocks[i];
+    const int own_tiles = are_whole(splits) ? 1 : kKeysPerTile / tile_keys;
     const int together = cut.in_pairs ? 2 : 1;
-    const int n_pieces = (pieces.n_pieces + together - 1) / together;
-    task.blocks[i] = {0, 0, n_pieces, pieces.tiles_per_piece * own_tiles * together};
-    task.n_pieces += n_pieces;
+    const int n_splits = (splits.n_splits + together - 1) / together;
+    task.blocks[i] = {0, 0, n_splits, splits.tiles_per_split * own_tiles * together};
+    task.n_splits += n_splits;
   }
   std::int64_t n_keys = 0;
   for (int i = 0; i < in.n_segments; ++i) {
@@ -55,14 +55,14 @@ AttentionTask make_task(const AttentionInput& in, const AttentionOutput& out, co
   task.group = shape.n_heads / shape.n_kv_heads;
   task.tokens_per_tile = tile_rows / task.group;
   task.scale = in.scale;
-  task.heads_per_bundle = task.n_pieces > 1 ? shape.n_kv_heads : heads_that_fit(shape, n_keys);
+  task.heads_per_bundle = task.n_splits > 1 ? shape.n_kv_heads : heads_that_fit(shape, n_keys);
   task.n_row_tiles = (task.n_rows + task.tokens_per_tile - 1) / task.tokens_per_tile;
   task.output = out;
   return task;
 }
 
 std::int64_t n_units(const AttentionTask& task) {
-  return static_cast<std::int64_t>(task.n_kv_heads) * task.n_row_tiles * task.n_pieces;
+  return static_cast<std::int64_t>(task.n_kv_heads) * task.n_row_tiles * task.n_splits;
 }
 
 int n_multiprocessors() {

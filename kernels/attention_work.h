@@ -7,32 +7,32 @@
 
 namespace starattn::kernels {
 
-// Keys that belong together, cut into pieces for phase 2: how many, and how many tiles each has.
-struct KeyPieces {
-  int n_pieces = 1;
-  int tiles_per_piece = 1 << 30;
+// Keys that belong together, cut into splits for phase 2: how many, and how many tiles each has.
+struct KeySplits {
+  int n_splits = 1;
+  int tiles_per_split = 1 << 30;
 };
 
-// The pieces of all segments of a call together (n_blocks = 1), or of each segment. In pairs: a
-// unit of work is two pieces in a row, which it merges itself.
+// The splits of all segments of a call together (n_blocks = 1), or of each segment. In pairs: a
+// unit of work is two splits in a row, which it merges itself.
 struct KeyCut {
-  const KeyPieces* blocks;
+  const KeySplits* blocks;
   int n_blocks;
   bool in_pairs = false;
 };
 
 // All keys at once: phase 1.
-inline bool are_whole(const KeyPieces& pieces) {
-  return pieces.tiles_per_piece == KeyPieces{}.tiles_per_piece;
+inline bool are_whole(const KeySplits& splits) {
+  return splits.tiles_per_split == KeySplits{}.tiles_per_split;
 }
 
-inline constexpr int kKeysPerTile = 128;  // of a piece's tiles, on every GPU: it shapes the bits
+inline constexpr int kKeysPerTile = 128;  // of a split's tiles, on every GPU: it shapes the bits
 
-// A run of segments with pieces of its own.
+// A run of segments with splits of its own.
 struct KeyBlock {
   int first_segment, end_segment;
-  int n_pieces;         // 1: whole rows; here and below a pair counts as one
-  int tiles_per_piece;  // key tiles of the kernel's own size
+  int n_splits;         // 1: whole rows; here and below a pair counts as one
+  int tiles_per_split;  // key tiles of the kernel's own size
 };
 
 // Everything a kernel knows about one call, passed by value as its parameter.
@@ -50,17 +50,17 @@ struct AttentionTask {
   int tokens_per_tile;  // query tokens in one block's tile: rows / group
   float scale;
 
-  // The work list: kv heads in bundles whose keys fit in L2 together, row tiles, pieces of keys.
+  // The work list: kv heads in bundles whose keys fit in L2 together, row tiles, splits of keys.
   int heads_per_bundle;
   int n_row_tiles;
-  int n_pieces;  // of all blocks, one block's after the other's
+  int n_splits;  // of all blocks, one block's after the other's
   KeyBlock blocks[kMaxSegments];
 
-  AttentionOutput output;  // with pieces: partial [n_pieces, n_rows, n_heads]
+  AttentionOutput output;  // with splits: partial [n_splits, n_rows, n_heads]
 };
 
 // A call cut for tiles of tile_rows packed rows and tile_keys keys (a divisor of kKeysPerTile where
-// there are pieces).
+// there are splits).
 AttentionTask make_task(const AttentionInput& input, const AttentionOutput& output,
                         const KeyCut& cut, int tile_rows, int tile_keys);
 
@@ -70,7 +70,7 @@ int n_multiprocessors();
 
 // One unit of work of a block.
 struct WorkItem {
-  int kv_head, row_tile, piece;
+  int kv_head, row_tile, split;
 };
 
 // Hands out the units to the blocks of the grid in turns that go back and forth ("snake"): units
@@ -85,7 +85,7 @@ struct WorkList {
 
   __device__ void start_bundle(const AttentionTask& task) {
     heads = min(task.heads_per_bundle, task.n_kv_heads - first_head);
-    n_items = heads * task.n_row_tiles * task.n_pieces;
+    n_items = heads * task.n_row_tiles * task.n_splits;
   }
 
   __device__ bool next(const AttentionTask& task, WorkItem& item) {
@@ -106,10 +106,10 @@ struct WorkList {
     return false;
   }
 
-  // Whole rows: longest rows first, heads side by side. Pieces: row tiles of the same keys side by
+  // Whole rows: longest rows first, heads side by side. Splits: row tiles of the same keys side by
   // side, so that the keys come from memory once.
   __device__ WorkItem unit(const AttentionTask& task, int index) const {
-    if (task.n_pieces == 1)
+    if (task.n_splits == 1)
       return {first_head + index % heads, task.n_row_tiles - 1 - index / heads, 0};
     const int rest = index / task.n_row_tiles;
     return {first_head + rest % heads, index % task.n_row_tiles, rest / heads};
@@ -123,19 +123,19 @@ struct KeyWalk {
   int segment = 0, key = 0;  // where the current tile starts
   int length = 0;            // visible tokens of the current segment
   int n_left = 0;            // tiles from here on, the current one included
-  int n_left_at_second = 0;  // of a pair: where its second piece begins; below 1: it has none
+  int n_left_at_second = 0;  // of a pair: where its second split begins; below 1: it has none
 
 #ifdef __CUDACC__
-  // last_row: the last query row of the unit; piece: which run of tiles.
-  __device__ KeyWalk(const AttentionTask& task, int last_row, int piece) {
+  // last_row: the last query row of the unit; split: which run of tiles.
+  __device__ KeyWalk(const AttentionTask& task, int last_row, int split) {
     const KeyBlock* block = task.blocks;
-    for (; piece >= block->n_pieces; ++block) piece -= block->n_pieces;
+    for (; split >= block->n_splits; ++block) split -= block->n_splits;
     int n_tiles = 0;
     for (int i = block->first_segment; i < block->end_segment; ++i)
       n_tiles += (visible(task, i, last_row) + kKeys - 1) / kKeys;
-    int skip = piece * block->tiles_per_piece;
-    n_left = max(0, min(n_tiles - skip, block->tiles_per_piece));
-    n_left_at_second = n_left - block->tiles_per_piece / 2;
+    int skip = split * block->tiles_per_split;
+    n_left = max(0, min(n_tiles - skip, block->tiles_per_split));
+    n_left_at_second = n_left - block->tiles_per_split / 2;
     if (n_left == 0) return;
     segment = block->first_segment;
     length = visible(task, segment, last_row);

@@ -9,6 +9,7 @@
 
 #include "elementwise.h"
 #include "launch.cuh"
+#include "warp.cuh"
 
 namespace starattn::kernels {
 namespace {
@@ -54,8 +55,7 @@ __global__ void embed_kernel(const std::int32_t* tokens, const uint4* table, std
 
 // Sum over the block; every thread gets it. Always the same tree of additions.
 __device__ float block_sum(float x, float* shared) {
-#pragma unroll
-  for (int offset = 16; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffff, x, offset);
+  x = warp_sum(x);
   if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = x;
   __syncthreads();
   float sum = 0;
@@ -123,9 +123,7 @@ __global__ void rms_norm_warp_kernel(const uint4* x, const uint4* weight, float 
   float squares = 0;
   if (lane < row_vectors) v = unpack(x[row * row_vectors + lane]);
   for (const float value : v.x) squares += value * value;
-#pragma unroll
-  for (int offset = 16; offset > 0; offset /= 2)
-    squares += __shfl_xor_sync(0xffffffff, squares, offset);
+  squares = warp_sum(squares);
   if (lane >= row_vectors) return;
   const float factor = factor_of(squares / static_cast<float>(row_vectors * kWidth), eps);
   const Values scale = unpack(weight[lane]);

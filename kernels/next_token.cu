@@ -11,13 +11,13 @@
 
 #include "cuda_check.h"
 #include "next_token.h"
+#include "warp.cuh"
 
 namespace starattn::kernels {
 namespace {
 
 constexpr int kThreads = 1024;
 constexpr int kWarps = kThreads / 32;
-constexpr unsigned kAllLanes = 0xffffffff;
 constexpr int kNowhere = std::numeric_limits<int>::max();
 
 struct Place {
@@ -51,19 +51,14 @@ __device__ Place first_highest(const float* row, int n) {
   return highest_of_warp(places[threadIdx.x % 32]);
 }
 
-__device__ __forceinline__ double sum_of_warp(double mine) {
-  for (int offset = 16; offset > 0; offset /= 2) mine += __shfl_xor_sync(kAllLanes, mine, offset);
-  return mine;
-}
-
 // The sum over all threads, on each of them, always added in the same order.
 __device__ double sum_of_block(double mine) {
   __shared__ double sums[kWarps];
-  mine = sum_of_warp(mine);
+  mine = warp_sum(mine);
   __syncthreads();  // the last sum has been read
   if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = mine;
   __syncthreads();
-  return sum_of_warp(sums[threadIdx.x % 32]);
+  return warp_sum(sums[threadIdx.x % 32]);
 }
 
 // Weights are 0 to 1, so their bits have their order.
@@ -134,7 +129,7 @@ __device__ int draw_from(const float* weights, int n, const Nucleus& kept, doubl
     mass += weights[i] > kept.least ? weights[i] : 0.f;
     n_equal += weights[i] == kept.least;
   }
-  mass = sum_of_warp(mass);
+  mass = warp_sum(mass);
   n_equal = __reduce_add_sync(kAllLanes, n_equal);
   if (lane == 0) {
     masses[warp] = mass;

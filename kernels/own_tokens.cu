@@ -6,6 +6,7 @@
 
 #include "launch.cuh"
 #include "own_tokens.h"
+#include "warp.cuh"
 
 namespace starattn::kernels {
 namespace {
@@ -56,15 +57,6 @@ __device__ float dot(const float (&q)[kHeadDim], const __nv_bfloat16* key) {
     }
   }
   return sum;
-}
-
-__device__ float warp_max(float x) {
-  for (int i = 16; i > 0; i /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffff, x, i));
-  return x;
-}
-__device__ float warp_sum(float x) {
-  for (int i = 16; i > 0; i /= 2) x += __shfl_xor_sync(0xffffffff, x, i);
-  return x;
 }
 
 // Attention of one query row by one warp, fp32: a key a lane for the scores; for the output a lane

@@ -10,21 +10,16 @@
 
 #include "cuda_check.h"
 #include "recall_sm90.h"
+#include "warp.cuh"
 
 namespace starattn::kernels {
 namespace {
 
 constexpr float kLog2E = 1.44269504088896341f;
 constexpr float kHighest = 80;
-constexpr unsigned kAllLanes = 0xffffffff;
 
 void require(bool condition, const char* message) {
   if (!condition) throw BadShape(std::string("recall: ") + message);
-}
-
-__device__ __forceinline__ float sum_of_warp(float x) {
-  for (int offset = 16; offset > 0; offset /= 2) x += __shfl_xor_sync(kAllLanes, x, offset);
-  return x;
 }
 
 // --- likeness to the mean key
@@ -78,8 +73,8 @@ __global__ void unlikeness_of_tokens(const __nv_bfloat16* k, const float* mean, 
       dot += x * mean[c];
       square += x * x;
     }
-    dot = sum_of_warp(dot);
-    square = sum_of_warp(square);
+    dot = warp_sum(dot);
+    square = warp_sum(square);
     total += square > 0 ? dot * rsqrtf(square) : 0;
   }
   if (lane == 0) unlikeness[token] = -total / n_kv_heads;

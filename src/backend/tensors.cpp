@@ -6,7 +6,8 @@
 namespace starattn {
 
 RowBuffer::RowBuffer(Backend& backend, std::int64_t max_rows, std::int64_t width)
-    : width_(width),
+    : max_rows_(max_rows),
+      width_(width),
       row_bytes_(static_cast<std::size_t>(width) * size_of(backend.activation_dtype())),
       memory_(backend.allocate(static_cast<std::size_t>(max_rows) * row_bytes_)) {}
 

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/dtype.h"
+#include "base/error.h"
 
 namespace starattn {
 
@@ -110,7 +111,8 @@ struct WeightView {
 // How the rows of a product may be handled.
 enum class Product {
   chunk,  // phase 1: the caller always passes the same rows together; fastest (OpenBLAS, cuBLASLt)
-  batch_invariant,   // phase 2: each row's bits are independent of the number of rows and of its place
+  batch_invariant,  // phase 2: each row's bits are independent of the number of rows and of its
+                    // place
 };
 
 // y = x W^T + bias; W [n_out, n_in], bias [1, n_out] or absent.
@@ -131,10 +133,12 @@ class RowBuffer {
 
   Rows rows(std::int64_t n_rows) const { return rows(0, n_rows); }
   Rows rows(std::int64_t first_row, std::int64_t n_rows) const {
+    STARATTN_CHECK(first_row >= 0 && n_rows >= 0 && first_row + n_rows <= max_rows_);
     return {memory_.data() + static_cast<std::size_t>(first_row) * row_bytes_, n_rows, width_};
   }
 
  private:
+  std::int64_t max_rows_ = 0;
   std::int64_t width_ = 0;
   std::size_t row_bytes_ = 0;
   Buffer memory_;
@@ -151,6 +155,7 @@ class PartialBuffer {
   }
   Partial partial() const { return view(n_rows_); }
   Partial view(std::int64_t n_rows) const {
+    STARATTN_CHECK(n_rows >= 0 && n_rows <= n_rows_);
     return over(memory_.data(), n_rows, n_heads_, head_dim_);
   }
   static Partial over(std::byte* data, std::int64_t n_rows, std::int64_t n_heads,
@@ -171,6 +176,7 @@ class PartialBuffer {
 // Rows [first_row, first_row + n_rows) of a partial.
 inline Partial slice(Partial partial, std::int64_t first_row, std::int64_t n_rows,
                      const AttentionShape& shape) {
+  STARATTN_CHECK(first_row >= 0 && n_rows >= 0 && first_row + n_rows <= partial.n_rows);
   return {partial.o + first_row * shape.n_heads * shape.head_dim,
           partial.m + first_row * shape.n_heads, partial.l + first_row * shape.n_heads, n_rows};
 }

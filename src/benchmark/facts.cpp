@@ -26,11 +26,11 @@ SampleMaker facts_maker(const TaskInfo& task, const Materials& materials) {
     const auto places = random_places(random.stream("places"), n_units,
                                       static_cast<std::int64_t>(story.facts.size()));
     return Sample{
-        fmt::format(
-            "I will give you context with the facts about {} hidden in some random text "
-            "and a question.\n{}",
-            subject(name),
-            woven(haystack.sentences(random.stream("hay"), n_units), story.facts, places, " ")),
+        fmt::format("I will give you context with the facts about {} hidden in some random text "
+                    "and a question.\n{}",
+                    subject(name),
+                    hide_lines(haystack.sentences(random.stream("hay"), n_units), story.facts,
+                               places, " ")),
         "\n" + story.question,
         " Answer:",
         {story.answer}};

@@ -23,8 +23,8 @@ std::vector<std::int64_t> depth_places(Random random, std::int64_t n_lines, std:
   return places;
 }
 
-std::string woven(const std::vector<std::string>& lines, const std::vector<std::string>& items,
-                  const std::vector<std::int64_t>& places, std::string_view separator) {
+std::string hide_lines(const std::vector<std::string>& lines, const std::vector<std::string>& items,
+                       const std::vector<std::int64_t>& places, std::string_view separator) {
   STARATTN_CHECK(items.size() == places.size());
   std::string text;
   const auto add = [&](const std::string& line) {

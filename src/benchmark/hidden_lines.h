@@ -22,7 +22,7 @@ std::vector<std::int64_t> random_places(Random random, std::int64_t n_lines, std
 std::vector<std::int64_t> depth_places(Random random, std::int64_t n_lines, std::int64_t n_items);
 
 // All lines with item i at places[i], joined. places: ascending, as many as items.
-std::string woven(const std::vector<std::string>& lines, const std::vector<std::string>& items,
-                  const std::vector<std::int64_t>& places, std::string_view separator);
+std::string hide_lines(const std::vector<std::string>& lines, const std::vector<std::string>& items,
+                       const std::vector<std::int64_t>& places, std::string_view separator);
 
 }  // namespace starattn

@@ -155,7 +155,7 @@ Sample make(const NeedleTask& task, const Haystack& haystack, const Random& rand
   const auto places =
       depth_places(random.stream("places"), n_units, static_cast<std::int64_t>(needles.size()));
   const std::string_view separator = task.hay == Hay::prose ? " " : "\n";
-  put_words(task, woven(lines, needles, places, separator), listed(asked), sample);
+  put_words(task, hide_lines(lines, needles, places, separator), listed(asked), sample);
   return sample;
 }
 

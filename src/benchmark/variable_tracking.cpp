@@ -42,7 +42,7 @@ std::pair<Chain, Chain> two_chains(Random random) {
 Sample posed(const Chain& chain, const Random& random, std::int64_t n_units) {
   const std::vector<std::string> noise(n_units, std::string(kNoise));
   const std::string text =
-      woven(noise, chain.lines(), random_places(random, n_units, kVariables), "\n");
+      hide_lines(noise, chain.lines(), random_places(random, n_units, kVariables), "\n");
   return {fmt::format("Memorize and track the chain(s) of variable assignment hidden in the "
                       "following text.\n\n{}\n",
                       text),

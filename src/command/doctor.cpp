@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/clock.h"
+#include "base/cores.h"
 #include "base/text.h"
 #include "checkpoint/hdf5_version.h"
 #include "command/checkpoint_probe.h"

@@ -15,10 +15,9 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/rank.h"
 
 namespace starattn {
-
-using Rank = int;
 
 // Operations under way. Completed by test() or wait(); the destructor waits for nothing, so keep
 // the object and its memory until done() is true.

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "run/loaded_model.h"
 
-#include <sched.h>
 
 #include <algorithm>
 #include <thread>
 
+#include "base/cores.h"
 #include "base/error.h"
 #include "base/text.h"
 #include "checkpoint/fingerprint.h"
@@ -66,13 +66,6 @@ std::unique_ptr<Backend> make_backend(const Options& options, const Ranks& ranks
                         : make_cpu_backend(ranks.n_threads);
   compute_dtype(options, *backend);
   return backend;
-}
-
-int n_usable_cores() {
-  cpu_set_t cores;
-  CPU_ZERO(&cores);
-  if (::sched_getaffinity(0, sizeof(cores), &cores) != 0) return 1;
-  return std::max(1, CPU_COUNT(&cores));
 }
 
 Ranks arrange_ranks(const Options& options) {

@@ -77,6 +77,5 @@ void print_phase_table(const Ranks& ranks, double total_seconds, std::int64_t n_
 void start_trace(const Options& options, const Ranks& ranks);
 void write_trace(const Options& options, const Ranks& ranks);
 
-int n_usable_cores();  // that this process may run on
 
 }  // namespace starattn

@@ -12,7 +12,7 @@
 namespace starattn {
 
 // Where finished blocks live. In host memory they are pinned, and come to the device and back layer
-// by layer (star/kv_window.h, star/kv_feed.h); the bits are the same.
+// by layer (star/kv_double_buffer.h, star/kv_prefetch.h); the bits are the same.
 enum class KvMemory { device, host };
 
 // K and V of consecutive tokens in several layers: [n_layers][k, v][n_tokens, n_kv_heads,

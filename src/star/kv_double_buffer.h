@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where phase 1 works on the K and V of a block: in its cache, if that is on the device. Else in
-// two layers on the device that take turns, one being copied to the host while the next is
+// two buffers of a layer each on the device, one being copied to the host while the next is
 // computed.
 #pragma once
 
@@ -10,9 +10,9 @@ namespace starattn {
 
 class KvDoubleBuffer {
  public:
-  // Layers in ascending order. The cache must outlive the window.
+  // Layers in ascending order. The cache must outlive this.
   KvDoubleBuffer(Backend& backend, const KvCache& cache) : backend_(&backend), cache_(&cache) {
-    if (cache.is_on_host()) turns_ = KvCache(backend, kTurns, cache.n_tokens(), cache.width());
+    if (cache.is_on_host()) buffers_ = KvCache(backend, kBuffers, cache.n_tokens(), cache.width());
   }
   ~KvDoubleBuffer() {  // memory is freed in the order of the operations
     if (cache_->is_on_host()) backend_->order_after_copies(CopyDirection::to_host);
@@ -35,18 +35,18 @@ class KvDoubleBuffer {
     if (!cache_->is_on_host()) return;
     backend_->order_after_copies(
         CopyDirection::to_host);  // of the layer before, whose place comes next
-    backend_->copy_after_operations(CopyDirection::to_host,
-                                    {turns_.k(at(layer)), turns_.part_bytes()}, cache_->k(layer));
-    backend_->copy_after_operations(CopyDirection::to_host,
-                                    {turns_.v(at(layer)), turns_.part_bytes()}, cache_->v(layer));
+    backend_->copy_after_operations(
+        CopyDirection::to_host, {buffers_.k(at(layer)), buffers_.part_bytes()}, cache_->k(layer));
+    backend_->copy_after_operations(
+        CopyDirection::to_host, {buffers_.v(at(layer)), buffers_.part_bytes()}, cache_->v(layer));
   }
   // The layer was computed before: fetches it.
   void fetch(std::int64_t layer) {
     if (!cache_->is_on_host()) return;
-    backend_->copy_after_operations(CopyDirection::to_device,
-                                    {cache_->k(layer), cache_->part_bytes()}, turns_.k(at(layer)));
-    backend_->copy_after_operations(CopyDirection::to_device,
-                                    {cache_->v(layer), cache_->part_bytes()}, turns_.v(at(layer)));
+    backend_->copy_after_operations(
+        CopyDirection::to_device, {cache_->k(layer), cache_->part_bytes()}, buffers_.k(at(layer)));
+    backend_->copy_after_operations(
+        CopyDirection::to_device, {cache_->v(layer), cache_->part_bytes()}, buffers_.v(at(layer)));
     backend_->order_after_copies(CopyDirection::to_device);
   }
   // What was stored is in the cache, for the host to read.
@@ -57,15 +57,15 @@ class KvDoubleBuffer {
   }
 
  private:
-  static constexpr std::int64_t kTurns = 2;
-  const KvCache& place() const { return cache_->is_on_host() ? turns_ : *cache_; }
+  static constexpr std::int64_t kBuffers = 2;
+  const KvCache& place() const { return cache_->is_on_host() ? buffers_ : *cache_; }
   std::int64_t at(std::int64_t layer) const {
-    return cache_->is_on_host() ? layer % kTurns : layer;
+    return cache_->is_on_host() ? layer % kBuffers : layer;
   }
 
   Backend* backend_;
   const KvCache* cache_;
-  KvCache turns_;
+  KvCache buffers_;
 };
 
 }  // namespace starattn

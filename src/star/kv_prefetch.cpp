@@ -19,7 +19,7 @@ KvPrefetch::KvPrefetch(Backend& backend, std::vector<Source> sources, std::int64
     n_bytes += source.cache->is_on_host() ? halves * part_bytes(source) : 0;
   has_host_ = n_bytes > 0;
   if (!has_host_) return;
-  for (Buffer& turn : turns_) turn = backend.allocate(n_bytes);
+  for (Buffer& buffer : buffers_) buffer = backend.allocate(n_bytes);
 }
 
 KvPrefetch::~KvPrefetch() {  // memory is freed in the order of the operations
@@ -27,15 +27,15 @@ KvPrefetch::~KvPrefetch() {  // memory is freed in the order of the operations
 }
 
 std::span<const KvSegment> KvPrefetch::layer(std::int64_t layer) {
-  const int turn = layer_of_[1] == layer ? 1 : 0;
+  const int buffer = layer_of_[1] == layer ? 1 : 0;
   if (has_host_) {
-    if (layer_of_[turn] != layer) fetch(layer, turn);
+    if (layer_of_[buffer] != layer) fetch(layer, buffer);
     backend_->order_after_copies(CopyDirection::to_device);
     const std::int64_t next = (layer + 1) % n_layers_;
-    if (next != layer && layer_of_[1 - turn] != next) fetch(next, 1 - turn);
+    if (next != layer && layer_of_[1 - buffer] != next) fetch(next, 1 - buffer);
   }
   segments_.clear();
-  const std::byte* at = turns_[turn].data();
+  const std::byte* at = buffers_[buffer].data();
   for (const Source& source : sources_) {
     if (source.cache->is_on_host()) {
       const std::byte* k = at;
@@ -50,9 +50,9 @@ std::span<const KvSegment> KvPrefetch::layer(std::int64_t layer) {
   return segments_;
 }
 
-void KvPrefetch::fetch(std::int64_t layer, int turn) {
-  layer_of_[turn] = layer;
-  std::byte* to = turns_[turn].data();
+void KvPrefetch::fetch(std::int64_t layer, int buffer) {
+  layer_of_[buffer] = layer;
+  std::byte* to = buffers_[buffer].data();
   for (const Source& source : sources_) {
     if (!source.cache->is_on_host()) continue;
     const auto copy = [&](const std::byte* half) {

@@ -30,14 +30,14 @@ class KvPrefetch {
   std::span<const KvSegment> layer(std::int64_t layer);
 
  private:
-  void fetch(std::int64_t layer, int turn);
+  void fetch(std::int64_t layer, int buffer);
 
   Backend* backend_;
   std::vector<Source> sources_;
   std::int64_t n_layers_;
   What what_;
   bool has_host_ = false;
-  Buffer turns_[2];                      // the sources on the host: k, v, k, v, ...
+  Buffer buffers_[2];                    // the sources on the host: k, v, k, v, ...
   std::int64_t layer_of_[2] = {-1, -1};  // what is there, or on its way
   std::vector<KvSegment> segments_;
 };

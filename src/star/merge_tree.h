@@ -40,6 +40,7 @@ std::vector<MergeNode> subtrees_of(std::span<const BlockId> blocks, std::int64_t
 template <typename T>
 void push_subtree(std::vector<std::pair<MergeNode, T>>& done, MergeNode node, T value,
                   const std::function<void(T&, T&)>& merge) {
+  STARATTN_CHECK(done.empty() || done.back().first.first_block() < node.first_block());
   done.emplace_back(node, std::move(value));
   while (done.size() > 1) {
     auto& [left, left_value] = done[done.size() - 2];

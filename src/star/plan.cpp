@@ -149,15 +149,4 @@ std::string BlockPlan::canonical_text() const {
   return text;
 }
 
-double BlockPlan::n_attention_pairs() const {
-  double pairs = 0;
-  for (BlockId i = 0; i < n_blocks_; ++i) {
-    const auto rows = static_cast<double>(block(i).n_tokens);
-    auto before = static_cast<double>(anchor_of(i).n_tokens);
-    for (BlockId j = first_reached(i); j < i; ++j) before += static_cast<double>(block(j).n_tokens);
-    pairs += rows * before + rows * (rows + 1) / 2;
-  }
-  return pairs;
-}
-
 }  // namespace starattn

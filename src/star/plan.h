@@ -12,12 +12,12 @@
 #include <string>
 #include <vector>
 
+#include "base/rank.h"
 #include "star/token_share.h"
 
 namespace starattn {
 
 using BlockId = std::int64_t;
-using Rank = int;
 
 enum class Attention { star, ring, dense };
 enum class Placement { contiguous, zigzag, round_robin };
@@ -73,15 +73,11 @@ class BlockPlan {
 
   Rank owner(BlockId i) const;
   std::vector<BlockId> blocks_of(Rank rank) const;  // ascending
-  bool has_blocks(Rank rank) const { return !blocks_of(rank).empty(); }
 
   // What a checkpoint must agree on: everything that changes K and V, nothing of ranks or
   // placement. "block_size=4096 anchor_size=4096 reach=0", and with recall
   // " recall=2048 recall_rows=256 recall_rule=1" behind it.
   std::string canonical_text() const;
-
-  // Query-key pairs that phase 1 visits in one layer and head.
-  double n_attention_pairs() const;
 
  private:
   std::int64_t n_context_ = 0;

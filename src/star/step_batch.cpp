@@ -11,6 +11,7 @@
 namespace starattn {
 
 void StepBatch::add(std::size_t index, const QueryJob& job) {
+  STARATTN_CHECK(!job.tokens.empty());
   Query& query = queries_.emplace_back();
   query.index = index;
   query.job = &job;

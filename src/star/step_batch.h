@@ -40,7 +40,8 @@ class StepBatch {
   StepBatch(Limits limits, std::function<KvCache(std::int64_t n_tokens)> make_kv)
       : limits_(limits), make_kv_(std::move(make_kv)) {}
 
-  // Behind those added before. The job outlives the batch; `index` is the caller's name for it.
+  // Behind those added before. The job, of at least one token, outlives the batch; `index` is the
+  // caller's name for it.
   void add(std::size_t index, const QueryJob& job);
 
   // Chooses the next step's rows: of queries in work, and of further ones in their turn while there

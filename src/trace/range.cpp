@@ -71,9 +71,6 @@ std::uint64_t n_moves() {
 void count_bytes(const char* name, std::uint64_t n_bytes) {
   registry().of(name).n_bytes += n_bytes;
 }
-void count_flops(const char* name, double n_flops) {
-  registry().of(name).n_flops += n_flops;
-}
 
 std::vector<Total> totals() {
   return registry().totals;

@@ -32,14 +32,12 @@ std::string where_now();
 std::uint64_t n_moves();
 
 void count_bytes(const char* name, std::uint64_t n_bytes);  // bytes moved under `name`
-void count_flops(const char* name, double n_flops);         // arithmetic done under `name`
 
 struct Total {
   std::string name;
   double seconds = 0;
   std::uint64_t n_calls = 0;
   std::uint64_t n_bytes = 0;
-  double n_flops = 0;
 };
 std::vector<Total> totals();  // in order of first use
 void reset();

@@ -118,7 +118,7 @@ TEST_P(CudaAttention, BlocksBesideEachOtherHaveTheBitsOfEachAlone) {
   EXPECT_EQ(numbers(together[0]), numbers(alone[0]));
 }
 
-// Pieces of keys: a row has the bits that it has among others.
+// Splits of keys: a row has the bits that it has among others.
 TEST_P(CudaAttention, ThinTreatsRowsOneByOne) {
   if (c_.causal) GTEST_SKIP() << "rows of phase 2 see all keys";
   const std::int64_t width = c_.shape.n_heads * c_.shape.head_dim;

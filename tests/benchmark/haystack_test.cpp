@@ -51,14 +51,14 @@ TEST(Haystack, ReadsAFileAndBeginsAgain) {
   EXPECT_THROW(Haystack::read(path), Error);
 }
 
-TEST(Weave, PutsItemsInFrontOfLines) {
+TEST(HideLines, PutsItemsInFrontOfLines) {
   const Lines lines = {"a", "b"};
-  EXPECT_EQ(woven(lines, {"x", "y", "z"}, {0, 2, 2}, " "), "x a b y z");
-  EXPECT_EQ(woven(lines, {"x"}, {1}, "\n"), "a\nx\nb");
-  EXPECT_EQ(woven({}, {"x"}, {0}, " "), "x");
+  EXPECT_EQ(hide_lines(lines, {"x", "y", "z"}, {0, 2, 2}, " "), "x a b y z");
+  EXPECT_EQ(hide_lines(lines, {"x"}, {1}, "\n"), "a\nx\nb");
+  EXPECT_EQ(hide_lines({}, {"x"}, {0}, " "), "x");
 }
 
-TEST(Weave, DepthsReachBothEndsAndDiffer) {
+TEST(HideLines, DepthsReachBothEndsAndDiffer) {
   std::set<std::int64_t> seen;
   for (std::uint64_t key = 0; key < 400; ++key) {
     const auto places = depth_places(Random(key), 390, 4);

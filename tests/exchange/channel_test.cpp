@@ -10,7 +10,7 @@
 #include <numeric>
 
 #include "exchange/group_channel.h"
-#include "late_backend.h"
+#include "late_operations.h"
 
 namespace starattn {
 namespace {
@@ -36,7 +36,7 @@ class ChannelTest : public ::testing::TestWithParam<Layout> {
   }
 
   Communicator world = Communicator::world();
-  testing::LateBackend backend;
+  testing::LateOperations backend;
   GroupChannel channel{world, world.split(GetParam().node_of(world.rank())), backend};
 };
 

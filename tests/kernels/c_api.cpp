@@ -50,21 +50,6 @@ int starattn_partial_attention(const AttentionInput* input, const Partial* resul
       [&] { partial_attention(*input, *result, workspace, static_cast<Stream>(stream)); });
 }
 
-int starattn_finish_partial(const Partial* partial, std::int64_t n_rows,
-                            const AttentionShape* shape, void* out, void* stream) {
-  return guarded(
-      [&] { finish_partial(*partial, n_rows, *shape, out, static_cast<Stream>(stream)); });
-}
-
-int starattn_merge_partials(const Partial* into, const Partial* from, std::int64_t n_rows,
-                            const AttentionShape* shape, void* stream) {
-  return guarded([&] {
-    const Partial parts[] = {*into, *from};
-    const Merge merge{0, 1};
-    merge_partials(parts, 2, &merge, 1, n_rows, *shape, static_cast<Stream>(stream));
-  });
-}
-
 int starattn_rms_norm(const void* x, const void* weight, float eps, std::int64_t n_rows,
                       std::int64_t width, void* y, void* stream) {
   return guarded([&] { rms_norm(x, weight, eps, n_rows, width, y, static_cast<Stream>(stream)); });

@@ -84,13 +84,6 @@ TEST(Plan, RefusesWhatCannotBe) {
   EXPECT_THROW(plan_of(0, 4, 4, 0, 1), Error);
 }
 
-TEST(Plan, CountsAttentionPairs) {
-  // Two blocks of 4: 10 causal pairs each, 16 pairs of block 1 with the anchor.
-  EXPECT_DOUBLE_EQ(plan_of(8, 4, 4, 0, 1).n_attention_pairs(), 36);
-  EXPECT_DOUBLE_EQ(plan_of(8, 8, 8, 0, 1).n_attention_pairs(), 36);
-  EXPECT_DOUBLE_EQ(plan_of(8, 4, 0, 0, 1).n_attention_pairs(), 20);
-}
-
 TEST(Plan, CanonicalTextKnowsNothingOfRanks) {
   EXPECT_EQ(plan_of(10, 4, 2, 1, 1).canonical_text(),
             plan_of(10, 4, 2, 1, 3, Placement::zigzag).canonical_text());

@@ -3,13 +3,11 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
-#include <filesystem>
-#include <fstream>
 #include <memory>
 #include <string>
 
+#include "../temporary_folder.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "byte_tokenizer.h"
@@ -19,24 +17,15 @@ namespace starattn {
 
 class ModelFolder {
  public:
-  ModelFolder() {
-    std::string path = std::filesystem::temp_directory_path() / "starattn-tokenizer-XXXXXX";
-    if (!::mkdtemp(path.data())) fail(Exit::cannot_create, "{}: no temporary folder", path);
-    path_ = path;
-  }
-  ~ModelFolder() { std::filesystem::remove_all(path_); }
-  ModelFolder(const ModelFolder&) = delete;
-  ModelFolder& operator=(const ModelFolder&) = delete;
-
-  const std::string& path() const { return path_; }
+  const std::string& path() const { return folder_.path(); }
   void write(const std::string& name, const std::string& bytes) const {
-    std::ofstream(path_ + "/" + name, std::ios::binary) << bytes;
+    folder_.write(name, bytes);
   }
   void write(const std::string& name, const Json& json) const { write(name, to_line(json)); }
-  std::unique_ptr<Tokenizer> open() const { return Tokenizer::open(path_); }
+  std::unique_ptr<Tokenizer> open() const { return Tokenizer::open(path()); }
 
  private:
-  std::string path_;
+  TemporaryFolder folder_;
 };
 
 inline std::unique_ptr<Tokenizer> open_tokenizer(const Json& tokenizer) {

@@ -52,19 +52,19 @@ void DeviceWeights::copy(const WeightView& host, std::byte* to, const Backend::B
     if (!staging_[i].data()) staging_[i] = pinned_memory(kStagingBytes);
     check(cudaEventCreateWithFlags(&sent[i], cudaEventDisableTiming), "creating a CUDA event");
   }
-  int turn = 0;
-  for (std::size_t at = 0; at < n_bytes; at += kStagingBytes, turn ^= 1) {
+  int buffer = 0;
+  for (std::size_t at = 0; at < n_bytes; at += kStagingBytes, buffer ^= 1) {
     const std::size_t n = std::min(kStagingBytes, n_bytes - at);
-    check(cudaEventSynchronize(sent[turn]), "copying weights to the GPU");
+    check(cudaEventSynchronize(sent[buffer]), "copying weights to the GPU");
     for (std::size_t part = 0; part < n; part += kPartBytes) {
-      const std::span to_read(staging_[turn].data() + part, std::min(kPartBytes, n - part));
+      const std::span to_read(staging_[buffer].data() + part, std::min(kPartBytes, n - part));
       std::memcpy(to_read.data(), host.data + at + part, to_read.size());
       if (read) read(to_read);
     }
-    check(cudaMemcpyAsync(to + at, staging_[turn].data(), n, cudaMemcpyHostToDevice,
+    check(cudaMemcpyAsync(to + at, staging_[buffer].data(), n, cudaMemcpyHostToDevice,
                           device_->stream()),
           "copying weights to the GPU");
-    check(cudaEventRecord(sent[turn], device_->stream()), "copying weights to the GPU");
+    check(cudaEventRecord(sent[buffer], device_->stream()), "copying weights to the GPU");
   }
   check(cudaStreamSynchronize(device_->stream()), "copying weights to the GPU");
   for (cudaEvent_t event : sent) cudaEventDestroy(event);

@@ -2,7 +2,6 @@
 #include "backend/cuda/pinned_memory.h"
 
 #include <cuda_runtime.h>
-#include <sched.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/cores.h"
 #include "base/error.h"
 #include "base/text.h"
 
@@ -19,20 +19,14 @@ namespace {
 constexpr std::size_t kPage = 4096;
 constexpr std::size_t kBytesPerThread = 64 << 20;  // below, starting a thread costs more
 
-std::size_t n_own_cores() {
-  cpu_set_t cores;
-  if (sched_getaffinity(0, sizeof cores, &cores) != 0) return 1;
-  return static_cast<std::size_t>(std::max(1, CPU_COUNT(&cores)));
-}
-
 void touch(std::byte* first, std::size_t n_bytes) {
   for (std::size_t at = 0; at < n_bytes; at += kPage)
     static_cast<volatile std::byte*>(first)[at] = std::byte{0};
 }
 
 void touch_on_all_cores(std::byte* memory, std::size_t n_bytes) {
-  const std::size_t n_threads =
-      std::clamp<std::size_t>(n_bytes / kBytesPerThread, 1, n_own_cores());
+  const auto n_cores = static_cast<std::size_t>(n_usable_cores());
+  const std::size_t n_threads = std::clamp<std::size_t>(n_bytes / kBytesPerThread, 1, n_cores);
   const std::size_t part = (n_bytes / n_threads / kPage + 1) * kPage;
   std::vector<std::jthread> threads;
   for (std::size_t at = 0; at < n_bytes; at += part)
