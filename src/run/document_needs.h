@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "run/document_task.h"
+#include "run/loaded_model.h"
 #include "star/cost.h"
 
 namespace starattn {
