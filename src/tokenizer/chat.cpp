@@ -99,7 +99,7 @@ std::string begin_of(const char* begin, const Tokenizer& tokenizer) {
   return tokenizer.prefix().empty() && tokenizer.find_token(begin) >= 0 ? begin : "";
 }
 
-ChatStyle style_of(const Markup& family, const Texts& texts, const Tokenizer& tokenizer) {
+ChatStyle style_of_family(const Markup& family, const Texts& texts, const Tokenizer& tokenizer) {
   std::string before = default_system_turn(family, texts) + opening_of_turn(family, "user");
   if (family.begin) before = begin_of(family.begin, tokenizer) + before;
 
@@ -127,7 +127,7 @@ std::string spaced(std::string_view markup, const Texts& texts, const char* with
   return without_template;
 }
 
-ChatStyle llama2_style(const Texts& texts, const Tokenizer& tokenizer) {
+ChatStyle style_of_llama2(const Texts& texts, const Tokenizer& tokenizer) {
   const std::string before = spaced(kInst, texts, "[INST] ");
   const std::string behind = spaced(kInstEnd, texts, " [/INST]");
   const Token inst = tokenizer.find_token(kInst);
@@ -198,8 +198,8 @@ std::pair<std::size_t, std::size_t> first_markup(const std::string& text,
 }
 
 // family: whose BOS and stops are known; nullptr: another one's.
-ChatStyle style_of(const Turn& turn, const Markup* family, const TokenizerConfig& config,
-                   const Tokenizer& tokenizer) {
+ChatStyle style_of_turn(const Turn& turn, const Markup* family, const TokenizerConfig& config,
+                        const Tokenizer& tokenizer) {
   std::string before = turn.before;
   const std::string prefix =
       tokenizer.prefix().empty() ? "" : tokenizer.bytes_of(tokenizer.prefix()[0]);
@@ -283,27 +283,31 @@ ChatStyle chat_style_from_name(std::string_view name, const std::string& model_f
       why = error.what();
     }
   }
-  const auto chosen = [&](const Markup* family, auto without_running) {
-    const bool is_its_own = turn && (!family || writes({turn->before}, family->open));
-    if (is_its_own) return style_of(*turn, family, config, tokenizer);
-    const ChatStyle style = without_running();
+  const auto turn_writes = [&](std::string_view markup) {
+    return turn && writes({turn->before}, markup);
+  };
+  const auto without_running = [&](const ChatStyle& style) {
     if (!texts.empty() && !turn) warn_of_what_is_left_out(model_folder, why, texts, style);
     return style;
   };
   for (const Markup* family : {&kLlama3, &kQwen}) {
-    const bool is_chosen = name == family->name || (name == "auto" && writes(texts, family->open));
+    const bool is_chosen =
+        name == family->name ||
+        (name == "auto" && (turn ? turn_writes(family->open) : writes(texts, family->open)));
     if (!is_chosen) continue;
-    if (knows(tokenizer, *family))
-      return chosen(family, [&] { return style_of(*family, texts, tokenizer); });
+    if (knows(tokenizer, *family)) {
+      return turn_writes(family->open)
+                 ? style_of_turn(*turn, family, config, tokenizer)
+                 : without_running(style_of_family(*family, texts, tokenizer));
+    }
     if (name == "auto") continue;
     fail(Exit::usage, "--chat {}: the tokenizer of {} has no tokens {} and {}", name, model_folder,
          family->open, family->stops[0]);
   }
-  if (name == kLlama2 && !(turn && writes({turn->before}, kInst)))
-    return llama2_style(texts, tokenizer);
+  if ((name == "auto" && turn) || (name == kLlama2 && turn_writes(kInst)))
+    return style_of_turn(*turn, nullptr, config, tokenizer);
   if (name == kLlama2 || (name == "auto" && writes(texts, kInst)))
-    return chosen(nullptr, [&] { return llama2_style(texts, tokenizer); });
-  if (name == "auto" && turn) return style_of(*turn, nullptr, config, tokenizer);
+    return without_running(style_of_llama2(texts, tokenizer));
   if (name != "auto")
     fail(Exit::usage, "--chat: expected auto, none, llama3, qwen or llama2, got '{}'", name);
   fail(Exit::bad_data,
