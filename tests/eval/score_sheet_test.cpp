@@ -87,7 +87,7 @@ TEST(ScoreSheet, TakesTheUsersOwnDocuments) {
   EXPECT_NEAR(rows[0].mean(), 5.5 / 6, 1e-12);
   EXPECT_EQ(sheet.n_without_references(), 6);
   EXPECT_TRUE(to_json(rows)[0]["task"].is_null());
-  EXPECT_NE(to_table(rows).find("\nyour documents                    6"), std::string::npos)
+  EXPECT_NE(to_table(rows).find("\nyour documents                     6"), std::string::npos)
       << to_table(rows);
 }
 
