@@ -10,8 +10,8 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "benchmark/benchmark_options.h"
 #include "benchmark/document_maker.h"
-#include "command/benchmark_options.h"
 #include "command/commands.h"
 #include "tokenizer/tokenizer.h"
 

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "base/error.h"
-#include "command/benchmark_options.h"
+#include "benchmark/benchmark_options.h"
 #include "run/options.h"
 
 namespace starattn {

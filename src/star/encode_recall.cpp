@@ -154,6 +154,8 @@ void Encoder::encode_wave(const DocumentKv& kv, WaveBlock* block, RecallExchange
     }
     if (keys_and_values_only) break;
 
+    // The anchor first: behind the keys' fetch for the next layer it would wait for all of them.
+    const KvSegment before = block ? anchor(layer) : KvSegment{};
     const std::span<const KvSegment> keys_of_finished = earlier.layer(layer);
     const std::int64_t width = decoder_->config().kv_width();
     const auto keys = [&](BlockId i) -> Rows {
@@ -168,7 +170,6 @@ void Encoder::encode_wave(const DocumentKv& kv, WaveBlock* block, RecallExchange
       return cache.v_rows(layer, 0, cache.n_tokens());
     };
 
-    const KvSegment before = block ? anchor(layer) : KvSegment{};
     const std::int64_t n_rows = block && block->n_asking > 0 ? block->n_rows : 0;
     if (n_rows > 0) ask(*block, layer, before, exchange);
     std::int64_t n_attended = 0;

@@ -20,6 +20,7 @@ Trial trial() {
           .n_new_tokens = 30,
           .encode_seconds = 0.25,
           .answer_seconds = 0.125,
+          .basis = {3, true},
           .answer = " A B \"\n"};
 }
 

@@ -116,7 +116,7 @@ void expect_bad_text(const std::string& text, std::initializer_list<std::string_
 
 TEST(Refused, AreFilesThatAreNoConfig) {
   const std::string whole = to_line(small_config());
-  for (std::size_t n = 0; n < whole.size(); ++n) expect_bad_text(whole.substr(0, n), {"byte"});
+  for (std::size_t n = 0; n < whole.size(); ++n) expect_bad_text(whole.substr(0, n), {"column"});
   for (const char* text : {"[]", "1", "null", "\"x\""}) expect_bad_text(text, {"object"});
   const std::string body = whole.substr(1);
   expect_bad_text(R"({"vocab_size": 5, )" + body, {"'vocab_size'", "twice"});

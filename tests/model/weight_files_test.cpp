@@ -239,7 +239,7 @@ TEST(Indexes, AreRefusedWhenTheyAreNone) {
       {R"({"weight_map": {}})", "'model.embed_tokens.weight'"},
       {R"({"weight_map": {"a": "x", "a": "y"}})", "twice"},
       {"[]", "object"},
-      {"{\"weight_map\": {", "byte"}};
+      {"{\"weight_map\": {", "column"}};
   for (const auto& [text, word] : cases) {
     folder.write(kIndex, text);
     folder.expect_refused(Exit::bad_data, {folder.file(kIndex), word});

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "command/benchmark_options.h"
+#include "benchmark/benchmark_options.h"
 
 #include <algorithm>
 
