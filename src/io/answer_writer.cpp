@@ -153,6 +153,7 @@ std::string AnswerWriter::difference_from(const Json& settings) {
   try {
     old = read_json_file(settings_path());
   } catch (const Error& error) {
+    if (error.exit() == Exit::io) throw;  // they may well agree: the disk does not say
     return fmt::format("{}; choose another --output, or pass --overwrite to replace {}",
                        error.what(), path_);
   }
