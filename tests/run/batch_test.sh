@@ -24,18 +24,18 @@ else
   echo "skipped: no mount namespaces here, so no small /dev/shm"
 fi
 
-# One document's checkpoint cannot be created: its group fails, the other one's answers stay.
+# One document's checkpoint cannot be locked: its group fails, the other one's answers stay.
 for folder in "$work"/kept/*; do
   cp -r "$work/kept" "$work/broken"
-  rm -r "$work/broken/$(basename "$folder")"
-  touch "$work/broken/$(basename "$folder")"
+  rm -f "$work/broken/$(basename "$folder")/lock"
+  mkdir "$work/broken/$(basename "$folder")/lock"
   break
 done
 on 4 run "${base[@]}" --ranks-per-document 2 --checkpoint-dir "$work/broken" --output "$work/broken.jsonl"
 check "a group that cannot go on ends the batch with its error" [ $code -eq 73 ]
-check "said once" [ "$(grep -c 'cannot create directory' "$work/log")" -eq 1 ]
-check "with the document's name" says "document '.*': .*cannot create directory"
-rm "$work/broken/$(basename "$folder")"
+check "said once" [ "$(grep -c "$(basename "$folder")/lock" "$work/log")" -eq 1 ]
+check "with the document's name" says "document '.*': .*/lock"
+rmdir "$work/broken/$(basename "$folder")/lock"
 on 3 run "${base[@]}" --ranks-per-document 2 --checkpoint-dir "$work/broken" --output "$work/broken.jsonl"
 check "and the rerun completes it" [ $code -eq 0 ]
 check "to the same bits" same "$work/one.jsonl" "$work/broken.jsonl"
