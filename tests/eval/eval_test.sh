@@ -69,7 +69,8 @@ check "USR1 ends with 75" [ $? -eq 75 ]
 check "and says that all is saved" says "every trial so far is saved"
 check "whole documents only" [ $(($(wc -l <"$work/stopped.jsonl") % 2)) -eq 0 ]
 
-survey 2 one.jsonl --task qa1,vt "${settings[@]}" --baseline "$work/one.jsonl"
+cp "$work/one.jsonl" "$work/stored.jsonl"
+survey 2 one.jsonl --task qa1,vt "${settings[@]}" --baseline "$work/stored.jsonl"
 check "nothing is worse than itself" [ $code -eq 0 ]
 check "and that is said" says "not worse than .* in 4 cell"
 sed -E '/"setting":"dense"/d; s/"score":[0-9.]+/"score":1.0/; s/"encode":[0-9.e-]+/"encode":0.5/' "$work/one.jsonl" >"$work/better.jsonl"
