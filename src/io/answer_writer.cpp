@@ -219,6 +219,7 @@ std::uint64_t AnswerWriter::recover_output() {
         }
       }
     } catch (const Error& error) {
+      if (error.exit() != Exit::bad_data) throw;  // the disk is at fault, not the line
       say_wrong(error.what());
     }
     in_prefix = in_prefix && good;
@@ -237,6 +238,7 @@ void AnswerWriter::recover_journal() {
       if (!line.is_error)
         in_journal_[key_of(line.id, line.query_id)] = {text->begin, text->text.size()};
     } catch (const Error& error) {
+      if (error.exit() != Exit::bad_data) throw;  // the disk is at fault, not the line
       say_wrong(error.what());
     }
     journal_bytes_ = text->end;
