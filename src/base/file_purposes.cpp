@@ -14,10 +14,16 @@
 namespace starattn {
 
 void FilePurposes::reads(const std::string& purpose, const std::string& path) {
+  declare_read(purpose, path, false);
+}
+
+void FilePurposes::declare_read(const std::string& purpose, const std::string& path,
+                                bool is_of_folder) {
   if (path.empty()) return;
   Use use;
   use.purpose = purpose;
   use.path = path;
+  use.is_of_folder = is_of_folder;
   struct stat info {};
   const bool is_there = path == kStandardStream ? ::fstat(STDIN_FILENO, &info) == 0
                                                 : ::stat(path.c_str(), &info) == 0;
@@ -32,6 +38,7 @@ void FilePurposes::writes(const std::string& purpose, const std::string& path) {
   Use use;
   use.purpose = purpose;
   use.path = path;
+  use.writes = true;
   struct stat info {};
   if (path == kStandardStream) {
     // A terminal or a pipe takes what several write.
@@ -54,12 +61,15 @@ void FilePurposes::reads_folder(const std::string& purpose, const std::string& f
   std::error_code error;
   for (std::filesystem::directory_iterator at(folder, error), end; !error && at != end;
        at.increment(error))
-    reads(purpose, at->path().string());
+    declare_read(purpose, at->path().string(), true);
 }
 
 void FilePurposes::declare(Use use) {
   const auto other = std::find_if(uses_.begin(), uses_.end(), [&](const Use& one) {
-    return one.device == use.device && one.inode == use.inode && one.name == use.name;
+    const bool are_free_to_read =
+        !one.writes && !use.writes && (one.is_of_folder || use.is_of_folder);
+    return one.device == use.device && one.inode == use.inode && one.name == use.name &&
+           !are_free_to_read;
   });
   if (other == uses_.end()) {
     uses_.push_back(std::move(use));

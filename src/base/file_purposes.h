@@ -21,7 +21,7 @@ class FilePurposes {
   void reads(const std::string& purpose, const std::string& path);
   // Throws Error(cannot_create) too, as require_place_for_output.
   void writes(const std::string& purpose, const std::string& path);
-  // Every file directly in a folder that is read, a model's.
+  // Every file directly in a folder that is read, a model's. Others may read them as well.
   void reads_folder(const std::string& purpose, const std::string& folder);
 
  private:
@@ -32,7 +32,10 @@ class FilePurposes {
     dev_t device = 0;
     ino_t inode = 0;
     std::string name;
+    bool writes = false;
+    bool is_of_folder = false;
   };
+  void declare_read(const std::string& purpose, const std::string& path, bool is_of_folder);
   void declare(Use use);
 
   std::vector<Use> uses_;

@@ -60,6 +60,9 @@ TEST_F(FilePurposesTest, GuardsTheFilesOfAFolder) {
   expect_refused([&] { files.writes("--trace", folder_.file("other/config.json")); }, Exit::usage,
                  {"--model", "--trace"});
   files.writes("--output", folder_.file("sub/answers.jsonl"));
+  files.reads("--input", folder_.file("sub/config.json"));  // may lie beside the model's files
+  expect_refused([&] { files.writes("--html", folder_.file("sub/config.json")); }, Exit::usage,
+                 {"--html"});
 }
 
 TEST_F(FilePurposesTest, RefusesWhatIsNoPlaceForAnOutput) {

@@ -65,5 +65,5 @@ check "a second answer is 65" [ $code -eq 65 ]
 check "at its line" says "twice.jsonl:5"
 evaluate --input "$source_dir/data/demo.jsonl" --answers "$work/answers.jsonl"
 check "documents of no task are 65" [ $code -eq 65 ]
-check "which says what is expected" says "meta.task"
+check "which names the answer that has no question" says "answers.jsonl:1: no document 'niah_single_1-512-0'"
 exit $failed
