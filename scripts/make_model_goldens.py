@@ -19,7 +19,8 @@ import torch
 import transformers
 from tokenizers import Tokenizer
 from transformers import (AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig,
-                          MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
+                          MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig,
+                          Qwen3MoeForCausalLM)
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 VERSIONS = {"transformers": transformers.__version__, "torch": torch.__version__}
@@ -31,6 +32,7 @@ SIZES = dict(vocab_size=160, hidden_size=48, intermediate_size=96, num_hidden_la
 LLAMA3_ROPE = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0,
                "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
 YARN_ROPE = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": 32}
+EXPERTS = dict(num_experts=8, num_experts_per_tok=3, moe_intermediate_size=32)
 LINEAR_ROPE = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
 
 # folder: (model class, config, dtype on disk, size of a shard or None)
@@ -46,6 +48,11 @@ MODELS = {
                                             rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}),
               torch.float32, "300KB"),
     "qwen3": (Qwen3ForCausalLM, Qwen3Config(**SIZES, head_dim=32, tie_word_embeddings=True), torch.float16, None),
+    "qwen3_moe": (Qwen3MoeForCausalLM, Qwen3MoeConfig(**SIZES, **EXPERTS, head_dim=32, norm_topk_prob=True,
+                                                      mlp_only_layers=[1]), torch.bfloat16, None),
+    "qwen3_moe_step": (Qwen3MoeForCausalLM, Qwen3MoeConfig(**SIZES, **EXPERTS, head_dim=16, decoder_sparse_step=2,
+                                                           attention_bias=True, tie_word_embeddings=True),
+                       torch.float32, None),
     "mistral": (MistralForCausalLM, MistralConfig(**SIZES, head_dim=16, sliding_window=None), torch.float32, None),
 }
 
@@ -87,7 +94,7 @@ ROPES = {
 }
 
 FAMILIES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM",
-            "mistral": "MistralForCausalLM"}
+            "mistral": "MistralForCausalLM", "qwen3_moe": "Qwen3MoeForCausalLM"}
 
 
 def write(path, data):
@@ -130,6 +137,14 @@ def old_spelling(folder):
     write(f"{folder}/config.json", config)
 
 
+def published_spelling(folder):
+    """The count of experts as published models have it; transformers 5 writes num_local_experts."""
+    with open(f"{folder}/config.json", encoding="utf-8") as f:
+        config = json.load(f)
+    config["num_experts"] = config.pop("num_local_experts")
+    write(f"{folder}/config.json", config)
+
+
 def make_model(folder, name):
     kind, config, dtype, shard = MODELS[name]
     torch.manual_seed(len(name))
@@ -146,6 +161,8 @@ def make_model(folder, name):
     write(f"{folder}/golden.json", golden(folder, tokens))
     if name == "llama2_linear":
         old_spelling(folder)
+    if name == "qwen3_moe_step":
+        published_spelling(folder)
     if os.path.exists(f"{folder}/generation_config.json"):
         os.remove(f"{folder}/generation_config.json")
     for file in os.listdir(folder):

@@ -25,6 +25,7 @@ struct ModelShape {
   AttentionShape attention;
   std::int64_t hidden_size = 0;
   std::int64_t intermediate_size = 0;
+  std::int64_t expert_size = 0;  // the same of one expert; 0: no layer is a mixture
 };
 
 class Backend {
@@ -172,6 +173,19 @@ class Backend {
   }
   virtual void add(Rows x, Rows y) = 0;                 // x += y
   virtual void swiglu(Rows gate, Rows up, Rows y) = 0;  // y = silu(gate) * up
+
+  // --- mixtures of experts -----------------------------------------------------------------------
+  static constexpr std::int64_t kMostExperts = 1024;
+  // Each row takes the choice.n_chosen experts with the largest x W^T; of equals the lower, and
+  // what is not a number counts as lowest. Their shares are the softmax over all experts, in fp32,
+  // or with `renormalise` that divided by its sum over the chosen. router [n_experts, width]; 1 <=
+  // n_chosen <= n_experts <= kMostExperts.
+  virtual void choose_experts(Rows x, const WeightView& router, bool renormalise, Product product,
+                              const ExpertChoice& choice) = 0;
+  // x[i] += the sum, fp32 and in the order of choice, of share times what the expert makes of
+  // normed[i]: (silu(normed gate^T) * (normed up^T)) down^T.
+  virtual void add_experts(Rows x, Rows normed, std::span<const Expert> experts,
+                           const ExpertChoice& choice, Product product) = 0;
 
   // --- recall: which earlier keys a block also sees (docs/recall.md) ---------------------------
   // Numbers of rows or tokens are 32 bits, on the device, ascending.

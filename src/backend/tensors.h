@@ -108,6 +108,20 @@ struct WeightView {
   }
 };
 
+// One expert of a mixture: a feed forward of its own, without biases.
+struct Expert {
+  WeightView gate_proj, up_proj, down_proj;  // [width, hidden] x 2, [hidden, width]
+};
+
+// Which experts the rows of a mixture take, and how much of each; on the device, [n_rows,
+// n_chosen]. A row's experts ascend.
+struct ExpertChoice {
+  std::int32_t* experts = nullptr;
+  float* shares = nullptr;
+  std::int64_t n_rows = 0;
+  std::int64_t n_chosen = 0;
+};
+
 // How the rows of a product may be handled.
 enum class Product {
   chunk,  // phase 1: the caller always passes the same rows together; fastest (OpenBLAS, cuBLASLt)

@@ -35,7 +35,7 @@ struct BenchOptions {
   }
 };
 
-// Llama shapes by their number of parameters.
+// Llama shapes by their number of parameters, and that of Qwen3-30B-A3B.
 ModelConfig shape_of(const std::string& name) {
   ModelConfig config;
   config.architecture = "LlamaForCausalLM";
@@ -58,6 +58,17 @@ ModelConfig shape_of(const std::string& name) {
     set(1024, 2816, 12, 16, 4, 64);
   } else if (name == "1b") {
     set(2048, 8192, 16, 32, 8, 64);
+  } else if (name == "30b-a3b") {
+    set(2048, 6144, 48, 32, 4, 128);
+    config.vocab_size = 151936;
+    config.tied_embeddings = false;
+    config.qk_norm = true;
+    config.family = Family::qwen3_moe;
+    config.mixture = {.n_experts = 128,
+                      .n_chosen = 8,
+                      .expert_size = 768,
+                      .renormalise = true,
+                      .layers = std::vector<bool>(48, true)};
   } else {
     set(4096, 14336, 32, 32, 8, 128);
     config.vocab_size = 128256;
@@ -306,7 +317,7 @@ Command add_bench(CLI::App& parser) {
   CLI::App* app = parser.add_subcommand(
       "bench", "Time both phases with random weights against this machine's sgemm");
   app->add_option("--shape", options->shape, "Llama shape")
-      ->check(CLI::IsMember({"10m", "150m", "1b", "8b"}))
+      ->check(CLI::IsMember({"10m", "150m", "1b", "8b", "30b-a3b"}))
       ->capture_default_str();
   app->add_option("--tokens", options->tokens, "Tokens of the context; several contexts: 32k,64k")
       ->delimiter(',')

@@ -19,6 +19,12 @@ std::string canonical_text(const ModelConfig& c) {
   if (c.qkv_bias != (c.family == Family::qwen2)) text += fmt::format(" qkv_bias={}", c.qkv_bias);
   if (c.o_bias) text += " o_bias=true";
   if (c.mlp_bias) text += " mlp_bias=true";
+  if (c.mixture.n_experts > 0) {
+    text += fmt::format(
+        " experts={} chosen={} expert_size={} renormalise={} mixtures=", c.mixture.n_experts,
+        c.mixture.n_chosen, c.mixture.expert_size, c.mixture.renormalise);
+    for (std::int64_t i = 0; i < c.n_layers; ++i) text += c.is_mixture(i) ? '1' : '0';
+  }
   return text;
 }
 

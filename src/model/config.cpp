@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "model/mixture_config.h"
 #include "model/model_folder.h"
 #include "model/rope_config.h"
 
@@ -38,6 +39,7 @@ constexpr FamilyDefaults kFamilies[] = {
     {Family::qwen2, "Qwen2ForCausalLM", "qwen2", 32768, 32, 0, -1, -1},
     {Family::qwen3, "Qwen3ForCausalLM", "qwen3", 32768, 32, 128, -1, -1},
     {Family::mistral, "MistralForCausalLM", "mistral", 131072, 8, 0, 1, 2},
+    {Family::qwen3_moe, "Qwen3MoeForCausalLM", "qwen3_moe", 32768, 4, 0, -1, -1},
 };
 constexpr std::int64_t kDefaultWindow = 4096;
 constexpr std::int64_t kDefaultWindowLayers = 28;
@@ -139,6 +141,7 @@ void read_layer(const JsonObject& json, ModelConfig& config) {
       config.qkv_bias = true;
       break;
     case Family::qwen3:
+    case Family::qwen3_moe:
       config.qkv_bias = config.o_bias = attention_bias;
       config.qk_norm = true;
       break;
@@ -154,6 +157,8 @@ bool may_slide(const JsonObject& json, const ModelConfig& config) {
       return false;
     case Family::mistral:
       return true;
+    case Family::qwen3_moe:
+      return json.find_bool("use_sliding_window").value_or(false);
     case Family::qwen2:
     case Family::qwen3:  // the layers from max_window_layers on
       return json.find_bool("use_sliding_window").value_or(false) &&
@@ -283,6 +288,8 @@ ModelConfig read_model_config(const std::string& folder) {
   config.architecture = family.architecture;
   read_sizes(json, family, config);
   read_layer(json, config);
+  if (config.family == Family::qwen3_moe)
+    config.mixture = read_mixture_config(json, config.n_layers);
   config.rope = read_rope_config(json, config.max_positions);
   refuse_what_we_lack(json);
   config.sliding_window = read_sliding_window(json, config);

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What config.json says about a model, checked and in our own words. Families: Llama 2/3/3.1/3.2,
-// Qwen2/2.5, Qwen3, Mistral (up to their sliding window). Anything else is refused by its name.
+// Qwen2/2.5, Qwen3, Qwen3-MoE, Mistral (up to their sliding window). Anything else is refused by
+// its name.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -12,7 +14,7 @@
 
 namespace starattn {
 
-enum class Family { llama, qwen2, qwen3, mistral };
+enum class Family { llama, qwen2, qwen3, mistral, qwen3_moe };
 enum class RopeKind { standard, linear, llama3, yarn };
 
 struct RopeConfig {
@@ -28,6 +30,15 @@ struct RopeConfig {
   double mscale = 0.0;                  // yarn
   double mscale_all_dim = 0.0;          // yarn
   bool truncate = true;                 // yarn
+};
+
+// Layers whose feed forward is a mixture: a router chooses some experts for each row.
+struct MixtureConfig {
+  std::int64_t n_experts = 0;    // 0: no layer is a mixture
+  std::int64_t n_chosen = 0;     // experts of a row
+  std::int64_t expert_size = 0;  // their intermediate size
+  bool renormalise = false;      // a row's shares add up to 1
+  std::vector<bool> layers;      // [n_layers]: whether it is a mixture
 };
 
 struct ModelConfig {
@@ -52,14 +63,21 @@ struct ModelConfig {
   bool mlp_bias = false;  // gate, up, down have biases (Llama mlp_bias)
   bool qk_norm = false;   // RMS norm on each head of q and k (Qwen3)
   RopeConfig rope;
+  MixtureConfig mixture;
   Dtype dtype = Dtype::bf16;      // as the file says; the weights' own dtypes rule
   std::vector<Token> eos_tokens;  // may be empty here; generation_config.json adds to it
   Token bos_token = -1;           // -1: none
 
   std::int64_t q_width() const { return n_heads * head_dim; }
   std::int64_t kv_width() const { return n_kv_heads * head_dim; }
+  bool is_mixture(std::int64_t layer) const {
+    return mixture.n_experts > 0 && mixture.layers[static_cast<std::size_t>(layer)];
+  }
+  bool has_dense_layers() const {
+    return mixture.n_experts == 0 || std::ranges::count(mixture.layers, false) > 0;
+  }
   ModelShape shape() const {
-    return {{n_heads, n_kv_heads, head_dim}, hidden_size, intermediate_size};
+    return {{n_heads, n_kv_heads, head_dim}, hidden_size, intermediate_size, mixture.expert_size};
   }
   // K and V of one token in every layer, in bytes.
   std::uint64_t kv_bytes_per_token(Dtype dtype_of_kv) const {
@@ -72,7 +90,9 @@ struct ModelConfig {
 ModelConfig read_model_config(const std::string& folder);
 
 std::uint64_t n_parameters(const ModelConfig& config);  // all of them; tied embeddings once
-std::string describe(const ModelConfig& config);        // one line for people
+// The same without the experts that one row leaves out.
+std::uint64_t n_parameters_of_a_row(const ModelConfig& config);
+std::string describe(const ModelConfig& config);  // one line for people
 // Everything that changes K and V, and nothing else. Stable: checkpoints are found by it.
 std::string canonical_text(const ModelConfig& config);
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A model in a line, and its size.
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/text.h"
 #include "model/config.h"
@@ -17,6 +19,8 @@ const char* name_of(Family family) {
       return "Qwen3";
     case Family::mistral:
       return "Mistral";
+    case Family::qwen3_moe:
+      return "Qwen3-MoE";
   }
   return "";
 }
@@ -43,27 +47,49 @@ std::string short_count(std::uint64_t n) {
                          : fmt::format("{:.1f}B", number * 1e-9);
 }
 
+std::uint64_t u(std::int64_t n) {
+  return static_cast<std::uint64_t>(n);
+}
+
+// With so many experts in each mixture.
+std::uint64_t n_parameters(const ModelConfig& c, std::int64_t n_experts) {
+  const std::uint64_t hidden = u(c.hidden_size), intermediate = u(c.intermediate_size);
+  const std::uint64_t q = u(c.q_width()), kv = u(c.kv_width());
+  std::uint64_t layer = hidden * (2 * q + 2 * kv + 2);  // q k v o, norms
+  if (c.qkv_bias) layer += q + 2 * kv;
+  if (c.o_bias) layer += hidden;
+  if (c.qk_norm) layer += 2 * u(c.head_dim);
+  std::uint64_t dense = 3 * hidden * intermediate;
+  if (c.mlp_bias) dense += 2 * intermediate + hidden;
+  const std::uint64_t mixture =
+      hidden * (u(c.mixture.n_experts) + 3 * u(n_experts) * u(c.mixture.expert_size));
+  const std::uint64_t n_mixtures = u(std::ranges::count(c.mixture.layers, true));
+  const std::uint64_t embeddings = u(c.vocab_size) * hidden * (c.tied_embeddings ? 1 : 2);
+  return embeddings + u(c.n_layers) * layer + (u(c.n_layers) - n_mixtures) * dense +
+         n_mixtures * mixture + hidden;
+}
+
 }  // namespace
 
 std::uint64_t n_parameters(const ModelConfig& c) {
-  const auto u = [](std::int64_t n) { return static_cast<std::uint64_t>(n); };
-  const std::uint64_t hidden = u(c.hidden_size), intermediate = u(c.intermediate_size);
-  const std::uint64_t q = u(c.q_width()), kv = u(c.kv_width());
-  std::uint64_t layer = hidden * (2 * q + 2 * kv + 3 * intermediate + 2);  // q k v o, mlp, norms
-  if (c.qkv_bias) layer += q + 2 * kv;
-  if (c.o_bias) layer += hidden;
-  if (c.mlp_bias) layer += 2 * intermediate + hidden;
-  if (c.qk_norm) layer += 2 * u(c.head_dim);
-  const std::uint64_t embeddings = u(c.vocab_size) * hidden * (c.tied_embeddings ? 1 : 2);
-  return embeddings + u(c.n_layers) * layer + hidden;
+  return n_parameters(c, c.mixture.n_experts);
+}
+
+std::uint64_t n_parameters_of_a_row(const ModelConfig& c) {
+  return n_parameters(c, c.mixture.n_chosen);
 }
 
 std::string describe(const ModelConfig& c) {
+  const std::string experts =
+      c.mixture.n_experts == 0
+          ? ""
+          : fmt::format(" ({} a token: {} of {} experts)", short_count(n_parameters_of_a_row(c)),
+                        c.mixture.n_chosen, c.mixture.n_experts);
   return fmt::format(
-      "{}, {} parameters, {} layers, hidden {}, {} heads / {} KV heads, head dim {}, vocabulary "
+      "{}, {} parameters{}, {} layers, hidden {}, {} heads / {} KV heads, head dim {}, vocabulary "
       "{}, {}, {} positions",
-      name_of(c.family), short_count(n_parameters(c)), c.n_layers, c.hidden_size, c.n_heads,
-      c.n_kv_heads, c.head_dim, with_commas(c.vocab_size), describe(c.rope),
+      name_of(c.family), short_count(n_parameters(c)), experts, c.n_layers, c.hidden_size,
+      c.n_heads, c.n_kv_heads, c.head_dim, with_commas(c.vocab_size), describe(c.rope),
       with_commas(c.max_positions));
 }
 

@@ -14,8 +14,10 @@ Decoder::Decoder(const ModelConfig& config, const ModelWeights& weights, Backend
       max_rows_(max_rows),
       normed_(backend, max_rows, config.hidden_size),
       output_(backend, max_rows, config.hidden_size),
-      gate_(backend, max_rows, config.intermediate_size),
-      up_(backend, max_rows, config.intermediate_size) {
+      gate_(backend, config.has_dense_layers() ? max_rows : 0, config.intermediate_size),
+      up_(backend, config.has_dense_layers() ? max_rows : 0, config.intermediate_size),
+      choice_(backend.allocate(static_cast<std::size_t>(max_rows * config.mixture.n_chosen) *
+                               (sizeof(std::int32_t) + sizeof(float)))) {
   for (const WeightView& weight : weights.all()) backend.load(weight);
 }
 
@@ -81,12 +83,22 @@ void Decoder::add_attention_output(std::int64_t layer, Rows attended, Rows x, Pr
 void Decoder::add_feed_forward(std::int64_t layer, Rows x, Product product) {
   const LayerWeights& w = weights_->layers[static_cast<std::size_t>(layer)];
   const Rows normed = normed_.rows(x.n_rows);
+  backend_->rms_norm(x, w.post_attention_norm, config_->rms_norm_eps, normed);
+  if (w.router) return add_mixture(w, x, normed, product);
   const Rows gate = gate_.rows(x.n_rows);
   const Rows up = up_.rows(x.n_rows);
-  backend_->rms_norm(x, w.post_attention_norm, config_->rms_norm_eps, normed);
   backend_->linear_gated(normed, {w.gate_proj, w.gate_bias, gate}, {w.up_proj, w.up_bias, up},
                          product);
   backend_->add_linear(x, gate, w.down_proj, w.down_bias, product, output_.rows(x.n_rows));
+}
+
+void Decoder::add_mixture(const LayerWeights& w, Rows x, Rows normed, Product product) {
+  const std::int64_t n_chosen = config_->mixture.n_chosen;
+  auto* experts = reinterpret_cast<std::int32_t*>(choice_.data());
+  auto* shares = reinterpret_cast<float*>(experts + max_rows_ * n_chosen);
+  const ExpertChoice choice{experts, shares, x.n_rows, n_chosen};
+  backend_->choose_experts(normed, w.router, config_->mixture.renormalise, product, choice);
+  backend_->add_experts(x, normed, w.experts, choice, product);
 }
 
 void Decoder::logits(Rows x, std::span<float> logits) {

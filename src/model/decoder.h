@@ -60,6 +60,7 @@ class Decoder {
  private:
   RopeTable on_device(const std::vector<float>& table) const;
   void normalise_input(const LayerWeights& layer, Rows x, Rows normed);
+  void add_mixture(const LayerWeights& layer, Rows x, Rows normed, Product product);
   void normalise_heads(Rows x, const WeightView& weight);
 
   const ModelConfig* config_;
@@ -71,6 +72,7 @@ class Decoder {
   RowBuffer output_;  // [max_rows, hidden]
   RowBuffer gate_;    // [max_rows, intermediate]
   RowBuffer up_;      // [max_rows, intermediate]
+  Buffer choice_;     // of max_rows rows: experts | shares
 };
 
 }  // namespace starattn

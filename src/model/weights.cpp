@@ -20,7 +20,7 @@ LayerWeights layer_from(WeightSource& source, const ModelConfig& c, std::int64_t
   const auto norm = [&](const char* name, std::int64_t n) {
     return source.vector(layer + name + ".weight", n);
   };
-  const auto matrix = [&](const char* name, std::int64_t n_out, std::int64_t n_in) {
+  const auto matrix = [&](const std::string& name, std::int64_t n_out, std::int64_t n_in) {
     return source.matrix(layer + name + ".weight", n_out, n_in);
   };
   const auto bias = [&](bool present, const char* name, std::int64_t n) {
@@ -42,6 +42,18 @@ LayerWeights layer_from(WeightSource& source, const ModelConfig& c, std::int64_t
   w.o_proj = matrix("self_attn.o_proj", hidden, c.q_width());
   w.o_bias = bias(c.o_bias, "self_attn.o_proj", hidden);
   w.post_attention_norm = norm("post_attention_layernorm", hidden);
+  if (c.is_mixture(i)) {
+    w.router = matrix("mlp.gate", c.mixture.n_experts, hidden);
+    for (std::int64_t e = 0; e < c.mixture.n_experts; ++e) {
+      const auto of_expert = [&](const char* name, std::int64_t n_out, std::int64_t n_in) {
+        return matrix(fmt::format("mlp.experts.{}.{}", e, name), n_out, n_in);
+      };
+      w.experts.push_back({of_expert("gate_proj", c.mixture.expert_size, hidden),
+                           of_expert("up_proj", c.mixture.expert_size, hidden),
+                           of_expert("down_proj", hidden, c.mixture.expert_size)});
+    }
+    return w;
+  }
   w.gate_proj = matrix("mlp.gate_proj", intermediate, hidden);
   w.up_proj = matrix("mlp.up_proj", intermediate, hidden);
   w.down_proj = matrix("mlp.down_proj", hidden, intermediate);
@@ -128,9 +140,11 @@ std::vector<WeightView> ModelWeights::all() const {
     for (const WeightView& view :
          {w.input_norm, w.q_proj, w.k_proj, w.v_proj, w.q_bias, w.k_bias, w.v_bias, w.q_norm,
           w.k_norm, w.o_proj, w.o_bias, w.post_attention_norm, w.gate_proj, w.up_proj, w.down_proj,
-          w.gate_bias, w.up_bias, w.down_bias}) {
+          w.gate_bias, w.up_bias, w.down_bias, w.router}) {
       if (view) all.push_back(view);
     }
+    for (const Expert& expert : w.experts)
+      all.insert(all.end(), {expert.gate_proj, expert.up_proj, expert.down_proj});
   }
   return all;
 }

@@ -27,6 +27,8 @@ struct LayerWeights {
   WeightView post_attention_norm;            // [1, hidden]
   WeightView gate_proj, up_proj, down_proj;  // [intermediate, hidden] x 2, [hidden, intermediate]
   WeightView gate_bias, up_bias, down_bias;  // or absent
+  WeightView router;            // [n_experts, hidden] in place of gate, up and down in a mixture
+  std::vector<Expert> experts;  // [n_experts]
 };
 
 struct WeightName {

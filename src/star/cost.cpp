@@ -15,21 +15,34 @@ namespace starattn {
 
 namespace {
 
-// One layer's weights, and those of its key and value projections alone.
-struct LayerSize {
-  explicit LayerSize(const ModelConfig& config) {
+// The weights that a row is multiplied with: in the key and value projections of one layer, and in
+// all that a row of the context goes through. The last layer makes keys and values only.
+struct RowWeights {
+  explicit RowWeights(const ModelConfig& config) {
     const auto hidden = static_cast<double>(config.hidden_size);
     kv = hidden * 2 * static_cast<double>(config.kv_width());
-    all = kv + hidden * 2 * static_cast<double>(config.q_width()) +
-          3 * hidden * static_cast<double>(config.intermediate_size);
+    const double attention = kv + hidden * 2 * static_cast<double>(config.q_width());
+    const double dense = 3 * hidden * static_cast<double>(config.intermediate_size);
+    const MixtureConfig& m = config.mixture;
+    const double mixture =
+        hidden * static_cast<double>(m.n_experts + 3 * m.n_chosen * m.expert_size);
+    for (std::int64_t i = 0; i + 1 < config.n_layers; ++i)
+      full_layers += attention + (config.is_mixture(i) ? mixture : dense);
   }
   double kv = 0;
-  double all = 0;
+  double full_layers = 0;
 };
+
+// Values that a row's feed forward takes while it is at work.
+std::int64_t feed_forward_width(const ModelConfig& config) {
+  const MixtureConfig& m = config.mixture;
+  const std::int64_t mixture = m.n_chosen * (config.hidden_size + 2 * m.expert_size);
+  return config.has_dense_layers() ? 2 * config.intermediate_size + mixture : mixture;
+}
 
 Phase1Flops block_flops(const ModelConfig& config, const BlockPlan& plan, AnchorMode anchor_mode,
                         BlockId i) {
-  const LayerSize layer(config);
+  const RowWeights weights(config);
   const auto full_layers = static_cast<double>(config.n_layers - 1);
   const auto rows = static_cast<double>(plan.block(i).n_tokens);
   const auto anchor = static_cast<double>(plan.anchor_of(i).n_tokens);
@@ -40,13 +53,13 @@ Phase1Flops block_flops(const ModelConfig& config, const BlockPlan& plan, Anchor
   const double attention = 4 * static_cast<double>(config.q_width()) * full_layers;
 
   Phase1Flops flops;
-  flops.linear = 2 * rows * (full_layers * layer.all + layer.kv);
+  flops.linear = 2 * rows * (weights.full_layers + weights.kv);
   flops.attention = attention * (rows * before + rows * (rows + 1) / 2);
   // Asking rows lie anywhere in the block: on average they see half of it.
   flops.asking = attention / 2 * static_cast<double>(plan.n_asking_rows(i)) *
                  (static_cast<double>(plan.recallable(i).n_tokens) + anchor + rows / 2);
   if (anchor_mode == AnchorMode::recompute && plan.reach() == 0) {
-    flops.linear += 2 * anchor * full_layers * layer.all;
+    flops.linear += 2 * anchor * weights.full_layers;
     flops.attention += attention * anchor * (anchor + 1) / 2;
   }
   return flops;
@@ -90,7 +103,7 @@ StepBytes step_bytes(const ModelConfig& config, const BlockPlan& plan, Dtype wei
   const std::int64_t table = config.tied_embeddings ? 0 : config.vocab_size * config.hidden_size;
   StepBytes bytes;
   bytes.weights =
-      (n_parameters(config) - static_cast<std::uint64_t>(table)) * size_of(weight_dtype);
+      (n_parameters_of_a_row(config) - static_cast<std::uint64_t>(table)) * size_of(weight_dtype);
   for (Rank rank = 0; rank < plan.n_ranks(); ++rank) {
     std::int64_t n_tokens = 0;
     for (const BlockId i : plan.blocks_of(rank)) n_tokens += plan.block(i).n_tokens;
@@ -140,7 +153,7 @@ std::vector<MemoryNeed> memory_needs(const ModelConfig& config, const BlockPlan&
     }
     const auto element = static_cast<std::uint64_t>(size_of(activation_dtype));
     const auto row =
-        static_cast<std::uint64_t>(2 * config.hidden_size + 2 * config.intermediate_size +
+        static_cast<std::uint64_t>(2 * config.hidden_size + feed_forward_width(config) +
                                    2 * config.q_width() + 2 * config.kv_width()) *
         element;
     const auto partial =
@@ -197,7 +210,7 @@ std::vector<std::uint64_t> answer_workspaces(const ModelConfig& config, const Bl
   const std::int64_t partial_row = (config.q_width() + 2 * config.n_heads) * f32;
   const std::int64_t of_phase1 =
       std::max(chunk_rows, Answerer::kMaxRows) *
-      (2 * (config.hidden_size + config.intermediate_size + config.q_width()) * element +
+      ((2 * (config.hidden_size + config.q_width()) + feed_forward_width(config)) * element +
        partial_row);
   const std::int64_t of_rows =
       n_rows * ((config.hidden_size + 2 * config.q_width() + 2 * config.kv_width()) * element +

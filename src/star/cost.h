@@ -28,7 +28,8 @@ Phase1Flops phase1_flops(const ModelConfig& config, const BlockPlan& plan, Ancho
 double slowest_rank_flops(const ModelConfig& config, const BlockPlan& plan, AnchorMode anchor_mode);
 
 // What one step of phase 2 reads at least, however few its rows: on the query rank every weight but
-// an embedding table of its own, and beside it on every rank the K and V of its blocks.
+// an embedding table of its own and experts that one row leaves out, and beside it on every rank
+// the K and V of its blocks.
 struct StepBytes {
   std::uint64_t weights = 0;
   std::uint64_t kv = 0;  // of the rank with most

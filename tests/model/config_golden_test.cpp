@@ -134,6 +134,20 @@ TEST(GoldenConfigs, AreReadAsTheyWereMade) {
   }
 }
 
+TEST(GoldenConfigs, SayWhichLayersAreMixtures) {
+  const ModelConfig listed = read_model_config(kGoldenModels + "qwen3_moe");
+  EXPECT_EQ(listed.family, Family::qwen3_moe);
+  EXPECT_TRUE(listed.qk_norm);
+  EXPECT_EQ(listed.mixture.n_experts, 8);
+  EXPECT_EQ(listed.mixture.n_chosen, 3);
+  EXPECT_EQ(listed.mixture.expert_size, 32);
+  EXPECT_TRUE(listed.mixture.renormalise);
+  EXPECT_EQ(listed.mixture.layers, (std::vector<bool>{true, false, true}));
+  const ModelConfig stepped = read_model_config(kGoldenModels + "qwen3_moe_step");
+  EXPECT_FALSE(stepped.mixture.renormalise);
+  EXPECT_EQ(stepped.mixture.layers, (std::vector<bool>{false, true, false}));
+}
+
 // The number of values in transformers' parameters, by whose names end so.
 std::int64_t n_values(const Json& shapes, const std::string& ending, std::int64_t n_layers) {
   std::int64_t sum = 0;
@@ -147,7 +161,7 @@ std::int64_t n_values(const Json& shapes, const std::string& ending, std::int64_
 
 TEST(Defaults, AreThoseOfTransformers) {
   const Json families = read_json_file(kGoldenModels + "defaults.json")["families"];
-  ASSERT_EQ(families.size(), 4U);
+  ASSERT_EQ(families.size(), 5U);
   for (const auto& [name, golden] : families.items()) {
     SCOPED_TRACE(name);
     Json config = golden["config"];

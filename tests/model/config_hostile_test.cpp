@@ -68,6 +68,29 @@ TEST(Refused, AreOtherMembersOfTheWrongKind) {
   expect_bad({{"dtype", 16}}, {"'dtype'"});
 }
 
+TEST(Refused, AreExpertsThatCannotBe) {
+  const auto bad = [](const Json& changes, std::initializer_list<std::string_view> words) {
+    Json mixture = {{"architectures", {"Qwen3MoeForCausalLM"}},
+                    {"model_type", "qwen3_moe"},
+                    {"num_experts", 8},
+                    {"num_experts_per_tok", 2},
+                    {"moe_intermediate_size", 16}};
+    read_config(small_config(mixture));
+    mixture.update(changes);
+    expect_bad(mixture, words);
+  };
+  bad({{"num_experts", 1025}}, {"'num_experts'", "1024", "1025"});
+  bad({{"num_experts", -1}}, {"'num_experts'", "-1"});
+  bad({{"num_experts_per_tok", 9}}, {"'num_experts_per_tok'", "8", "9"});
+  bad({{"num_experts_per_tok", 0}}, {"'num_experts_per_tok'", "0"});
+  bad({{"moe_intermediate_size", 0}}, {"'moe_intermediate_size'"});
+  bad({{"decoder_sparse_step", 0}}, {"'decoder_sparse_step'"});
+  bad({{"norm_topk_prob", 1}}, {"'norm_topk_prob'"});
+  for (const Json& value : {Json(1), Json{0, 2}, Json{-1}, Json{"1"}, Json{0.5}})
+    bad({{"mlp_only_layers", value}}, {"'mlp_only_layers'", "num_hidden_layers = 2"});
+  bad({{"use_sliding_window", true}, {"sliding_window", 16}}, {"'sliding_window'", "16"});
+}
+
 TEST(Refused, AreShapesThatDoNotFit) {
   expect_bad({{"num_key_value_heads", 3}}, {"'num_attention_heads'", "= 3", "got 4"});
   expect_bad({{"num_key_value_heads", 8}}, {"'num_attention_heads'", "= 8", "got 4"});

@@ -24,7 +24,7 @@ void expect_shape(const WeightView& w, Shape shape, Dtype dtype) {
 }
 
 // The optional tensors are there where the family has them, and only there.
-void expect_layer(const LayerWeights& w, const ModelConfig& c, Dtype dtype) {
+void expect_layer(const LayerWeights& w, const ModelConfig& c, bool is_mixture, Dtype dtype) {
   const std::int64_t q = c.q_width(), kv = c.kv_width();
   const std::int64_t hidden = c.hidden_size, intermediate = c.intermediate_size;
   const std::tuple<const char*, bool, WeightView, Shape> all[] = {
@@ -34,9 +34,10 @@ void expect_layer(const LayerWeights& w, const ModelConfig& c, Dtype dtype) {
       {"v_proj", true, w.v_proj, {kv, hidden}},
       {"o_proj", true, w.o_proj, {hidden, q}},
       {"post_attention_norm", true, w.post_attention_norm, {1, hidden}},
-      {"gate_proj", true, w.gate_proj, {intermediate, hidden}},
-      {"up_proj", true, w.up_proj, {intermediate, hidden}},
-      {"down_proj", true, w.down_proj, {hidden, intermediate}},
+      {"gate_proj", !is_mixture, w.gate_proj, {intermediate, hidden}},
+      {"up_proj", !is_mixture, w.up_proj, {intermediate, hidden}},
+      {"down_proj", !is_mixture, w.down_proj, {hidden, intermediate}},
+      {"router", is_mixture, w.router, {c.mixture.n_experts, hidden}},
       {"q_bias", c.qkv_bias, w.q_bias, {1, q}},
       {"k_bias", c.qkv_bias, w.k_bias, {1, kv}},
       {"v_bias", c.qkv_bias, w.v_bias, {1, kv}},
@@ -51,11 +52,18 @@ void expect_layer(const LayerWeights& w, const ModelConfig& c, Dtype dtype) {
     EXPECT_EQ(static_cast<bool>(view), present);
     if (present) expect_shape(view, shape, dtype);
   }
+  ASSERT_EQ(std::ssize(w.experts), is_mixture ? c.mixture.n_experts : 0);
+  for (const Expert& expert : w.experts) {
+    expect_shape(expert.gate_proj, {c.mixture.expert_size, hidden}, dtype);
+    expect_shape(expert.up_proj, {c.mixture.expert_size, hidden}, dtype);
+    expect_shape(expert.down_proj, {hidden, c.mixture.expert_size}, dtype);
+  }
 }
 
 void expect_model(const ModelWeights& w, const ModelConfig& c, Dtype dtype) {
   ASSERT_EQ(w.layers.size(), static_cast<std::size_t>(c.n_layers));
-  for (const LayerWeights& layer : w.layers) expect_layer(layer, c, dtype);
+  for (std::int64_t i = 0; i < c.n_layers; ++i)
+    expect_layer(w.layers[static_cast<std::size_t>(i)], c, c.is_mixture(i), dtype);
   expect_shape(w.embedding, {c.vocab_size, c.hidden_size}, dtype);
   expect_shape(w.final_norm, {1, c.hidden_size}, dtype);
   expect_shape(w.lm_head, {c.vocab_size, c.hidden_size}, dtype);
@@ -70,6 +78,23 @@ TEST(Weights, OfEveryFamilyHaveTheirShapes) {
     const ModelWeights weights = open(kGoldenModels + name);
     expect_model(weights, config, config.dtype);
     EXPECT_EQ(weights.files().size(), name == std::string("qwen2") ? 2U : 1U);
+  }
+}
+
+TEST(Weights, OfExpertsAreTheirOwn) {
+  const ModelWeights weights = open(kGoldenModels + "qwen3_moe");
+  const SafetensorsFile file(kGoldenModels + "qwen3_moe/model.safetensors");
+  for (const std::size_t e : {std::size_t{0}, std::size_t{5}}) {
+    const Expert& expert = weights.layers[2].experts[e];
+    for (const auto& [name, view] : {std::pair{"gate_proj", expert.gate_proj},
+                                     {"up_proj", expert.up_proj},
+                                     {"down_proj", expert.down_proj}}) {
+      const TensorView* tensor =
+          file.find(fmt::format("model.layers.2.mlp.experts.{}.{}.weight", e, name));
+      ASSERT_TRUE(tensor) << name;
+      ASSERT_EQ(tensor->n_bytes, view.n_bytes());
+      EXPECT_EQ(std::memcmp(tensor->data, view.data, view.n_bytes()), 0) << name;
+    }
   }
 }
 

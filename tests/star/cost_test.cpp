@@ -47,5 +47,24 @@ TEST(Cost, AStepReadsAllWeightsButTheTableOfTheEmbedding) {
   EXPECT_EQ(step_bytes(config, plan, Dtype::f32, Dtype::bf16).weights, 2 * tied.weights);
 }
 
+TEST(Cost, ARowGoesThroughTheExpertsThatItTakes) {
+  const ModelConfig dense = testing::tiny_config();
+  const ModelConfig mixture = testing::tiny_mixture_config();
+  PlanRequest request;
+  request.block_size = 64;
+  const BlockPlan plan = BlockPlan::make(request, 200, 2);
+  const auto flops = [&](const ModelConfig& config) {
+    return phase1_flops(config, plan, AnchorMode::broadcast).linear;
+  };
+  // Of the first two layers, which context rows go through to the end, the first is a mixture.
+  const double hidden = 48, router = 48 * 7;
+  EXPECT_EQ(flops(mixture) - flops(dense), 2 * 200 * (3 * hidden * (3 * 40 - 80) + router));
+  // Of seven experts a row leaves four out, in two layers of three.
+  EXPECT_EQ(n_parameters(mixture) - n_parameters_of_a_row(mixture), 2 * 4 * 3 * 48 * 40);
+  EXPECT_EQ(n_parameters(dense), n_parameters_of_a_row(dense));
+  EXPECT_EQ(step_bytes(mixture, plan, Dtype::bf16, Dtype::bf16).weights,
+            (n_parameters_of_a_row(mixture) - 96 * 48) * 2);
+}
+
 }  // namespace
 }  // namespace starattn

@@ -33,6 +33,7 @@ struct Setting {
   bool tree = false;
   KvMemory kv_memory = KvMemory::device;
   Sampling sampling;
+  bool experts = false;
 };
 
 struct Outcome {
@@ -81,7 +82,8 @@ std::vector<QueryJob> jobs(std::size_t n) {
 
 Outcome run(const Communicator& group, const Setting& setting, int n_threads = 1,
             std::size_t n_queries = 4) {
-  TinyModel model(n_threads);
+  TinyModel model(n_threads, Dtype::bf16,
+                  setting.experts ? testing::tiny_mixture_config() : testing::tiny_config());
   PlanRequest request;
   request.attention = setting.attention;
   if (setting.attention == Attention::star) {
@@ -503,6 +505,51 @@ TEST_F(Equalities, AQueryThatNoMemoryHoldsIsAnErrorOnAllRanks) {
         << error.what();
   }
   EXPECT_EQ(n_finished, world_.is_root() ? 2 : 0);  // those before it are answered
+}
+
+TEST_F(Equalities, MixturesOfExpertsHaveTheSameBitsOnAnyRanks) {
+  Setting star;
+  star.experts = true;
+  star.block = 90;
+  star.anchor = 40;
+  expect_same_bits_as_alone(star);
+  Setting spread = star;
+  spread.spread = true;
+  expect_same_bits_as_alone(spread);
+  Setting reach = star;
+  reach.reach = 1;
+  expect_same_bits_as_alone(reach);
+  Setting recall = star;
+  recall.recall = 30;
+  expect_same_bits_as_alone(recall);
+  Setting ring = star;
+  ring.attention = Attention::ring;
+  expect_same_bits_as_alone(ring);
+}
+
+TEST_F(Equalities, MixturesOfExpertsTreatEveryQueryAndThreadAlike) {
+  Setting setting;
+  setting.experts = true;
+  const Outcome batch = run(world_, setting, 1, 4);
+  const Outcome first = run(world_, setting, 1, 1);
+  const Outcome three = run(world_, setting, 3, 4);
+  EXPECT_EQ(batch.answers[0], first.answers[0]);
+  EXPECT_EQ(batch.answers, three.answers);
+  if (world_.is_root()) {
+    EXPECT_TRUE(same_bits(batch.logits, three.logits));
+  }
+}
+
+TEST_F(Equalities, MixturesOfExpertsInExactModesAreDense) {
+  if (testing::on_gpu()) GTEST_SKIP() << "bf16 rounds a row to other experts now and then";
+  Setting setting;
+  setting.experts = true;
+  setting.block = 70;
+  setting.anchor = 30;
+  setting.reach = kReachAll;
+  expect_close_to_dense(setting);
+  setting.attention = Attention::ring;
+  expect_close_to_dense(setting);
 }
 
 // On the CPU as well the layers pass through the window and the feed, by plain copies.

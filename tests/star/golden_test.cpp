@@ -70,7 +70,8 @@ TEST_P(GoldenLogits, AgreeWithTransformers) {
 
 INSTANTIATE_TEST_SUITE_P(Families, GoldenLogits,
                          ::testing::Values("llama31", "llama2_linear", "llama_yarn_bias", "qwen2",
-                                           "qwen3", "mistral", "demo"),
+                                           "qwen3", "qwen3_moe", "qwen3_moe_step", "mistral",
+                                           "demo"),
                          [](const auto& test) { return std::string(test.param); });
 
 }  // namespace

@@ -44,9 +44,21 @@ inline ModelConfig tiny_config() {
   return config;
 }
 
+// Two layers of three are mixtures of experts.
+inline ModelConfig tiny_mixture_config() {
+  ModelConfig config = tiny_config();
+  config.mixture = {.n_experts = 7,
+                    .n_chosen = 3,
+                    .expert_size = 40,
+                    .renormalise = true,
+                    .layers = {true, false, true}};
+  return config;
+}
+
 struct TinyModel {
-  explicit TinyModel(int n_threads = 1, Dtype dtype = Dtype::bf16)
-      : config(tiny_config()),
+  explicit TinyModel(int n_threads = 1, Dtype dtype = Dtype::bf16,
+                     const ModelConfig& of = tiny_config())
+      : config(of),
         weights(ModelWeights::random(config, dtype, 7)),
         backend(test_backend(n_threads)),
         decoder(config, weights, *backend, std::max(backend->chunk_rows(), Answerer::kMaxRows)) {}

@@ -14,6 +14,7 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/attend.h"
+#include "backend/cpu/experts.h"
 #include "backend/cpu/finite.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/linear.h"
@@ -205,6 +206,19 @@ class CpuBackend : public Backend {
       const float* in = floats(y) + row * x.width;
       for (std::int64_t i = 0; i < x.width; ++i) out[i] += in[i];
     });
+  }
+
+  void choose_experts(Rows x, const WeightView& router, bool renormalise, Product product,
+                      const ExpertChoice& choice) override {
+    STARATTN_CHECK(choice.n_rows == x.n_rows && choice.n_chosen <= router.n_rows);
+    std::vector<float> logits(static_cast<std::size_t>(x.n_rows * router.n_rows));
+    const Rows y{reinterpret_cast<std::byte*>(logits.data()), x.n_rows, router.n_rows};
+    linear(x, {router, WeightView{}, y}, product);
+    cpu::choose_experts(pool_, logits.data(), router.n_rows, renormalise, choice);
+  }
+  void add_experts(Rows x, Rows normed, std::span<const Expert> experts, const ExpertChoice& choice,
+                   Product product) override {
+    cpu::add_experts(pool_, kernels_, x, normed, experts, choice, product);
   }
 
   void choose_asking_rows(const KvSegment& block, const AttentionShape& shape, std::int64_t n_rows,

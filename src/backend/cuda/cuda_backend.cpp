@@ -3,6 +3,7 @@
 // Large products go to cuBLASLt, everything else to kernels/. Checked against backend/cpu.
 #include <algorithm>
 #include <cmath>
+#include <unordered_map>
 
 #include "attention.h"
 #include "backend/backend.h"
@@ -13,6 +14,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "elementwise.h"
+#include "experts.h"
 #include "next_token.h"
 #include "own_tokens.h"
 #include "recall.h"
@@ -43,6 +45,12 @@ class CudaBackend : public Backend {
            "the CUDA backend takes hidden and intermediate sizes that are multiples of {}; this "
            "model's are {} and {}. Use --device cpu",
            kVector, model.hidden_size, model.intermediate_size);
+    }
+    if (model.expert_size % kVector != 0) {
+      fail(Exit::unfit,
+           "the CUDA backend takes experts whose size is a multiple of {}; this model's is {}. Use "
+           "--device cpu",
+           kVector, model.expert_size);
     }
     try {
       kernels::check_shape(as_kernel(model.attention));
@@ -267,6 +275,59 @@ class CudaBackend : public Backend {
     kernels::swiglu(gate.data, up.data, y.data, gate.n_rows * gate.width, stream());
   }
 
+  void choose_experts(Rows x, const WeightView& router, bool renormalise, Product product,
+                      const ExpertChoice& choice) override {
+    STARATTN_CHECK(choice.n_rows == x.n_rows && router.n_cols == x.width);
+    const Buffer logits =
+        product == Product::chunk ? multiply_chunk_to_f32(x, router) : multiply_to_f32(x, router);
+    kernels::choose_experts(floats(logits), x.n_rows, static_cast<int>(router.n_rows),
+                            static_cast<int>(choice.n_chosen), renormalise, choice.experts,
+                            choice.shares, stream());
+  }
+  void add_experts(Rows x, Rows normed, std::span<const Expert> experts, const ExpertChoice& choice,
+                   Product product) override {
+    STARATTN_CHECK(choice.n_rows == x.n_rows && normed.n_rows == x.n_rows &&
+                   normed.width == x.width && !experts.empty());
+    const auto n_experts = static_cast<int>(experts.size());
+    const auto n_chosen = static_cast<int>(choice.n_chosen);
+    const std::int64_t n_places = x.n_rows * choice.n_chosen;
+    const std::int64_t size = experts[0].gate_proj.n_rows;
+    const int tile_rows =
+        product == Product::chunk ? kernels::kWideTileRows : kernels::kThinTileRows;
+    const auto allocate_for = [&](std::int64_t n, std::size_t n_bytes) {
+      return device_.allocate(static_cast<std::size_t>(n) * n_bytes);
+    };
+    const Buffer places = allocate_for(2 * n_places, sizeof(std::int32_t));
+    const Buffer tiles = allocate_for(kernels::most_expert_tiles(n_places, n_experts, tile_rows),
+                                      sizeof(kernels::ExpertTile));
+    const Buffer inner = allocate_for(n_places * size, size_of(Dtype::bf16));
+    const Buffer made = allocate_for(n_places * x.width, size_of(Dtype::bf16));
+    auto* in_order = reinterpret_cast<std::int32_t*>(places.data());
+    const kernels::SortedPlaces sorted{in_order, in_order + n_places,
+                                       reinterpret_cast<kernels::ExpertTile*>(tiles.data()),
+                                       n_places, tile_rows};
+    const void* const* matrices = matrices_of(experts);
+    kernels::sort_places(choice.experts, n_experts, sorted, stream());
+    kernels::expert_linear({.x = normed.data,
+                            .w = matrices,
+                            .w_up = matrices + n_experts,
+                            .y = inner.data(),
+                            .n_out = size,
+                            .n_in = x.width,
+                            .n_experts = n_experts,
+                            .places_per_row = n_chosen},
+                           sorted, stream());
+    kernels::expert_linear({.x = inner.data(),
+                            .w = matrices + 2 * n_experts,
+                            .y = made.data(),
+                            .n_out = x.width,
+                            .n_in = size,
+                            .n_experts = n_experts},
+                           sorted, stream());
+    kernels::add_made(x.data, made.data(), sorted.sorted, choice.shares, x.n_rows, n_chosen,
+                      x.width, stream());
+  }
+
   void choose_asking_rows(const KvSegment& block, const AttentionShape& shape, std::int64_t n_rows,
                           std::int32_t* rows) override {
     STARATTN_CHECK(n_rows >= 1 && n_rows <= block.n_tokens);
@@ -335,6 +396,27 @@ class CudaBackend : public Backend {
     product.outputs[0] = {weights_.find(w), nullptr, nullptr, y.data(), w.n_rows};
     kernels::thin_linear(product, stream());
     return y;
+  }
+  // The same for the rows of a chunk.
+  Buffer multiply_chunk_to_f32(Rows x, const WeightView& w) {
+    Buffer y = device_.allocate(static_cast<std::size_t>(x.n_rows * w.n_rows) * sizeof(float));
+    matmul_.to_f32(x.data, weights_.find(w), floats(y), x.n_rows, w.n_rows, w.n_cols);
+    return y;
+  }
+  // Where the device has the experts' matrices: gate, up and down of all, one kind after another.
+  // Made once.
+  const void* const* matrices_of(std::span<const Expert> experts) {
+    Buffer& table = expert_tables_[experts[0].gate_proj.data];
+    if (!table.data()) {
+      std::vector<const void*> matrices;
+      for (const WeightView Expert::*kind :
+           {&Expert::gate_proj, &Expert::up_proj, &Expert::down_proj})
+        for (const Expert& expert : experts) matrices.push_back(weights_.find(expert.*kind));
+      const auto bytes = std::as_bytes(std::span(matrices));
+      table = device_.allocate(bytes.size());
+      device_.upload(bytes, table.data());
+    }
+    return reinterpret_cast<const void* const*>(table.data());
   }
   kernels::Stream stream() const { return device_.stream(); }
   static float* floats(const Buffer& buffer) { return reinterpret_cast<float*>(buffer.data()); }
@@ -412,6 +494,8 @@ class CudaBackend : public Backend {
   cuda::Device device_;
   cuda::Matmul matmul_;
   cuda::DeviceWeights weights_;
+  std::unordered_map<const std::byte*, Buffer>
+      expert_tables_;  // by the first expert's first matrix
 };
 
 }  // namespace

@@ -28,9 +28,10 @@ void prefer(cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenceAttri
 }
 
 // Row-major [n_rows, n_cols] is column-major [n_cols, n_rows].
-cublasLtMatrixLayout_t layout(std::int64_t n_rows, std::int64_t n_cols) {
+cublasLtMatrixLayout_t layout(std::int64_t n_rows, std::int64_t n_cols,
+                              cudaDataType_t type = CUDA_R_16BF) {
   cublasLtMatrixLayout_t result = nullptr;
-  check_blas(cublasLtMatrixLayoutCreate(&result, CUDA_R_16BF, static_cast<std::uint64_t>(n_cols),
+  check_blas(cublasLtMatrixLayoutCreate(&result, type, static_cast<std::uint64_t>(n_cols),
                                         static_cast<std::uint64_t>(n_rows), n_cols),
              "describing a matrix");
   return result;
@@ -65,7 +66,7 @@ Matmul::~Matmul() {
 const Matmul::Plan& Matmul::plan_for(const Key& key) {
   const auto found = plans_.find(key);
   if (found != plans_.end()) return found->second;
-  const auto& [n_rows, n_out, n_in, has_bias, add] = key;
+  const auto& [n_rows, n_out, n_in, has_bias, add, is_f32] = key;
   Plan& plan = plans_[key];
   check_blas(cublasLtMatmulDescCreate(&plan.product, CUBLAS_COMPUTE_32F, CUDA_R_32F),
              "describing a product");
@@ -76,7 +77,7 @@ const Matmul::Plan& Matmul::plan_for(const Key& key) {
   }
   plan.w = layout(n_out, n_in);
   plan.x = layout(n_rows, n_in);
-  plan.y = layout(n_rows, n_out);
+  plan.y = layout(n_rows, n_out, is_f32 ? CUDA_R_32F : CUDA_R_16BF);
 
   cublasLtMatmulPreference_t preference = nullptr;
   check_blas(cublasLtMatmulPreferenceCreate(&preference), "choosing an algorithm");
@@ -100,10 +101,20 @@ const Matmul::Plan& Matmul::plan_for(const Key& key) {
 
 void Matmul::operator()(const void* x, const void* w, const void* bias, void* y,
                         std::int64_t n_rows, std::int64_t n_out, std::int64_t n_in, bool add) {
-  if (n_rows == 0) return;
-  const Plan& plan = plan_for({n_rows, n_out, n_in, bias != nullptr, add});
+  multiply({n_rows, n_out, n_in, bias != nullptr, add, /*is_f32=*/false}, x, w, bias, y);
+}
+
+void Matmul::to_f32(const void* x, const void* w, float* y, std::int64_t n_rows, std::int64_t n_out,
+                    std::int64_t n_in) {
+  multiply({n_rows, n_out, n_in, /*has_bias=*/false, /*add=*/false, /*is_f32=*/true}, x, w, nullptr,
+           y);
+}
+
+void Matmul::multiply(const Key& key, const void* x, const void* w, const void* bias, void* y) {
+  if (std::get<0>(key) == 0) return;
+  const Plan& plan = plan_for(key);
   if (bias) set(plan.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
-  const float alpha = 1, beta = add ? 1 : 0;
+  const float alpha = 1, beta = std::get<4>(key) ? 1 : 0;
   check_blas(cublasLtMatmul(handle_, plan.product, &alpha, w, plan.w, x, plan.x, &beta, y, plan.y,
                             y, plan.y, &plan.algorithm, workspace_.data(), kWorkspaceBytes,
                             device_->stream()),

@@ -24,11 +24,16 @@ class Matmul {
   // y [n_rows, n_out]; all bf16 device memory.
   void operator()(const void* x, const void* w, const void* bias, void* y, std::int64_t n_rows,
                   std::int64_t n_out, std::int64_t n_in, bool add);
+  // y = x w^T in fp32.
+  void to_f32(const void* x, const void* w, float* y, std::int64_t n_rows, std::int64_t n_out,
+              std::int64_t n_in);
 
  private:
   struct Plan;
-  using Key = std::tuple<std::int64_t, std::int64_t, std::int64_t, bool, bool>;
+  // n_rows, n_out, n_in, whether there is a bias, whether to add, whether y is fp32
+  using Key = std::tuple<std::int64_t, std::int64_t, std::int64_t, bool, bool, bool>;
   const Plan& plan_for(const Key& key);
+  void multiply(const Key& key, const void* x, const void* w, const void* bias, void* y);
 
   Device* device_;
   cublasLtHandle_t handle_ = nullptr;

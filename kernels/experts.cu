@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who takes which row, and the sum of what was made: a warp a row to choose, a block an expert to
+// sort, a thread eight columns to add.
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include "cuda_check.h"
+#include "experts.h"
+#include "warp.cuh"
+
+namespace starattn::kernels {
+namespace {
+
+constexpr int kNowhere = std::numeric_limits<int>::max();
+constexpr int kLogitsPerLane = kMostExperts / 32;
+constexpr int kChooseThreads = 128;
+constexpr int kSortThreads = 1024;
+constexpr int kAddThreads = 128;
+
+__global__ void __launch_bounds__(kChooseThreads)
+    choose_experts_kernel(const float* logits, std::int64_t n_rows, int n_experts, int n_chosen,
+                          bool renormalise, std::int32_t* experts, float* shares) {
+  const int lane = threadIdx.x % 32;
+  const std::int64_t row =
+      static_cast<std::int64_t>(blockIdx.x) * (kChooseThreads / 32) + threadIdx.x / 32;
+  if (row >= n_rows) return;
+  const float* mine = logits + row * n_experts;
+  float value[kLogitsPerLane];  // of expert 32 i + lane
+  float top = -INFINITY;
+#pragma unroll
+  for (int i = 0; i < kLogitsPerLane; ++i) {
+    const int expert = 32 * i + lane;
+    value[i] = expert < n_experts ? mine[expert] : -INFINITY;
+    top = fmaxf(top, value[i]);
+  }
+  top = warp_max(top);
+  float sum = 0;
+#pragma unroll
+  for (int i = 0; i < kLogitsPerLane; ++i)
+    if (32 * i + lane < n_experts) sum += expf(value[i] - top);
+  sum = warp_sum(sum);
+
+  std::uint32_t chosen = 0;  // bit i: expert 32 i + lane
+  for (int n = 0; n < n_chosen; ++n) {
+    float best = -INFINITY;
+    int at = kNowhere;
+#pragma unroll
+    for (int i = 0; i < kLogitsPerLane; ++i) {
+      const int expert = 32 * i + lane;
+      const float candidate = isnan(value[i]) ? -INFINITY : value[i];
+      const bool is_free = expert < n_experts && !(chosen >> i & 1);
+      if (is_free && (candidate > best || at == kNowhere)) {
+        best = candidate;
+        at = expert;
+      }
+    }
+#pragma unroll
+    for (int offset = 16; offset > 0; offset /= 2) {
+      const float other = __shfl_xor_sync(kAllLanes, best, offset);
+      const int other_at = __shfl_xor_sync(kAllLanes, at, offset);
+      // Nowhere is behind every expert, whatever their logits.
+      if (other_at != kNowhere &&
+          (at == kNowhere || other > best || (other == best && other_at < at))) {
+        best = other;
+        at = other_at;
+      }
+    }
+    if (at % 32 == lane) chosen |= 1u << (at / 32);
+  }
+
+  float of_chosen = 0;
+#pragma unroll
+  for (int i = 0; i < kLogitsPerLane; ++i)
+    if (chosen >> i & 1) of_chosen += expf(value[i] - top) / sum;
+  of_chosen = warp_sum(of_chosen);
+  std::int64_t next = row * n_chosen;
+#pragma unroll
+  for (int i = 0; i < kLogitsPerLane; ++i) {
+    const bool is_chosen = chosen >> i & 1;
+    const unsigned all = __ballot_sync(kAllLanes, is_chosen);
+    if (is_chosen) {
+      const std::int64_t to = next + __popc(all & ((1u << lane) - 1));
+      const float share = expf(value[i] - top) / sum;
+      experts[to] = 32 * i + lane;
+      shares[to] = renormalise ? share / of_chosen : share;
+    }
+    next += __popc(all);
+  }
+}
+
+// Block e sorts the places of expert e. It counts those of all experts to know where its own begin.
+__global__ void __launch_bounds__(kSortThreads)
+    sort_places_kernel(const std::int32_t* experts, int n_experts, SortedPlaces to,
+                       std::int64_t n_tiles) {
+  __shared__ int counts[kMostExperts];
+  __shared__ int found[kSortThreads / 32];
+  const int expert = blockIdx.x;
+  const auto n_places = static_cast<int>(to.n_places);
+  for (int i = threadIdx.x; i < n_experts; i += kSortThreads) counts[i] = 0;
+  __syncthreads();
+  for (int i = threadIdx.x; i < n_places; i += kSortThreads) atomicAdd(&counts[experts[i]], 1);
+  __syncthreads();
+  int first = 0, first_tile = 0;
+  for (int e = 0; e < expert; ++e) {
+    first += counts[e];
+    first_tile += (counts[e] + to.tile_rows - 1) / to.tile_rows;
+  }
+  const int n = counts[expert];
+  const int n_own = (n + to.tile_rows - 1) / to.tile_rows;
+  for (int i = threadIdx.x; i < n_own; i += kSortThreads)
+    to.tiles[first_tile + i] = {expert, first + i * to.tile_rows,
+                                min(to.tile_rows, n - i * to.tile_rows)};
+  if (expert == n_experts - 1)
+    for (std::int64_t i = first_tile + n_own + threadIdx.x; i < n_tiles; i += kSortThreads)
+      to.tiles[i] = {0, 0, 0};
+
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  int next = first;
+  for (int start = 0; start < n_places; start += kSortThreads) {
+    const int place = start + threadIdx.x;
+    const bool is_mine = place < n_places && experts[place] == expert;
+    const unsigned all = __ballot_sync(kAllLanes, is_mine);
+    if (lane == 0) found[warp] = __popc(all);
+    __syncthreads();
+    int at = next;
+    for (int i = 0; i < kSortThreads / 32; ++i) {
+      if (i < warp) at += found[i];
+      next += found[i];
+    }
+    if (is_mine) {
+      at += __popc(all & ((1u << lane) - 1));
+      to.places[at] = place;
+      to.sorted[place] = at;
+    }
+    __syncthreads();  // and the counts have been read
+  }
+}
+
+__global__ void __launch_bounds__(kAddThreads)
+    add_made_kernel(uint4* x, const uint4* made, const std::int32_t* sorted, const float* shares,
+                    int n_chosen, int n_chunks) {
+  const std::int64_t row = blockIdx.x;
+  for (int chunk = threadIdx.x; chunk < n_chunks; chunk += kAddThreads) {
+    float sum[8] = {};
+    for (int i = 0; i < n_chosen; ++i) {
+      const std::int64_t place = row * n_chosen + i;
+      const float share = shares[place];
+      const uint4 packed = made[sorted[place] * static_cast<std::int64_t>(n_chunks) + chunk];
+      const auto* values = reinterpret_cast<const __nv_bfloat162*>(&packed);
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const float2 pair = __bfloat1622float2(values[j]);
+        sum[2 * j] = fmaf(share, pair.x, sum[2 * j]);
+        sum[2 * j + 1] = fmaf(share, pair.y, sum[2 * j + 1]);
+      }
+    }
+    uint4& to = x[row * n_chunks + chunk];
+    uint4 packed = to;
+    auto* values = reinterpret_cast<__nv_bfloat162*>(&packed);
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const float2 pair = __bfloat1622float2(values[j]);
+      values[j] = __floats2bfloat162_rn(pair.x + sum[2 * j], pair.y + sum[2 * j + 1]);
+    }
+    to = packed;
+  }
+}
+
+}  // namespace
+
+void choose_experts(const float* logits, std::int64_t n_rows, int n_experts, int n_chosen,
+                    bool renormalise, std::int32_t* experts, float* shares, Stream stream) {
+  if (n_chosen < 1 || n_chosen > n_experts || n_experts > kMostExperts)
+    throw BadShape("choosing experts: 1 <= chosen <= experts <= " + std::to_string(kMostExperts) +
+                   " is needed; got " + std::to_string(n_chosen) + " of " +
+                   std::to_string(n_experts));
+  if (n_rows == 0) return;
+  constexpr int kRowsPerBlock = kChooseThreads / 32;
+  choose_experts_kernel<<<static_cast<unsigned>((n_rows + kRowsPerBlock - 1) / kRowsPerBlock),
+                          kChooseThreads, 0, stream>>>(logits, n_rows, n_experts, n_chosen,
+                                                       renormalise, experts, shares);
+  check_launch("choosing experts");
+}
+
+std::int64_t most_expert_tiles(std::int64_t n_places, int n_experts, int tile_rows) {
+  return n_places / tile_rows + (n_places < n_experts ? n_places : n_experts);
+}
+
+void sort_places(const std::int32_t* experts, int n_experts, const SortedPlaces& to,
+                 Stream stream) {
+  if (n_experts < 1 || n_experts > kMostExperts || to.tile_rows < 1 || to.n_places < 0 ||
+      to.n_places > kNowhere - kSortThreads)
+    throw BadShape("sorting rows by expert: " + std::to_string(to.n_places) + " places of " +
+                   std::to_string(n_experts) + " experts, of which there may be 1 to " +
+                   std::to_string(kMostExperts));
+  if (to.n_places == 0) return;
+  sort_places_kernel<<<static_cast<unsigned>(n_experts), kSortThreads, 0, stream>>>(
+      experts, n_experts, to, most_expert_tiles(to.n_places, n_experts, to.tile_rows));
+  check_launch("sorting rows by expert");
+}
+
+void add_made(void* x, const void* made, const std::int32_t* sorted, const float* shares,
+              std::int64_t n_rows, int n_chosen, std::int64_t width, Stream stream) {
+  if (width <= 0 || width % 8 != 0)
+    throw BadShape("adding experts: the width must be a multiple of 8; got " +
+                   std::to_string(width));
+  if (n_rows == 0) return;
+  add_made_kernel<<<static_cast<unsigned>(n_rows), kAddThreads, 0, stream>>>(
+      static_cast<uint4*>(x), static_cast<const uint4*>(made), sorted, shares, n_chosen,
+      static_cast<int>(width / 8));
+  check_launch("adding experts");
+}
+
+}  // namespace starattn::kernels

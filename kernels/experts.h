@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// Mixtures of experts: who takes which row, the products of each expert with its rows, and the sum.
+// A place is a row and one of its experts, row * n_chosen + i; places are sorted by expert and
+// within one by row, so that an expert's rows lie together. Every row is treated by itself, in a
+// fixed order. All asynchronous on `stream`; all pointers are device memory, 16-byte aligned.
+#pragma once
+
+#include <cstdint>
+
+#include "launch.h"
+
+namespace starattn::kernels {
+
+inline constexpr int kMostExperts = 1024;
+
+// Of each row of logits [n_rows, n_experts], fp32: the n_chosen largest, of equals the lower, a NaN
+// counting as lowest. experts, shares [n_rows, n_chosen]: in ascending order, and their softmax
+// over all experts, with `renormalise` divided by its sum over the chosen. Throws BadShape.
+void choose_experts(const float* logits, std::int64_t n_rows, int n_experts, int n_chosen,
+                    bool renormalise, std::int32_t* experts, float* shares, Stream stream);
+
+// Consecutive sorted places of one expert, which a block works on together.
+struct ExpertTile {
+  std::int32_t expert, first, n;
+};
+
+struct SortedPlaces {
+  std::int32_t* places = nullptr;  // [n_places]: in sorted order
+  std::int32_t* sorted = nullptr;  // [n_places]: where each place is among them
+  ExpertTile* tiles = nullptr;     // [most_expert_tiles()]: those beyond the last have n = 0
+  std::int64_t n_places = 0;
+  int tile_rows = 0;
+};
+
+// Tiles that n_places can need.
+std::int64_t most_expert_tiles(std::int64_t n_places, int n_experts, int tile_rows);
+
+// experts [to.n_places]: each place's. Throws BadShape.
+void sort_places(const std::int32_t* experts, int n_experts, const SortedPlaces& to, Stream stream);
+
+// The rows of a tile that the two ways of multiplying take.
+inline constexpr int kThinTileRows = 8;    // bound by reading the matrices
+inline constexpr int kWideTileRows = 128;  // bound by multiplying
+
+// y[i] = x[row of sorted place i] w^T for every sorted place i, with its expert's matrices. fp32
+// accumulation over n_in in an order that depends on n_in and tile_rows alone.
+struct ExpertLinear {
+  const void* x = nullptr;            // bf16 [n_rows, n_in]
+  const void* const* w = nullptr;     // [n_experts]: bf16 [n_out, n_in]
+  const void* const* w_up = nullptr;  // alike, or null. Then y = silu(w's) * (w_up's), each rounded
+  void* y = nullptr;                  // bf16 [n_places, n_out]
+  std::int64_t n_out = 0, n_in = 0;   // n_in: a multiple of 8; n_out: of 2
+  int n_experts = 0;
+  // Row of a place: place / places_per_row. 0: x has a row for each sorted place, in their order.
+  int places_per_row = 0;
+};
+
+// sorted.tile_rows: kThinTileRows or kWideTileRows. Throws BadShape.
+void expert_linear(const ExpertLinear& product, const SortedPlaces& sorted, Stream stream);
+
+// x[i] += the sum over row i's places, in order, of share times made[where the place was sorted
+// to]; x bf16 [n_rows, width], made bf16 [n_places, width]; width: a multiple of 8. The sum is
+// fp32.
+void add_made(void* x, const void* made, const std::int32_t* sorted, const float* shares,
+              std::int64_t n_rows, int n_chosen, std::int64_t width, Stream stream);
+
+}  // namespace starattn::kernels

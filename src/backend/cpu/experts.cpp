@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backend/cpu/experts.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "backend/cpu/linear.h"
+#include "backend/cpu/recall.h"
+#include "base/error.h"
+
+namespace starattn::cpu {
+namespace {
+
+// The places of a choice, [n_rows, n_chosen], sorted by expert and within one by row.
+struct Sorted {
+  std::vector<std::int64_t> places;
+  std::vector<std::int64_t> first;  // [n_experts + 1]: where an expert's begin among them
+};
+
+Sorted sort_by_expert(const ExpertChoice& choice, std::size_t n_experts) {
+  const std::int64_t n_places = choice.n_rows * choice.n_chosen;
+  Sorted sorted{std::vector<std::int64_t>(static_cast<std::size_t>(n_places)),
+                std::vector<std::int64_t>(n_experts + 1)};
+  for (std::int64_t i = 0; i < n_places; ++i) {
+    STARATTN_CHECK(choice.experts[i] >= 0 &&
+                   static_cast<std::size_t>(choice.experts[i]) < n_experts);
+    ++sorted.first[static_cast<std::size_t>(choice.experts[i]) + 1];
+  }
+  for (std::size_t e = 0; e < n_experts; ++e) sorted.first[e + 1] += sorted.first[e];
+  std::vector<std::int64_t> next = sorted.first;
+  for (std::int64_t i = 0; i < n_places; ++i) {
+    std::int64_t& to = next[static_cast<std::size_t>(choice.experts[i])];
+    sorted.places[static_cast<std::size_t>(to++)] = i;
+  }
+  return sorted;
+}
+
+Rows rows_over(std::vector<float>& memory, std::int64_t n_rows, std::int64_t width) {
+  memory.resize(static_cast<std::size_t>(n_rows * width));
+  return {reinterpret_cast<std::byte*>(memory.data()), n_rows, width};
+}
+
+float* row_of(Rows x, std::int64_t row) {
+  return reinterpret_cast<float*>(x.data) + row * x.width;
+}
+
+}  // namespace
+
+void choose_experts(ThreadPool& pool, const float* logits, std::int64_t n_experts, bool renormalise,
+                    const ExpertChoice& choice) {
+  pool.parallel_for(choice.n_rows, [&](std::int64_t row, int) {
+    const float* mine = logits + row * n_experts;
+    float* shares = choice.shares + row * choice.n_chosen;
+    choose_best(mine, n_experts, choice.n_chosen, choice.experts + row * choice.n_chosen, shares);
+    const float top = *std::max_element(mine, mine + n_experts);
+    float sum = 0;
+    for (std::int64_t e = 0; e < n_experts; ++e) sum += std::exp(mine[e] - top);
+    float chosen = 0;
+    for (std::int64_t i = 0; i < choice.n_chosen; ++i) {
+      shares[i] = std::exp(shares[i] - top) / sum;
+      chosen += shares[i];
+    }
+    for (std::int64_t i = 0; renormalise && i < choice.n_chosen; ++i) shares[i] /= chosen;
+  });
+}
+
+void add_experts(ThreadPool& pool, const Kernels& kernels, Rows x, Rows normed,
+                 std::span<const Expert> experts, const ExpertChoice& choice, Product product) {
+  STARATTN_CHECK(x.n_rows == choice.n_rows && normed.n_rows == x.n_rows && normed.width == x.width);
+  const auto linear = product == Product::chunk ? linear_chunk : linear_thin;
+  const Sorted sorted = sort_by_expert(choice, experts.size());
+  std::vector<float> made_memory, in_memory, gate_memory, up_memory;
+  // What the experts made of each place's row, in the order of places.
+  const Rows made = rows_over(made_memory, choice.n_rows * choice.n_chosen, x.width);
+  for (std::size_t e = 0; e < experts.size(); ++e) {
+    const std::int64_t n = sorted.first[e + 1] - sorted.first[e];
+    if (n == 0) continue;
+    const std::int64_t* places = sorted.places.data() + sorted.first[e];
+    const Expert& expert = experts[e];
+    const Rows in = rows_over(in_memory, n, x.width);
+    const Rows gate = rows_over(gate_memory, n, expert.gate_proj.n_rows);
+    const Rows up = rows_over(up_memory, n, expert.up_proj.n_rows);
+    for (std::int64_t i = 0; i < n; ++i)
+      std::copy_n(row_of(normed, places[i] / choice.n_chosen), x.width, row_of(in, i));
+    linear(pool, kernels, in, expert.gate_proj, {}, gate);
+    linear(pool, kernels, in, expert.up_proj, {}, up);
+    pool.parallel_for(n, [&](std::int64_t i, int) {
+      kernels.swiglu(row_of(gate, i), row_of(up, i), gate.width, row_of(gate, i));
+    });
+    linear(pool, kernels, gate, expert.down_proj, {}, in);
+    for (std::int64_t i = 0; i < n; ++i)
+      std::copy_n(row_of(in, i), x.width, row_of(made, places[i]));
+  }
+  pool.parallel_for(x.n_rows, [&](std::int64_t row, int) {
+    float* out = row_of(x, row);
+    const float* shares = choice.shares + row * choice.n_chosen;
+    for (std::int64_t c = 0; c < x.width; ++c) {
+      float sum = 0;
+      for (std::int64_t i = 0; i < choice.n_chosen; ++i)
+        sum += shares[i] * row_of(made, row * choice.n_chosen + i)[c];
+      out[c] += sum;
+    }
+  });
+}
+
+}  // namespace starattn::cpu

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// Mixtures of experts on the CPU; see backend/backend.h. The rows of an expert go through it
+// together, in ascending order, one expert after another.
+#pragma once
+
+#include "backend/backend.h"
+#include "backend/cpu/kernels.h"
+#include "backend/cpu/thread_pool.h"
+
+namespace starattn::cpu {
+
+// logits [choice.n_rows, n_experts], fp32
+void choose_experts(ThreadPool& pool, const float* logits, std::int64_t n_experts, bool renormalise,
+                    const ExpertChoice& choice);
+
+void add_experts(ThreadPool& pool, const Kernels& kernels, Rows x, Rows normed,
+                 std::span<const Expert> experts, const ExpertChoice& choice, Product product);
+
+}  // namespace starattn::cpu

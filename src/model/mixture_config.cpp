@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/mixture_config.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace starattn {
+namespace {
+
+constexpr std::int64_t kMaxExpertSize = std::int64_t{1} << 20;
+constexpr std::int64_t kMaxStep = std::int64_t{1} << 20;
+
+// Every step-th layer, but for those that are listed as dense.
+std::vector<bool> read_layers(const JsonObject& json, std::int64_t n_layers) {
+  const std::int64_t step = json.find_int("decoder_sparse_step", 1, kMaxStep).value_or(1);
+  std::vector<bool> layers;
+  for (std::int64_t i = 0; i < n_layers; ++i) layers.push_back((i + 1) % step == 0);
+  const char* key = "mlp_only_layers";
+  if (!json.has(key)) return layers;
+  const Json& dense = json.get(key);
+  const bool is_list = dense.is_array();
+  for (const Json& layer : is_list ? dense : Json::array({dense})) {
+    if (!is_list || !layer.is_number_unsigned() ||
+        layer.get<std::uint64_t>() >= static_cast<std::uint64_t>(n_layers)) {
+      fail(Exit::bad_data,
+           "{}: key '{}': expected a list of layers below num_hidden_layers = {}, got {}",
+           json.where(), key, n_layers, to_line(dense).substr(0, 80));
+    }
+    layers[layer.get<std::size_t>()] = false;
+  }
+  return layers;
+}
+
+}  // namespace
+
+MixtureConfig read_mixture_config(const JsonObject& json, std::int64_t n_layers) {
+  MixtureConfig mixture;
+  // transformers 5 may write the first name, which other families have, too.
+  const char* count = json.has("num_local_experts") ? "num_local_experts" : "num_experts";
+  mixture.n_experts = json.find_int(count, 0, Backend::kMostExperts).value_or(128);
+  mixture.layers = read_layers(json, n_layers);
+  if (mixture.n_experts == 0 || !std::ranges::count(mixture.layers, true)) return {};
+  mixture.n_chosen = json.find_int("num_experts_per_tok", 1, mixture.n_experts)
+                         .value_or(std::min<std::int64_t>(8, mixture.n_experts));
+  mixture.expert_size = json.find_int("moe_intermediate_size", 1, kMaxExpertSize).value_or(768);
+  mixture.renormalise = json.find_bool("norm_topk_prob").value_or(false);
+  return mixture;
+}
+
+}  // namespace starattn

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// The experts of a config.json: which layers are mixtures of how many, and how many a row takes.
+#pragma once
+
+#include "base/json.h"
+#include "model/config.h"
+
+namespace starattn {
+
+// As Qwen3MoeForCausalLM has them; keys that are absent mean what they mean to transformers. Throws
+// Error(bad_data) on values out of range and on layers that the model does not have.
+MixtureConfig read_mixture_config(const JsonObject& config, std::int64_t n_layers);
+
+}  // namespace starattn

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+// Mixtures of experts on the GPU against the CPU's, in both ways of multiplying, and a row's bits
+// whatever is beside it.
+#include <algorithm>
+
+#include "both_sides.h"
+
+namespace starattn {
+namespace {
+
+struct MixtureShape {
+  std::int64_t n_rows, hidden, size, n_experts, n_chosen;
+};
+// Rows of no, one and many tiles an expert; widths that fill neither a stage nor a tile.
+constexpr MixtureShape kShapes[] = {{1, 48, 40, 7, 3},       {5, 64, 24, 2, 2},
+                                    {37, 2048, 768, 128, 8}, {700, 264, 136, 5, 2},
+                                    {1500, 512, 96, 33, 4},  {300, 64, 8, 1, 1}};
+
+class CudaExperts : public CudaBackend {
+ protected:
+  // The same choice in the memory of one side, from numbers of the host.
+  static ExpertChoice choice_on(Side& side, const std::vector<std::int32_t>& experts,
+                                const Floats& shares, std::int64_t n_chosen) {
+    return {reinterpret_cast<std::int32_t*>(side.keep(std::as_bytes(std::span(experts)))),
+            reinterpret_cast<float*>(side.keep(std::as_bytes(std::span(shares)))),
+            std::ssize(experts) / n_chosen, n_chosen};
+  }
+  std::vector<std::int32_t> random_experts(const MixtureShape& shape) {
+    std::vector<std::int32_t> experts;
+    for (std::int64_t row = 0; row < shape.n_rows; ++row) {
+      const Floats order = numbers_.bell(shape.n_experts);
+      std::vector<std::int32_t> all;
+      for (std::int32_t e = 0; e < shape.n_experts; ++e) all.push_back(e);
+      std::sort(all.begin(), all.end(), [&](auto a, auto b) {
+        return order[static_cast<std::size_t>(a)] < order[static_cast<std::size_t>(b)];
+      });
+      all.resize(static_cast<std::size_t>(shape.n_chosen));
+      std::sort(all.begin(), all.end());
+      experts.insert(experts.end(), all.begin(), all.end());
+    }
+    return experts;
+  }
+  std::vector<Expert> random_matrices(const MixtureShape& shape) {
+    std::vector<Expert> experts;
+    const auto matrix = [&](std::int64_t n_rows, std::int64_t n_cols) {
+      const float deviation = 1 / std::sqrt(static_cast<float>(n_cols));
+      return weight(numbers_.bell(n_rows * n_cols, deviation), n_cols);
+    };
+    for (std::int64_t e = 0; e < shape.n_experts; ++e)
+      experts.push_back({matrix(shape.size, shape.hidden), matrix(shape.size, shape.hidden),
+                         matrix(shape.hidden, shape.size)});
+    return experts;
+  }
+};
+
+TEST_F(CudaExperts, AreChosenAlike) {
+  for (const MixtureShape& shape : kShapes) {
+    const WeightView router =
+        weight(numbers_.bell(shape.n_experts * shape.hidden, 0.1F), shape.hidden);
+    const Floats x = numbers_.bell(shape.n_rows * shape.hidden);
+    Floats logits(static_cast<std::size_t>(shape.n_rows * shape.n_experts));
+    cpu_->backend->linear_to_host(cpu_->rows(x, shape.hidden), router, logits);
+    for (const Product product : {Product::chunk, Product::batch_invariant}) {
+      for (const bool renormalise : {false, true}) {
+        const auto n = static_cast<std::size_t>(shape.n_rows * shape.n_chosen);
+        std::vector<std::int32_t> chosen[2];
+        Floats shares[2];
+        for (Side* side : {cpu_.get(), gpu_.get()}) {
+          const std::size_t i = side == cpu_.get() ? 0 : 1;
+          const ExpertChoice choice =
+              choice_on(*side, std::vector<std::int32_t>(n, -1), Floats(n, NAN), shape.n_chosen);
+          side->backend->choose_experts(side->rows(x, shape.hidden), router, renormalise, product,
+                                        choice);
+          chosen[i].resize(n);
+          side->backend->download(reinterpret_cast<const std::byte*>(choice.experts),
+                                  std::as_writable_bytes(std::span(chosen[i])));
+          shares[i] = side->get(choice.shares, static_cast<std::int64_t>(n));
+        }
+        for (std::int64_t row = 0; row < shape.n_rows; ++row) {
+          // Sums in another order may choose otherwise where two logits are all but equal.
+          Floats sorted(logits.begin() + row * shape.n_experts,
+                        logits.begin() + (row + 1) * shape.n_experts);
+          std::sort(sorted.rbegin(), sorted.rend());
+          const auto last = static_cast<std::size_t>(shape.n_chosen);
+          if (last < sorted.size() && sorted[last - 1] - sorted[last] < 1e-4F) continue;
+          for (auto at = static_cast<std::size_t>(row * shape.n_chosen);
+               at < static_cast<std::size_t>((row + 1) * shape.n_chosen); ++at) {
+            EXPECT_EQ(chosen[1][at], chosen[0][at]) << row;
+            EXPECT_NEAR(shares[1][at], shares[0][at], 1e-4) << row;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(CudaExperts, OfEqualsAreTheLowerOnes) {
+  constexpr std::int64_t kExperts = 77, kHidden = 64;
+  Floats weights(kExperts * kHidden, 0.0F);
+  weights[50 * kHidden] = 1;  // expert 50 leads, all others tie
+  const WeightView router = weight(weights, kHidden);
+  Floats x(2 * kHidden, 0.0F);
+  x[0] = 1;
+  std::fill(x.begin() + kHidden, x.end(), NAN);  // whom the second row asks is known all the same
+  for (const Product product : {Product::chunk, Product::batch_invariant}) {
+    const ExpertChoice choice =
+        choice_on(*gpu_, std::vector<std::int32_t>(6, -1), Floats(6, 0.0F), 3);
+    gpu_->backend->choose_experts(gpu_->rows(x, kHidden), router, true, product, choice);
+    std::vector<std::int32_t> chosen(6);
+    gpu_->backend->download(reinterpret_cast<const std::byte*>(choice.experts),
+                            std::as_writable_bytes(std::span(chosen)));
+    EXPECT_EQ(chosen, (std::vector<std::int32_t>{0, 1, 50, 0, 1, 2}));
+    EXPECT_TRUE(std::isnan(gpu_->get(choice.shares, 6)[3]));
+  }
+}
+
+TEST_F(CudaExperts, AreAddedAlike) {
+  for (const MixtureShape& shape : kShapes) {
+    SCOPED_TRACE(shape.n_rows);
+    const std::vector<Expert> experts = random_matrices(shape);
+    const std::vector<std::int32_t> chosen = random_experts(shape);
+    Floats shares;
+    for (const float share : numbers_.bell(std::ssize(chosen))) shares.push_back(std::abs(share));
+    const Floats x = numbers_.bell(shape.n_rows * shape.hidden);
+    const Floats normed = numbers_.bell(shape.n_rows * shape.hidden);
+    for (const Product product : {Product::chunk, Product::batch_invariant}) {
+      expect_same(kTwoRoundings, [&](Side& side) {
+        const Rows sum = side.rows(x, shape.hidden);
+        side.backend->add_experts(sum, side.rows(normed, shape.hidden), experts,
+                                  choice_on(side, chosen, shares, shape.n_chosen), product);
+        return side.get(sum);
+      });
+    }
+  }
+}
+
+TEST_F(CudaExperts, TreatARowAlikeWhateverIsBesideIt) {
+  const MixtureShape shape{100, 512, 384, 16, 4};
+  const std::vector<Expert> experts = random_matrices(shape);
+  const WeightView router = weight(numbers_.bell(shape.n_experts * shape.hidden), shape.hidden);
+  const Floats x = numbers_.bell(shape.n_rows * shape.hidden);
+  const auto run = [&](std::int64_t first, std::int64_t n) {
+    const Floats some(x.begin() + first * shape.hidden, x.begin() + (first + n) * shape.hidden);
+    const auto n_places = static_cast<std::size_t>(n * shape.n_chosen);
+    const ExpertChoice choice =
+        choice_on(*gpu_, std::vector<std::int32_t>(n_places), Floats(n_places), shape.n_chosen);
+    const Rows sum = gpu_->rows(some, shape.hidden);
+    const Rows normed = gpu_->rows(some, shape.hidden);
+    gpu_->backend->choose_experts(normed, router, true, Product::batch_invariant, choice);
+    gpu_->backend->add_experts(sum, normed, experts, choice, Product::batch_invariant);
+    return gpu_->get(sum);
+  };
+  const Floats all = run(0, shape.n_rows);
+  for (const auto& [first, n] : {std::pair{0, 1}, {7, 1}, {50, 9}, {64, 36}, {99, 1}}) {
+    const Floats some = run(first, n);
+    EXPECT_TRUE(std::equal(some.begin(), some.end(), all.begin() + first * shape.hidden)) << first;
+  }
+}
+
+}  // namespace
+}  // namespace starattn

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+// Mixtures of experts on the CPU backend against double precision: the choice with its ties, the
+// sum of the experts, and that a row's bits do not depend on the rows beside it.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <list>
+#include <random>
+
+#include "backend/backend.h"
+
+namespace starattn {
+namespace {
+
+using Floats = std::vector<float>;
+
+constexpr std::int64_t kHidden = 48;
+constexpr std::int64_t kSize = 40;  // of an expert
+constexpr std::int64_t kExperts = 7;
+constexpr std::int64_t kChosen = 3;
+
+Rows rows_of(Floats& values, std::int64_t width) {
+  return {reinterpret_cast<std::byte*>(values.data()),
+          static_cast<std::int64_t>(values.size()) / width, width};
+}
+
+// A choice with host memory, which is the CPU backend's own.
+struct Choice {
+  explicit Choice(std::int64_t n_rows, std::int64_t n_chosen = kChosen)
+      : experts(static_cast<std::size_t>(n_rows * n_chosen), -1),
+        shares(experts.size(), NAN),
+        view{experts.data(), shares.data(), n_rows, n_chosen} {}
+  std::vector<std::int32_t> experts;
+  Floats shares;
+  ExpertChoice view;
+};
+
+class Experts : public ::testing::Test {
+ protected:
+  Experts() {
+    for (std::int64_t e = 0; e < kExperts; ++e)
+      experts_.push_back({matrix(kSize, kHidden), matrix(kSize, kHidden), matrix(kHidden, kSize)});
+  }
+
+  Floats numbers(std::int64_t n, float deviation = 1) {
+    std::normal_distribution<float> normal(0, deviation);
+    Floats values(static_cast<std::size_t>(n));
+    for (float& value : values) value = normal(generator_);
+    return values;
+  }
+  WeightView view_of(const Floats& values, std::int64_t n_rows, std::int64_t n_cols) {
+    return {reinterpret_cast<const std::byte*>(values.data()), Dtype::f32, n_rows, n_cols};
+  }
+  WeightView matrix(std::int64_t n_rows, std::int64_t n_cols) {
+    return view_of(memory_.emplace_back(numbers(n_rows * n_cols, 0.2F)), n_rows, n_cols);
+  }
+  static double dot(const float* x, const WeightView& w, std::int64_t row) {
+    const float* weights = reinterpret_cast<const float*>(w.data) + row * w.n_cols;
+    double sum = 0;
+    for (std::int64_t i = 0; i < w.n_cols; ++i) sum += double{x[i]} * double{weights[i]};
+    return sum;
+  }
+
+  std::mt19937 generator_{11};
+  std::list<Floats> memory_;
+  std::vector<Expert> experts_;
+  std::unique_ptr<Backend> backend_ = make_cpu_backend(2);
+};
+
+TEST_F(Experts, AreTheLikeliestWithTheirShares) {
+  constexpr std::int64_t kRows = 21;
+  Floats x = numbers(kRows * kHidden);
+  const WeightView router = matrix(kExperts, kHidden);
+  for (const Product product : {Product::chunk, Product::batch_invariant}) {
+    for (const bool renormalise : {false, true}) {
+      Choice choice(kRows);
+      backend_->choose_experts(rows_of(x, kHidden), router, renormalise, product, choice.view);
+      for (std::int64_t row = 0; row < kRows; ++row) {
+        std::vector<std::pair<double, std::int32_t>> likeliest;
+        double sum = 0;
+        for (std::int32_t e = 0; e < kExperts; ++e) {
+          likeliest.push_back({-std::exp(dot(x.data() + row * kHidden, router, e)), e});
+          sum -= likeliest.back().first;
+        }
+        std::sort(likeliest.begin(), likeliest.end());
+        likeliest.resize(kChosen);
+        if (renormalise) {
+          sum = 0;
+          for (const auto& [minus, e] : likeliest) sum -= minus;
+        }
+        std::sort(likeliest.begin(), likeliest.end(),
+                  [](const auto& a, const auto& b) { return a.second < b.second; });
+        for (std::int64_t i = 0; i < kChosen; ++i) {
+          const auto at = static_cast<std::size_t>(row * kChosen + i);
+          EXPECT_EQ(choice.experts[at], likeliest[static_cast<std::size_t>(i)].second);
+          EXPECT_NEAR(choice.shares[at], -likeliest[static_cast<std::size_t>(i)].first / sum, 1e-6);
+        }
+      }
+    }
+  }
+}
+
+TEST_F(Experts, OfEqualsAreTheLowerOnes) {
+  Floats x(kHidden, 0.0F);
+  x[0] = 1;
+  Floats weights(kExperts * kHidden, 0.0F);
+  weights[5 * kHidden] = 1;  // expert 5 leads, all others tie
+  Choice choice(1);
+  backend_->choose_experts(rows_of(x, kHidden), view_of(weights, kExperts, kHidden), true,
+                           Product::batch_invariant, choice.view);
+  EXPECT_EQ(choice.experts, (std::vector<std::int32_t>{0, 1, 5}));
+  x[0] = NAN;  // the row is lost, but whom it asks is not
+  backend_->choose_experts(rows_of(x, kHidden), view_of(weights, kExperts, kHidden), true,
+                           Product::batch_invariant, choice.view);
+  EXPECT_EQ(choice.experts, (std::vector<std::int32_t>{0, 1, 2}));
+  EXPECT_TRUE(std::isnan(choice.shares[0]));
+}
+
+TEST_F(Experts, AreAddedWithTheirShares) {
+  constexpr std::int64_t kRows = 21;
+  Floats normed = numbers(kRows * kHidden);
+  const Floats before = numbers(kRows * kHidden);
+  Choice choice(kRows);
+  for (std::int64_t row = 0; row < kRows; ++row) {
+    std::int32_t ascending[] = {0, 2, 4};  // expert 1 and others go without a row
+    if (row % 3 == 0) ascending[2] = 6;
+    std::copy_n(ascending, kChosen, choice.experts.begin() + row * kChosen);
+  }
+  choice.shares = numbers(kRows * kChosen);
+  choice.view.shares = choice.shares.data();
+  for (const Product product : {Product::chunk, Product::batch_invariant}) {
+    Floats x = before;
+    backend_->add_experts(rows_of(x, kHidden), rows_of(normed, kHidden), experts_, choice.view,
+                          product);
+    for (std::int64_t row = 0; row < kRows; ++row) {
+      std::vector<double> expected(before.begin() + row * kHidden,
+                                   before.begin() + (row + 1) * kHidden);
+      for (std::int64_t i = 0; i < kChosen; ++i) {
+        const auto at = static_cast<std::size_t>(row * kChosen + i);
+        const Expert& expert = experts_[static_cast<std::size_t>(choice.experts[at])];
+        Floats inner(kSize);
+        for (std::int64_t j = 0; j < kSize; ++j) {
+          const double gate = dot(normed.data() + row * kHidden, expert.gate_proj, j);
+          const double up = dot(normed.data() + row * kHidden, expert.up_proj, j);
+          inner[static_cast<std::size_t>(j)] =
+              static_cast<float>(gate / (1 + std::exp(-gate)) * up);
+        }
+        for (std::int64_t c = 0; c < kHidden; ++c)
+          expected[static_cast<std::size_t>(c)] +=
+              double{choice.shares[at]} * dot(inner.data(), expert.down_proj, c);
+      }
+      for (std::int64_t c = 0; c < kHidden; ++c)
+        EXPECT_NEAR(x[static_cast<std::size_t>(row * kHidden + c)],
+                    expected[static_cast<std::size_t>(c)], 1e-5);
+    }
+  }
+}
+
+TEST_F(Experts, TreatARowAlikeWhateverIsBesideIt) {
+  constexpr std::int64_t kRows = 37;
+  Floats normed = numbers(kRows * kHidden);
+  const Floats before = numbers(kRows * kHidden);
+  const WeightView router = matrix(kExperts, kHidden);
+  const auto run = [&](std::int64_t first, std::int64_t n) {
+    Floats in(normed.begin() + first * kHidden, normed.begin() + (first + n) * kHidden);
+    Floats x(before.begin() + first * kHidden, before.begin() + (first + n) * kHidden);
+    Choice choice(n);
+    backend_->choose_experts(rows_of(in, kHidden), router, true, Product::batch_invariant,
+                             choice.view);
+    backend_->add_experts(rows_of(x, kHidden), rows_of(in, kHidden), experts_, choice.view,
+                          Product::batch_invariant);
+    return x;
+  };
+  const Floats all = run(0, kRows);
+  for (std::int64_t row = 0; row < kRows; ++row) {
+    const Floats alone = run(row, 1);
+    EXPECT_EQ(std::memcmp(alone.data(), all.data() + row * kHidden, kHidden * sizeof(float)), 0)
+        << row;
+  }
+}
+
+}  // namespace
+}  // namespace starattn
