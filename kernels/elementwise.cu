@@ -190,6 +190,15 @@ __global__ void swiglu_kernel(const uint4* gate, const uint4* up, uint4* y, std:
   }
 }
 
+__global__ void scale_kernel(uint4* x, float factor, std::int64_t n) {
+  const std::int64_t i = thread_index();
+  if (i >= n) return;
+  Values v = unpack(x[i]);
+#pragma unroll
+  for (float& value : v.x) value *= factor;
+  x[i] = pack(v);
+}
+
 __global__ void add_kernel(uint4* x, const uint4* y, std::int64_t n) {
   const std::int64_t i = thread_index();
   if (i >= n) return;
@@ -314,6 +323,13 @@ void add_rows(void* x, const void* y, std::int64_t n, Stream stream) {
   if (n == 0) return;
   add_kernel<<<blocks_for(n / kWidth), kThreads, 0, stream>>>(vectors(x), vectors(y), n / kWidth);
   check_launch("adding");
+}
+
+void scale_rows(void* x, float factor, std::int64_t n, Stream stream) {
+  require(n % kWidth == 0, "scaling", "the number of values must be a multiple of 8", n);
+  if (n == 0) return;
+  scale_kernel<<<blocks_for(n / kWidth), kThreads, 0, stream>>>(vectors(x), factor, n / kWidth);
+  check_launch("scaling");
 }
 
 void clear_partial(float* o, float* m, float* l, std::int64_t n_values, int head_dim,

@@ -37,6 +37,9 @@ void swiglu(const void* gate, const void* up, void* y, std::int64_t n, Stream st
 // x += y, bf16 [n].
 void add_rows(void* x, const void* y, std::int64_t n, Stream stream);
 
+// x *= factor, bf16 [n].
+void scale_rows(void* x, float factor, std::int64_t n, Stream stream);
+
 // The empty partial: o = 0, m = -inf, l = 0. n_values = rows * heads.
 void clear_partial(float* o, float* m, float* l, std::int64_t n_values, int head_dim,
                    Stream stream);

@@ -18,9 +18,12 @@ import sys
 import torch
 import transformers
 from tokenizers import Tokenizer
-from transformers import (AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig,
-                          MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig,
-                          Qwen3MoeForCausalLM)
+from transformers import (AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, GraniteConfig,
+                          GraniteForCausalLM, LlamaConfig, LlamaForCausalLM, Mistral3Config,
+                          Mistral3ForConditionalGeneration, MistralConfig, MistralForCausalLM, Phi3Config,
+                          Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM,
+                          Qwen3MoeConfig, Qwen3MoeForCausalLM, Qwen3VLConfig, Qwen3VLForConditionalGeneration,
+                          SeedOssConfig, SeedOssForCausalLM)
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 VERSIONS = {"transformers": transformers.__version__, "torch": torch.__version__}
@@ -53,6 +56,25 @@ MODELS = {
     "qwen3_moe_step": (Qwen3MoeForCausalLM, Qwen3MoeConfig(**SIZES, **EXPERTS, head_dim=16, decoder_sparse_step=2,
                                                            attention_bias=True, tie_word_embeddings=True),
                        torch.float32, None),
+    "granite": (GraniteForCausalLM, GraniteConfig(**{**SIZES, "hidden_size": 64}, tie_word_embeddings=True,
+                                                  embedding_multiplier=3.0, residual_multiplier=0.22,
+                                                  attention_multiplier=0.4, logits_scaling=0.5),
+                torch.bfloat16, None),
+    "seed_oss": (SeedOssForCausalLM, SeedOssConfig(**SIZES, head_dim=32, attention_out_bias=True), torch.bfloat16,
+                 None),
+    "phi3": (Phi3ForCausalLM, Phi3Config(**{**SIZES, "hidden_size": 64}, pad_token_id=None, eos_token_id=2),
+             torch.bfloat16, None),
+    "mistral3": (Mistral3ForConditionalGeneration, Mistral3Config(
+        text_config={"model_type": "mistral", **SIZES, "head_dim": 16, "sliding_window": None}, tie_word_embeddings=False,
+        vision_config={"model_type": "pixtral", "hidden_size": 16, "intermediate_size": 16, "image_size": 32,
+                       "patch_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1, "head_dim": 16}),
+        torch.bfloat16, None),
+    "qwen3_vl": (Qwen3VLForConditionalGeneration, Qwen3VLConfig(
+        text_config={**SIZES, "head_dim": 32, "rope_parameters": {
+            "rope_type": "default", "rope_theta": 5e6, "mrope_interleaved": True, "mrope_section": [6, 5, 5]}},
+        vision_config={"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 1, "out_hidden_size": 48,
+                       "patch_size": 4, "num_position_embeddings": 16, "deepstack_visual_indexes": [0]},
+        tie_word_embeddings=True), torch.bfloat16, None),
     "mistral": (MistralForCausalLM, MistralConfig(**SIZES, head_dim=16, sliding_window=None), torch.float32, None),
 }
 
@@ -94,7 +116,8 @@ ROPES = {
 }
 
 FAMILIES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM",
-            "mistral": "MistralForCausalLM", "qwen3_moe": "Qwen3MoeForCausalLM"}
+            "mistral": "MistralForCausalLM", "qwen3_moe": "Qwen3MoeForCausalLM", "granite": "GraniteForCausalLM",
+            "seed_oss": "SeedOssForCausalLM", "phi3": "Phi3ForCausalLM"}
 
 
 def write(path, data):
@@ -113,10 +136,12 @@ def sharpness(model, tokens):
 
 def golden(folder, tokens):
     """Logits of the last three positions: everything widened to fp32, on the CPU, without a cache."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    has_pictures = "ConditionalGeneration" in AutoConfig.from_pretrained(folder).architectures[0]
+    kind = AutoModelForImageTextToText if has_pictures else AutoModelForCausalLM
+    model = kind.from_pretrained(folder, dtype=torch.float32).eval()
     with torch.no_grad():
         logits = model(torch.tensor([tokens]), use_cache=False).logits[0, -3:]
-    rotary = model.model.rotary_emb
+    rotary = (model.model.language_model if has_pictures else model.model).rotary_emb
     peak = sharpness(model, tokens)
     good = peak > 0.1 and logits.abs().max() > 1
     print(f"{folder}: max |logit| {float(logits.abs().max()):.2f}, best key's weight {peak:.2f}",
@@ -194,7 +219,8 @@ def rope_golden(head_dim, settings):
 
 
 def family_defaults(family, architecture):
-    config = {"architectures": [architecture], "model_type": family, "vocab_size": 1000, "hidden_size": 4096,
+    config = {"architectures": [architecture], "model_type": family, "hidden_size": 4096,
+              "vocab_size": 40000 if family == "phi3" else 1000,  # its end token is 32000
               "intermediate_size": 512, "num_hidden_layers": 2, "num_attention_heads": 32}
     found = AutoConfig.for_model(**json.loads(json.dumps(config)))
     with torch.device("meta"):

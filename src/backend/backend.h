@@ -172,6 +172,7 @@ class Backend {
     finish(a, shape, out);
   }
   virtual void add(Rows x, Rows y) = 0;                 // x += y
+  virtual void scale(Rows x, float factor) = 0;         // x *= factor
   virtual void swiglu(Rows gate, Rows up, Rows y) = 0;  // y = silu(gate) * up
 
   // --- mixtures of experts -----------------------------------------------------------------------

@@ -19,6 +19,10 @@ std::string canonical_text(const ModelConfig& c) {
   if (c.qkv_bias != (c.family == Family::qwen2)) text += fmt::format(" qkv_bias={}", c.qkv_bias);
   if (c.o_bias) text += " o_bias=true";
   if (c.mlp_bias) text += " mlp_bias=true";
+  const Multipliers& m = c.multipliers;
+  if (m.embedding != 1 || m.residual != 1 || m.attention != 0)
+    text +=
+        fmt::format(" multipliers={:.17g} {:.17g} {:.17g}", m.embedding, m.residual, m.attention);
   if (c.mixture.n_experts > 0) {
     text += fmt::format(
         " experts={} chosen={} expert_size={} renormalise={} mixtures=", c.mixture.n_experts,

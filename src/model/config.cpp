@@ -33,6 +33,9 @@ struct FamilyDefaults {
   std::int64_t n_kv_heads;  // 0: as many as heads, which null means everywhere
   std::int64_t head_dim;    // 0: hidden_size / n_heads
   Token bos, eos;           // -1: none, which null means everywhere
+  // The model_type of its text_config, where the architecture reads pictures as well: all that is
+  // said of the text stands in there.
+  const char* text_type = nullptr;
 };
 constexpr FamilyDefaults kFamilies[] = {
     {Family::llama, "LlamaForCausalLM", "llama", 2048, 0, 0, 1, 2},
@@ -40,6 +43,13 @@ constexpr FamilyDefaults kFamilies[] = {
     {Family::qwen3, "Qwen3ForCausalLM", "qwen3", 32768, 32, 128, -1, -1},
     {Family::mistral, "MistralForCausalLM", "mistral", 131072, 8, 0, 1, 2},
     {Family::qwen3_moe, "Qwen3MoeForCausalLM", "qwen3_moe", 32768, 4, 0, -1, -1},
+    {Family::granite, "GraniteForCausalLM", "granite", 2048, 0, 0, 1, 2},
+    {Family::seed_oss, "SeedOssForCausalLM", "seed_oss", 524288, 8, 128, 0, 2},
+    {Family::phi3, "Phi3ForCausalLM", "phi3", 4096, 0, 0, 1, 32000},
+    {Family::mistral, "Mistral3ForConditionalGeneration", "mistral3", 131072, 8, 0, 1, 2,
+     "mistral"},
+    {Family::qwen3_vl, "Qwen3VLForConditionalGeneration", "qwen3_vl", 128000, 32, 128, -1, -1,
+     "qwen3_vl_text"},
 };
 constexpr std::int64_t kDefaultWindow = 4096;
 constexpr std::int64_t kDefaultWindowLayers = 28;
@@ -87,6 +97,28 @@ const FamilyDefaults& read_family(const JsonObject& json) {
   return by_architecture ? *by_architecture : *by_type;
 }
 
+JsonObject text_part(const JsonObject& json, const FamilyDefaults& family) {
+  if (!family.text_type) return json;
+  JsonObject text = json.get_object("text_config");
+  const std::string type = text.find_string("model_type").value_or(family.text_type);
+  if (type != family.text_type) {
+    fail(Exit::bad_data, "{}: key 'model_type': '{}' is not supported: expected {}", text.where(),
+         type, family.text_type);
+  }
+  return text;
+}
+
+// From 0 up; absent: `absent`.
+double read_multiplier(const JsonObject& json, const char* key, double absent) {
+  constexpr double kMost = 1e6;
+  const double value = json.find_number(key).value_or(absent);
+  if (!(value >= 1 / kMost && value <= kMost)) {
+    fail(Exit::bad_data, "{}: key '{}': expected a number from {} to {}, got {}", json.where(), key,
+         1 / kMost, kMost, value);
+  }
+  return value;
+}
+
 void read_sizes(const JsonObject& json, const FamilyDefaults& family, ModelConfig& config) {
   const std::string& where = json.where();
   config.vocab_size = json.get_int("vocab_size", 1, kMaxVocabulary);
@@ -124,12 +156,12 @@ void read_sizes(const JsonObject& json, const FamilyDefaults& family, ModelConfi
 
 // The parts of a layer that only some families have.
 void read_layer(const JsonObject& json, ModelConfig& config) {
-  config.rms_norm_eps = json.find_number("rms_norm_eps").value_or(1e-6);
+  config.rms_norm_eps =
+      json.find_number("rms_norm_eps").value_or(config.family == Family::phi3 ? 1e-5 : 1e-6);
   if (!(config.rms_norm_eps > 0 && config.rms_norm_eps < 1)) {
     fail(Exit::bad_data, "{}: key 'rms_norm_eps': expected a number between 0 and 1, got {}",
          json.where(), config.rms_norm_eps);
   }
-  config.tied_embeddings = json.find_bool("tie_word_embeddings").value_or(false);
   const bool attention_bias = json.find_bool("attention_bias").value_or(false);
   const bool mlp_bias = json.find_bool("mlp_bias").value_or(false);
   switch (config.family) {  // what the others say of biases, transformers ignores too
@@ -142,10 +174,25 @@ void read_layer(const JsonObject& json, ModelConfig& config) {
       break;
     case Family::qwen3:
     case Family::qwen3_moe:
+    case Family::qwen3_vl:
       config.qkv_bias = config.o_bias = attention_bias;
       config.qk_norm = true;
       break;
+    case Family::granite:
+      config.qkv_bias = config.o_bias = attention_bias;
+      config.mlp_bias = mlp_bias;
+      config.multipliers = {read_multiplier(json, "embedding_multiplier", 1),
+                            read_multiplier(json, "residual_multiplier", 1),
+                            read_multiplier(json, "attention_multiplier", 1),
+                            1 / read_multiplier(json, "logits_scaling", 1)};
+      break;
+    case Family::seed_oss:
+      config.qkv_bias = json.find_bool("attention_bias").value_or(true);
+      config.o_bias = json.find_bool("attention_out_bias").value_or(false);
+      config.mlp_bias = mlp_bias;
+      break;
     case Family::mistral:
+    case Family::phi3:
       break;
   }
 }
@@ -154,8 +201,12 @@ void read_layer(const JsonObject& json, ModelConfig& config) {
 bool may_slide(const JsonObject& json, const ModelConfig& config) {
   switch (config.family) {
     case Family::llama:
+    case Family::granite:
+    case Family::seed_oss:
+    case Family::qwen3_vl:
       return false;
     case Family::mistral:
+    case Family::phi3:
       return true;
     case Family::qwen3_moe:
       return json.find_bool("use_sliding_window").value_or(false);
@@ -172,7 +223,8 @@ bool may_slide(const JsonObject& json, const ModelConfig& config) {
 // positions reach is refused.
 std::int64_t read_sliding_window(const JsonObject& json, const ModelConfig& config) {
   auto window = json.find_int("sliding_window", 0, kMaxPositions);
-  if (says_nothing_of(json, "sliding_window")) window = kDefaultWindow;
+  if (says_nothing_of(json, "sliding_window") && config.family != Family::phi3)
+    window = kDefaultWindow;
   if (!window || !may_slide(json, config)) return ModelConfig::kNoWindow;
   if (*window < config.max_positions) {
     fail(Exit::bad_data,
@@ -280,22 +332,27 @@ ModelConfig read_model_config(const std::string& folder) {
       fail(Exit::no_input, "{}: expected a model's folder with config.json{}", folder, instead);
   }
   const Json file = read_json_file(path, kJsonLimits);
-  const JsonObject json(file, path);
+  const JsonObject whole(file, path);
 
   ModelConfig config;
-  const FamilyDefaults& family = read_family(json);
+  const FamilyDefaults& family = read_family(whole);
   config.family = family.family;
   config.architecture = family.architecture;
+  const JsonObject json = text_part(whole, family);
   read_sizes(json, family, config);
   read_layer(json, config);
+  config.tied_embeddings = (whole.has("tie_word_embeddings") ? whole : json)
+                               .find_bool("tie_word_embeddings")
+                               .value_or(false);
   if (config.family == Family::qwen3_moe)
     config.mixture = read_mixture_config(json, config.n_layers);
   config.rope = read_rope_config(json, config.max_positions);
+  refuse_what_we_lack(whole);
   refuse_what_we_lack(json);
   config.sliding_window = read_sliding_window(json, config);
   config.max_positions =
       std::min(plain_positions(json, stretched_positions(config)), config.sliding_window);
-  config.dtype = read_dtype(json);
+  config.dtype = read_dtype(json.has("dtype") || json.has("torch_dtype") ? json : whole);
   read_special_tokens(json, family, config);
 
   const std::string generation_path = folder + "/generation_config.json";

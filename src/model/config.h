@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What config.json says about a model, checked and in our own words. Families: Llama 2/3/3.1/3.2,
-// Qwen2/2.5, Qwen3, Qwen3-MoE, Mistral (up to their sliding window). Anything else is refused by
-// its name.
+// Qwen2/2.5, Qwen3, Qwen3-MoE, Mistral (up to their sliding window), Granite, Seed-OSS, Phi-3, and
+// the text part of Mistral 3 and Qwen3-VL. Anything else is refused by its name.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +14,7 @@
 
 namespace starattn {
 
-enum class Family { llama, qwen2, qwen3, mistral, qwen3_moe };
+enum class Family { llama, qwen2, qwen3, mistral, qwen3_moe, granite, seed_oss, phi3, qwen3_vl };
 enum class RopeKind { standard, linear, llama3, yarn };
 
 struct RopeConfig {
@@ -30,6 +30,14 @@ struct RopeConfig {
   double mscale = 0.0;                  // yarn
   double mscale_all_dim = 0.0;          // yarn
   bool truncate = true;                 // yarn
+};
+
+// By which Granite multiplies.
+struct Multipliers {
+  double embedding = 1;
+  double residual = 1;   // what each half of a layer adds
+  double attention = 0;  // scores, in place of 1 / sqrt(head_dim), which 0 stands for
+  double logits = 1;
 };
 
 // Layers whose feed forward is a mixture: a router chooses some experts for each row.
@@ -64,6 +72,7 @@ struct ModelConfig {
   bool qk_norm = false;   // RMS norm on each head of q and k (Qwen3)
   RopeConfig rope;
   MixtureConfig mixture;
+  Multipliers multipliers;
   Dtype dtype = Dtype::bf16;      // as the file says; the weights' own dtypes rule
   std::vector<Token> eos_tokens;  // may be empty here; generation_config.json adds to it
   Token bos_token = -1;           // -1: none

@@ -21,6 +21,14 @@ const char* name_of(Family family) {
       return "Mistral";
     case Family::qwen3_moe:
       return "Qwen3-MoE";
+    case Family::granite:
+      return "Granite";
+    case Family::seed_oss:
+      return "Seed-OSS";
+    case Family::phi3:
+      return "Phi-3";
+    case Family::qwen3_vl:
+      return "Qwen3-VL";
   }
   return "";
 }

@@ -1,16 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/decoder.h"
 
+#include <cmath>
+
 #include "base/error.h"
 
 namespace starattn {
+namespace {
+
+// Of q and of k, so that their products have the multiplier in place of 1 / sqrt(head_dim).
+double scale_of_heads(const ModelConfig& config) {
+  if (config.multipliers.attention == 0) return 1;
+  return std::sqrt(config.multipliers.attention * std::sqrt(static_cast<double>(config.head_dim)));
+}
+
+}  // namespace
 
 Decoder::Decoder(const ModelConfig& config, const ModelWeights& weights, Backend& backend,
                  std::int64_t max_rows)
     : config_(&config),
       weights_(&weights),
       backend_(&backend),
-      rope_(config.rope, config.head_dim),
+      rope_(config.rope, config.head_dim, scale_of_heads(config)),
       max_rows_(max_rows),
       normed_(backend, max_rows, config.hidden_size),
       output_(backend, max_rows, config.hidden_size),
@@ -49,13 +60,15 @@ RopeTable Decoder::on_device(const std::vector<float>& table) const {
 void Decoder::embed(std::span<const Token> tokens, Rows x) {
   STARATTN_CHECK(static_cast<std::int64_t>(tokens.size()) == x.n_rows);
   backend_->embed(tokens, weights_->embedding, x);
+  const double factor = config_->multipliers.embedding / config_->multipliers.residual;
+  if (factor != 1) backend_->scale(x, static_cast<float>(factor));
 }
 
 void Decoder::project_kv(std::int64_t layer, Rows x, const float* cos, const float* sin, Rows k,
                          Rows v, Product product) {
   const LayerWeights& w = weights_->layers[static_cast<std::size_t>(layer)];
   const Rows normed = normed_.rows(x.n_rows);
-  normalise_input(w, x, normed);
+  normalise(x, w.input_norm, normed);
   const Projection projections[] = {{w.k_proj, w.k_bias, k}, {w.v_proj, w.v_bias, v}};
   backend_->linear_all(normed, projections, product);
   normalise_heads(k, w.k_norm);
@@ -66,7 +79,7 @@ void Decoder::project_qkv(std::int64_t layer, Rows x, const float* cos, const fl
                           Rows k, Rows v, Product product) {
   const LayerWeights& w = weights_->layers[static_cast<std::size_t>(layer)];
   const Rows normed = normed_.rows(x.n_rows);
-  normalise_input(w, x, normed);
+  normalise(x, w.input_norm, normed);
   const Projection projections[] = {
       {w.q_proj, w.q_bias, q}, {w.k_proj, w.k_bias, k}, {w.v_proj, w.v_bias, v}};
   backend_->linear_all(normed, projections, product);
@@ -83,7 +96,7 @@ void Decoder::add_attention_output(std::int64_t layer, Rows attended, Rows x, Pr
 void Decoder::add_feed_forward(std::int64_t layer, Rows x, Product product) {
   const LayerWeights& w = weights_->layers[static_cast<std::size_t>(layer)];
   const Rows normed = normed_.rows(x.n_rows);
-  backend_->rms_norm(x, w.post_attention_norm, config_->rms_norm_eps, normed);
+  normalise(x, w.post_attention_norm, normed);
   if (w.router) return add_mixture(w, x, normed, product);
   const Rows gate = gate_.rows(x.n_rows);
   const Rows up = up_.rows(x.n_rows);
@@ -102,20 +115,25 @@ void Decoder::add_mixture(const LayerWeights& w, Rows x, Rows normed, Product pr
 }
 
 void Decoder::logits(Rows x, std::span<float> logits) {
-  const Rows normed = normed_.rows(x.n_rows);
-  backend_->rms_norm(x, weights_->final_norm, config_->rms_norm_eps, normed);
-  backend_->linear_to_host(normed, weights_->lm_head, logits);
+  backend_->linear_to_host(normalise_for_head(x), weights_->lm_head, logits);
 }
 
 void Decoder::next_tokens(Rows x, std::span<const Draw> draws, std::span<Token> tokens) {
-  const Rows normed = normed_.rows(x.n_rows);
-  backend_->rms_norm(x, weights_->final_norm, config_->rms_norm_eps, normed);
-  backend_->next_tokens(normed, weights_->lm_head, draws, tokens);
+  backend_->next_tokens(normalise_for_head(x), weights_->lm_head, draws, tokens);
 }
 
-void Decoder::normalise_input(const LayerWeights& layer, Rows x, Rows normed) {
+void Decoder::normalise(Rows x, const WeightView& weight, Rows normed) {
   STARATTN_CHECK(x.n_rows <= max_rows_);
-  backend_->rms_norm(x, layer.input_norm, config_->rms_norm_eps, normed);
+  const double residual = config_->multipliers.residual;
+  backend_->rms_norm(x, weight, config_->rms_norm_eps / (residual * residual), normed);
+}
+
+Rows Decoder::normalise_for_head(Rows x) {
+  const Rows normed = normed_.rows(x.n_rows);
+  normalise(x, weights_->final_norm, normed);
+  if (config_->multipliers.logits != 1)
+    backend_->scale(normed, static_cast<float>(config_->multipliers.logits));
+  return normed;
 }
 
 void Decoder::normalise_heads(Rows x, const WeightView& weight) {

@@ -42,7 +42,8 @@ class Decoder {
   RopeTable rope_table(std::int64_t first_position, std::int64_t n_rows) const;
   RopeTable rope_table(std::span<const std::int64_t> positions) const;
 
-  // x [n_rows, hidden] is the residual stream.
+  // x [n_rows, hidden] is the residual stream, divided by the residual multiplier: so each half of
+  // a layer adds to it as it is, and the norms undo it.
   void embed(std::span<const Token> tokens, Rows x);
   // k, v [n_rows, kv_width] of the rows, RoPE applied to k.
   void project_kv(std::int64_t layer, Rows x, const float* cos, const float* sin, Rows k, Rows v,
@@ -59,7 +60,9 @@ class Decoder {
 
  private:
   RopeTable on_device(const std::vector<float>& table) const;
-  void normalise_input(const LayerWeights& layer, Rows x, Rows normed);
+  // normed = x normalised by the weight; x is the residual stream.
+  void normalise(Rows x, const WeightView& weight, Rows normed);
+  Rows normalise_for_head(Rows x);
   void add_mixture(const LayerWeights& layer, Rows x, Rows normed, Product product);
   void normalise_heads(Rows x, const WeightView& weight);
 

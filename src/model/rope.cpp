@@ -94,9 +94,10 @@ std::vector<double> frequencies_of(const RopeConfig& config, std::int64_t head_d
 
 }  // namespace
 
-Rope::Rope(const RopeConfig& config, std::int64_t head_dim)
+Rope::Rope(const RopeConfig& config, std::int64_t head_dim, double scale)
     : frequencies_(frequencies_of(config, head_dim)),
-      attention_scaling_(config.kind == RopeKind::yarn ? yarn_attention_scaling(config) : 1.0) {
+      attention_scaling_(scale *
+                         (config.kind == RopeKind::yarn ? yarn_attention_scaling(config) : 1.0)) {
   for (std::int64_t step = 0; step < kStride; ++step) {
     for (const double f : frequencies_)
       steps_.push_back(std::polar(1.0, static_cast<double>(step) * f));

@@ -14,7 +14,8 @@ namespace starattn {
 
 class Rope {
  public:
-  Rope(const RopeConfig& config, std::int64_t head_dim);
+  // q and k are multiplied by `scale` as they are rotated.
+  Rope(const RopeConfig& config, std::int64_t head_dim, double scale = 1);
 
   // cos and sin of every rotated pair for positions first, first + 1, ...; angles in fp64, so they
   // are right at ten million. cos, sin: [n_positions, head_dim / 2] fp32, scaled by
@@ -23,7 +24,7 @@ class Rope {
              std::span<float> sin) const;
 
   std::span<const double> frequencies() const { return frequencies_; }  // [head_dim / 2]
-  double attention_scaling() const { return attention_scaling_; }       // 1 but for yarn
+  double attention_scaling() const { return attention_scaling_; }       // scale; more with yarn
 
  private:
   std::vector<double> frequencies_;          // radians a position

@@ -84,13 +84,13 @@ bool WeightFiles::has(const std::string& name) const {
   return file_of_tensor_.contains(name);
 }
 
-std::int64_t WeightFiles::n_layers() const {
-  constexpr std::string_view kLayers = "model.layers.";
+std::int64_t WeightFiles::n_layers(const std::string& prefix) const {
+  const std::string layers = prefix + "layers.";
   std::int64_t n_layers = 0;
   for (const auto& [path, file] : files_) {
     for (const auto& [name, tensor] : file.tensors()) {
-      if (!name.starts_with(kLayers)) continue;
-      const char* number = name.c_str() + kLayers.size();
+      if (!name.starts_with(layers)) continue;
+      const char* number = name.c_str() + layers.size();
       std::int64_t layer = 0;
       const auto parsed = std::from_chars(number, name.c_str() + name.size(), layer);
       if (parsed.ec == std::errc() && *parsed.ptr == '.' && layer < kMostLayers)

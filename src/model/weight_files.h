@@ -18,7 +18,8 @@ class WeightFiles : public WeightSource {
   explicit WeightFiles(const std::string& folder);
 
   bool has(const std::string& name) const override;
-  std::int64_t n_layers() const;  // that the files hold tensors of, whatever the config says
+  // That the files hold tensors of, behind this prefix, whatever the config says.
+  std::int64_t n_layers(const std::string& prefix) const;
 
   // The files, by name; the tensors given out lie in them.
   std::map<std::string, SafetensorsFile> take() { return std::move(files_); }

@@ -2,6 +2,8 @@
 // Where the tensors of a model come from: files or a random generator.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <cstdint>
 #include <map>
 #include <string>
@@ -22,6 +24,17 @@ class WeightSource {
     return view(name, {n_rows, n_cols});
   }
   WeightView vector(const std::string& name, std::int64_t n) { return view(name, {n}); }
+  // Some rows of a matrix that was given out, as a tensor of its own.
+  WeightView rows(const WeightView& matrix, std::int64_t first_row, std::int64_t n_rows) {
+    WeightView part = matrix;
+    part.n_rows = n_rows;
+    part.data += static_cast<std::size_t>(first_row) * static_cast<std::size_t>(matrix.n_cols) *
+                 size_of(matrix.dtype);
+    WeightName name = names_.at(matrix.data);
+    name.name += fmt::format("[{}:{}]", first_row, first_row + n_rows);
+    names_[part.data] = name;
+    return part;
+  }
   // Of all tensors given out, by their data.
   std::map<const std::byte*, WeightName> take_names() { return std::move(names_); }
 

@@ -12,11 +12,28 @@ namespace starattn {
 namespace {
 
 constexpr const char* kHead = "lm_head.weight";
+constexpr const char* kEmbedding = "embed_tokens.weight";
 
-LayerWeights layer_from(WeightSource& source, const ModelConfig& c, std::int64_t i) {
+// What stands in front of the names of a model's tensors: they may be the text part of something
+// larger. The second is that of transformers 5, the third that of transformers 4.
+constexpr const char* kPrefixes[] = {"model.", "model.language_model.", "language_model.model."};
+
+std::string prefix_of(const WeightSource& source) {
+  for (const char* prefix : kPrefixes)
+    if (source.has(std::string(prefix) + kEmbedding)) return prefix;
+  return kPrefixes[0];
+}
+
+std::string head_of(const WeightSource& source) {
+  const std::string nested = std::string("language_model.") + kHead;
+  return source.has(nested) ? nested : kHead;
+}
+
+LayerWeights layer_from(WeightSource& source, const ModelConfig& c, const std::string& prefix,
+                        std::int64_t i) {
   const std::int64_t hidden = c.hidden_size;
   const std::int64_t intermediate = c.intermediate_size;
-  const std::string layer = fmt::format("model.layers.{}.", i);
+  const std::string layer = fmt::format("{}layers.{}.", prefix, i);
   const auto norm = [&](const char* name, std::int64_t n) {
     return source.vector(layer + name + ".weight", n);
   };
@@ -29,9 +46,17 @@ LayerWeights layer_from(WeightSource& source, const ModelConfig& c, std::int64_t
 
   LayerWeights w;
   w.input_norm = norm("input_layernorm", hidden);
-  w.q_proj = matrix("self_attn.q_proj", c.q_width(), hidden);
-  w.k_proj = matrix("self_attn.k_proj", c.kv_width(), hidden);
-  w.v_proj = matrix("self_attn.v_proj", c.kv_width(), hidden);
+  if (c.family == Family::phi3) {
+    const WeightView qkv = matrix("self_attn.qkv_proj", c.q_width() + 2 * c.kv_width(), hidden);
+    // The first part last: it takes the name of the whole.
+    w.v_proj = source.rows(qkv, c.q_width() + c.kv_width(), c.kv_width());
+    w.k_proj = source.rows(qkv, c.q_width(), c.kv_width());
+    w.q_proj = source.rows(qkv, 0, c.q_width());
+  } else {
+    w.q_proj = matrix("self_attn.q_proj", c.q_width(), hidden);
+    w.k_proj = matrix("self_attn.k_proj", c.kv_width(), hidden);
+    w.v_proj = matrix("self_attn.v_proj", c.kv_width(), hidden);
+  }
   w.q_bias = bias(c.qkv_bias, "self_attn.q_proj", c.q_width());
   w.k_bias = bias(c.qkv_bias, "self_attn.k_proj", c.kv_width());
   w.v_bias = bias(c.qkv_bias, "self_attn.v_proj", c.kv_width());
@@ -54,8 +79,14 @@ LayerWeights layer_from(WeightSource& source, const ModelConfig& c, std::int64_t
     }
     return w;
   }
-  w.gate_proj = matrix("mlp.gate_proj", intermediate, hidden);
-  w.up_proj = matrix("mlp.up_proj", intermediate, hidden);
+  if (c.family == Family::phi3) {
+    const WeightView both = matrix("mlp.gate_up_proj", 2 * intermediate, hidden);
+    w.up_proj = source.rows(both, intermediate, intermediate);
+    w.gate_proj = source.rows(both, 0, intermediate);
+  } else {
+    w.gate_proj = matrix("mlp.gate_proj", intermediate, hidden);
+    w.up_proj = matrix("mlp.up_proj", intermediate, hidden);
+  }
   w.down_proj = matrix("mlp.down_proj", hidden, intermediate);
   w.gate_bias = bias(c.mlp_bias, "mlp.gate_proj", intermediate);
   w.up_bias = bias(c.mlp_bias, "mlp.up_proj", intermediate);
@@ -86,12 +117,15 @@ bool have_same_values(const WeightView& a, const WeightView& b) {
 // Everything that the config asks for, and a head of its own beside tied embeddings; other tensors
 // (the inv_freq buffers of old Llama files) are never looked at.
 void collect(WeightSource& source, const ModelConfig& c, ModelWeights& weights) {
-  weights.embedding = source.matrix("model.embed_tokens.weight", c.vocab_size, c.hidden_size);
-  for (std::int64_t i = 0; i < c.n_layers; ++i) weights.layers.push_back(layer_from(source, c, i));
-  weights.final_norm = source.vector("model.norm.weight", c.hidden_size);
+  const std::string prefix = prefix_of(source);
+  const std::string head_name = head_of(source);
+  weights.embedding = source.matrix(prefix + kEmbedding, c.vocab_size, c.hidden_size);
+  for (std::int64_t i = 0; i < c.n_layers; ++i)
+    weights.layers.push_back(layer_from(source, c, prefix, i));
+  weights.final_norm = source.vector(prefix + "norm.weight", c.hidden_size);
   weights.lm_head = weights.embedding;
-  if (c.tied_embeddings && !source.has(kHead)) return;
-  const WeightView head = source.matrix(kHead, c.vocab_size, c.hidden_size);
+  if (c.tied_embeddings && !source.has(head_name)) return;
+  const WeightView head = source.matrix(head_name, c.vocab_size, c.hidden_size);
   if (!c.tied_embeddings || !have_same_values(head, weights.embedding)) weights.lm_head = head;
 }
 
@@ -103,11 +137,12 @@ void warn_of_differences(const WeightFiles& files, const ModelWeights& weights,
         "true in config.json; the one in the weights is used",
         folder, kHead);
   }
-  if (files.n_layers() > config.n_layers) {
+  const std::int64_t n_layers = files.n_layers(prefix_of(files));
+  if (n_layers > config.n_layers) {
     log::warn(
         "{}: the weights hold {} layers and config.json asks for {} (num_hidden_layers); the "
         "others are not used",
-        folder, files.n_layers(), config.n_layers);
+        folder, n_layers, config.n_layers);
   }
 }
 

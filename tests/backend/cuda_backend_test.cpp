@@ -281,11 +281,16 @@ TEST_F(CudaBackend, GatesAProduct) {
   }
 }
 
-TEST_F(CudaBackend, AddsAndGates) {
+TEST_F(CudaBackend, AddsScalesAndGates) {
   const Floats a = numbers_.bell(13 * 1000, 4), b = numbers_.bell(13 * 1000, 4);
   expect_same(kOneRounding, [&](Side& side) {
     const Rows x = side.rows(a, 1000);
     side.backend->add(x, side.rows(b, 1000));
+    return side.get(x);
+  });
+  expect_same(kOneRounding, [&](Side& side) {
+    const Rows x = side.rows(a, 1000);
+    side.backend->scale(x, 0.3F);
     return side.get(x);
   });
   expect_same(kOneRounding, [&](Side& side) {

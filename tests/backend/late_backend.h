@@ -130,6 +130,7 @@ class LateBackend : public Backend {
     backend_->finish(partial, shape, out);
   }
   void add(Rows x, Rows y) override { backend_->add(x, y); }
+  void scale(Rows x, float factor) override { backend_->scale(x, factor); }
   void swiglu(Rows gate, Rows up, Rows y) override { backend_->swiglu(gate, up, y); }
   void find_not_finite(Rows x, std::int64_t* place) override {
     backend_->find_not_finite(x, place);

@@ -148,6 +148,30 @@ TEST(GoldenConfigs, SayWhichLayersAreMixtures) {
   EXPECT_EQ(stepped.mixture.layers, (std::vector<bool>{false, true, false}));
 }
 
+TEST(GoldenConfigs, HaveTheMultipliersOfGranite) {
+  const ModelConfig c = read_model_config(kGoldenModels + "granite");
+  EXPECT_EQ(c.family, Family::granite);
+  EXPECT_EQ(c.multipliers.embedding, 3);
+  EXPECT_EQ(c.multipliers.residual, 0.22);
+  EXPECT_EQ(c.multipliers.attention, 0.4);
+  EXPECT_EQ(c.multipliers.logits, 2);
+  EXPECT_EQ(read_model_config(kGoldenModels + "llama31").multipliers.attention, 0);
+}
+
+TEST(GoldenConfigs, OfPicturesSayInTheirTextPartWhatTheTextIs) {
+  const ModelConfig mistral = read_model_config(kGoldenModels + "mistral3");
+  EXPECT_EQ(mistral.family, Family::mistral);
+  EXPECT_EQ(mistral.architecture, "Mistral3ForConditionalGeneration");
+  EXPECT_EQ(mistral.hidden_size, 48);
+  EXPECT_EQ(mistral.eos_tokens, std::vector<Token>{2});
+  EXPECT_FALSE(mistral.tied_embeddings);
+  const ModelConfig qwen = read_model_config(kGoldenModels + "qwen3_vl");
+  EXPECT_EQ(qwen.family, Family::qwen3_vl);
+  EXPECT_EQ(qwen.rope.theta, 5e6);
+  EXPECT_TRUE(qwen.tied_embeddings);  // said outside the text part
+  EXPECT_EQ(qwen.dtype, Dtype::bf16);
+}
+
 // The number of values in transformers' parameters, by whose names end so.
 std::int64_t n_values(const Json& shapes, const std::string& ending, std::int64_t n_layers) {
   std::int64_t sum = 0;
@@ -161,7 +185,7 @@ std::int64_t n_values(const Json& shapes, const std::string& ending, std::int64_
 
 TEST(Defaults, AreThoseOfTransformers) {
   const Json families = read_json_file(kGoldenModels + "defaults.json")["families"];
-  ASSERT_EQ(families.size(), 5U);
+  ASSERT_EQ(families.size(), 8U);
   for (const auto& [name, golden] : families.items()) {
     SCOPED_TRACE(name);
     Json config = golden["config"];
@@ -187,6 +211,11 @@ TEST(Defaults, AreThoseOfTransformers) {
     EXPECT_EQ(n_parameters(c), n_values(shapes, "", c.n_layers));
     EXPECT_EQ(c.qkv_bias, n_values(shapes, "q_proj.bias", 1) > 0);
     EXPECT_EQ(c.qk_norm, n_values(shapes, "q_norm.weight", 1) > 0);
+    if (c.family == Family::phi3) {  // all in one
+      EXPECT_EQ((c.q_width() + 2 * c.kv_width()) * c.hidden_size,
+                n_values(shapes, "qkv_proj.weight", 1));
+      continue;
+    }
     EXPECT_EQ(c.q_width() * c.hidden_size, n_values(shapes, "q_proj.weight", 1));
     EXPECT_EQ(c.kv_width() * c.hidden_size, n_values(shapes, "k_proj.weight", 1));
   }

@@ -68,6 +68,37 @@ TEST(Refused, AreOtherMembersOfTheWrongKind) {
   expect_bad({{"dtype", 16}}, {"'dtype'"});
 }
 
+TEST(Refused, AreMultipliersThatCannotBe) {
+  const Json granite = {{"architectures", {"GraniteForCausalLM"}}, {"model_type", "granite"}};
+  read_config(small_config(granite));
+  for (const char* key :
+       {"embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling"}) {
+    for (const Json& value : {Json(0), Json(-1), Json(1e300), Json("1"), Json::array()}) {
+      Json changed = granite;
+      changed[key] = value;
+      expect_bad(changed, {fmt::format("'{}'", key)});
+    }
+  }
+}
+
+TEST(Refused, AreTextPartsThatAreNotOurs) {
+  const auto nested = [](const Json& text) {
+    return Json{{"architectures", {"Mistral3ForConditionalGeneration"}},
+                {"model_type", "mistral3"},
+                {"text_config", text}};
+  };
+  Json text = small_config({{"model_type", "mistral"}, {"sliding_window", nullptr}});
+  EXPECT_EQ(read_config(nested(text)).hidden_size, 64);
+  text["model_type"] = "qwen2";
+  expect_refused([&] { read_config(nested(text)); }, Exit::bad_data,
+                 {"text_config", "'model_type'", "qwen2", "mistral"});
+  text["model_type"] = "mistral";
+  text["hidden_size"] = -1;
+  expect_refused([&] { read_config(nested(text)); }, Exit::bad_data,
+                 {"text_config", "'hidden_size'"});
+  expect_refused([&] { read_config(nested(nullptr)); }, Exit::bad_data, {"'text_config'"});
+}
+
 TEST(Refused, AreExpertsThatCannotBe) {
   const auto bad = [](const Json& changes, std::initializer_list<std::string_view> words) {
     Json mixture = {{"architectures", {"Qwen3MoeForCausalLM"}},

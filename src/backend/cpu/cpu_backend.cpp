@@ -208,6 +208,13 @@ class CpuBackend : public Backend {
     });
   }
 
+  void scale(Rows x, float factor) override {
+    for_rows(x.n_rows, [&](std::int64_t row) {
+      float* values = floats(x) + row * x.width;
+      for (std::int64_t i = 0; i < x.width; ++i) values[i] *= factor;
+    });
+  }
+
   void choose_experts(Rows x, const WeightView& router, bool renormalise, Product product,
                       const ExpertChoice& choice) override {
     STARATTN_CHECK(choice.n_rows == x.n_rows && choice.n_chosen <= router.n_rows);

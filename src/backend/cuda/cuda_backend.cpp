@@ -275,6 +275,10 @@ class CudaBackend : public Backend {
     kernels::swiglu(gate.data, up.data, y.data, gate.n_rows * gate.width, stream());
   }
 
+  void scale(Rows x, float factor) override {
+    kernels::scale_rows(x.data, factor, x.n_rows * x.width, stream());
+  }
+
   void choose_experts(Rows x, const WeightView& router, bool renormalise, Product product,
                       const ExpertChoice& choice) override {
     STARATTN_CHECK(choice.n_rows == x.n_rows && router.n_cols == x.width);
