@@ -14,6 +14,7 @@
 #include <span>
 #include <string>
 
+#include "backend/peer_links.h"
 #include "backend/tensors.h"
 #include "base/dtype.h"
 #include "base/next_token.h"
@@ -86,6 +87,9 @@ class Backend {
   virtual void download_rows(Rows x, std::span<float> host) {
     download(x.data, std::as_writable_bytes(host));  // right where activations are fp32
   }
+  // To the devices of other ranks on the node, this rank among n_ranks, each with a device of its
+  // own; nothing where devices have no such links. Throws Error(unfit).
+  virtual std::unique_ptr<PeerLinks> make_peer_links(int /*n_ranks*/) { return nullptr; }
   // Returns when all earlier operations have finished; calls poll now and then meanwhile.
   virtual void synchronize(const std::function<void()>& poll = {}) = 0;
 
@@ -113,12 +117,18 @@ class Backend {
     linear(a, {w, bias, scratch}, product);
     add(x, scratch);
   }
-  // fp32 x W^T on the host, thin: the logits. [n_rows, n_out]
-  virtual void linear_to_host(Rows x, const WeightView& w, std::span<float> host) = 0;
-  // The token that each row's draw finds in the same product; kNoToken where a logit is not finite.
-  // draws, tokens [n_rows]
-  virtual void next_tokens(Rows x, const WeightView& w, std::span<const Draw> draws,
+  // y [n_rows, n_out] = x W^T in fp32, batch-invariant: the logits.
+  virtual void linear_f32(Rows x, const WeightView& w, float* y) = 0;
+  // The token that each row's draw finds in logits [n_rows, n_values], which may be overwritten;
+  // kNoToken where one is not finite. draws, tokens [n_rows]
+  virtual void draw_tokens(float* logits, std::int64_t n_values, std::span<const Draw> draws,
                            std::span<Token> tokens) = 0;
+  // Both at once, and the logits on the host. host [n_rows, n_out]
+  void next_tokens(Rows x, const WeightView& w, std::span<const Draw> draws,
+                   std::span<Token> tokens);
+  void linear_to_host(Rows x, const WeightView& w, std::span<float> host);
+  // to [n_rows, n] = columns first to first + n - 1 of x.
+  virtual void copy_columns(Rows x, std::int64_t first, Rows to) = 0;
   // Rotates pairs (i, i + head_dim/2) of every head (Hugging Face's half-split order), in place.
   // x [n_rows, n_heads * head_dim]; cos, sin on the device: [n_rows, head_dim / 2] fp32.
   virtual void rope(Rows x, std::int64_t head_dim, const float* cos, const float* sin) = 0;

@@ -106,6 +106,18 @@ struct WeightView {
   std::uint64_t n_bytes() const {
     return static_cast<std::uint64_t>(n_rows) * static_cast<std::uint64_t>(n_cols) * size_of(dtype);
   }
+  // Rows `first` to first + n - 1 of a matrix.
+  WeightView rows(std::int64_t first, std::int64_t n) const {
+    if (!data) return {};
+    STARATTN_CHECK(first >= 0 && n >= 0 && first + n <= n_rows);
+    return {data + static_cast<std::size_t>(first * n_cols) * size_of(dtype), dtype, n, n_cols};
+  }
+  // The same numbers of a vector.
+  WeightView values(std::int64_t first, std::int64_t n) const {
+    if (!data) return {};
+    STARATTN_CHECK(n_rows == 1 && first >= 0 && n >= 0 && first + n <= n_cols);
+    return {data + static_cast<std::size_t>(first) * size_of(dtype), dtype, 1, n};
+  }
 };
 
 // One expert of a mixture: a feed forward of its own, without biases.

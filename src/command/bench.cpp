@@ -116,13 +116,14 @@ class Bench {
         decoder_(config_, weights_, *backend_,
                  std::max(backend_->chunk_rows(), Answerer::kMaxRows)),
         encoder_(decoder_, ranks.group),
-        exchange_(Answerer::exchange(decoder_, ranks.group)) {}
+        answering_(options.common, ranks.group, decoder_, weights_) {}
 
   void run() {
     sgemm_ = total(product_rate(*backend_, ranks_.n_threads));
     say("# starattn {} bench, {}, {} rank(s) x {} thread(s), {}", STARATTN_VERSION,
         mpi_library_version(), ranks_.world.size(), ranks_.n_threads, backend_->describe());
     say("# {}", describe(config_));
+    if (ranks_.group.size() > 1) say("# {}", answering_.describe());
     say("{:<34}{:>12}", "matrix products of these ranks",
         fmt::format("{:.1f} GFLOP/s", sgemm_ * 1e-9));
     if (options_.settings.empty()) {
@@ -200,9 +201,11 @@ class Bench {
       const MemoryNeed on_device = fullest(
           memory_needs(config_, plan_, AnchorMode::recompute, weights_.total_bytes(),
                        backend_->kv_dtype(), backend_->activation_dtype(), backend_->chunk_rows()));
-      const std::vector<std::uint64_t> answering = answer_workspaces(
-          config_, plan_, {options_.common.query_ranks == "all", options_.common.merge == "tree"},
-          backend_->activation_dtype(), backend_->chunk_rows());
+      const std::vector<std::uint64_t> answering =
+          answer_workspaces(config_, plan_,
+                            {options_.common.query_ranks == "all", options_.common.merge == "tree",
+                             answering_.n_shares()},
+                            backend_->activation_dtype(), backend_->chunk_rows());
       const std::uint64_t need = std::max(on_device.total() - on_device.weights,
                                           on_device.own_kv + *std::ranges::max_element(answering));
       const int n_sharers = sharers_of_device(ranks_.world, ranks_, *backend_).size();
@@ -260,7 +263,7 @@ class Bench {
     AnswerOptions answer_options;
     answer_options.spread_queries = options_.common.query_ranks == "all";
     answer_options.tree_merge = options_.common.merge == "tree";
-    Answerer answerer(decoder_, exchange_, kv, answer_options);
+    Answerer answerer = answering_.answerer(kv, answer_options);
     trace::reset();
     ranks_.world.barrier();
     const Stopwatch clock;
@@ -272,7 +275,7 @@ class Bench {
     const double step = seconds / options_.n_new_tokens;
     // The next tokens are all that the host waits for: the rest of a step it only starts.
     std::string wait;
-    if (!backend_->is_host_memory() && ranks_.group.size() == 1)
+    if (!backend_->is_host_memory() && (ranks_.group.size() == 1 || answering_.n_shares() > 1))
       wait = fmt::format("; the host waited for the GPU during {:.2f} ms of it",
                          seconds_of("logits") / options_.n_new_tokens * 1e3);
     say("{:<34}{:>12}   {} new tokens each; {:.1f} GB/s of weights and KV{}",
@@ -293,7 +296,7 @@ class Bench {
   std::unique_ptr<Backend> backend_;
   Decoder decoder_;
   Encoder encoder_;
-  QueryExchange exchange_;
+  Answering answering_;
   double sgemm_ = 0;  // operations a second of all ranks together
   std::vector<Token> context_;
   BlockPlan plan_;

@@ -11,6 +11,7 @@
 #include "checkpoint/hdf5_version.h"
 #include "command/checkpoint_probe.h"
 #include "command/commands.h"
+#include "command/exchange_probe.h"
 #include "exchange/anchor_broadcast.h"
 #include "exchange/group_channel.h"
 #include "exchange/query_exchange.h"
@@ -129,6 +130,9 @@ Exit diagnose(const Options& options) {
           fmt::format("a layer's Q to all ranks and partials back: {:.0f} us for 1 row, {:.0f} us "
                       "for 32",
                       one_row * 1e6, many_rows * 1e6));
+    const Communicator node = ranks.world.split_by_node();
+    if (!ranks.world.any(node.size() < ranks.world.size()))
+      print(ranks, "shares", probe_exchanges(ranks.world, *backend));
   } else if (std::getenv("SLURM_JOB_ID") && !std::getenv("OMPI_COMM_WORLD_SIZE")) {
     print(
         ranks, "note",

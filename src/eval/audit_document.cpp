@@ -126,8 +126,8 @@ DocumentAuditor::Pass DocumentAuditor::encode_and_answer(const DocumentTask& tas
   ranks_.group.barrier();
   pass.encode_seconds = clock.seconds();
   pass.basis = basis_of(plan, session_);
-  pass.answerer = std::make_unique<Answerer>(*session_.decoder, *session_.exchange, *pass.kv,
-                                             runner_.answer_options(task, plan));
+  pass.answerer = std::make_unique<Answerer>(
+      session_.answering->answerer(*pass.kv, runner_.answer_options(task, plan)));
   std::vector<QueryJob> jobs;
   for (const QueryTask& query : task.queries) jobs.push_back(query.job);
   pass.results = pass.answerer->answer(jobs);

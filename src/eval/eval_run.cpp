@@ -89,8 +89,7 @@ class SampleRunner {
     trial.n_context = n_context;
     trial.encode_seconds = clock.seconds();
     trial.basis = basis_of(plan, session_);
-    Answerer answerer(*session_.decoder, *session_.exchange, kv,
-                      runner_.answer_options(task, plan));
+    Answerer answerer = session_.answering->answerer(kv, runner_.answer_options(task, plan));
     const std::vector<QueryResult> results = answerer.answer({{task.queries.front().job}});
     runner_.refuse_overflow(task, results);
     const QueryResult& result = results.front();

@@ -18,32 +18,12 @@ std::span<std::byte> grown(Buffer& buffer, std::size_t n_bytes, auto allocate) {
 
 }  // namespace
 
-void download(Backend& backend, Partial rows, const AttentionShape& shape,
-              std::span<std::byte> host) {
-  const auto laid_out = [&](std::byte* at) {
-    return PartialBuffer::over(at, rows.n_rows, shape.n_heads, shape.head_dim);
-  };
-  const Partial as_one = laid_out(reinterpret_cast<std::byte*>(rows.o));
-  if (rows.m == as_one.m && rows.l == as_one.l)
-    return backend.download(reinterpret_cast<const std::byte*>(rows.o), host);
-  const Partial to = laid_out(host.data());
-  const auto copy = [&](const float* from, float* first, float* last) {
-    backend.download(reinterpret_cast<const std::byte*>(from),
-                     std::as_writable_bytes(std::span(first, last)));
-  };
-  copy(rows.o, to.o, to.m);
-  copy(rows.m, to.m, to.l);
-  copy(rows.l, to.l, to.l + (to.l - to.m));
-}
-
 QueryExchange::QueryExchange(const Communicator& group, const Communicator& node, Backend& backend,
                              const AttentionShape& shape, std::int64_t max_rows)
-    : group_(&group),
-      backend_(&backend),
+    : StepExchange(group, backend, max_rows),
       shape_(shape),
       row_bytes_(static_cast<std::size_t>(shape.n_heads * shape.head_dim) *
                  size_of(backend.activation_dtype())),
-      max_rows_(max_rows),
       n_parts_(static_cast<std::size_t>(group.size()), 0),
       first_row_(n_parts_.size() + 1, 0) {
   if (group.size() == 1) return;

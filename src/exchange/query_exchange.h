@@ -11,16 +11,13 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "exchange/step_exchange.h"
 #include "mpi/communicator.h"
 #include "mpi/node_memory.h"
 
 namespace starattn {
 
-// A partial as it travels: o | m | l of its rows. host: PartialBuffer::n_bytes of them.
-void download(Backend& backend, Partial rows, const AttentionShape& shape,
-              std::span<std::byte> host);
-
-class QueryExchange {
+class QueryExchange : public StepExchange {
  public:
   // Made once a group. node: the ranks that share memory with this one
   // (Communicator::split_by_node). max_rows: of a step, over all ranks. Collective. The group and
@@ -28,36 +25,20 @@ class QueryExchange {
   QueryExchange(const Communicator& group, const Communicator& node, Backend& backend,
                 const AttentionShape& shape, std::int64_t max_rows);
 
-  const Communicator& group() const { return *group_; }
-  std::int64_t max_rows() const { return max_rows_; }
-
-  // n_parts[rank]: partials that the rank hands over in each layer that follows; the same on every
-  // rank.
-  void start_document(std::vector<std::int64_t> n_parts);
-  // Every rank hears what each has to say before a step begins, and that all devices have finished
-  // with the layers before: other ranks may write from here on. Collective.
-  template <typename Share>
-  std::vector<Share> meet(const Share& mine) {
-    backend_->synchronize();
-    has_met_ = true;
-    return group_->allgather(mine);
-  }
-  // Each rank's rows in the layers that follow; the same on every rank, which have met just before.
-  void start_step(std::vector<std::int64_t> n_rows);
-  std::int64_t n_rows() const { return first_row_.back(); }  // of all ranks
-  std::int64_t n_rows_of(Rank rank) const {
+  void start_document(std::vector<std::int64_t> n_parts) override;
+  void start_step(std::vector<std::int64_t> n_rows) override;
+  std::int64_t n_rows() const override { return first_row_.back(); }  // of all ranks
+  std::int64_t n_rows_of(Rank rank) const override {
     return first_row_[static_cast<std::size_t>(rank) + 1] -
            first_row_[static_cast<std::size_t>(rank)];
   }
 
   // All ranks' rows, in rank order, where this rank has partials to make of them. mine [this rank's
-  // rows, n_heads * head_dim]. Collective, and followed by collect() or by another exchange that
-  // ends only when all have used the rows.
-  Rows share(Rows mine);
-  // This rank's rows of every rank's partials, in rank order, on the device; its own ones in place.
-  // Nothing where it has no rows. mine: n_parts of this rank, each of all rows. Collective. Good
-  // until the next call.
-  std::vector<Partial> collect(std::span<const Partial> mine);
+  // rows, n_heads * head_dim].
+  Rows share(Rows mine) override;
+  // This rank's rows of every rank's partials, its own ones in place. Nothing where it has no rows.
+  std::vector<Partial> collect(std::span<const Partial> mine) override;
+  AttentionShape collected_shape() const override { return shape_; }
 
  private:
   std::int64_t first_row_of(Rank rank) const { return first_row_[static_cast<std::size_t>(rank)]; }
@@ -92,12 +73,8 @@ class QueryExchange {
     return (stage == Stage::queries ? 0 : n_parts_.size()) + static_cast<std::size_t>(rank);
   }
 
-  const Communicator* group_;
-  Backend* backend_;
   AttentionShape shape_;
   std::size_t row_bytes_;
-  std::int64_t max_rows_;
-  bool has_met_ = false;  // since the last layer
   std::vector<std::int64_t> n_parts_;
   std::vector<std::int64_t> first_row_;  // of each rank's rows in this step; last: all rows
   RowBuffer all_;                        // [max_rows, n_heads * head_dim]

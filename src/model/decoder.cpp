@@ -67,8 +67,7 @@ void Decoder::embed(std::span<const Token> tokens, Rows x) {
 void Decoder::project_kv(std::int64_t layer, Rows x, const float* cos, const float* sin, Rows k,
                          Rows v, Product product) {
   const LayerWeights& w = weights_->layers[static_cast<std::size_t>(layer)];
-  const Rows normed = normed_.rows(x.n_rows);
-  normalise(x, w.input_norm, normed);
+  const Rows normed = normalise(x, w.input_norm);
   const Projection projections[] = {{w.k_proj, w.k_bias, k}, {w.v_proj, w.v_bias, v}};
   backend_->linear_all(normed, projections, product);
   normalise_heads(k, w.k_norm);
@@ -78,8 +77,12 @@ void Decoder::project_kv(std::int64_t layer, Rows x, const float* cos, const flo
 void Decoder::project_qkv(std::int64_t layer, Rows x, const float* cos, const float* sin, Rows q,
                           Rows k, Rows v, Product product) {
   const LayerWeights& w = weights_->layers[static_cast<std::size_t>(layer)];
-  const Rows normed = normed_.rows(x.n_rows);
-  normalise(x, w.input_norm, normed);
+  const Rows normed = normalise(x, w.input_norm);
+  project_heads(w, normed, cos, sin, q, k, v, product);
+}
+
+void Decoder::project_heads(const LayerWeights& w, Rows normed, const float* cos, const float* sin,
+                            Rows q, Rows k, Rows v, Product product) {
   const Projection projections[] = {
       {w.q_proj, w.q_bias, q}, {w.k_proj, w.k_bias, k}, {w.v_proj, w.v_bias, v}};
   backend_->linear_all(normed, projections, product);
@@ -95,8 +98,7 @@ void Decoder::add_attention_output(std::int64_t layer, Rows attended, Rows x, Pr
 
 void Decoder::add_feed_forward(std::int64_t layer, Rows x, Product product) {
   const LayerWeights& w = weights_->layers[static_cast<std::size_t>(layer)];
-  const Rows normed = normed_.rows(x.n_rows);
-  normalise(x, w.post_attention_norm, normed);
+  const Rows normed = normalise(x, w.post_attention_norm);
   if (w.router) return add_mixture(w, x, normed, product);
   const Rows gate = gate_.rows(x.n_rows);
   const Rows up = up_.rows(x.n_rows);
@@ -122,15 +124,16 @@ void Decoder::next_tokens(Rows x, std::span<const Draw> draws, std::span<Token> 
   backend_->next_tokens(normalise_for_head(x), weights_->lm_head, draws, tokens);
 }
 
-void Decoder::normalise(Rows x, const WeightView& weight, Rows normed) {
+Rows Decoder::normalise(Rows x, const WeightView& weight) {
   STARATTN_CHECK(x.n_rows <= max_rows_);
+  const Rows normed = normed_.rows(x.n_rows);
   const double residual = config_->multipliers.residual;
   backend_->rms_norm(x, weight, config_->rms_norm_eps / (residual * residual), normed);
+  return normed;
 }
 
 Rows Decoder::normalise_for_head(Rows x) {
-  const Rows normed = normed_.rows(x.n_rows);
-  normalise(x, weights_->final_norm, normed);
+  const Rows normed = normalise(x, weights_->final_norm);
   if (config_->multipliers.logits != 1)
     backend_->scale(normed, static_cast<float>(config_->multipliers.logits));
   return normed;

@@ -51,8 +51,15 @@ class Decoder {
   // The same and q [n_rows, q_width], RoPE applied.
   void project_qkv(std::int64_t layer, Rows x, const float* cos, const float* sin, Rows q, Rows k,
                    Rows v, Product product);
+  // The same of rows behind the input norm, and of as many heads as `layer` and the rows have.
+  void project_heads(const LayerWeights& layer, Rows normed, const float* cos, const float* sin,
+                     Rows q, Rows k, Rows v, Product product);
   void add_attention_output(std::int64_t layer, Rows attended, Rows x, Product product);
   void add_feed_forward(std::int64_t layer, Rows x, Product product);
+  // x behind one of the model's norms, and behind the last one as the LM head takes it. Good until
+  // the next call of any of these.
+  Rows normalise(Rows x, const WeightView& weight);
+  Rows normalise_for_head(Rows x);
   // fp32 on the host, [n_rows, vocab].
   void logits(Rows x, std::span<float> logits);
   // The token that each row's draw finds in them. draws, tokens [n_rows]
@@ -61,8 +68,6 @@ class Decoder {
  private:
   RopeTable on_device(const std::vector<float>& table) const;
   // normed = x normalised by the weight; x is the residual stream.
-  void normalise(Rows x, const WeightView& weight, Rows normed);
-  Rows normalise_for_head(Rows x);
   void add_mixture(const LayerWeights& layer, Rows x, Rows normed, Product product);
   void normalise_heads(Rows x, const WeightView& weight);
 

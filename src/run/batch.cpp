@@ -113,7 +113,7 @@ class GroupRun {
     answer_options.finished = [&](std::size_t i, const QueryResult& result) {
       if (job) send(document, *job, task.queries[i].index, make_answer(i, result));
     };
-    Answerer answerer(*session_.decoder, *session_.exchange, kv, answer_options);
+    Answerer answerer = session_.answering->answerer(kv, answer_options);
     runner_.refuse_overflow(task, answerer.answer(jobs));
     if (answerer.n_left() > 0) {
       throw AgreedError(Exit::stopped,

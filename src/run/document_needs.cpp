@@ -19,8 +19,9 @@ DocumentNeeds::DocumentNeeds(const LoadedModel& session, const BlockPlan& plan,
                                   backend.chunk_rows());
   for (const QueryTask& query : queries) {
     largest_query_ =
-        std::max(largest_query_, query_kv_bytes(session.config, std::ssize(query.job.tokens),
-                                                query.job.max_new_tokens, backend.kv_dtype()));
+        std::max(largest_query_,
+                 query_kv_bytes(session.config, std::ssize(query.job.tokens),
+                                query.job.max_new_tokens, backend.kv_dtype(), layout.n_shares));
   }
 }
 

@@ -107,7 +107,7 @@ DocumentNeeds DocumentRunner::needs(const DocumentTask& task, const BlockPlan& p
           plan,
           options_.anchor_mode(),
           kv_memory,
-          {options_.query_ranks == "all", options_.merge == "tree"},
+          {options_.query_ranks == "all", options_.merge == "tree", session_.answering->n_shares()},
           task.queries};
 }
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "run/loaded_model.h"
 
-
 #include <algorithm>
 #include <thread>
 
@@ -130,8 +129,8 @@ std::unique_ptr<LoadedModel> open_session(const Options& options, const Ranks& r
     session->decoder =
         std::make_unique<Decoder>(session->config, session->weights, *session->backend, max_rows);
   });
-  session->exchange =
-      std::make_unique<QueryExchange>(Answerer::exchange(*session->decoder, ranks.group));
+  session->answering =
+      std::make_unique<Answering>(options, ranks.group, *session->decoder, session->weights);
   const Backend& backend = *session->backend;
   session->sharers = sharers_of_device(ranks.group, ranks, backend).allgather(ranks.group.rank());
   const int n_sharers = sharers_of_device(ranks.world, ranks, backend).size();
@@ -170,6 +169,7 @@ void print_banner(const Options& options, const Ranks& ranks, const LoadedModel&
   }
   log::info("model {}, weights {}", options.model, human_bytes(session.weights.total_bytes()));
   log_wrapped(describe(session.config));
+  if (ranks.group.size() > 1) log::info("{}", session.answering->describe());
   log::info("chat markup {}", describe(session.chat));
 }
 

@@ -9,10 +9,10 @@
 #include "backend/backend.h"
 #include "base/log.h"
 #include "base/memory_limit.h"
-#include "exchange/query_exchange.h"
 #include "model/decoder.h"
 #include "model/weights.h"
 #include "mpi/communicator.h"
+#include "run/answering.h"
 #include "run/options.h"
 #include "run/text_model.h"
 #include "run/weight_values.h"
@@ -50,9 +50,9 @@ struct LoadedModel : TextModel {
   ModelWeights weights;
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Decoder> decoder;
-  std::unique_ptr<QueryExchange> exchange;  // of this rank's group
-  WeightWatch watch;      // of the weights' files
-  Digest weights_sample;  // sampled_fingerprint
+  std::unique_ptr<Answering> answering;  // of this rank's group
+  WeightWatch watch;                     // of the weights' files
+  Digest weights_sample;                 // sampled_fingerprint
   std::vector<Token> eos_tokens;
   std::vector<Rank> sharers;  // ranks of this group that share this one's node (or GPU), itself too
   // Bytes that this rank may take beside the weights: all ranks of the job that share a node (or a
@@ -76,6 +76,5 @@ void print_phase_table(const Ranks& ranks, double total_seconds, std::int64_t n_
 // them there. Collective. Throws AgreedError(cannot_create | io).
 void start_trace(const Options& options, const Ranks& ranks);
 void write_trace(const Options& options, const Ranks& ranks);
-
 
 }  // namespace starattn

@@ -256,6 +256,18 @@ void add_query_rank_options(CLI::App& app, Options& options) {
       ->check(CLI::IsMember({"gather", "tree"}))
       ->capture_default_str()
       ->group(group);
+  app.add_option("--shard-weights", options.shard_weights,
+                 "Phase 2: each rank of a node reads its share of the weights: on, off, or auto "
+                 "(where GPUs reach each other's memory)")
+      ->check(CLI::IsMember({"auto", "on", "off"}))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--transport", options.transport,
+                 "How shares are exchanged: peer (from GPU to GPU), host (through the node's "
+                 "memory), or auto")
+      ->check(CLI::IsMember({"auto", "peer", "host"}))
+      ->capture_default_str()
+      ->group(group);
 }
 
 void add_trace_options(CLI::App& app, Options& options) {

@@ -53,6 +53,8 @@ struct Options {
   int ranks_per_document = 0;
   std::string query_ranks = "1";
   std::string merge = "gather";
+  std::string shard_weights = "auto";
+  std::string transport = "auto";
   std::string shard;
   double timeout = 0;
   // what it says

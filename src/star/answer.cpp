@@ -17,40 +17,69 @@ QueryExchange Answerer::exchange(Decoder& decoder, const Communicator& group) {
           std::max<std::int64_t>(kMaxRows, group.size())};
 }
 
-Answerer::Answerer(Decoder& decoder, QueryExchange& exchange, const DocumentKv& kv,
-                   AnswerOptions options)
-    : decoder_(&decoder),
-      backend_(&decoder.backend()),
-      exchange_(&exchange),
-      group_(&exchange.group()),
-      kv_(&kv),
-      options_(std::move(options)),
-      shape_(decoder.attention_shape()),
-      rows_per_rank_(options_.spread_queries ? std::max<std::int64_t>(1, kMaxRows / group_->size())
-                                             : kMaxRows),
-      context_(*backend_, exchange, kv, decoder.config().n_layers, shape_, options_.tree_merge),
-      x_(*backend_, rows_per_rank_, decoder.config().hidden_size),
-      q_(*backend_, rows_per_rank_, decoder.config().q_width()),
-      k_(*backend_, rows_per_rank_, decoder.config().kv_width()),
-      v_(*backend_, rows_per_rank_, decoder.config().kv_width()),
-      attended_(*backend_, rows_per_rank_, decoder.config().q_width()),
-      host_logits_(static_cast<std::size_t>(decoder.config().vocab_size)) {
-  STARATTN_CHECK(decoder.max_rows() >= rows_per_rank_);
+std::unique_ptr<ShardExchange> Answerer::exchange(ShardedDecoder& decoder,
+                                                  const Communicator& group,
+                                                  std::unique_ptr<PeerLinks> links) {
+  const ModelConfig& config = decoder.config();
+  std::vector<Share> heads;
+  for (const HeadShare& share : decoder.plan().heads) heads.push_back(share.heads);
+  return make_shard_exchange(group, decoder.backend(),
+                             {config.n_heads, config.n_kv_heads, config.head_dim},
+                             std::move(heads), kMaxRows, std::move(links));
 }
 
-Rank Answerer::owner_of(std::size_t query) const {
-  return options_.spread_queries
-             ? static_cast<Rank>(query % static_cast<std::size_t>(group_->size()))
-             : 0;
+Answerer::Answerer(const ModelConfig& config, Backend& backend, StepExchange& exchange,
+                   AnswerOptions options, bool is_sharded)
+    : config_(&config),
+      backend_(&backend),
+      exchange_(&exchange),
+      group_(&exchange.group()),
+      options_(std::move(options)),
+      is_sharded_(is_sharded),
+      max_rows_(options_.spread_queries && !is_sharded
+                    ? std::max<std::int64_t>(1, kMaxRows / group_->size())
+                    : kMaxRows) {}
+
+Answerer::Answerer(Decoder& decoder, QueryExchange& exchange, const DocumentKv& kv,
+                   AnswerOptions options)
+    : Answerer(decoder.config(), decoder.backend(), exchange, std::move(options),
+               /*is_sharded=*/false) {
+  forward_ = make_whole_forward(decoder, exchange, kv, max_rows_, options_.tree_merge);
+}
+
+Answerer::Answerer(ShardedDecoder& decoder, ShardExchange& exchange, const DocumentKv& kv,
+                   AnswerOptions options)
+    : Answerer(decoder.config(), decoder.backend(), exchange, std::move(options),
+               /*is_sharded=*/true) {
+  forward_ = make_sharded_forward(decoder, exchange, kv);
+  // All batches have to begin the same queries.
+  const std::vector<std::uint64_t> room = group_->allgather(options_.query_kv_bytes);
+  options_.query_kv_bytes = std::ranges::min(room);
+}
+
+bool Answerer::is_mine(std::size_t query) const {
+  if (is_sharded_) return true;
+  const std::size_t n_query_ranks =
+      options_.spread_queries ? static_cast<std::size_t>(group_->size()) : 1;
+  return query % n_query_ranks == static_cast<std::size_t>(group_->rank());
 }
 
 StepBatch Answerer::new_batch() const {
-  const ModelConfig& config = decoder_->config();
-  return {
-      {rows_per_rank_, options_.query_kv_bytes, config.kv_bytes_per_token(backend_->kv_dtype())},
-      [this, &config](std::int64_t n_tokens) {
-        return KvCache(*backend_, config.n_layers, n_tokens, config.kv_width());
-      }};
+  const std::uint64_t bytes_per_token =
+      2 * static_cast<std::uint64_t>(config_->n_layers * forward_->own_kv_width()) *
+      size_of(backend_->kv_dtype());
+  return {{max_rows_, options_.query_kv_bytes, bytes_per_token},
+          [this](std::int64_t n_tokens) { return make_own_kv(n_tokens); }};
+}
+
+KvCache Answerer::make_own_kv(std::int64_t n_tokens) const {
+  const auto make = [&] {
+    return KvCache(*backend_, config_->n_layers, n_tokens, forward_->own_kv_width());
+  };
+  if (!is_sharded_) return make();
+  KvCache own;
+  collectively(*group_, [&] { own = make(); });
+  return own;
 }
 
 std::vector<QueryResult> Answerer::answer(std::span<const QueryJob> jobs) {
@@ -59,26 +88,35 @@ std::vector<QueryResult> Answerer::answer(std::span<const QueryJob> jobs) {
   StepBatch batch = new_batch();
   for (std::size_t i = 0; i < jobs.size(); ++i) {
     if (jobs[i].tokens.empty()) fail(Exit::bad_data, "query {} is empty", i);
-    if (owner_of(i) == group_->rank()) batch.add(i, jobs[i]);
+    if (is_mine(i)) batch.add(i, jobs[i]);
   }
   std::vector<QueryResult> results(jobs.size());
-  context_.start();
+  forward_->start_document();
   for (bool is_stopped = false;;) {
     batch.choose_rows(/*may_begin=*/!is_stopped);
     const Step step = meet(batch);
     is_stopped = is_stopped || step.is_asked_to_stop;
     if (step.has_answers) hand_out_answers(results);
     if (!step.has_rows()) break;
-    forward(batch);
-    for (const std::span<const StepBatch::QueryRows> run : batch.runs()) {
-      const std::vector<Token> next = next_tokens(batch, run);
-      for (std::size_t i = 0; i < run.size(); ++i)
-        if (run[i].is_last) take_next_token(batch, run[i].query, next[i], clock.seconds());
+    const auto runs = batch.runs();
+    std::vector<std::vector<Token>> next;  // of each run
+    do {
+      forward_->run(batch);
+      next.clear();
+      for (const auto& run : runs) next.push_back(next_tokens(batch, run));
+    } while (forward_->was_in_vain());
+    batch.rows_are_done();
+    for (std::size_t r = 0; r < runs.size(); ++r) {
+      for (std::size_t i = 0; i < runs[r].size(); ++i) {
+        if (runs[r][i].is_last)
+          take_next_token(batch, runs[r][i].query, next[r][i], clock.seconds());
+      }
     }
     options_.poll();
   }
   const std::vector<std::int64_t> left = group_->allgather(batch.n_not_begun());
-  n_left_ = std::accumulate(left.begin(), left.end(), std::int64_t{0});
+  n_left_ = is_sharded_ ? left.front()
+                        : std::accumulate(left.begin(), left.end(), std::int64_t{0});
   for (std::size_t query = 0; query < batch.n_queries(); ++query)
     results[batch.index_of(query)] = std::move(batch.result_of(query));
   return results;
@@ -88,18 +126,23 @@ std::vector<float> Answerer::logits_of(const std::vector<Token>& query_tokens,
                                        std::int64_t n_last) {
   const QueryJob job{query_tokens, 0, 0};
   StepBatch batch = new_batch();
-  if (group_->is_root()) batch.add(0, job);
+  if (is_mine(0)) batch.add(0, job);
   std::vector<float> logits;
-  context_.start();
+  forward_->start_document();
   for (std::int64_t done = 0; done < std::ssize(query_tokens);) {
     batch.choose_rows(/*may_begin=*/true);
     const std::int64_t n = meet(batch).n_rows[0];
-    forward(batch);
-    for (std::int64_t row = 0; row < batch.n_rows(); ++row) {
-      if (done + row < std::ssize(query_tokens) - n_last) continue;
-      const std::span<const float> one = logits_of_row(row);
-      logits.insert(logits.end(), one.begin(), one.end());
-    }
+    const std::size_t n_known = logits.size();
+    do {
+      forward_->run(batch);
+      logits.resize(n_known);
+      for (std::int64_t row = 0; row < batch.n_rows(); ++row) {
+        if (done + row < std::ssize(query_tokens) - n_last) continue;
+        const std::span<const float> one = forward_->logits_of(row);
+        logits.insert(logits.end(), one.begin(), one.end());
+      }
+    } while (forward_->was_in_vain());
+    batch.rows_are_done();
     done += n;
   }
   return logits;
@@ -120,32 +163,6 @@ Step Answerer::meet(const StepBatch& batch) {
   return step;
 }
 
-void Answerer::forward(StepBatch& batch) {
-  const std::int64_t n = batch.n_rows();
-  const Rows x = x_.rows(n);
-  const Rows q = q_.rows(n);
-  const Rows k = k_.rows(n);
-  const Rows v = v_.rows(n);
-  RopeTable rope;
-  if (n > 0) {
-    std::vector<std::int64_t> positions = batch.n_before();
-    for (std::int64_t& position : positions) position += kv_->plan.n_context();
-    rope = decoder_->rope_table(positions);
-    decoder_->embed(batch.tokens(), x);
-  }
-  for (std::int64_t layer = 0; layer < decoder_->config().n_layers; ++layer) {
-    if (n > 0)
-      decoder_->project_qkv(layer, x, rope.cos(), rope.sin(), q, k, v, Product::batch_invariant);
-    const Partial context = context_.attend(layer, q);
-    if (n == 0) continue;
-    // The query's own tokens come last.
-    backend_->attend_own(q, k, v, batch.own_tokens(layer), shape_, context, attended_.rows(n));
-    decoder_->add_attention_output(layer, attended_.rows(n), x, Product::batch_invariant);
-    decoder_->add_feed_forward(layer, x, Product::batch_invariant);
-  }
-  batch.rows_are_done();
-}
-
 // Logits come to the host only where they are asked for.
 std::vector<Token> Answerer::next_tokens(StepBatch& batch,
                                          std::span<const StepBatch::QueryRows> run) {
@@ -154,24 +171,14 @@ std::vector<Token> Answerer::next_tokens(StepBatch& batch,
     draws.push_back(draw_of(options_.sampling, batch.job_of(rows.query).sampling_key,
                             batch.result_of(rows.query).tokens.size()));
   }
-  std::vector<Token> next(run.size());
-  {
-    const trace::Range range("logits");
-    decoder_->next_tokens(x_.rows(run.front().last_row(), std::ssize(run)), draws, next);
-  }
+  const std::vector<Token> next = forward_->next_tokens(run.front().last_row(), draws);
   for (std::size_t i = 0; i < run.size(); ++i) {
     QueryResult& result = batch.result_of(run[i].query);
     const bool is_first = run[i].is_last && result.tokens.empty() && next[i] != kNoToken;
     if (is_first && options_.n_logprobs > 0)
-      result.logprobs = top_logits(logits_of_row(run[i].last_row()), options_.n_logprobs);
+      result.logprobs = top_logits(forward_->logits_of(run[i].last_row()), options_.n_logprobs);
   }
   return next;
-}
-
-std::span<const float> Answerer::logits_of_row(std::int64_t row) {
-  const trace::Range range("logits");
-  decoder_->logits(x_.rows(row, 1), host_logits_);
-  return host_logits_;
 }
 
 void Answerer::take_next_token(StepBatch& batch, std::size_t query, Token next, double seconds) {
@@ -191,20 +198,16 @@ void Answerer::take_next_token(StepBatch& batch, std::size_t query, Token next, 
   QueryResult& result = batch.result_of(query);
   result.seconds = seconds;
   if (!group_->is_root()) {
-    answered_.emplace_back(index, result);
+    if (!is_sharded_) answered_.emplace_back(index, result);
   } else if (options_.finished && result.error.empty() && passes_check()) {
     options_.finished(index, result);
   }
 }
 
 std::string Answerer::overflow_of(StepBatch& batch, std::size_t query, Token next) const {
-  const std::int64_t n_layers = decoder_->config().n_layers;
-  const std::int64_t n_done = batch.n_done_of(query);
-  const KvCache& own = batch.kv_of(query);
-  KvCheck check(*backend_, n_layers);
-  for (std::int64_t layer = 0; layer < n_layers; ++layer)
-    check.look(layer, own.k_rows(layer, 0, n_done), own.v_rows(layer, 0, n_done));
-  if (const std::optional<Overflow> found = check.result(own)) {
+  const std::int64_t n_layers = config_->n_layers;
+  if (const std::optional<Overflow> found =
+          forward_->find_overflow(batch.kv_of(query), batch.n_done_of(query))) {
     const std::int64_t n_asked = std::ssize(batch.job_of(query).tokens);
     const bool is_asked = found->token < n_asked;
     return fmt::format("{}, at token {} of the {}", describe(*found, n_layers),

@@ -3,6 +3,7 @@
 // rank runs the network on the rows of all its queries together. In each layer it hands its Q to
 // everyone; every block's owner returns unfinished attention (o, m, l) over that block; the query
 // rank merges these along the canonical tree, then each query's own earlier tokens, and finishes.
+// With shared weights all ranks are query ranks of all queries (star/step_forward.h).
 //
 // A query's result does not depend on its batch mates: every operation here treats rows one by one.
 #pragma once
@@ -14,13 +15,15 @@
 #include <vector>
 
 #include "exchange/query_exchange.h"
+#include "exchange/shard_exchange.h"
 #include "model/decoder.h"
+#include "model/sharded_decoder.h"
 #include "mpi/communicator.h"
-#include "star/context_attention.h"
 #include "star/kv.h"
 #include "star/query.h"
 #include "star/sampling.h"
 #include "star/step_batch.h"
+#include "star/step_forward.h"
 
 namespace starattn {
 
@@ -28,8 +31,10 @@ struct AnswerOptions {
   std::vector<Token> eos_tokens;
   Sampling sampling;
   std::int64_t n_logprobs = 0;
-  bool spread_queries = false;  // query j belongs to rank j % size instead of rank 0
-  bool tree_merge = false;      // partials travel along the tree instead of one gather
+  // Not with shared weights: query j belongs to rank j % size instead of rank 0; partials travel
+  // along the tree instead of one gather.
+  bool spread_queries = false;
+  bool tree_merge = false;
   // Room on this rank for K and V of its queries in work, by default without a limit. A query that
   // does not fit beside the others waits for its turn; one that is alone is let in.
   std::uint64_t query_kv_bytes = UINT64_MAX;
@@ -54,10 +59,17 @@ class Answerer {
 
   // Through which the ranks of a group answer, one document after another. Collective.
   static QueryExchange exchange(Decoder& decoder, const Communicator& group);
+  // The same with weights that the ranks of a node share out: over links between their devices, or
+  // else by the host. Throws AgreedError(unfit) where the node has no memory for that.
+  static std::unique_ptr<ShardExchange> exchange(ShardedDecoder& decoder, const Communicator& group,
+                                                 std::unique_ptr<PeerLinks> links = nullptr);
 
   // exchange: as made above; several answerers may share it, one at a time. The decoder must take
   // kMaxRows rows. kv: this rank's share. Arguments must outlive the answerer.
   Answerer(Decoder& decoder, QueryExchange& exchange, const DocumentKv& kv, AnswerOptions options);
+  // The same with weights that the ranks share out.
+  Answerer(ShardedDecoder& decoder, ShardExchange& exchange, const DocumentKv& kv,
+           AnswerOptions options);
 
   // Collective; jobs are the same on every rank. Results are complete on the first rank. A query
   // begins when there is room for its rows and for its K and V, so at most kMaxRows of them hold
@@ -71,13 +83,15 @@ class Answerer {
   std::vector<float> logits_of(const std::vector<Token>& query, std::int64_t n_last);
 
  private:
-  Rank owner_of(std::size_t query) const;
+  Answerer(const ModelConfig& config, Backend& backend, StepExchange& exchange,
+           AnswerOptions options, bool is_sharded);
+
+  bool is_mine(std::size_t query) const;  // its rows are in this rank's batch
   StepBatch new_batch() const;
+  KvCache make_own_kv(std::int64_t n_tokens) const;
   // Everybody learns how many rows each rank brings to the step, whether one was asked to stop, has
   // answers to hand out, or cannot go on. Then the exchange has the rows.
   Step meet(const StepBatch& batch);
-  // One pass of the batch's rows through the network; x_ holds the residual stream afterwards.
-  void forward(StepBatch& batch);
   std::vector<Token> next_tokens(StepBatch& batch, std::span<const StepBatch::QueryRows> run);
   void take_next_token(StepBatch& batch, std::size_t query, Token next, double seconds);
   // Where values of a query in work overflow; empty where they do not.
@@ -85,23 +99,18 @@ class Answerer {
   bool passes_check();
   // The first rank takes what the others have answered since they last met. Collective.
   void hand_out_answers(std::vector<QueryResult>& results);
-  // [vocab] on the host. Good until the next call.
-  std::span<const float> logits_of_row(std::int64_t row);
 
-  Decoder* decoder_;
+  const ModelConfig* config_;
   Backend* backend_;
-  QueryExchange* exchange_;
+  StepExchange* exchange_;
   const Communicator* group_;
-  const DocumentKv* kv_;
   AnswerOptions options_;
-  AttentionShape shape_;
-  std::int64_t rows_per_rank_;
-  ContextAttention context_;
+  bool is_sharded_;
+  std::int64_t max_rows_;  // of a step, of this rank
+  std::unique_ptr<StepForward> forward_;
   std::vector<std::pair<std::size_t, QueryResult>> answered_;  // to hand out, of this rank
   std::optional<Error> failure_;                               // what the check threw
   std::int64_t n_left_ = 0;
-  RowBuffer x_, q_, k_, v_, attended_;
-  std::vector<float> host_logits_;  // [vocab]
 };
 
 }  // namespace starattn

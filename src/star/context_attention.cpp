@@ -19,7 +19,7 @@ std::vector<std::vector<MergeNode>> subtrees_by_rank(const BlockPlan& plan, int 
 
 }  // namespace
 
-ContextAttention::ContextAttention(Backend& backend, QueryExchange& exchange, const DocumentKv& kv,
+ContextAttention::ContextAttention(Backend& backend, StepExchange& exchange, const DocumentKv& kv,
                                    std::int64_t n_layers, const AttentionShape& shape,
                                    bool merge_by_rank)
     : backend_(&backend),
@@ -54,8 +54,9 @@ Partial ContextAttention::attend(std::int64_t layer, Rows q) {
   std::vector<Partial> own;
   for (const auto& [node, part] : mine) own.push_back(partial(part));
   const std::vector<Partial> all = exchange_->collect(own);
-  if (all.empty()) return {};
-  backend_->merge_all(all, merges_to_root_, shape_);
+  const AttentionShape shape = exchange_->collected_shape();
+  if (all.empty() || shape.n_heads == 0) return {};
+  backend_->merge_all(all, merges_to_root_, shape);
   return all[static_cast<std::size_t>(root_)];
 }
 

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "exchange/query_exchange.h"
+#include "exchange/step_exchange.h"
 #include "star/kv.h"
 #include "star/kv_prefetch.h"
 #include "star/merge_tree.h"
@@ -22,13 +22,14 @@ class ContextAttention {
 
   // kv: this rank's share. merge_by_rank: partials travel along the tree, from rank to rank,
   // instead of one gather. Arguments must outlive this.
-  ContextAttention(Backend& backend, QueryExchange& exchange, const DocumentKv& kv,
+  ContextAttention(Backend& backend, StepExchange& exchange, const DocumentKv& kv,
                    std::int64_t n_layers, const AttentionShape& shape, bool merge_by_rank);
 
   // The exchange carries this document from here on. All ranks alike.
   void start();
-  // Unfinished attention of this rank's rows, q [n, n_heads * head_dim], n as the exchange's step
-  // says. Layers in turn. Good until the next call. Collective.
+  // Unfinished attention over the context. q: what this rank has of the step's rows; the result:
+  // what it merges of them, as the exchange says. Layers in turn. Good until the next call.
+  // Collective.
   Partial attend(std::int64_t layer, Rows q);
 
  private:
@@ -42,7 +43,7 @@ class ContextAttention {
   }
 
   Backend* backend_;
-  QueryExchange* exchange_;
+  StepExchange* exchange_;
   const Communicator* group_;
   const DocumentKv* kv_;
   KvPrefetch prefetch_;

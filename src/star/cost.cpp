@@ -215,6 +215,16 @@ std::vector<std::uint64_t> answer_workspaces(const ModelConfig& config, const Bl
   const std::int64_t of_rows =
       n_rows * ((config.hidden_size + 2 * config.q_width() + 2 * config.kv_width()) * element +
                 (config.head_dim + config.vocab_size) * f32);
+  const std::int64_t n_shares = layout.n_shares;
+  const std::int64_t of_shares =  // star/sharded_forward.cpp, model/sharded_decoder.h
+      n_rows * ((2 * config.hidden_size + config.intermediate_size + config.q_width() +
+                 2 *
+                     (config.hidden_size + config.intermediate_size + config.q_width() +
+                      config.kv_width()) /
+                     n_shares) *
+                    element +
+                (config.head_dim + config.vocab_size + config.vocab_size / n_shares) * f32) +
+      4 * n_shares * static_cast<std::int64_t>(PeerLinks::kMostBytes);
   std::vector<std::int64_t> n_subtrees;
   for (Rank rank = 0; rank < n_ranks; ++rank)
     n_subtrees.push_back(std::ssize(subtrees_of(plan.blocks_of(rank), plan.n_blocks())));
@@ -224,11 +234,13 @@ std::vector<std::uint64_t> answer_workspaces(const ModelConfig& config, const Bl
   std::vector<std::uint64_t> needs;
   for (Rank rank = 0; rank < n_ranks; ++rank) {
     const bool has_queries = layout.spread_queries || rank == 0;
-    std::int64_t n_bytes = of_phase1 + of_rows;
+    std::int64_t n_bytes = of_phase1 + (n_shares > 1 ? of_shares : of_rows);
     n_bytes += n_partials_at_most(plan.blocks_of(rank), plan.n_blocks()) * n_all_rows * partial_row;
     if (n_ranks > 1) n_bytes += n_all_rows * config.q_width() * element;
     if (n_ranks > 1 && layout.tree_merge) n_bytes += 2 * n_all_rows * partial_row;
-    if (has_queries && !layout.tree_merge) {
+    if (n_shares > 1) {
+      n_bytes += n_all_subtrees * n_rows * partial_row / n_shares;
+    } else if (has_queries && !layout.tree_merge) {
       const std::int64_t n_others = n_all_subtrees - n_subtrees[static_cast<std::size_t>(rank)];
       n_bytes += n_others * n_rows * partial_row;
     }
@@ -238,9 +250,12 @@ std::vector<std::uint64_t> answer_workspaces(const ModelConfig& config, const Bl
 }
 
 std::uint64_t query_kv_bytes(const ModelConfig& config, std::int64_t n_query_tokens,
-                             std::int64_t max_new_tokens, Dtype kv_dtype) {
+                             std::int64_t max_new_tokens, Dtype kv_dtype, int n_shares) {
+  const auto n_kv_heads = static_cast<std::uint64_t>(config.n_kv_heads);
+  const std::uint64_t n_most = (n_kv_heads + static_cast<std::uint64_t>(n_shares) - 1) /
+                               static_cast<std::uint64_t>(n_shares);
   return static_cast<std::uint64_t>(n_query_tokens + max_new_tokens) *
-         config.kv_bytes_per_token(kv_dtype);
+         config.kv_bytes_per_token(kv_dtype) / n_kv_heads * n_most;
 }
 
 const MemoryNeed& fullest(const std::vector<MemoryNeed>& needs) {

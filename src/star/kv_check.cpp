@@ -64,4 +64,12 @@ std::optional<Overflow> KvCheck::result(const KvCache& cache) const {
   return Overflow{came_in ? layer - 1 : layer, came_in, token};
 }
 
+std::optional<Overflow> find_overflow(Backend& backend, const KvCache& cache,
+                                      std::int64_t n_tokens) {
+  KvCheck check(backend, cache.n_layers());
+  for (std::int64_t layer = 0; layer < cache.n_layers(); ++layer)
+    check.look(layer, cache.k_rows(layer, 0, n_tokens), cache.v_rows(layer, 0, n_tokens));
+  return check.result(cache);
+}
+
 }  // namespace starattn

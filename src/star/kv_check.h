@@ -40,4 +40,8 @@ class KvCheck {
   Buffer places_;  // [n_layers][k, v], std::int64_t on the device
 };
 
+// In K and V of the first n_tokens, which are on the device. Waits for it.
+std::optional<Overflow> find_overflow(Backend& backend, const KvCache& cache,
+                                      std::int64_t n_tokens);
+
 }  // namespace starattn

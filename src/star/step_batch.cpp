@@ -63,12 +63,12 @@ std::vector<Token> StepBatch::tokens() const {
   return tokens;
 }
 
-std::vector<std::int64_t> StepBatch::n_before() const {
-  std::vector<std::int64_t> n_before;
+std::vector<std::int64_t> StepBatch::positions(std::int64_t n_context) const {
+  std::vector<std::int64_t> positions;
   for (const QueryRows& rows : rows_)
     for (std::int64_t t = 0; t < rows.n_rows; ++t)
-      n_before.push_back(queries_[rows.query].n_done + t);
-  return n_before;
+      positions.push_back(n_context + queries_[rows.query].n_done + t);
+  return positions;
 }
 
 std::vector<OwnTokens> StepBatch::own_tokens(std::int64_t layer) const {

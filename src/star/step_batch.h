@@ -49,10 +49,10 @@ class StepBatch {
   void choose_rows(bool may_begin);
   std::span<const QueryRows> rows() const { return rows_; }
   std::int64_t n_rows() const { return rows_.empty() ? 0 : rows_.back().last_row() + 1; }
-  // Of each row of the step: its token, how many tokens of its query come before it, and where K
-  // and V of one layer belong.
+  // Of each row of the step: its token, its position in the document, whose context has n_context
+  // tokens, and where K and V of one layer belong.
   std::vector<Token> tokens() const;
-  std::vector<std::int64_t> n_before() const;
+  std::vector<std::int64_t> positions(std::int64_t n_context) const;
   std::vector<OwnTokens> own_tokens(std::int64_t layer) const;
   // Of rows whose last rows lie side by side, so that one product makes their logits. The first of
   // each run is a query's last.

@@ -100,14 +100,16 @@ class LateBackend : public Backend {
   void linear(Rows x, const Projection& to, Product product) override {
     backend_->linear(x, to, product);
   }
-  void linear_to_host(Rows x, const WeightView& w, std::span<float> host) override {
-    backend_->linear_to_host(x, w, host);
+  void linear_f32(Rows x, const WeightView& w, float* y) override {
+    backend_->linear_f32(x, w, y);
+  }
+  void draw_tokens(float* logits, std::int64_t n_values, std::span<const Draw> draws,
+                   std::span<Token> tokens) override {
+    backend_->draw_tokens(logits, n_values, draws, tokens);
     check_uploads();
   }
-  void next_tokens(Rows x, const WeightView& w, std::span<const Draw> draws,
-                   std::span<Token> tokens) override {
-    backend_->next_tokens(x, w, draws, tokens);
-    check_uploads();
+  void copy_columns(Rows x, std::int64_t first, Rows to) override {
+    backend_->copy_columns(x, first, to);
   }
   void rope(Rows x, std::int64_t head_dim, const float* cos, const float* sin) override {
     backend_->rope(x, head_dim, cos, sin);

@@ -22,6 +22,11 @@ on 4 run "${base[@]}" --ranks-per-document 1 --output "$work/groups.jsonl"
 check "4 groups of one rank, input order" same "$work/one.jsonl" "$work/groups.jsonl"
 on 3 run "${base[@]}" --ranks-per-document 2 --query-ranks all --merge tree --placement zigzag --output "$work/all.jsonl"
 check "queries spread, tree merge, zigzag" same "$work/one.jsonl" "$work/all.jsonl"
+on 3 run "${base[@]}" --shard-weights on --output "$work/shared.jsonl"
+check "shared weights" same "$work/one.jsonl" "$work/shared.jsonl"
+check "which is said" says "weights shared out over 3 ranks, exchanges through the host"
+on 2 run "${base[@]}" --shard-weights on --merge tree --output "$work/both.jsonl"
+check "shared weights and a tree are refused" [ $code -eq 2 ]
 
 head -n 4 "$work/one.jsonl" >"$work/part.jsonl"
 printf '{"id": "torn' >>"$work/part.jsonl"

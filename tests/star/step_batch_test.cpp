@@ -57,7 +57,7 @@ TEST_F(StepBatchTest, ALongQueryTakesSeveralStepsBesideOthers) {
   batch.choose_rows(true);
   EXPECT_EQ(rows_of(batch), (Chosen{{0, 0, 2, 1}, {1, 2, 2, 1}}));
   EXPECT_EQ(batch.tokens(), (std::vector<Token>{5, 6, 11, 12}));
-  EXPECT_EQ(batch.n_before(), (std::vector<std::int64_t>{4, 5, 0, 1}));
+  EXPECT_EQ(batch.positions(100), (std::vector<std::int64_t>{104, 105, 100, 101}));
   const std::vector<OwnTokens> own = batch.own_tokens(1);
   ASSERT_EQ(own.size(), 4u);
   EXPECT_EQ(own[1].n_before, 5);
@@ -72,7 +72,7 @@ TEST_F(StepBatchTest, ALongQueryTakesSeveralStepsBesideOthers) {
   batch.choose_rows(true);
   EXPECT_EQ(rows_of(batch), (Chosen{{0, 0, 1, 1}, {1, 1, 1, 1}}));
   EXPECT_EQ(batch.tokens(), (std::vector<Token>{21, 31}));
-  EXPECT_EQ(batch.n_before(), (std::vector<std::int64_t>{6, 2}));
+  EXPECT_EQ(batch.positions(0), (std::vector<std::int64_t>{6, 2}));
   ASSERT_EQ(batch.runs().size(), 1u);
   EXPECT_EQ(batch.runs()[0].size(), 2u);
   batch.rows_are_done();

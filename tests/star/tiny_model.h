@@ -25,7 +25,10 @@ inline bool on_gpu() {
 }
 
 inline std::unique_ptr<Backend> test_backend(int n_threads) {
-  if (on_gpu()) return make_cuda_backend(0);
+  if (on_gpu()) {  // the ranks of a node on its GPUs in turn
+    const char* rank = std::getenv("OMPI_COMM_WORLD_LOCAL_RANK");
+    return make_cuda_backend((rank ? std::atoi(rank) : 0) % n_cuda_devices());
+  }
   if (is_test_device("late")) return std::make_unique<LateBackend>(make_cpu_backend(n_threads));
   return make_cpu_backend(n_threads);
 }

@@ -118,19 +118,22 @@ class CpuBackend : public Backend {
     }
   }
 
-  void linear_to_host(Rows x, const WeightView& w, std::span<float> host) override {
-    STARATTN_CHECK(static_cast<std::int64_t>(host.size()) == x.n_rows * w.n_rows);
-    const Rows y{reinterpret_cast<std::byte*>(host.data()), x.n_rows, w.n_rows};
-    linear(x, {w, WeightView{}, y}, Product::batch_invariant);
+  void linear_f32(Rows x, const WeightView& w, float* y) override {
+    const Rows rows{reinterpret_cast<std::byte*>(y), x.n_rows, w.n_rows};
+    linear(x, {w, WeightView{}, rows}, Product::batch_invariant);
   }
-  void next_tokens(Rows x, const WeightView& w, std::span<const Draw> draws,
+  void draw_tokens(float* logits, std::int64_t n_values, std::span<const Draw> draws,
                    std::span<Token> tokens) override {
-    STARATTN_CHECK(std::ssize(tokens) == x.n_rows && std::ssize(draws) == x.n_rows);
-    const auto n_out = static_cast<std::size_t>(w.n_rows);
-    std::vector<float> logits(tokens.size() * n_out);
-    linear_to_host(x, w, logits);
+    STARATTN_CHECK(tokens.size() == draws.size());
+    const auto n = static_cast<std::size_t>(n_values);
     for (std::size_t row = 0; row < tokens.size(); ++row)
-      tokens[row] = next_token(std::span(logits).subspan(row * n_out, n_out), draws[row]);
+      tokens[row] = next_token(std::span(logits + row * n, n), draws[row]);
+  }
+  void copy_columns(Rows x, std::int64_t first, Rows to) override {
+    STARATTN_CHECK(first >= 0 && first + to.width <= x.width && to.n_rows == x.n_rows);
+    for_rows(x.n_rows, [&](std::int64_t row) {
+      std::copy_n(floats(x) + row * x.width + first, to.width, floats(to) + row * to.width);
+    });
   }
 
   void rope(Rows x, std::int64_t head_dim, const float* cos, const float* sin) override {

@@ -10,6 +10,7 @@
 #include "backend/cuda/device.h"
 #include "backend/cuda/device_weights.h"
 #include "backend/cuda/matmul.h"
+#include "backend/cuda/peer_links.h"
 #include "backend/cuda/pinned_memory.h"
 #include "base/error.h"
 #include "base/text.h"
@@ -96,6 +97,9 @@ class CudaBackend : public Backend {
     download(wide.data(), std::as_writable_bytes(host));
   }
   void synchronize(const std::function<void()>& poll) override { device_.synchronize(poll); }
+  std::unique_ptr<PeerLinks> make_peer_links(int n_ranks) override {
+    return cuda::make_peer_links(device_, n_ranks);
+  }
 
   void embed(std::span<const Token> tokens, const WeightView& table, Rows x) override {
     const Buffer ids = device_.allocate(tokens.size_bytes());
@@ -137,24 +141,35 @@ class CudaBackend : public Backend {
       multiply_thin(a, {&to, 1}, /*add=*/true);
     }
   }
-  void linear_to_host(Rows x, const WeightView& w, std::span<float> host) override {
-    STARATTN_CHECK(static_cast<std::int64_t>(host.size()) == x.n_rows * w.n_rows);
-    download(multiply_to_f32(x, w).data(), std::as_writable_bytes(host));
+  void linear_f32(Rows x, const WeightView& w, float* y) override {
+    kernels::ThinLinear logits{x.data, x.n_rows, x.width, kernels::ThinKind::f32, 1, {}};
+    logits.outputs[0] = {weights_.find(w), nullptr, nullptr, y, w.n_rows};
+    kernels::thin_linear(logits, stream());
   }
-  void next_tokens(Rows x, const WeightView& w, std::span<const Draw> draws,
+  void draw_tokens(float* logits, std::int64_t n_values, std::span<const Draw> draws,
                    std::span<Token> tokens) override {
-    STARATTN_CHECK(std::ssize(tokens) == x.n_rows && std::ssize(draws) == x.n_rows);
+    STARATTN_CHECK(tokens.size() == draws.size());
     std::vector<kernels::Draw> rows;
     for (const Draw& draw : draws) rows.push_back({draw.temperature, draw.top_p, draw.unit});
     const auto row_bytes = std::as_bytes(std::span(rows));
     const Buffer draws_there = device_.allocate(row_bytes.size());
     upload_later(row_bytes, draws_there.data());
-    const Buffer logits = multiply_to_f32(x, w);
     const Buffer found = device_.allocate(tokens.size_bytes());
-    kernels::next_tokens(reinterpret_cast<float*>(logits.data()), x.n_rows, w.n_rows,
+    kernels::next_tokens(logits, std::ssize(draws), n_values,
                          reinterpret_cast<const kernels::Draw*>(draws_there.data()),
                          reinterpret_cast<std::int32_t*>(found.data()), stream());
     download(found.data(), std::as_writable_bytes(tokens));
+  }
+  void copy_columns(Rows x, std::int64_t first, Rows to) override {
+    STARATTN_CHECK(first >= 0 && first + to.width <= x.width && to.n_rows == x.n_rows);
+    const std::size_t value = size_of(Dtype::bf16);
+    cuda::check(
+        cudaMemcpy2DAsync(to.data, static_cast<std::size_t>(to.width) * value,
+                          x.data + static_cast<std::size_t>(first) * value,
+                          static_cast<std::size_t>(x.width) * value,
+                          static_cast<std::size_t>(to.width) * value,
+                          static_cast<std::size_t>(to.n_rows), cudaMemcpyDeviceToDevice, stream()),
+        "copying columns");
   }
 
   void rope(Rows x, std::int64_t head_dim, const float* cos, const float* sin) override {
@@ -283,7 +298,13 @@ class CudaBackend : public Backend {
                       const ExpertChoice& choice) override {
     STARATTN_CHECK(choice.n_rows == x.n_rows && router.n_cols == x.width);
     const Buffer logits =
-        product == Product::chunk ? multiply_chunk_to_f32(x, router) : multiply_to_f32(x, router);
+        device_.allocate(static_cast<std::size_t>(x.n_rows * router.n_rows) * sizeof(float));
+    if (product == Product::chunk) {
+      matmul_.to_f32(x.data, weights_.find(router), floats(logits), x.n_rows, router.n_rows,
+                     router.n_cols);
+    } else {
+      linear_f32(x, router, floats(logits));
+    }
     kernels::choose_experts(floats(logits), x.n_rows, static_cast<int>(router.n_rows),
                             static_cast<int>(choice.n_chosen), renormalise, choice.experts,
                             choice.shares, stream());
@@ -393,20 +414,6 @@ class CudaBackend : public Backend {
  private:
   static constexpr auto kMostParts = static_cast<std::size_t>(kernels::kMaxSegments);
 
-  // x W^T, thin. fp32 [n_rows, n_out]
-  Buffer multiply_to_f32(Rows x, const WeightView& w) {
-    Buffer y = device_.allocate(static_cast<std::size_t>(x.n_rows * w.n_rows) * sizeof(float));
-    kernels::ThinLinear product{x.data, x.n_rows, x.width, kernels::ThinKind::f32, 1, {}};
-    product.outputs[0] = {weights_.find(w), nullptr, nullptr, y.data(), w.n_rows};
-    kernels::thin_linear(product, stream());
-    return y;
-  }
-  // The same for the rows of a chunk.
-  Buffer multiply_chunk_to_f32(Rows x, const WeightView& w) {
-    Buffer y = device_.allocate(static_cast<std::size_t>(x.n_rows * w.n_rows) * sizeof(float));
-    matmul_.to_f32(x.data, weights_.find(w), floats(y), x.n_rows, w.n_rows, w.n_cols);
-    return y;
-  }
   // Where the device has the experts' matrices: gate, up and down of all, one kind after another.
   // Made once.
   const void* const* matrices_of(std::span<const Expert> experts) {

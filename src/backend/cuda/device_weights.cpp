@@ -28,7 +28,7 @@ kernels::Float float_of(Dtype dtype) {
 }  // namespace
 
 void DeviceWeights::load(const WeightView& host, const Backend::BytesRead& read) {
-  if (!host || weights_.contains(host.data)) return;
+  if (!host || holder_of(host)) return;
   const auto n_values = static_cast<std::size_t>(host.n_rows * host.n_cols);
   Buffer bf16 = device_->allocate(n_values * 2);
   if (host.dtype == Dtype::bf16) {
@@ -41,7 +41,7 @@ void DeviceWeights::load(const WeightView& host, const Backend::BytesRead& read)
     // Weights are read before the kernel in front has ended (thin_linear.h).
     check(cudaStreamSynchronize(device_->stream()), "converting weights");
   }
-  weights_.emplace(host.data, std::move(bf16));
+  weights_[host.data] = {host, std::move(bf16)};
 }
 
 // Through two pinned buffers: one is read from the file while the other goes to the device.
@@ -70,10 +70,20 @@ void DeviceWeights::copy(const WeightView& host, std::byte* to, const Backend::B
   for (cudaEvent_t event : sent) cudaEventDestroy(event);
 }
 
+const DeviceWeights::Loaded* DeviceWeights::holder_of(const WeightView& host) const {
+  const auto behind = weights_.upper_bound(host.data);
+  if (behind == weights_.begin()) return nullptr;
+  const Loaded& loaded = std::prev(behind)->second;
+  const std::byte* end = loaded.host.data + loaded.host.n_bytes();
+  return host.data + host.n_bytes() <= end ? &loaded : nullptr;
+}
+
 const void* DeviceWeights::find(const WeightView& host) {
   if (!host) return nullptr;
   load(host);
-  return weights_.at(host.data).data();
+  const Loaded& loaded = *holder_of(host);
+  const auto n_before = static_cast<std::size_t>(host.data - loaded.host.data) / size_of(host.dtype);
+  return loaded.bf16.data() + n_before * 2;
 }
 
 }  // namespace starattn::cuda

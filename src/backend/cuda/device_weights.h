@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The model's weights in GPU memory, as bf16, each tensor once.
+// The model's weights in GPU memory, as bf16, each tensor once. Rows of a tensor that is there are
+// found in it.
 #pragma once
 
-#include <unordered_map>
+#include <map>
 
 #include "backend/backend.h"
 #include "backend/cuda/device.h"
@@ -22,7 +23,13 @@ class DeviceWeights {
   void copy(const WeightView& host, std::byte* to, const Backend::BytesRead& read);
 
   Device* device_;
-  std::unordered_map<const std::byte*, Buffer> weights_;  // by host address
+  struct Loaded {
+    WeightView host;
+    Buffer bf16;
+  };
+  const Loaded* holder_of(const WeightView& host) const;  // null: not there
+
+  std::map<const std::byte*, Loaded> weights_;  // by host address
   Buffer staging_[2];                                     // pinned, filled in turns
 };
 

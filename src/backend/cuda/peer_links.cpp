@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backend/cuda/peer_links.h"
+
+#include <cstring>
+
+#include "base/error.h"
+#include "peer_exchange.h"
+
+namespace starattn::cuda {
+namespace {
+
+constexpr std::size_t kLineBytes = 16;
+constexpr double kWaitLimit = 10;  // seconds
+
+// Each strip may leave half a line empty, and the greeting is one.
+constexpr std::size_t kMessageBytes =
+    (PeerLinks::kMostBytes / 8 + PeerLinks::kMostStrips + 1) * kLineBytes;
+static_assert(PeerLinks::kMostStrips == kernels::kMostPeerStrips);
+
+std::uint32_t words(std::size_t n_bytes) {
+  STARATTN_CHECK(n_bytes % 4 == 0);
+  return static_cast<std::uint32_t>(n_bytes / 4);
+}
+
+class IpcLinks : public PeerLinks {
+ public:
+  IpcLinks(Device& device, int n_ranks) : device_(&device), n_ranks_(n_ranks) {
+    if (n_ranks > kernels::kMostPeers + 1)
+      fail(Exit::unfit, "at most {} GPUs can be linked, got {}", kernels::kMostPeers + 1, n_ranks);
+    // Of two exchanges that follow each other: [2, n_ranks] messages. Not from the stream's pool,
+    // whose memory cannot be opened by others.
+    check(cudaMalloc(&mailbox_, 2 * static_cast<std::size_t>(n_ranks) * kMessageBytes),
+          "allocating a mailbox for other GPUs");
+    check(cudaMemset(mailbox_, 0, 2 * static_cast<std::size_t>(n_ranks) * kMessageBytes),
+          "clearing a mailbox");
+    check(cudaDeviceSynchronize(), "clearing a mailbox");
+    check(
+        cudaHostAlloc(reinterpret_cast<void**>(&gave_up_), sizeof(*gave_up_), cudaHostAllocMapped),
+        "allocating a flag");
+    *gave_up_ = 0;
+    set_wait_limit(kWaitLimit);
+  }
+  ~IpcLinks() override {
+    cudaStreamSynchronize(device_->stream());
+    for (void* mailbox : mailboxes_)
+      if (mailbox && mailbox != mailbox_) cudaIpcCloseMemHandle(mailbox);
+    cudaFree(mailbox_);
+    cudaFreeHost(gave_up_);
+  }
+
+  PeerAddress address() const override {
+    PeerAddress address;
+    cudaIpcMemHandle_t handle;
+    check(cudaIpcGetMemHandle(&handle, mailbox_), "opening this GPU's mailbox to other processes");
+    static_assert(sizeof(handle) == sizeof(address.memory));
+    std::memcpy(address.memory.data(), &handle, sizeof(handle));
+    int index = 0;
+    check(cudaGetDevice(&index), "asking for the CUDA device");
+    check(cudaDeviceGetPCIBusId(address.device.data(), static_cast<int>(address.device.size()),
+                                index),
+          "asking for the CUDA device's address");
+    return address;
+  }
+
+  void connect(std::span<const PeerAddress> all, int me) override {
+    STARATTN_CHECK(std::ssize(all) == n_ranks_);
+    me_ = me;
+    for (int rank = 0; rank < n_ranks_; ++rank)
+      if (rank != me) peers_.push_back(rank);
+    mailboxes_.assign(all.size(), nullptr);
+    for (std::size_t rank = 0; rank < all.size(); ++rank) {
+      if (static_cast<int>(rank) == me) {
+        mailboxes_[rank] = mailbox_;
+        continue;
+      }
+      cudaIpcMemHandle_t handle;
+      std::memcpy(&handle, all[rank].memory.data(), sizeof(handle));
+      const cudaError_t status =
+          cudaIpcOpenMemHandle(&mailboxes_[rank], handle, cudaIpcMemLazyEnablePeerAccess);
+      if (status == cudaSuccess) continue;
+      mailboxes_[rank] = nullptr;
+      cudaGetLastError();
+      fail(Exit::unfit,
+           "GPU {} cannot reach the memory of GPU {}: {}, {}. Both have to be visible to each "
+           "process (srun without --gpus-per-task) and able to reach each other (nvidia-smi topo "
+           "-p2p w)",
+           all[static_cast<std::size_t>(me)].device.data(), all[rank].device.data(),
+           cudaGetErrorName(status), cudaGetErrorString(status));
+    }
+  }
+
+  void exchange(std::span<const std::vector<Strip>> to,
+                std::span<const std::vector<Strip>> from) override {
+    STARATTN_CHECK(std::ssize(to) == n_ranks_ && std::ssize(from) == n_ranks_);
+    ++n_exchanges_;
+    kernels::PeerExchange p;
+    p.flag = static_cast<std::uint32_t>(n_exchanges_);
+    p.limit_ns = limit_ns_;
+    p.gave_up = gave_up_;
+    for (const int rank : peers_) {
+      p.there[p.n_peers] = message(rank, me_);
+      p.here[p.n_peers++] = message(me_, rank);
+    }
+    int n_strips = 0;
+    const auto add = [&](const Strip& strip, std::uint32_t first_line, std::size_t peer) {
+      STARATTN_CHECK(n_strips < kernels::kMostPeerStrips);
+      p.strips[n_strips++] = {reinterpret_cast<std::uint32_t*>(strip.data),
+                              words(strip.n_bytes()),
+                              words(strip.row_bytes),
+                              words(strip.stride_bytes),
+                              first_line,
+                              static_cast<std::uint32_t>(peer)};
+    };
+    const auto add_message = [&](const std::vector<Strip>& strips, std::size_t peer) {
+      std::uint32_t line = 1;  // behind the greeting
+      std::size_t n_bytes = 0;
+      for (const Strip& strip : strips) {
+        if (strip.n_bytes() == 0) continue;
+        add(strip, line, peer);
+        line += kernels::n_lines_of(words(strip.n_bytes()));
+        n_bytes += strip.n_bytes();
+      }
+      STARATTN_CHECK(n_bytes <= kMostBytes);
+    };
+    for (std::size_t i = 0; i < peers_.size(); ++i) add_message(to[at(peers_[i])], i);
+    p.n_sends = n_strips;
+    for (std::size_t i = 0; i < peers_.size(); ++i) add_message(from[at(peers_[i])], i);
+    p.n_receives = n_strips - p.n_sends;
+    STARATTN_CHECK(to[at(me_)].size() == from[at(me_)].size());
+    for (std::size_t i = 0; i < to[at(me_)].size(); ++i) {
+      const Strip& source = to[at(me_)][i];
+      STARATTN_CHECK(source.n_bytes() == from[at(me_)][i].n_bytes());
+      if (source.n_bytes() == 0) continue;
+      add(source, 0, 0);
+      add(from[at(me_)][i], 0, 0);
+      ++p.n_copies;
+    }
+    kernels::exchange_with_peers(p, device_->stream());
+  }
+
+  void set_wait_limit(double seconds) override {
+    limit_ns_ = static_cast<std::uint64_t>(seconds * 1e9);
+  }
+  bool has_given_up() override {
+    const bool has = *static_cast<volatile std::uint32_t*>(gave_up_) != 0;
+    if (has) *gave_up_ = 0;
+    return has;
+  }
+
+ private:
+  static std::size_t at(int rank) { return static_cast<std::size_t>(rank); }
+  // Where `from`'s message of the current exchange lies in `to`'s mailbox.
+  void* message(int to, int from) const {
+    const std::size_t turn = n_exchanges_ % 2;
+    return static_cast<std::byte*>(mailboxes_[at(to)]) +
+           (turn * at(n_ranks_) + at(from)) * kMessageBytes;
+  }
+
+  Device* device_;
+  int n_ranks_;
+  int me_ = 0;
+  std::vector<int> peers_;  // the other ranks
+  void* mailbox_ = nullptr;
+  std::vector<void*> mailboxes_;      // by rank, this one's among them
+  std::uint32_t* gave_up_ = nullptr;  // host memory that the device reads and writes
+  std::uint64_t limit_ns_ = 0;
+  std::uint64_t n_exchanges_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<PeerLinks> make_peer_links(Device& device, int n_ranks) {
+  return std::make_unique<IpcLinks>(device, n_ranks);
+}
+
+}  // namespace starattn::cuda

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// Devices of a node that store straight into each other's memory, without the host. Each has a
+// mailbox that the others write; a message and its arrival are operations in the devices' order.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace starattn {
+
+// Rows of bytes on the device; a row is a whole number of 4-byte words.
+struct Strip {
+  std::byte* data = nullptr;
+  std::int64_t n_rows = 0;
+  std::size_t row_bytes = 0;
+  std::size_t stride_bytes = 0;  // from one row to the next
+
+  std::size_t n_bytes() const { return static_cast<std::size_t>(n_rows) * row_bytes; }
+};
+
+// What the owner of a mailbox tells those who write to it.
+struct PeerAddress {
+  std::array<std::byte, 64> memory{};  // cudaIpcMemHandle_t
+  std::array<char, 32> device{};       // its PCI bus address
+};
+
+class PeerLinks {
+ public:
+  // Of one exchange from one rank to another; and strips of one exchange over all ranks, of which
+  // a strip to each of several counts once for each.
+  static constexpr std::size_t kMostBytes = std::size_t{2} << 20;
+  static constexpr std::size_t kMostStrips = 96;
+
+  virtual ~PeerLinks() = default;
+
+  virtual PeerAddress address() const = 0;
+  // all[rank]; before the first exchange. Throws Error(unfit) saying what keeps these two devices
+  // apart.
+  virtual void connect(std::span<const PeerAddress> all, int me) = 0;
+  // to[rank] goes to that rank, from[rank] comes from it, strip by strip: the sizes that one side
+  // gives are those the other expects. What goes to this rank itself is copied. Every rank takes
+  // part in every exchange, in the same order.
+  virtual void exchange(std::span<const std::vector<Strip>> to,
+                        std::span<const std::vector<Strip>> from) = 0;
+  // A wait ends after this long, and with it all later ones: what came is worth nothing then.
+  virtual void set_wait_limit(double seconds) = 0;
+  // Whether a wait ended so since the last question. The device has finished.
+  virtual bool has_given_up() = 0;
+};
+
+}  // namespace starattn

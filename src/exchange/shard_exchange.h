@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the ranks of a node say to each other in phase 2 where they share out a model's weights.
+// All of them go through the layers with all rows of a step, and each computes its columns of every
+// product. In a layer they exchange six times: q, partials, attended rows, the output projection,
+// gated rows, the down projection; and the logits behind the last layer.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "exchange/step_exchange.h"
+#include "model/shard.h"
+#include "mpi/node_memory.h"
+
+namespace starattn {
+
+class ShardExchange : public StepExchange {
+ public:
+  // heads[rank]: those that the rank has; shape: of all heads. Every rank of the group brings the
+  // same rows to a step.
+  ShardExchange(const Communicator& group, Backend& backend, const AttentionShape& shape,
+                std::vector<Share> heads, std::int64_t max_rows);
+
+  virtual const char* name() const = 0;  // of the way
+
+  // all [n_rows, the sum of columns] gets every rank's `mine` [n_rows, columns[this rank].count]
+  // side by side; value_bytes: of one number. On the device. Collective.
+  virtual void gather(const std::byte* mine, std::int64_t n_rows, std::span<const Share> columns,
+                      std::size_t value_bytes, std::byte* all) = 0;
+  // The same of activations.
+  void gather(Rows mine, std::span<const Share> columns, Rows all) {
+    STARATTN_CHECK(mine.n_rows == all.n_rows && mine.width == columns[me()].count &&
+                   all.width == columns.back().end());
+    gather(mine.data, mine.n_rows, columns, size_of(backend_->activation_dtype()), all.data);
+  }
+
+  // Whether the device of any rank gave up waiting for another's since the last question: then
+  // what was exchanged is worth nothing, and the step has to be done again. The device has
+  // finished. Collective.
+  bool was_in_vain() {
+    backend_->synchronize();
+    return group_->any(has_given_up());
+  }
+  // Where devices wait for each other: for so long. Of no meaning elsewhere.
+  virtual void set_wait_limit(double /*seconds*/) {}
+
+  void start_document(std::vector<std::int64_t> n_parts) override { n_parts_ = std::move(n_parts); }
+  void start_step(std::vector<std::int64_t> n_rows) override;
+  std::int64_t n_rows() const override { return n_rows_; }
+  std::int64_t n_rows_of(Rank) const override { return n_rows_; }
+  Rows share(Rows mine) override;
+  // All rows of every rank's partials, of this rank's heads alone; no keys belong to them any more.
+  AttentionShape collected_shape() const override {
+    return {heads_[me()].count, heads_[me()].count, shape_.head_dim};
+  }
+
+ protected:
+  std::size_t me() const { return static_cast<std::size_t>(group_->rank()); }
+  std::size_t n_ranks() const { return heads_.size(); }
+
+  AttentionShape shape_;
+  std::vector<Share> heads_;
+  std::vector<std::int64_t> n_parts_;
+  std::int64_t n_rows_ = 0;
+
+ private:
+  virtual bool has_given_up() { return false; }
+
+  std::vector<Share> q_columns_;
+  RowBuffer all_q_;  // [max_rows, n_heads * head_dim]
+};
+
+// From device to device where there are links, which are connected; else through memory of the
+// node, moved by the host, on any device. Collective. Throws AgreedError(unfit) where the node has
+// no room for it.
+std::unique_ptr<ShardExchange> make_shard_exchange(const Communicator& group, Backend& backend,
+                                                   const AttentionShape& shape,
+                                                   std::vector<Share> heads, std::int64_t max_rows,
+                                                   std::unique_ptr<PeerLinks> links);
+
+// Between the devices of these ranks, which share a node. on_one_device: even where ranks have one
+// device together, which gives the right bits, slowly: a waiting kernel holds up the one that it
+// waits for. Collective. Throws AgreedError(unfit) saying what keeps the devices apart.
+std::unique_ptr<PeerLinks> connect_peers(const Communicator& group, Backend& backend,
+                                         bool on_one_device);
+
+}  // namespace starattn

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/shard.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace starattn {
+namespace {
+
+// The part of n things that rank `rank` of n_ranks has.
+Share part_of(std::int64_t n, std::int64_t rank, std::int64_t n_ranks) {
+  const std::int64_t first = n * rank / n_ranks;
+  return {first, n * (rank + 1) / n_ranks - first};
+}
+
+std::vector<Share> columns(std::int64_t n, int n_ranks) {
+  constexpr std::int64_t kUnit = 16;
+  std::vector<Share> shares;
+  for (int rank = 0; rank < n_ranks; ++rank) {
+    const Share units = part_of((n + kUnit - 1) / kUnit, rank, n_ranks);
+    const std::int64_t first = std::min(n, units.first * kUnit);
+    shares.push_back({first, std::min(n, units.end() * kUnit) - first});
+  }
+  return shares;
+}
+
+HeadShare heads_of(const ModelConfig& config, std::int64_t rank, std::int64_t n_ranks) {
+  const std::int64_t n_kv = config.n_kv_heads;
+  const std::int64_t group = config.n_heads / n_kv;
+  if (n_ranks <= n_kv) {
+    const Share kv = part_of(n_kv, rank, n_ranks);
+    return {{kv.first * group, kv.count * group}, kv};
+  }
+  // Several ranks a KV head: those from `first` to `end`.
+  const std::int64_t kv_head = rank * n_kv / n_ranks;
+  const std::int64_t first = (kv_head * n_ranks + n_kv - 1) / n_kv;
+  const std::int64_t end = ((kv_head + 1) * n_ranks + n_kv - 1) / n_kv;
+  const Share heads = part_of(group, rank - first, end - first);
+  return {{kv_head * group + heads.first, heads.count}, {kv_head, heads.count > 0 ? 1 : 0}};
+}
+
+}  // namespace
+
+ShardPlan ShardPlan::make(const ModelConfig& config, int n_ranks) {
+  STARATTN_CHECK(n_ranks >= 1 && config.n_heads % config.n_kv_heads == 0);
+  ShardPlan plan;
+  for (int rank = 0; rank < n_ranks; ++rank) plan.heads.push_back(heads_of(config, rank, n_ranks));
+  plan.hidden = columns(config.hidden_size, n_ranks);
+  plan.intermediate = columns(config.intermediate_size, n_ranks);
+  plan.vocab = columns(config.vocab_size, n_ranks);
+  return plan;
+}
+
+}  // namespace starattn

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/sharded_decoder.h"
+
+#include <utility>
+
+namespace starattn {
+namespace {
+
+LayerWeights columns_of(const LayerWeights& whole, const HeadShare& share, Share hidden,
+                        Share intermediate, std::int64_t head_dim) {
+  const Share q{share.heads.first * head_dim, share.heads.count * head_dim};
+  const Share kv{share.kv_heads.first * head_dim, share.kv_heads.count * head_dim};
+  const auto matrix = [](const WeightView& w, Share s) { return w.rows(s.first, s.count); };
+  const auto bias = [](const WeightView& w, Share s) { return w.values(s.first, s.count); };
+  LayerWeights w = whole;  // the norms
+  w.q_proj = matrix(whole.q_proj, q);
+  w.k_proj = matrix(whole.k_proj, kv);
+  w.v_proj = matrix(whole.v_proj, kv);
+  w.q_bias = bias(whole.q_bias, q);
+  w.k_bias = bias(whole.k_bias, kv);
+  w.v_bias = bias(whole.v_bias, kv);
+  w.o_proj = matrix(whole.o_proj, hidden);
+  w.o_bias = bias(whole.o_bias, hidden);
+  w.gate_proj = matrix(whole.gate_proj, intermediate);
+  w.up_proj = matrix(whole.up_proj, intermediate);
+  w.gate_bias = bias(whole.gate_bias, intermediate);
+  w.up_bias = bias(whole.up_bias, intermediate);
+  w.down_proj = matrix(whole.down_proj, hidden);
+  w.down_bias = bias(whole.down_bias, hidden);
+  return w;
+}
+
+}  // namespace
+
+ShardedDecoder::ShardedDecoder(Decoder& decoder, const ModelWeights& weights, ShardPlan plan,
+                               Rank rank, std::int64_t max_rows)
+    : decoder_(&decoder),
+      plan_(std::move(plan)),
+      rank_(static_cast<std::size_t>(rank)),
+      max_rows_(max_rows),
+      lm_head_(weights.lm_head.rows(vocab().first, vocab().count)),
+      up_(backend(), max_rows, intermediate().count),
+      scratch_(backend(), max_rows, hidden().count) {
+  STARATTN_CHECK(max_rows <= decoder.max_rows() && config().mixture.n_experts == 0);
+  for (const LayerWeights& layer : weights.layers) {
+    layers_.push_back(
+        columns_of(layer, plan_.heads[rank_], hidden(), intermediate(), config().head_dim));
+  }
+}
+
+AttentionShape ShardedDecoder::attention_shape() const {
+  const HeadShare& mine = plan_.heads[rank_];
+  return {mine.heads.count, mine.kv_heads.count, config().head_dim};
+}
+
+void ShardedDecoder::project_qkv(std::int64_t i, Rows x, const float* cos, const float* sin, Rows q,
+                                 Rows k, Rows v) {
+  if (q.width == 0) return;
+  const LayerWeights& w = layer(i);
+  const Rows normed = decoder_->normalise(x, w.input_norm);
+  decoder_->project_heads(w, normed, cos, sin, q, k, v, Product::batch_invariant);
+}
+
+void ShardedDecoder::add_attention_output(std::int64_t i, Rows attended, Rows mine) {
+  if (mine.width == 0) return;
+  const LayerWeights& w = layer(i);
+  backend().add_linear(mine, attended, w.o_proj, w.o_bias, Product::batch_invariant,
+                       scratch_.rows(mine.n_rows));
+}
+
+void ShardedDecoder::gate(std::int64_t i, Rows x, Rows gated) {
+  if (gated.width == 0) return;
+  const LayerWeights& w = layer(i);
+  const Rows normed = decoder_->normalise(x, w.post_attention_norm);
+  backend().linear_gated(normed, {w.gate_proj, w.gate_bias, gated},
+                         {w.up_proj, w.up_bias, up_.rows(x.n_rows)}, Product::batch_invariant);
+}
+
+void ShardedDecoder::add_down(std::int64_t i, Rows gated, Rows mine) {
+  if (mine.width == 0) return;
+  const LayerWeights& w = layer(i);
+  backend().add_linear(mine, gated, w.down_proj, w.down_bias, Product::batch_invariant,
+                       scratch_.rows(mine.n_rows));
+}
+
+void ShardedDecoder::logits(Rows x, float* logits) {
+  if (lm_head_.n_rows == 0) return;
+  backend().linear_f32(decoder_->normalise_for_head(x), lm_head_, logits);
+}
+
+}  // namespace starattn

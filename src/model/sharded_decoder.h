@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// One rank's part of the network in phase 2 where ranks share out the weights: its columns of each
+// product, for all rows of a step. Between two products the ranks exchange columns, which is the
+// caller's business (star/sharded_forward), as is attention.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "base/rank.h"
+#include "model/decoder.h"
+#include "model/shard.h"
+
+namespace starattn {
+
+class ShardedDecoder {
+ public:
+  // rank: which of the plan's shares. Up to max_rows rows at a time; no layer is a mixture of
+  // experts. All arguments must outlive this.
+  ShardedDecoder(Decoder& decoder, const ModelWeights& weights, ShardPlan plan, Rank rank,
+                 std::int64_t max_rows);
+
+  const ModelConfig& config() const { return decoder_->config(); }
+  Backend& backend() const { return decoder_->backend(); }
+  std::int64_t max_rows() const { return max_rows_; }
+  const ShardPlan& plan() const { return plan_; }
+  Share hidden() const { return plan_.hidden[rank_]; }
+  Share intermediate() const { return plan_.intermediate[rank_]; }
+  Share vocab() const { return plan_.vocab[rank_]; }
+  AttentionShape attention_shape() const;  // of this rank's heads
+  std::int64_t q_width() const { return attention_shape().n_heads * config().head_dim; }
+  std::int64_t kv_width() const { return attention_shape().n_kv_heads * config().head_dim; }
+
+  RopeTable rope_table(std::span<const std::int64_t> positions) const {
+    return decoder_->rope_table(positions);
+  }
+  void embed(std::span<const Token> tokens, Rows x) { decoder_->embed(tokens, x); }
+  // Of x [n_rows, hidden], the residual stream: q [n_rows, q_width], k and v [n_rows, kv_width] of
+  // this rank's heads, RoPE applied.
+  void project_qkv(std::int64_t layer, Rows x, const float* cos, const float* sin, Rows q, Rows k,
+                   Rows v);
+  // mine [n_rows, hidden().count]: this rank's columns of x, to which its columns of the output
+  // projection are added. attended [n_rows, n_heads * head_dim] of all heads.
+  void add_attention_output(std::int64_t layer, Rows attended, Rows mine);
+  // The same for the second half of the layer: gated [n_rows, intermediate().count], then, of all
+  // ranks' gated [n_rows, intermediate_size], the sum.
+  void gate(std::int64_t layer, Rows x, Rows gated);
+  void add_down(std::int64_t layer, Rows gated, Rows mine);
+  // logits [n_rows, vocab().count] fp32, on the device.
+  void logits(Rows x, float* logits);
+
+ private:
+  const LayerWeights& layer(std::int64_t i) const { return layers_[static_cast<std::size_t>(i)]; }
+
+  Decoder* decoder_;
+  ShardPlan plan_;
+  std::size_t rank_;
+  std::int64_t max_rows_;
+  std::vector<LayerWeights> layers_;  // this rank's columns
+  WeightView lm_head_;
+  RowBuffer up_;       // [max_rows, intermediate().count]
+  RowBuffer scratch_;  // [max_rows, hidden().count]
+};
+
+}  // namespace starattn

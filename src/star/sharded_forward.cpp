@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+// Each product reads this rank's columns of the weights, and its result is gathered before the next
+// one: no sum crosses ranks, so a row has the bits that one rank alone gives it.
+#include <algorithm>
+#include <utility>
+
+#include "star/step_forward.h"
+#include "trace/range.h"
+
+namespace starattn {
+namespace {
+
+class ShardedForward : public StepForward {
+ public:
+  ShardedForward(ShardedDecoder& decoder, ShardExchange& exchange, const DocumentKv& kv)
+      : decoder_(&decoder),
+        backend_(&decoder.backend()),
+        exchange_(&exchange),
+        kv_(&kv),
+        context_(*backend_, exchange, kv, config().n_layers,
+                 {config().n_heads, config().n_kv_heads, config().head_dim},
+                 /*merge_by_rank=*/false),
+        x_(*backend_, exchange.max_rows(), config().hidden_size),
+        x_columns_(*backend_, exchange.max_rows(), decoder.hidden().count),
+        q_(*backend_, exchange.max_rows(), decoder.q_width()),
+        k_(*backend_, exchange.max_rows(), decoder.kv_width()),
+        v_(*backend_, exchange.max_rows(), decoder.kv_width()),
+        attended_heads_(*backend_, exchange.max_rows(), decoder.q_width()),
+        attended_(*backend_, exchange.max_rows(), config().q_width()),
+        gated_columns_(*backend_, exchange.max_rows(), decoder.intermediate().count),
+        gated_(*backend_, exchange.max_rows(), config().intermediate_size),
+        host_logits_(static_cast<std::size_t>(config().vocab_size)) {
+    for (const HeadShare& share : decoder.plan().heads) {
+      q_columns_.push_back(
+          {share.heads.first * config().head_dim, share.heads.count * config().head_dim});
+    }
+  }
+
+  void start_document() override { context_.start(); }
+  std::int64_t own_kv_width() const override { return decoder_->kv_width(); }
+
+  void run(const StepBatch& batch) override {
+    const std::int64_t n = batch.n_rows();
+    const Rows x = x_.rows(n);
+    const Rows x_columns = x_columns_.rows(n);
+    const Rows q = q_.rows(n);
+    const Rows k = k_.rows(n);
+    const Rows v = v_.rows(n);
+    const Rows attended_heads = attended_heads_.rows(n);
+    const Rows attended = attended_.rows(n);
+    const Rows gated_columns = gated_columns_.rows(n);
+    const Rows gated = gated_.rows(n);
+    const ShardPlan& plan = decoder_->plan();
+    const AttentionShape shape = decoder_->attention_shape();
+
+    const RopeTable rope = decoder_->rope_table(batch.positions(kv_->plan.n_context()));
+    decoder_->embed(batch.tokens(), x);
+    if (x_columns.width > 0) backend_->copy_columns(x, decoder_->hidden().first, x_columns);
+    for (std::int64_t layer = 0; layer < config().n_layers; ++layer) {
+      decoder_->project_qkv(layer, x, rope.cos(), rope.sin(), q, k, v);
+      const Partial context = context_.attend(layer, q);
+      if (shape.n_heads > 0) {
+        backend_->attend_own(q, k, v, batch.own_tokens(layer), shape, context, attended_heads);
+      }
+      exchange_->gather(attended_heads, q_columns_, attended);
+      decoder_->add_attention_output(layer, attended, x_columns);
+      exchange_->gather(x_columns, plan.hidden, x);
+      decoder_->gate(layer, x, gated_columns);
+      exchange_->gather(gated_columns, plan.intermediate, gated);
+      decoder_->add_down(layer, gated, x_columns);
+      exchange_->gather(x_columns, plan.hidden, x);
+    }
+  }
+
+  // Every rank has all logits and draws the same tokens.
+  std::vector<Token> next_tokens(std::int64_t first_row, std::span<const Draw> draws) override {
+    const trace::Range range("logits");
+    const Buffer logits = gather_logits(x_.rows(first_row, std::ssize(draws)));
+    std::vector<Token> next(draws.size());
+    backend_->draw_tokens(reinterpret_cast<float*>(logits.data()), config().vocab_size, draws,
+                          next);
+    return next;
+  }
+  std::span<const float> logits_of(std::int64_t row) override {
+    const trace::Range range("logits");
+    const Buffer logits = gather_logits(x_.rows(row, 1));
+    backend_->download(logits.data(), std::as_writable_bytes(std::span(host_logits_)));
+    return host_logits_;
+  }
+
+  bool was_in_vain() override { return exchange_->was_in_vain(); }
+
+  // The first of all ranks', who keep some heads each. It came in with the row, from the layer
+  // before, only where no head of that token is left.
+  std::optional<Overflow> find_overflow(const KvCache& own, std::int64_t n_tokens) override {
+    std::optional<Overflow> mine;
+    if (own.width() > 0) mine = starattn::find_overflow(*backend_, own, n_tokens);
+    const Found said{own.width() > 0, mine.has_value(), mine.value_or(Overflow{})};
+    const std::vector<Found> all = exchange_->group().allgather(said);
+    std::optional<Overflow> first;
+    for (const Found& theirs : all)
+      if (theirs.has_any && (!first || place(theirs.at) < place(*first))) first = theirs.at;
+    if (!first) return first;
+    const bool came_in = std::ranges::all_of(all, [&](const Found& theirs) {
+      return !theirs.keeps_heads ||
+             (theirs.has_any && theirs.at.is_result && place(theirs.at) == place(*first));
+    });
+    const std::int64_t layer = place(*first).first;
+    return Overflow{came_in ? layer - 1 : layer, came_in, first->token};
+  }
+
+ private:
+  struct Found {
+    bool keeps_heads = false;
+    bool has_any = false;
+    Overflow at;
+  };
+  // The layer in whose keys or values it was seen, and the token.
+  static std::pair<std::int64_t, std::int64_t> place(const Overflow& at) {
+    return {at.is_result ? at.layer + 1 : at.layer, at.token};
+  }
+
+  const ModelConfig& config() const { return decoder_->config(); }
+
+  // [x.n_rows, vocab] fp32
+  Buffer gather_logits(Rows x) {
+    const auto bytes_of = [&](std::int64_t n_columns) {
+      return std::max<std::size_t>(1, static_cast<std::size_t>(x.n_rows * n_columns)) *
+             sizeof(float);
+    };
+    const Buffer mine = backend_->allocate(bytes_of(decoder_->vocab().count));
+    Buffer all = backend_->allocate(bytes_of(config().vocab_size));
+    decoder_->logits(x, reinterpret_cast<float*>(mine.data()));
+    exchange_->gather(mine.data(), x.n_rows, decoder_->plan().vocab, sizeof(float), all.data());
+    return all;
+  }
+
+  ShardedDecoder* decoder_;
+  Backend* backend_;
+  ShardExchange* exchange_;
+  const DocumentKv* kv_;
+  ContextAttention context_;
+  std::vector<Share> q_columns_;
+  RowBuffer x_;               // [max_rows, hidden], the residual stream
+  RowBuffer x_columns_;       // this rank's columns of it
+  RowBuffer q_, k_, v_;       // of this rank's heads
+  RowBuffer attended_heads_;  // the same
+  RowBuffer attended_;        // of all heads
+  RowBuffer gated_columns_, gated_;
+  std::vector<float> host_logits_;  // [vocab]
+};
+
+}  // namespace
+
+std::unique_ptr<StepForward> make_sharded_forward(ShardedDecoder& decoder, ShardExchange& exchange,
+                                                  const DocumentKv& kv) {
+  return std::make_unique<ShardedForward>(decoder, exchange, kv);
+}
+
+}  // namespace starattn

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "star/step_forward.h"
+#include "trace/range.h"
+
+namespace starattn {
+namespace {
+
+class WholeForward : public StepForward {
+ public:
+  WholeForward(Decoder& decoder, QueryExchange& exchange, const DocumentKv& kv,
+               std::int64_t max_rows, bool tree_merge)
+      : decoder_(&decoder),
+        backend_(&decoder.backend()),
+        kv_(&kv),
+        context_(*backend_, exchange, kv, decoder.config().n_layers, decoder.attention_shape(),
+                 tree_merge),
+        x_(*backend_, max_rows, decoder.config().hidden_size),
+        q_(*backend_, max_rows, decoder.config().q_width()),
+        k_(*backend_, max_rows, decoder.config().kv_width()),
+        v_(*backend_, max_rows, decoder.config().kv_width()),
+        attended_(*backend_, max_rows, decoder.config().q_width()),
+        host_logits_(static_cast<std::size_t>(decoder.config().vocab_size)) {
+    STARATTN_CHECK(decoder.max_rows() >= max_rows);
+  }
+
+  void start_document() override { context_.start(); }
+  std::int64_t own_kv_width() const override { return decoder_->config().kv_width(); }
+
+  void run(const StepBatch& batch) override {
+    const std::int64_t n = batch.n_rows();
+    const Rows x = x_.rows(n);
+    const Rows q = q_.rows(n);
+    const Rows k = k_.rows(n);
+    const Rows v = v_.rows(n);
+    RopeTable rope;
+    if (n > 0) {
+      rope = decoder_->rope_table(batch.positions(kv_->plan.n_context()));
+      decoder_->embed(batch.tokens(), x);
+    }
+    for (std::int64_t layer = 0; layer < decoder_->config().n_layers; ++layer) {
+      if (n > 0)
+        decoder_->project_qkv(layer, x, rope.cos(), rope.sin(), q, k, v, Product::batch_invariant);
+      const Partial context = context_.attend(layer, q);
+      if (n == 0) continue;
+      // The query's own tokens come last.
+      backend_->attend_own(q, k, v, batch.own_tokens(layer), decoder_->attention_shape(), context,
+                           attended_.rows(n));
+      decoder_->add_attention_output(layer, attended_.rows(n), x, Product::batch_invariant);
+      decoder_->add_feed_forward(layer, x, Product::batch_invariant);
+    }
+  }
+
+  std::vector<Token> next_tokens(std::int64_t first_row, std::span<const Draw> draws) override {
+    const trace::Range range("logits");
+    std::vector<Token> next(draws.size());
+    decoder_->next_tokens(x_.rows(first_row, std::ssize(draws)), draws, next);
+    return next;
+  }
+  std::span<const float> logits_of(std::int64_t row) override {
+    const trace::Range range("logits");
+    decoder_->logits(x_.rows(row, 1), host_logits_);
+    return host_logits_;
+  }
+  std::optional<Overflow> find_overflow(const KvCache& own, std::int64_t n_tokens) override {
+    return starattn::find_overflow(*backend_, own, n_tokens);
+  }
+
+ private:
+  Decoder* decoder_;
+  Backend* backend_;
+  const DocumentKv* kv_;
+  ContextAttention context_;
+  RowBuffer x_, q_, k_, v_, attended_;
+  std::vector<float> host_logits_;  // [vocab]
+};
+
+}  // namespace
+
+std::unique_ptr<StepForward> make_whole_forward(Decoder& decoder, QueryExchange& exchange,
+                                                const DocumentKv& kv, std::int64_t max_rows,
+                                                bool tree_merge) {
+  return std::make_unique<WholeForward>(decoder, exchange, kv, max_rows, tree_merge);
+}
+
+}  // namespace starattn

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+// Phase 2 with weights that the ranks share out gives the bits of one rank alone, on however many
+// ranks mpirun started: more than there are KV heads, too.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cstring>
+#include <thread>
+#include <utility>
+
+#include "../star/tiny_model.h"
+#include "mpi/communicator.h"
+#include "star/encode.h"
+
+namespace starattn {
+namespace {
+
+using testing::random_tokens;
+using testing::TinyModel;
+
+struct Outcome {
+  std::vector<float> logits;  // of the last 3 rows of a query, on rank 0
+  std::vector<QueryResult> answers;
+  std::int64_t n_left = 0;
+};
+
+struct Setting {
+  std::int64_t recall = 0;
+  Sampling sampling = {};
+  std::int64_t n_logprobs = 0;
+  std::vector<Token> eos_tokens = {};
+  std::uint64_t query_kv_bytes = UINT64_MAX;
+};
+
+std::vector<QueryJob> jobs() {
+  std::vector<QueryJob> all;
+  for (std::size_t i = 0; i < 5; ++i) {
+    const std::int64_t length = i == 2 ? 230 : 3 + 7 * static_cast<std::int64_t>(i);
+    all.push_back({random_tokens(length, 100 + i), 4 + static_cast<std::int64_t>(i), i});
+  }
+  return all;
+}
+
+class Sharded : public ::testing::Test {
+ protected:
+  static BlockPlan plan_for(const Setting& setting, const Communicator& group) {
+    PlanRequest request;
+    request.block_size = 100;
+    request.anchor_size = TokenShare{60};
+    request.recall = TokenShare{setting.recall};
+    if (setting.recall > 0) request.recall_rows = TokenShare{24};
+    return BlockPlan::make(request, 430, group.size());
+  }
+  static AnswerOptions options_of(const Setting& setting) {
+    AnswerOptions options;
+    options.sampling = setting.sampling;
+    options.n_logprobs = setting.n_logprobs;
+    options.eos_tokens = setting.eos_tokens;
+    options.query_kv_bytes = setting.query_kv_bytes;
+    return options;
+  }
+
+  // With shared weights on all ranks of the group, or whole.
+  static Outcome run(TinyModel& model, const Communicator& group, const Setting& setting,
+                     bool is_sharded) {
+    Encoder encoder(model.decoder, group);
+    const DocumentKv kv =
+        encoder.encode(plan_for(setting, group), random_tokens(430, 1), EncodeOptions{});
+    if (!is_sharded) {
+      QueryExchange exchange = Answerer::exchange(model.decoder, group);
+      return ask(Answerer(model.decoder, exchange, kv, options_of(setting)));
+    }
+    ShardedDecoder decoder(model.decoder, model.weights,
+                           ShardPlan::make(model.config, group.size()), group.rank(),
+                           Answerer::kMaxRows);
+    const std::unique_ptr<ShardExchange> exchange = Answerer::exchange(decoder, group);
+    const Outcome outcome = ask(Answerer(decoder, *exchange, kv, options_of(setting)));
+    if (!testing::on_gpu()) return outcome;
+    // From device to device, and first with one rank so late that the others give up waiting.
+    const std::unique_ptr<ShardExchange> peers = Answerer::exchange(
+        decoder, group, connect_peers(group, *model.backend, /*on_one_device=*/true));
+    peers->set_wait_limit(0.5);
+    AnswerOptions options = options_of(setting);
+    bool is_late = group.rank() == group.size() - 1;
+    options.stops_by_text = [is_late](std::size_t, Token) mutable {
+      if (std::exchange(is_late, false)) std::this_thread::sleep_for(std::chrono::seconds(2));
+      return false;
+    };
+    const Outcome by_peers = ask(Answerer(decoder, *peers, kv, options));
+    expect_same(by_peers, outcome);
+    return outcome;
+  }
+  static void expect_same(const Outcome& a, const Outcome& b) {
+    ASSERT_EQ(a.logits.size(), b.logits.size());
+    EXPECT_EQ(std::memcmp(a.logits.data(), b.logits.data(), a.logits.size() * sizeof(float)), 0);
+    EXPECT_EQ(a.n_left, b.n_left);
+    for (std::size_t i = 0; i < b.answers.size(); ++i) {
+      EXPECT_EQ(a.answers[i].tokens, b.answers[i].tokens);
+      EXPECT_EQ(a.answers[i].reason, b.answers[i].reason);
+      EXPECT_EQ(a.answers[i].logprobs, b.answers[i].logprobs);
+      EXPECT_EQ(a.answers[i].error, b.answers[i].error);
+    }
+  }
+  static Outcome ask(Answerer answerer) {
+    Outcome outcome;
+    outcome.logits = answerer.logits_of(random_tokens(9, 50), 3);
+    const std::vector<QueryJob> all = jobs();
+    outcome.answers = answerer.answer(all);
+    outcome.n_left = answerer.n_left();
+    return outcome;
+  }
+
+  void expect_same_bits(const Setting& setting) {
+    TinyModel model;
+    const Outcome together = run(model, world_, setting, /*is_sharded=*/true);
+    TinyModel alone_model;
+    const Communicator self = world_.split(world_.rank());
+    const Outcome alone = run(alone_model, self, setting, /*is_sharded=*/false);
+    expect_same(together, alone);
+  }
+
+  Communicator world_ = Communicator::world();
+};
+
+TEST_F(Sharded, StarHasTheBitsOfOneRankAlone) {
+  expect_same_bits({});
+}
+
+TEST_F(Sharded, RecallHasTheBitsOfOneRankAlone) {
+  expect_same_bits({.recall = 50});
+}
+
+TEST_F(Sharded, DrawnTokensAndLogprobsAreTheSame) {
+  expect_same_bits({.sampling = {0.9, 0.95}, .n_logprobs = 4});
+}
+
+TEST_F(Sharded, StopsWhereOneRankStops) {
+  expect_same_bits({.sampling = {1.5, 1}, .eos_tokens = {1, 2, 3, 5, 7, 11, 13, 17, 19, 23}});
+}
+
+TEST_F(Sharded, QueriesThatFindNoRoomWaitForTheirTurn) {
+  expect_same_bits({.query_kv_bytes = 20'000});
+}
+
+TEST_F(Sharded, OverflowIsFoundWhoeverKeepsTheHead) {
+  const Setting setting;
+  const auto spoil = [](TinyModel& model) {
+    // The last KV head's keys of layer 1: on another rank than the first head's.
+    WeightView& k = model.weights.layers[1].k_proj;
+    static std::vector<std::uint16_t> bits;
+    bits.resize(static_cast<std::size_t>(k.n_rows * k.n_cols));
+    std::memcpy(bits.data(), k.data, k.n_bytes());
+    for (std::int64_t i = (k.n_rows - 1) * k.n_cols; i < k.n_rows * k.n_cols; ++i)
+      bits[static_cast<std::size_t>(i)] = 0x7f00;  // 1.7e38
+    k.data = reinterpret_cast<const std::byte*>(bits.data());
+  };
+  const Communicator self = world_.split(world_.rank());
+  TinyModel alone_model;
+  TinyModel model;
+  const BlockPlan plan = plan_for(setting, world_);
+  const DocumentKv kv = Encoder(model.decoder, world_).encode(plan, random_tokens(430, 1), {});
+  const BlockPlan alone_plan = plan_for(setting, self);
+  const DocumentKv alone_kv =
+      Encoder(alone_model.decoder, self).encode(alone_plan, random_tokens(430, 1), {});
+  spoil(model);
+  spoil(alone_model);
+  QueryExchange whole = Answerer::exchange(alone_model.decoder, self);
+  const Outcome alone = ask(Answerer(alone_model.decoder, whole, alone_kv, {}));
+  ShardedDecoder decoder(model.decoder, model.weights, ShardPlan::make(model.config, world_.size()),
+                         world_.rank(), Answerer::kMaxRows);
+  const std::unique_ptr<ShardExchange> exchange = Answerer::exchange(decoder, world_);
+  const Outcome together = ask(Answerer(decoder, *exchange, kv, {}));
+  for (std::size_t i = 0; i < alone.answers.size(); ++i) {
+    EXPECT_EQ(alone.answers[i].reason, FinishReason::overflow);
+    EXPECT_EQ(together.answers[i].reason, FinishReason::overflow);
+    EXPECT_EQ(together.answers[i].error, alone.answers[i].error);
+  }
+}
+
+TEST_F(Sharded, SharesLeaveNothingOut) {
+  ModelConfig config = testing::tiny_config();
+  config.vocab_size = 1001;
+  for (const std::int64_t n_kv_heads : {1, 2, 3, 8}) {
+    config.n_kv_heads = n_kv_heads;
+    config.n_heads = 5 * n_kv_heads;
+    for (int n_ranks = 1; n_ranks <= 17; ++n_ranks) {
+      const ShardPlan plan = ShardPlan::make(config, n_ranks);
+      const auto expect_all = [&](const std::vector<Share>& shares, std::int64_t n) {
+        std::int64_t next = 0;
+        for (const Share& share : shares) {
+          EXPECT_EQ(share.first, next);
+          EXPECT_GE(share.count, 0);
+          next = share.end();
+        }
+        EXPECT_EQ(next, n);
+      };
+      expect_all(plan.hidden, config.hidden_size);
+      expect_all(plan.intermediate, config.intermediate_size);
+      expect_all(plan.vocab, config.vocab_size);
+      std::vector<Share> heads;
+      for (const HeadShare& share : plan.heads) {
+        heads.push_back(share.heads);
+        // Attention groups a rank's heads evenly.
+        if (share.heads.count == 0) continue;
+        EXPECT_EQ(share.heads.count % share.kv_heads.count, 0);
+        for (std::int64_t i = 0; i < share.heads.count; ++i) {
+          EXPECT_EQ((share.heads.first + i) / 5,
+                    share.kv_heads.first + i / (share.heads.count / share.kv_heads.count));
+        }
+      }
+      expect_all(heads, config.n_heads);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace starattn
