@@ -67,7 +67,6 @@ class Decoder {
 
  private:
   RopeTable on_device(const std::vector<float>& table) const;
-  // normed = x normalised by the weight; x is the residual stream.
   void add_mixture(const LayerWeights& layer, Rows x, Rows normed, Product product);
   void normalise_heads(Rows x, const WeightView& weight);
 
