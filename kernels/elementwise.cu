@@ -45,12 +45,17 @@ __device__ __forceinline__ std::int64_t thread_index() {
   return blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x;
 }
 
-__global__ void embed_kernel(const std::int32_t* tokens, const uint4* table, std::int64_t n,
+__global__ void embed_kernel(const std::int32_t* tokens,
+                             const __grid_constant__ EmbeddingTable table, std::int64_t n,
                              std::int64_t row_vectors, uint4* out) {
   const std::int64_t i = thread_index();
   if (i >= n) return;
   const std::int64_t row = i / row_vectors;
-  out[i] = table[tokens[row] * row_vectors + i % row_vectors];
+  const std::int32_t token = tokens[row];
+  int part = table.n_parts - 1;
+  while (part > 0 && token < table.parts[part].first) --part;
+  const auto* rows = static_cast<const uint4*>(table.parts[part].rows);
+  out[i] = rows[(token - table.parts[part].first) * row_vectors + i % row_vectors];
 }
 
 // Sum over the block; every thread gets it. Always the same tree of additions.
@@ -275,12 +280,12 @@ uint4* vectors(void* x) {
 
 }  // namespace
 
-void embed_rows(const std::int32_t* tokens, const void* table, std::int64_t n_rows,
+void embed_rows(const std::int32_t* tokens, const EmbeddingTable& table, std::int64_t n_rows,
                 std::int64_t width, void* out, Stream stream) {
   require(width % kWidth == 0, "embedding", "the width must be a multiple of 8", width);
   if (n_rows == 0) return;
   const std::int64_t n = n_rows * width / kWidth;
-  embed_kernel<<<blocks_for(n), kThreads, 0, stream>>>(tokens, vectors(table), n, width / kWidth,
+  embed_kernel<<<blocks_for(n), kThreads, 0, stream>>>(tokens, table, n, width / kWidth,
                                                        vectors(out));
   check_launch("embedding");
 }

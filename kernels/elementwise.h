@@ -11,8 +11,19 @@
 
 namespace starattn::kernels {
 
-// out[i] = table[tokens[i]]; table bf16 [vocab, width], out bf16 [n_rows, width].
-void embed_rows(const std::int32_t* tokens, const void* table, std::int64_t n_rows,
+// bf16 [vocab, width], in one piece or in several that may lie on other devices.
+inline constexpr int kMostTableParts = 17;
+struct EmbeddingTable {
+  struct Part {
+    const void* rows = nullptr;
+    std::int32_t first = 0;  // token of its first row; the others follow until the next part's
+  };
+  Part parts[kMostTableParts];
+  int n_parts = 1;
+};
+
+// out[i] = table[tokens[i]], bf16 [n_rows, width].
+void embed_rows(const std::int32_t* tokens, const EmbeddingTable& table, std::int64_t n_rows,
                 std::int64_t width, void* out, Stream stream);
 
 // y = x / sqrt(mean(x^2) + eps) * weight; x, y bf16 [n_rows, width], weight bf16 [width], which is

@@ -15,6 +15,7 @@
 #include <string>
 
 #include "backend/peer_links.h"
+#include "backend/shared_layers.h"
 #include "backend/tensors.h"
 #include "base/dtype.h"
 #include "base/next_token.h"
@@ -90,6 +91,9 @@ class Backend {
   // To the devices of other ranks on the node, this rank among n_ranks, each with a device of its
   // own; nothing where devices have no such links. Throws Error(unfit).
   virtual std::unique_ptr<PeerLinks> make_peer_links(int /*n_ranks*/) { return nullptr; }
+  // Before the weights are loaded: this device keeps its rank's rows alone. Nothing where there are
+  // no links. Throws Error(unfit).
+  virtual std::unique_ptr<SharedLayers> share_layers(SharedModel, int /*rank*/) { return nullptr; }
   // Returns when all earlier operations have finished; calls poll now and then meanwhile.
   virtual void synchronize(const std::function<void()>& poll = {}) = 0;
 

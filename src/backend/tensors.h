@@ -134,6 +134,14 @@ struct ExpertChoice {
   std::int64_t n_chosen = 0;
 };
 
+// Consecutive rows, columns or heads, from `first` on: what one rank has of them all.
+struct Share {
+  std::int64_t first = 0;
+  std::int64_t count = 0;
+
+  std::int64_t end() const { return first + count; }
+};
+
 // How the rows of a product may be handled.
 enum class Product {
   chunk,  // phase 1: the caller always passes the same rows together; fastest (OpenBLAS, cuBLASLt)

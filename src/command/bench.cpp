@@ -3,6 +3,7 @@
 // the machine's own sgemm rate and the arithmetic of the plan. docs/metrics.md defines each figure.
 #include <algorithm>
 #include <iostream>
+#include <map>
 
 #include "base/clock.h"
 #include "base/text.h"
@@ -27,6 +28,7 @@ struct BenchOptions {
   std::vector<std::string> settings;  // empty: the plan options
   std::vector<int> n_queries = {1};   // of each batch to time
   int n_new_tokens = 16;
+  std::int64_t n_layers = 0;  // 0: as the shape has them
 
   std::vector<std::int64_t> lengths() const {
     std::vector<std::int64_t> all;
@@ -36,7 +38,7 @@ struct BenchOptions {
 };
 
 // Llama shapes by their number of parameters, and that of Qwen3-30B-A3B.
-ModelConfig shape_of(const std::string& name) {
+ModelConfig shape_of(const std::string& name, std::int64_t n_layers) {
   ModelConfig config;
   config.architecture = "LlamaForCausalLM";
   config.vocab_size = 32000;
@@ -69,10 +71,15 @@ ModelConfig shape_of(const std::string& name) {
                       .expert_size = 768,
                       .renormalise = true,
                       .layers = std::vector<bool>(48, true)};
+  } else if (name == "70b") {
+    set(8192, 28672, 80, 64, 8, 128);
+    config.vocab_size = 128256;
+    config.tied_embeddings = false;
   } else {
     set(4096, 14336, 32, 32, 8, 128);
     config.vocab_size = 128256;
   }
+  if (n_layers > 0) config.n_layers = n_layers;
   return config;
 }
 
@@ -110,13 +117,15 @@ class Bench {
   Bench(const BenchOptions& options, const Ranks& ranks)
       : options_(options),
         ranks_(ranks),
-        config_(shape_of(options.shape)),
-        weights_(ModelWeights::random(config_, Dtype::bf16, options.common.seed + 1)),
+        config_(shape_of(options.shape, options.n_layers)),
+        weights_(ModelWeights::random_later(config_, Dtype::bf16, options.common.seed + 1)),
         backend_(make_backend(options.common, ranks)),
-        decoder_(config_, weights_, *backend_,
-                 std::max(backend_->chunk_rows(), Answerer::kMaxRows)),
+        sharing_(share_weights(options.common, ranks.group, *backend_, config_, weights_)),
+        weight_bytes_(load_weights()),
+        decoder_(config_, weights_, *backend_, std::max(backend_->chunk_rows(), Answerer::kMaxRows),
+                 sharing_.layers.get()),
         encoder_(decoder_, ranks.group),
-        answering_(options.common, ranks.group, decoder_, weights_) {}
+        answering_(ranks.group, decoder_, weights_, sharing_) {}
 
   void run() {
     sgemm_ = total(product_rate(*backend_, ranks_.n_threads));
@@ -137,6 +146,35 @@ class Bench {
   }
 
  private:
+  // Numbers are made a tensor at a time, and the host forgets what the device has. Returns the
+  // bytes that this rank's device keeps.
+  std::uint64_t load_weights() {
+    SharedModel shared;
+    if (sharing_.layers) shared = shared_model(weights_, sharing_.plan, config_.head_dim);
+    std::map<const std::byte*, WeightView> kept;  // rows, where not all
+    const auto note = [&](const SharedMatrix& matrix) {
+      const Share rows = matrix.rows[static_cast<std::size_t>(ranks_.group.rank())];
+      kept[matrix.whole.data] = matrix.whole.rows(rows.first, rows.count);
+    };
+    for (const auto& layer : shared.layers)
+      for (const SharedMatrix& matrix : layer) note(matrix);
+    if (sharing_.layers) {
+      note(shared.lm_head);
+      note(shared.embedding);
+    }
+    for (const WeightView& weight : weights_.all()) {
+      const auto rows = kept.find(weight.data);
+      const WeightView part = rows == kept.end() ? weight : rows->second;
+      weights_.fill(part);
+      backend_->load(weight);
+      if (!backend_->is_host_memory()) weights_.forget(part);
+    }
+    ranks_.world.barrier();
+    connect_layers(sharing_, ranks_.group);
+    return sharing_.layers ? shared_bytes(weights_, shared, ranks_.group.rank())
+                           : weights_.total_bytes();
+  }
+
   // Both phases over n tokens.
   void measure(const PlanRequest& request, std::int64_t n) {
     context_.clear();
@@ -199,8 +237,8 @@ class Bench {
     std::optional<bool> fits;
     if (!backend_->is_host_memory()) {
       const MemoryNeed on_device = fullest(
-          memory_needs(config_, plan_, AnchorMode::recompute, weights_.total_bytes(),
-                       backend_->kv_dtype(), backend_->activation_dtype(), backend_->chunk_rows()));
+          memory_needs(config_, plan_, AnchorMode::recompute, weight_bytes_, backend_->kv_dtype(),
+                       backend_->activation_dtype(), backend_->chunk_rows()));
       const std::vector<std::uint64_t> answering =
           answer_workspaces(config_, plan_,
                             {options_.common.query_ranks == "all", options_.common.merge == "tree",
@@ -221,12 +259,12 @@ class Bench {
     ranks_.world.barrier();
     const Stopwatch clock;
     kv = encoder_.encode(plan_, context_, {.anchor_mode = mode, .kv_memory = where});
-    struct Share {
+    struct Times {
       double seconds = 0;
       double wait = 0;
       std::uint64_t n_bytes = 0;
     };
-    Share mine{clock.seconds()};
+    Times mine{clock.seconds()};
     for (const trace::Total& total : trace::totals()) {
       mine.n_bytes += total.n_bytes;
       if (total.name == "wait for anchor" || total.name == "wait for segments" ||
@@ -234,7 +272,7 @@ class Bench {
         mine.wait += total.seconds;
     }
     Phase1 result{.least_wait = mine.wait, .most_wait = mine.wait};
-    for (const Share& share : ranks_.world.allgather(mine)) {
+    for (const Times& share : ranks_.world.allgather(mine)) {
       result.seconds = std::max(result.seconds, share.seconds);
       result.least_wait = std::min(result.least_wait, share.wait);
       result.most_wait = std::max(result.most_wait, share.wait);
@@ -294,6 +332,8 @@ class Bench {
   ModelConfig config_;
   ModelWeights weights_;
   std::unique_ptr<Backend> backend_;
+  WeightSharing sharing_;
+  std::uint64_t weight_bytes_;  // of this rank's device
   Decoder decoder_;
   Encoder encoder_;
   Answering answering_;
@@ -320,8 +360,10 @@ Command add_bench(CLI::App& parser) {
   CLI::App* app = parser.add_subcommand(
       "bench", "Time both phases with random weights against this machine's sgemm");
   app->add_option("--shape", options->shape, "Llama shape")
-      ->check(CLI::IsMember({"10m", "150m", "1b", "8b", "30b-a3b"}))
+      ->check(CLI::IsMember({"10m", "150m", "1b", "8b", "70b", "30b-a3b"}))
       ->capture_default_str();
+  app->add_option("--layers", options->n_layers, "Fewer or more layers than the shape has")
+      ->check(CLI::Range(1, 1000));
   app->add_option("--tokens", options->tokens, "Tokens of the context; several contexts: 32k,64k")
       ->delimiter(',')
       ->capture_default_str();

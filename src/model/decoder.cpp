@@ -17,10 +17,11 @@ double scale_of_heads(const ModelConfig& config) {
 }  // namespace
 
 Decoder::Decoder(const ModelConfig& config, const ModelWeights& weights, Backend& backend,
-                 std::int64_t max_rows)
+                 std::int64_t max_rows, SharedLayers* shared)
     : config_(&config),
       weights_(&weights),
       backend_(&backend),
+      shared_(shared),
       rope_(config.rope, config.head_dim, scale_of_heads(config)),
       max_rows_(max_rows),
       normed_(backend, max_rows, config.hidden_size),
@@ -64,9 +65,14 @@ void Decoder::embed(std::span<const Token> tokens, Rows x) {
   if (factor != 1) backend_->scale(x, static_cast<float>(factor));
 }
 
+const LayerWeights& Decoder::enter(std::int64_t layer) {
+  if (shared_) shared_->use(layer);
+  return weights_->layers[static_cast<std::size_t>(layer)];
+}
+
 void Decoder::project_kv(std::int64_t layer, Rows x, const float* cos, const float* sin, Rows k,
                          Rows v, Product product) {
-  const LayerWeights& w = weights_->layers[static_cast<std::size_t>(layer)];
+  const LayerWeights& w = enter(layer);
   const Rows normed = normalise(x, w.input_norm);
   const Projection projections[] = {{w.k_proj, w.k_bias, k}, {w.v_proj, w.v_bias, v}};
   backend_->linear_all(normed, projections, product);
@@ -76,7 +82,7 @@ void Decoder::project_kv(std::int64_t layer, Rows x, const float* cos, const flo
 
 void Decoder::project_qkv(std::int64_t layer, Rows x, const float* cos, const float* sin, Rows q,
                           Rows k, Rows v, Product product) {
-  const LayerWeights& w = weights_->layers[static_cast<std::size_t>(layer)];
+  const LayerWeights& w = enter(layer);
   const Rows normed = normalise(x, w.input_norm);
   project_heads(w, normed, cos, sin, q, k, v, product);
 }

@@ -29,9 +29,10 @@ struct RopeTable {
 
 class Decoder {
  public:
-  // Up to max_rows rows at a time. All arguments must outlive the decoder.
+  // Up to max_rows rows at a time. shared: where the device keeps a part of the layers only. All
+  // arguments must outlive the decoder.
   Decoder(const ModelConfig& config, const ModelWeights& weights, Backend& backend,
-          std::int64_t max_rows);
+          std::int64_t max_rows, SharedLayers* shared = nullptr);
 
   const ModelConfig& config() const { return *config_; }
   Backend& backend() const { return *backend_; }
@@ -68,11 +69,13 @@ class Decoder {
  private:
   RopeTable on_device(const std::vector<float>& table) const;
   void add_mixture(const LayerWeights& layer, Rows x, Rows normed, Product product);
+  const LayerWeights& enter(std::int64_t layer);  // whose matrices are whole from here on
   void normalise_heads(Rows x, const WeightView& weight);
 
   const ModelConfig* config_;
   const ModelWeights* weights_;
   Backend* backend_;
+  SharedLayers* shared_;
   Rope rope_;
   std::int64_t max_rows_;
   RowBuffer normed_;  // [max_rows, hidden]

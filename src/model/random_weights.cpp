@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/random_weights.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -48,12 +51,13 @@ void on_all_cores(std::uint64_t n, const Work& work) {
   work(0, std::min(n, piece));
 }
 
+// Values first to first + n - 1 of a stream.
 template <typename Number, typename Convert>
-void fill(std::byte* to, std::uint64_t n, std::uint64_t stream, float mean, float deviation,
-          Convert convert) {
-  on_all_cores(n, [=](std::uint64_t first, std::uint64_t end) {
-    for (std::uint64_t i = first; i < end; ++i) {
-      const Number number = convert(bell(stream, i) * deviation + mean);
+void fill_with(std::byte* to, std::uint64_t first, std::uint64_t n, std::uint64_t stream,
+               float mean, float deviation, Convert convert) {
+  on_all_cores(n, [=](std::uint64_t begin, std::uint64_t end) {
+    for (std::uint64_t i = begin; i < end; ++i) {
+      const Number number = convert(bell(stream, first + i) * deviation + mean);
       std::memcpy(to + i * sizeof(Number), &number, sizeof(Number));
     }
   });
@@ -66,18 +70,33 @@ WeightSource::Tensor RandomWeights::find(const std::string& name,
   std::uint64_t n = 1;
   for (const std::int64_t size : shape) n *= static_cast<std::uint64_t>(size);
   const bool is_norm = name.ends_with("norm.weight");
-  const float mean = is_norm ? 1.0F : 0.0F;
-  const float deviation = is_norm ? 0.1F : 1 / std::sqrt(static_cast<float>(shape.back()));
-  const std::uint64_t stream = stream_of(seed_, name);
-
-  owned_.push_back(std::make_unique_for_overwrite<std::byte[]>(n * size_of(dtype_)));
-  std::byte* data = owned_.back().get();
-  if (dtype_ == Dtype::f32) {
-    fill<float>(data, n, stream, mean, deviation, [](float x) { return x; });
-  } else {
-    fill<std::uint16_t>(data, n, stream, mean, deviation, f32_to_bf16);
-  }
+  auto memory = std::make_unique_for_overwrite<std::byte[]>(n * size_of(dtype_));
+  const std::byte* data = memory.get();
+  tensors_[data] = {std::move(memory), stream_of(seed_, name), is_norm ? 1.0F : 0.0F,
+                    is_norm ? 0.1F : 1 / std::sqrt(static_cast<float>(shape.back()))};
   return {data, dtype_};
+}
+
+void RandomWeights::fill(const WeightView& part) const {
+  const auto& [base, numbers] = *std::prev(tensors_.upper_bound(part.data));
+  const auto at = static_cast<std::size_t>(part.data - base);
+  std::byte* to = numbers.memory.get() + at;
+  const std::uint64_t first = at / size_of(dtype_);
+  const std::uint64_t n = part.n_bytes() / size_of(dtype_);
+  if (dtype_ == Dtype::f32) {
+    fill_with<float>(to, first, n, numbers.stream, numbers.mean, numbers.deviation,
+                     [](float x) { return x; });
+  } else {
+    fill_with<std::uint16_t>(to, first, n, numbers.stream, numbers.mean, numbers.deviation,
+                             f32_to_bf16);
+  }
+}
+
+void RandomWeights::forget(const WeightView& part) const {
+  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = (reinterpret_cast<std::uintptr_t>(part.data) + page - 1) / page * page;
+  const auto end = (reinterpret_cast<std::uintptr_t>(part.data) + part.n_bytes()) / page * page;
+  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
 }  // namespace starattn

@@ -52,4 +52,48 @@ ShardPlan ShardPlan::make(const ModelConfig& config, int n_ranks) {
   return plan;
 }
 
+SharedModel shared_model(const ModelWeights& weights, const ShardPlan& plan,
+                         std::int64_t head_dim) {
+  std::vector<Share> q;
+  std::vector<Share> kv;
+  for (const HeadShare& share : plan.heads) {
+    q.push_back({share.heads.first * head_dim, share.heads.count * head_dim});
+    kv.push_back({share.kv_heads.first * head_dim, share.kv_heads.count * head_dim});
+  }
+  SharedModel model;
+  for (const LayerWeights& w : weights.layers) {
+    model.layers.push_back({{w.q_proj, q},
+                            {w.k_proj, kv},
+                            {w.v_proj, kv},
+                            {w.o_proj, plan.hidden},
+                            {w.gate_proj, plan.intermediate},
+                            {w.up_proj, plan.intermediate},
+                            {w.down_proj, plan.hidden}});
+  }
+  model.lm_head = {weights.lm_head, plan.vocab};
+  model.embedding = {weights.embedding, plan.vocab};
+  return model;
+}
+
+std::uint64_t shared_bytes(const ModelWeights& weights, const SharedModel& model, Rank rank) {
+  const auto of_rank = [&](const SharedMatrix& matrix) {
+    return matrix.whole.rows(0, matrix.rows[static_cast<std::size_t>(rank)].count).n_bytes();
+  };
+  const bool is_tied = weights.lm_head.data == weights.embedding.data;
+  std::uint64_t n_bytes =
+      weights.total_bytes() - model.lm_head.whole.n_bytes() + of_rank(model.lm_head);
+  if (!is_tied) n_bytes -= model.embedding.whole.n_bytes() - of_rank(model.embedding);
+  std::uint64_t largest_layer = 0;
+  for (const auto& layer : model.layers) {
+    std::uint64_t whole = 0;
+    for (const SharedMatrix& matrix : layer) {
+      whole += matrix.whole.n_bytes();
+      n_bytes += of_rank(matrix);
+    }
+    n_bytes -= whole;
+    largest_layer = std::max(largest_layer, whole);
+  }
+  return n_bytes + 2 * largest_layer;
+}
+
 }  // namespace starattn

@@ -6,17 +6,12 @@
 #include <cstdint>
 #include <vector>
 
+#include "backend/shared_layers.h"
+#include "base/rank.h"
 #include "model/config.h"
+#include "model/weights.h"
 
 namespace starattn {
-
-// Consecutive numbers from `first` on.
-struct Share {
-  std::int64_t first = 0;
-  std::int64_t count = 0;
-
-  std::int64_t end() const { return first + count; }
-};
 
 // Attention heads of one rank, and the KV heads that these read. Where there are more ranks than KV
 // heads, ranks that read the same one have parts of its heads, and some may have none.
@@ -36,5 +31,10 @@ struct ShardPlan {
   std::vector<Share> intermediate;  // columns of gate and up
   std::vector<Share> vocab;         // of the LM head
 };
+
+// The same as a backend keeps it.
+SharedModel shared_model(const ModelWeights& weights, const ShardPlan& plan, std::int64_t head_dim);
+// Bytes of all weights on a rank's device then: its rows, two whole layers, and what is not shared.
+std::uint64_t shared_bytes(const ModelWeights& weights, const SharedModel& model, Rank rank);
 
 }  // namespace starattn

@@ -159,13 +159,26 @@ ModelWeights ModelWeights::open(const std::string& folder, const ModelConfig& co
 }
 
 ModelWeights ModelWeights::random(const ModelConfig& config, Dtype dtype, std::uint64_t seed) {
+  ModelWeights weights = random_later(config, dtype, seed);
+  for (const WeightView& view : weights.all()) weights.random_->fill(view);
+  return weights;
+}
+
+ModelWeights ModelWeights::random_later(const ModelConfig& config, Dtype dtype,
+                                        std::uint64_t seed) {
   if (dtype == Dtype::f16) fail(Exit::usage, "random weights come in f32 and bf16, not in f16");
   ModelWeights weights;
-  RandomWeights source(dtype, seed);
-  collect(source, config, weights);
-  weights.names_ = source.take_names();
-  weights.owned_ = std::make_shared<RandomWeights::Owned>(source.take());
+  weights.random_ = std::make_shared<RandomWeights>(dtype, seed);
+  collect(*weights.random_, config, weights);
+  weights.names_ = weights.random_->take_names();
   return weights;
+}
+
+void ModelWeights::fill(const WeightView& part) const {
+  random_->fill(part);
+}
+void ModelWeights::forget(const WeightView& part) const {
+  random_->forget(part);
 }
 
 std::vector<WeightView> ModelWeights::all() const {

@@ -31,6 +31,8 @@ struct LayerWeights {
   std::vector<Expert> experts;  // [n_experts]
 };
 
+class RandomWeights;
+
 struct WeightName {
   std::string name;        // "model.norm.weight"
   const MappedFile* file;  // that it lies in; null for random weights
@@ -47,6 +49,10 @@ class ModelWeights {
   // The same shapes filled with seeded bell-shaped numbers (for benchmarks; no file needed), bf16
   // or f32.
   static ModelWeights random(const ModelConfig& config, Dtype dtype, std::uint64_t seed);
+  // The same, with numbers that are made where they are asked for: of a tensor or of its rows.
+  static ModelWeights random_later(const ModelConfig& config, Dtype dtype, std::uint64_t seed);
+  void fill(const WeightView& part) const;
+  void forget(const WeightView& part) const;
 
   WeightView embedding;  // [vocab, hidden]
   std::vector<LayerWeights> layers;
@@ -63,7 +69,7 @@ class ModelWeights {
 
  private:
   std::shared_ptr<std::map<std::string, SafetensorsFile>> files_;
-  std::shared_ptr<std::vector<std::unique_ptr<std::byte[]>>> owned_;  // random() only
+  std::shared_ptr<RandomWeights> random_;  // of random() and random_later()
   std::map<const std::byte*, WeightName> names_;
 };
 

@@ -22,33 +22,55 @@ std::string reason_against(const Options& options, const Communicator& group,
 
 }  // namespace
 
-Answering::Answering(const Options& options, const Communicator& group, Decoder& decoder,
-                     const ModelWeights& weights)
-    : decoder_(decoder), exchange_(Answerer::exchange(decoder, group)) {
-  const bool is_asked_for = options.shard_weights == "on";
-  std::string against = reason_against(options, group, decoder.config());
-  if (is_asked_for && !against.empty() && group.size() > 1)
-    throw AgreedError(Exit::usage, "--shard-weights on: not possible with this: " + against);
-  std::unique_ptr<PeerLinks> links;
-  if (against.empty() && options.transport != "host") {
+WeightSharing share_weights(const Options& options, const Communicator& group, Backend& backend,
+                            const ModelConfig& config, const ModelWeights& weights) {
+  WeightSharing sharing;
+  const bool is_asked_for = options.shard_weights == "on" && group.size() > 1;
+  sharing.against = reason_against(options, group, config);
+  if (is_asked_for && !sharing.against.empty()) {
+    throw AgreedError(Exit::usage,
+                      "--shard-weights on: not possible with this: " + sharing.against);
+  }
+  if (sharing.against.empty() && options.transport != "host") {
     try {
-      links =
-          connect_peers(group, decoder.backend(), /*on_one_device=*/options.transport == "peer");
+      sharing.links = connect_peers(group, backend, /*on_one_device=*/options.transport == "peer");
     } catch (const AgreedError& error) {
       if (options.transport == "peer") throw;
-      against = error.what();
+      sharing.against = error.what();
     }
   }
-  if (against.empty() && !links) against = "--transport host";
   // Through the host, exchanges cost more than a GPU gains: only where it is asked for.
-  if (!links && (!is_asked_for || group.size() == 1)) {
-    description_ = "each rank of a query has all weights: " + against;
+  if (!sharing.links && !is_asked_for) {
+    if (sharing.against.empty()) sharing.against = "--transport host";
+    return sharing;
+  }
+  sharing.plan = ShardPlan::make(config, group.size());
+  if (!sharing.links) return sharing;
+  collectively(group, [&] {
+    sharing.layers =
+        backend.share_layers(shared_model(weights, sharing.plan, config.head_dim), group.rank());
+  });
+  return sharing;
+}
+
+void connect_layers(WeightSharing& sharing, const Communicator& group) {
+  if (!sharing.layers) return;
+  PeerAddress mine;
+  collectively(group, [&] { mine = sharing.layers->address(); });
+  const std::vector<PeerAddress> all = group.allgather(mine);
+  collectively(group, [&] { sharing.layers->connect(all); });
+}
+
+Answering::Answering(const Communicator& group, Decoder& decoder, const ModelWeights& weights,
+                     WeightSharing& sharing)
+    : decoder_(decoder), exchange_(Answerer::exchange(decoder, group)) {
+  if (!sharing.is_on()) {
+    description_ = "each rank of a query has all weights: " + sharing.against;
     return;
   }
-  sharded_ = std::make_unique<ShardedDecoder>(decoder, weights,
-                                              ShardPlan::make(decoder.config(), group.size()),
-                                              group.rank(), Answerer::kMaxRows);
-  shard_exchange_ = Answerer::exchange(*sharded_, group, std::move(links));
+  sharded_ = std::make_unique<ShardedDecoder>(decoder, weights, sharing.plan, group.rank(),
+                                              Answerer::kMaxRows);
+  shard_exchange_ = Answerer::exchange(*sharded_, group, std::move(sharing.links));
   description_ = fmt::format("weights shared out over {} ranks, exchanges {}", group.size(),
                              shard_exchange_->name());
 }

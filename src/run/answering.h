@@ -12,12 +12,28 @@
 
 namespace starattn {
 
+// Whether the ranks of a group share out the weights, decided before any are loaded.
+struct WeightSharing {
+  ShardPlan plan;                        // empty: each rank has them all
+  std::unique_ptr<PeerLinks> links;      // nothing: exchanges go through the host
+  std::unique_ptr<SharedLayers> layers;  // where devices keep their rows alone
+  std::string against;                   // why not
+
+  bool is_on() const { return !plan.heads.empty(); }
+};
+
+// Collective over the group. Throws AgreedError: usage where options exclude each other, unfit
+// where what was asked for cannot be had here.
+WeightSharing share_weights(const Options& options, const Communicator& group, Backend& backend,
+                            const ModelConfig& config, const ModelWeights& weights);
+// Once all ranks have loaded what they keep. Collective over the group.
+void connect_layers(WeightSharing& sharing, const Communicator& group);
+
 class Answering {
  public:
-  // Collective over the group; arguments outlive this. Throws AgreedError: usage where options
-  // exclude each other, unfit where what was asked for cannot be had here.
-  Answering(const Options& options, const Communicator& group, Decoder& decoder,
-            const ModelWeights& weights);
+  // Collective over the group; arguments outlive this, but for the sharing, whose links it takes.
+  Answering(const Communicator& group, Decoder& decoder, const ModelWeights& weights,
+            WeightSharing& sharing);
 
   Answerer answerer(const DocumentKv& kv, AnswerOptions options);
 

@@ -185,9 +185,9 @@ void print_dry_run(const Options& options, const Ranks& ranks, const LoadedModel
   const BlockPlan plan = BlockPlan::make(
       options.plan_request(), static_cast<std::int64_t>(task.context.size()), ranks.group.size());
   const MemoryNeed need =
-      fullest(memory_needs(session.config, plan, options.anchor_mode(),
-                           session.weights.total_bytes(), session.backend->kv_dtype(),
-                           session.backend->activation_dtype(), session.backend->chunk_rows()));
+      fullest(memory_needs(session.config, plan, options.anchor_mode(), session.weight_bytes,
+                           session.backend->kv_dtype(), session.backend->activation_dtype(),
+                           session.backend->chunk_rows()));
   log::info("{}", describe(task, plan));
   for (Rank rank = 0; rank < ranks.group.size(); ++rank) {
     log::info("rank {} of its group: block(s) {}", rank, fmt::join(plan.blocks_of(rank), " "));

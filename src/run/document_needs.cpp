@@ -13,8 +13,8 @@ DocumentNeeds::DocumentNeeds(const LoadedModel& session, const BlockPlan& plan,
     : layout_(layout) {
   const Backend& backend = *session.backend;
   phase1_ =
-      memory_needs(session.config, plan, anchor_mode, session.weights.total_bytes(),
-                   backend.kv_dtype(), backend.activation_dtype(), backend.chunk_rows(), kv_memory);
+      memory_needs(session.config, plan, anchor_mode, session.weight_bytes, backend.kv_dtype(),
+                   backend.activation_dtype(), backend.chunk_rows(), kv_memory);
   workspaces_ = answer_workspaces(session.config, plan, layout, backend.activation_dtype(),
                                   backend.chunk_rows());
   for (const QueryTask& query : queries) {

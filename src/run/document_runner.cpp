@@ -131,7 +131,7 @@ void DocumentRunner::check_memory(const DocumentTask& task, const BlockPlan& pla
   const DocumentNeeds least = needs(task, plan, kv_on_device ? KvMemory::device : KvMemory::host);
   const std::size_t n_weights = on_host ? 1 : session_.sharers.size();
   const std::uint64_t together =
-      n_weights * session_.weights.total_bytes() + least.beside_weights(session_.sharers);
+      n_weights * session_.weight_bytes + least.beside_weights(session_.sharers);
   const std::uint64_t host_kv = least.host_kv(session_.sharers);
   const std::uint64_t available = on_host ? memory_of_node() : session_.backend->memory_bytes();
   if (together <= available && host_kv <= memory_of_node()) return;

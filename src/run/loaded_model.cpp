@@ -33,9 +33,13 @@ Digest sample_of(const LoadedModel& session) {
 
 // Collective.
 void read_weights(LoadedModel& session, const Ranks& ranks) {
-  session.watch = WeightWatch(session.weights, *session.backend, ranks.world, ranks.n_threads);
+  const bool is_shared = session.sharing.layers != nullptr;
+  session.watch =
+      WeightWatch(session.weights, *session.backend, ranks.world, ranks.n_threads, is_shared);
+  connect_layers(session.sharing, ranks.group);
   try {
-    for (const auto& [token, at] : find_bad_weights(session.weights, *session.backend, ranks.world))
+    for (const auto& [token, at] :
+         find_bad_weights(session.weights, *session.backend, ranks.world, is_shared))
       session.unusable_tokens[token] =
           describe_bad_value(session.weights, session.weights.embedding, at);
   } catch (const AgreedError&) {
@@ -123,18 +127,28 @@ std::unique_ptr<LoadedModel> open_session(const Options& options, const Ranks& r
     session->backend->check_model(session->config.shape());
     session->weights_sample = sample_of(*session);
   });
+  session->sharing =
+      share_weights(options, ranks.group, *session->backend, session->config, session->weights);
   if (!options.dry_run) read_weights(*session, ranks);
   collectively(ranks.world, [&] {
     const std::int64_t max_rows = std::max(session->backend->chunk_rows(), Answerer::kMaxRows);
     session->decoder =
-        std::make_unique<Decoder>(session->config, session->weights, *session->backend, max_rows);
+        std::make_unique<Decoder>(session->config, session->weights, *session->backend, max_rows,
+                                  session->sharing.layers.get());
   });
-  session->answering =
-      std::make_unique<Answering>(options, ranks.group, *session->decoder, session->weights);
+  session->answering = std::make_unique<Answering>(ranks.group, *session->decoder, session->weights,
+                                                   session->sharing);
   const Backend& backend = *session->backend;
   session->sharers = sharers_of_device(ranks.group, ranks, backend).allgather(ranks.group.rank());
   const int n_sharers = sharers_of_device(ranks.world, ranks, backend).size();
   const std::uint64_t weights = session->weights.total_bytes();
+  session->weight_bytes = weights;
+  if (session->sharing.layers) {
+    session->weight_bytes = shared_bytes(
+        session->weights,
+        shared_model(session->weights, session->sharing.plan, session->config.head_dim),
+        ranks.group.rank());
+  }
   const std::uint64_t left = backend.is_host_memory()
                                  ? memory_of_node() - std::min(memory_of_node(), weights)
                                  : backend.free_bytes();

@@ -8,7 +8,7 @@ namespace starattn {
 namespace {
 
 // Rows first .. end of every tensor are this rank's share of it.
-struct Share {
+struct NodeShare {
   std::int64_t index = 0, n = 1;
   std::int64_t first(std::int64_t n_rows) const { return n_rows * index / n; }
   std::int64_t end(std::int64_t n_rows) const { return n_rows * (index + 1) / n; }
@@ -39,11 +39,12 @@ std::string describe_bad_value(const ModelWeights& weights, const WeightView& w,
                      name.file ? name.file->path() + ": " : "", name.name, place);
 }
 
-BadTokens find_bad_weights(const ModelWeights& weights, Backend& backend,
-                           const Communicator& world) {
+BadTokens find_bad_weights(const ModelWeights& weights, Backend& backend, const Communicator& world,
+                           bool is_shared) {
   const trace::Range range("check weights");
   const Communicator node = world.split_by_node();
-  const Share share = backend.is_host_memory() ? Share{node.rank(), node.size()} : Share{};
+  const bool is_together = backend.is_host_memory() || is_shared;
+  const NodeShare share = is_together ? NodeShare{node.rank(), node.size()} : NodeShare{};
   const bool is_tied = weights.lm_head.data == weights.embedding.data;
   std::vector<std::int64_t> mine;  // places in the embedding, one a row
   collectively(world, [&] {
@@ -64,7 +65,7 @@ BadTokens find_bad_weights(const ModelWeights& weights, Backend& backend,
     }
   });
   BadTokens bad;
-  for (const std::int64_t at : backend.is_host_memory() ? gather(mine, node) : mine)
+  for (const std::int64_t at : is_together ? gather(mine, node) : mine)
     bad.emplace(static_cast<Token>(at / weights.embedding.n_cols), at);
   return bad;
 }

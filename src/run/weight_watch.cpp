@@ -75,16 +75,19 @@ Digest digest_of_all(const std::vector<FileDigests>& files) {
 }  // namespace
 
 WeightWatch::WeightWatch(const ModelWeights& weights, Backend& backend, const Communicator& world,
-                         int n_threads)
+                         int n_threads, bool is_shared)
     : files_(weights.files()), is_copied_(!backend.is_host_memory()), n_threads_(n_threads) {
   const trace::Range range("read weights");
   const Communicator node = world.split_by_node();
   require_same(world, digest_of_sizes(files_), "sizes");
   require_same_files(world, node);
+  const bool reads_all = is_copied_ && !is_shared;
   collectively(world, [&] {
-    if (is_copied_) digests_ = load_and_digest(weights, backend, files_);
+    if (reads_all) digests_ = load_and_digest(weights, backend, files_);
+    if (is_shared)
+      for (const WeightView& weight : weights.all()) backend.load(weight);
   });
-  if (!is_copied_)
+  if (!reads_all)
     for (const MappedFile* file : files_)
       digests_.push_back(digest_together(*file, node, n_threads));
   collectively(world, [&] { check_files(); });

@@ -18,10 +18,11 @@ class WeightWatch {
   WeightWatch() = default;  // nothing has been read
 
   // Collective over the ranks. A device with memory of its own fetches the weights, and the digests
-  // are of the very bytes that went there; else each of a node's ranks reads its share. Throws
+  // are of the very bytes that went there; else, and where devices keep some rows each (is_shared),
+  // each of a node's ranks reads its share for the digests. Throws
   // AgreedError: io where a file changed meanwhile, bad_data where ranks see different files.
   WeightWatch(const ModelWeights& weights, Backend& backend, const Communicator& world,
-              int n_threads);
+              int n_threads, bool is_shared = false);
 
   // Of the model's files, by name.
   const std::vector<FileDigests>& digests() const { return digests_; }

@@ -177,6 +177,36 @@ TEST_F(Sharded, OverflowIsFoundWhoeverKeepsTheHead) {
   }
 }
 
+// Where devices keep their rows alone, phase 1 fetches a layer's others from them.
+TEST_F(Sharded, LayersThatDevicesShareHaveTheBitsOfWholeOnes) {
+  if (!testing::on_gpu()) GTEST_SKIP() << "only GPUs keep their rows alone";
+  const Setting setting{.recall = 50};
+  const ModelConfig config = testing::tiny_config();
+  const ModelWeights weights = ModelWeights::random(config, Dtype::bf16, 7);
+  const std::unique_ptr<Backend> backend = testing::test_backend(1);
+  const ShardPlan plan = ShardPlan::make(config, world_.size());
+  const std::unique_ptr<SharedLayers> layers =
+      backend->share_layers(shared_model(weights, plan, config.head_dim), world_.rank());
+  ASSERT_NE(layers, nullptr);
+  Decoder decoder(config, weights, *backend, std::max(backend->chunk_rows(), Answerer::kMaxRows),
+                  layers.get());
+  layers->connect(world_.allgather(layers->address()));
+  world_.barrier();
+  Outcome together;
+  {
+    const DocumentKv kv =
+        Encoder(decoder, world_)
+            .encode(plan_for(setting, world_), random_tokens(430, 1), EncodeOptions{});
+    ShardedDecoder sharded(decoder, weights, plan, world_.rank(), Answerer::kMaxRows);
+    const std::unique_ptr<ShardExchange> exchange = Answerer::exchange(sharded, world_);
+    together = ask(Answerer(sharded, *exchange, kv, options_of(setting)));
+  }
+  TinyModel alone_model;
+  const Communicator self = world_.split(world_.rank());
+  expect_same(together, run(alone_model, self, setting, /*is_sharded=*/false));
+  world_.barrier();  // nobody's rows go before all have fetched them
+}
+
 TEST_F(Sharded, SharesLeaveNothingOut) {
   ModelConfig config = testing::tiny_config();
   config.vocab_size = 1001;

@@ -12,6 +12,7 @@
 #include "backend/cuda/matmul.h"
 #include "backend/cuda/peer_links.h"
 #include "backend/cuda/pinned_memory.h"
+#include "backend/cuda/shared_layers.h"
 #include "base/error.h"
 #include "base/text.h"
 #include "elementwise.h"
@@ -100,12 +101,21 @@ class CudaBackend : public Backend {
   std::unique_ptr<PeerLinks> make_peer_links(int n_ranks) override {
     return cuda::make_peer_links(device_, n_ranks);
   }
+  std::unique_ptr<SharedLayers> share_layers(SharedModel model, int rank) override {
+    return cuda::share_layers(device_, weights_, std::move(model), rank);
+  }
 
   void embed(std::span<const Token> tokens, const WeightView& table, Rows x) override {
+    kernels::EmbeddingTable parts;
+    parts.n_parts = 0;
+    for (const auto& [first, rows] : weights_.find_parts(table)) {
+      STARATTN_CHECK(parts.n_parts < kernels::kMostTableParts);
+      parts.parts[parts.n_parts++] = {rows, static_cast<std::int32_t>(first)};
+    }
     const Buffer ids = device_.allocate(tokens.size_bytes());
     upload_later(std::as_bytes(tokens), ids.data());
-    kernels::embed_rows(reinterpret_cast<const std::int32_t*>(ids.data()), weights_.find(table),
-                        x.n_rows, x.width, x.data, stream());
+    kernels::embed_rows(reinterpret_cast<const std::int32_t*>(ids.data()), parts, x.n_rows, x.width,
+                        x.data, stream());
   }
 
   void rms_norm(Rows x, const WeightView& weight, double eps, Rows y) override {
@@ -398,22 +408,40 @@ class CudaBackend : public Backend {
   }
   std::int64_t first_not_finite(const WeightView& w, std::int64_t first_row,
                                 std::int64_t n_rows) override {
-    constexpr std::int64_t kNowhere = INT64_MAX;
-    std::int64_t place = kNowhere;
-    const std::span<std::byte> bytes = std::as_writable_bytes(std::span(&place, 1));
-    const Buffer found = device_.allocate(bytes.size());
-    upload_later(bytes, found.data());
     const std::int64_t first = first_row * w.n_cols;
-    kernels::find_not_finite(static_cast<const std::uint16_t*>(weights_.find(w)) + first,
-                             n_rows * w.n_cols, reinterpret_cast<std::int64_t*>(found.data()),
-                             stream());
-    download(found.data(), bytes);
-    return place == kNowhere ? -1 : first + place;
+    if (weights_.is_here(w)) {
+      const std::int64_t place = first_not_finite(
+          static_cast<const std::uint16_t*>(weights_.find(w)) + first, n_rows * w.n_cols);
+      return place < 0 ? -1 : first + place;
+    }
+    // Rows that are kept elsewhere pass through.
+    constexpr std::int64_t kMostValues = std::int64_t{32} << 20;
+    const std::int64_t n_at_once = std::max<std::int64_t>(1, kMostValues / w.n_cols);
+    const Buffer part = device_.allocate(static_cast<std::size_t>(n_at_once * w.n_cols) * 2);
+    for (std::int64_t done = 0; done < n_rows; done += n_at_once) {
+      const WeightView rows = w.rows(first_row + done, std::min(n_at_once, n_rows - done));
+      weights_.upload_as_bf16(rows, part.data());
+      const std::int64_t place = first_not_finite(
+          reinterpret_cast<const std::uint16_t*>(part.data()), rows.n_rows * w.n_cols);
+      if (place >= 0) return first + done * w.n_cols + place;
+    }
+    return -1;
   }
 
  private:
   static constexpr auto kMostParts = static_cast<std::size_t>(kernels::kMaxSegments);
 
+  // Of n bf16 values on the device, or -1.
+  std::int64_t first_not_finite(const std::uint16_t* values, std::int64_t n) {
+    constexpr std::int64_t kNowhere = INT64_MAX;
+    std::int64_t place = kNowhere;
+    const std::span<std::byte> bytes = std::as_writable_bytes(std::span(&place, 1));
+    const Buffer found = device_.allocate(bytes.size());
+    upload_later(bytes, found.data());
+    kernels::find_not_finite(values, n, reinterpret_cast<std::int64_t*>(found.data()), stream());
+    download(found.data(), bytes);
+    return place == kNowhere ? -1 : place;
+  }
   // Where the device has the experts' matrices: gate, up and down of all, one kind after another.
   // Made once.
   const void* const* matrices_of(std::span<const Expert> experts) {

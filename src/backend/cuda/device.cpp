@@ -70,7 +70,7 @@ std::uint64_t Device::free_bytes() const {
 std::uint64_t Device::peak_bytes() const {
   std::uint64_t peak = 0;
   check(cudaMemPoolGetAttribute(pool_, cudaMemPoolAttrUsedMemHigh, &peak), "asking the CUDA pool");
-  return peak;
+  return peak + outside_pool_;
 }
 
 Buffer Device::allocate(std::size_t n_bytes) {

@@ -29,7 +29,8 @@ class Device {
   cudaStream_t stream() const { return stream_; }
   std::uint64_t memory_bytes() const { return memory_bytes_; }
   std::uint64_t free_bytes() const;  // what the pool holds back included
-  std::uint64_t peak_bytes() const;  // of the pool
+  std::uint64_t peak_bytes() const;  // of the pool, and what lies outside it
+  void count_outside_pool(std::size_t n_bytes) { outside_pool_ += n_bytes; }
   const std::string& name() const { return name_; }
 
   Buffer allocate(std::size_t n_bytes);  // from the stream's pool: cheap, freed in stream order
@@ -59,6 +60,7 @@ class Device {
   std::vector<cudaEvent_t> spare_events_;
   cudaMemPool_t pool_ = nullptr;
   std::uint64_t memory_bytes_ = 0;
+  std::uint64_t outside_pool_ = 0;
   std::string name_;
 };
 

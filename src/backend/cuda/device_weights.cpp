@@ -27,21 +27,46 @@ kernels::Float float_of(Dtype dtype) {
 
 }  // namespace
 
+void DeviceWeights::keep_rows(const WeightView& whole, Share rows, std::byte* to) {
+  kept_[whole.data] = {whole, rows, to};
+}
+
 void DeviceWeights::load(const WeightView& host, const Backend::BytesRead& read) {
-  if (!host || holder_of(host)) return;
-  const auto n_values = static_cast<std::size_t>(host.n_rows * host.n_cols);
-  Buffer bf16 = device_->allocate(n_values * 2);
-  if (host.dtype == Dtype::bf16) {
-    copy(host, bf16.data(), read);
-  } else {
-    const Buffer as_it_is = device_->allocate(host.n_bytes());
-    copy(host, as_it_is.data(), read);
-    kernels::to_bf16(as_it_is.data(), float_of(host.dtype), static_cast<std::int64_t>(n_values),
-                     bf16.data(), device_->stream());
-    // Weights are read before the kernel in front has ended (thin_linear.h).
-    check(cudaStreamSynchronize(device_->stream()), "converting weights");
+  if (!host) return;
+  const auto kept = kept_.find(host.data);
+  if (kept != kept_.end() && kept->second.whole.n_rows == host.n_rows) {
+    const Kept& part = kept->second;
+    const WeightView mine = host.rows(part.rows.first, part.rows.count);
+    if (mine.n_rows == 0 || holder_of(mine)) return;
+    copy_as_bf16(mine, part.to, read);
+    weights_[mine.data] = {mine, {}, part.to};
+    return;
   }
-  weights_[host.data] = {host, std::move(bf16)};
+  if (holder_of(host)) return;
+  Buffer bf16 = device_->allocate(static_cast<std::size_t>(host.n_rows * host.n_cols) * 2);
+  copy_as_bf16(host, bf16.data(), read);
+  std::byte* at = bf16.data();
+  weights_[host.data] = {host, std::move(bf16), at};
+}
+
+void DeviceWeights::copy_as_bf16(const WeightView& host, std::byte* to,
+                                 const Backend::BytesRead& read) {
+  if (host.dtype == Dtype::bf16) return copy(host, to, read);
+  const Buffer as_it_is = device_->allocate(host.n_bytes());
+  copy(host, as_it_is.data(), read);
+  kernels::to_bf16(as_it_is.data(), float_of(host.dtype), host.n_rows * host.n_cols, to,
+                   device_->stream());
+  // Weights are read before the kernel in front has ended (thin_linear.h).
+  check(cudaStreamSynchronize(device_->stream()), "converting weights");
+}
+
+void DeviceWeights::upload_as_bf16(const WeightView& host, std::byte* to) {
+  const std::span bytes(host.data, host.n_bytes());
+  if (host.dtype == Dtype::bf16) return device_->upload(bytes, to);
+  const Buffer as_it_is = device_->allocate(bytes.size());
+  device_->upload(bytes, as_it_is.data());
+  kernels::to_bf16(as_it_is.data(), float_of(host.dtype), host.n_rows * host.n_cols, to,
+                   device_->stream());
 }
 
 // Through two pinned buffers: one is read from the file while the other goes to the device.
@@ -80,10 +105,20 @@ const DeviceWeights::Loaded* DeviceWeights::holder_of(const WeightView& host) co
 
 const void* DeviceWeights::find(const WeightView& host) {
   if (!host) return nullptr;
+  const auto lent = lent_.find(host.data);
+  if (lent != lent_.end() && kept_.at(host.data).whole.n_rows == host.n_rows) return lent->second;
   load(host);
-  const Loaded& loaded = *holder_of(host);
-  const auto n_before = static_cast<std::size_t>(host.data - loaded.host.data) / size_of(host.dtype);
-  return loaded.bf16.data() + n_before * 2;
+  const Loaded* loaded = holder_of(host);
+  STARATTN_CHECK(loaded);  // else a matrix that is kept in part and not lent
+  const auto n_before =
+      static_cast<std::size_t>(host.data - loaded->host.data) / size_of(host.dtype);
+  return loaded->bf16 + n_before * 2;
+}
+
+DeviceWeights::Parts DeviceWeights::find_parts(const WeightView& host) {
+  const auto parts = parts_.find(host.data);
+  if (parts != parts_.end()) return parts->second;
+  return {{0, find(host)}};
 }
 
 }  // namespace starattn::cuda

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The model's weights in GPU memory, as bf16, each tensor once. Rows of a tensor that is there are
-// found in it.
+// found in it. Of matrices that devices share out only this one's rows are kept, and a layer's are
+// whole while they are lent (shared_layers.h).
 #pragma once
 
 #include <map>
+#include <utility>
+#include <vector>
 
 #include "backend/backend.h"
 #include "backend/cuda/device.h"
@@ -15,22 +18,47 @@ class DeviceWeights {
  public:
   explicit DeviceWeights(Device& device) : device_(&device) {}
 
+  // load() of the whole matrix brings these rows to `to`, which outlives this.
+  void keep_rows(const WeightView& whole, Share rows, std::byte* to);
+
   // read: gets the bytes as they went to the device, unless they are there already.
   void load(const WeightView& host, const Backend::BytesRead& read = {});
-  const void* find(const WeightView& host);  // null for an absent weight; loads what is missing
+  // Null for an absent weight; loads what is missing.
+  const void* find(const WeightView& host);
+  // The same of a matrix whose rows lie in several places: the first row of each, and where.
+  using Parts = std::vector<std::pair<std::int64_t, const void*>>;
+  Parts find_parts(const WeightView& host);
+  void set_parts(const WeightView& whole, Parts parts) { parts_[whole.data] = std::move(parts); }
+  // Whole matrices that are kept in part: found there from now on, in place of those lent before.
+  void lend(std::map<const std::byte*, const std::byte*> at) { lent_ = std::move(at); }
+
+  bool is_here(const WeightView& host) const { return holder_of(host) != nullptr; }
+
+  // Host memory, in its dtype, as bf16 to the device. In stream order; the host's may be used again
+  // at once.
+  void upload_as_bf16(const WeightView& host, std::byte* to);
 
  private:
+  struct Loaded {
+    WeightView host;
+    Buffer memory;  // nothing where the memory is another's
+    std::byte* bf16 = nullptr;
+  };
+  struct Kept {
+    WeightView whole;
+    Share rows;
+    std::byte* to = nullptr;
+  };
+  const Loaded* holder_of(const WeightView& host) const;  // null: not there
+  void copy_as_bf16(const WeightView& host, std::byte* to, const Backend::BytesRead& read);
   void copy(const WeightView& host, std::byte* to, const Backend::BytesRead& read);
 
   Device* device_;
-  struct Loaded {
-    WeightView host;
-    Buffer bf16;
-  };
-  const Loaded* holder_of(const WeightView& host) const;  // null: not there
-
-  std::map<const std::byte*, Loaded> weights_;  // by host address
-  Buffer staging_[2];                                     // pinned, filled in turns
+  std::map<const std::byte*, Loaded> weights_;         // by host address
+  std::map<const std::byte*, Kept> kept_;              // by the whole matrix's
+  std::map<const std::byte*, const std::byte*> lent_;  // the same, on the device
+  std::map<const std::byte*, Parts> parts_;
+  Buffer staging_[2];  // pinned, filled in turns
 };
 
 }  // namespace starattn::cuda

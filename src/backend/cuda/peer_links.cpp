@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backend/cuda/peer_links.h"
 
-#include <cstring>
-
+#include "backend/cuda/peer_memory.h"
 #include "base/error.h"
 #include "peer_exchange.h"
 
@@ -27,13 +26,10 @@ class IpcLinks : public PeerLinks {
   IpcLinks(Device& device, int n_ranks) : device_(&device), n_ranks_(n_ranks) {
     if (n_ranks > kernels::kMostPeers + 1)
       fail(Exit::unfit, "at most {} GPUs can be linked, got {}", kernels::kMostPeers + 1, n_ranks);
-    // Of two exchanges that follow each other: [2, n_ranks] messages. Not from the stream's pool,
-    // whose memory cannot be opened by others.
-    check(cudaMalloc(&mailbox_, 2 * static_cast<std::size_t>(n_ranks) * kMessageBytes),
-          "allocating a mailbox for other GPUs");
-    check(cudaMemset(mailbox_, 0, 2 * static_cast<std::size_t>(n_ranks) * kMessageBytes),
-          "clearing a mailbox");
-    check(cudaDeviceSynchronize(), "clearing a mailbox");
+    // Of two exchanges that follow each other: [2, n_ranks] messages.
+    mailbox_ = PeerMemory(2 * static_cast<std::size_t>(n_ranks) * kMessageBytes,
+                          "a mailbox for other GPUs");
+    device_->count_outside_pool(2 * static_cast<std::size_t>(n_ranks) * kMessageBytes);
     check(
         cudaHostAlloc(reinterpret_cast<void**>(&gave_up_), sizeof(*gave_up_), cudaHostAllocMapped),
         "allocating a flag");
@@ -42,50 +38,18 @@ class IpcLinks : public PeerLinks {
   }
   ~IpcLinks() override {
     cudaStreamSynchronize(device_->stream());
-    for (void* mailbox : mailboxes_)
-      if (mailbox && mailbox != mailbox_) cudaIpcCloseMemHandle(mailbox);
-    cudaFree(mailbox_);
     cudaFreeHost(gave_up_);
   }
 
-  PeerAddress address() const override {
-    PeerAddress address;
-    cudaIpcMemHandle_t handle;
-    check(cudaIpcGetMemHandle(&handle, mailbox_), "opening this GPU's mailbox to other processes");
-    static_assert(sizeof(handle) == sizeof(address.memory));
-    std::memcpy(address.memory.data(), &handle, sizeof(handle));
-    int index = 0;
-    check(cudaGetDevice(&index), "asking for the CUDA device");
-    check(cudaDeviceGetPCIBusId(address.device.data(), static_cast<int>(address.device.size()),
-                                index),
-          "asking for the CUDA device's address");
-    return address;
-  }
+  PeerAddress address() const override { return mailbox_.address(); }
 
   void connect(std::span<const PeerAddress> all, int me) override {
     STARATTN_CHECK(std::ssize(all) == n_ranks_);
     me_ = me;
-    for (int rank = 0; rank < n_ranks_; ++rank)
+    for (int rank = 0; rank < n_ranks_; ++rank) {
       if (rank != me) peers_.push_back(rank);
-    mailboxes_.assign(all.size(), nullptr);
-    for (std::size_t rank = 0; rank < all.size(); ++rank) {
-      if (static_cast<int>(rank) == me) {
-        mailboxes_[rank] = mailbox_;
-        continue;
-      }
-      cudaIpcMemHandle_t handle;
-      std::memcpy(&handle, all[rank].memory.data(), sizeof(handle));
-      const cudaError_t status =
-          cudaIpcOpenMemHandle(&mailboxes_[rank], handle, cudaIpcMemLazyEnablePeerAccess);
-      if (status == cudaSuccess) continue;
-      mailboxes_[rank] = nullptr;
-      cudaGetLastError();
-      fail(Exit::unfit,
-           "GPU {} cannot reach the memory of GPU {}: {}, {}. Both have to be visible to each "
-           "process (srun without --gpus-per-task) and able to reach each other (nvidia-smi topo "
-           "-p2p w)",
-           all[static_cast<std::size_t>(me)].device.data(), all[rank].device.data(),
-           cudaGetErrorName(status), cudaGetErrorString(status));
+      views_.push_back(rank == me ? PeerView() : PeerView(all[at(rank)], all[at(me)]));
+      mailboxes_.push_back(rank == me ? mailbox_.data() : views_.back().data());
     }
   }
 
@@ -152,17 +116,17 @@ class IpcLinks : public PeerLinks {
   // Where `from`'s message of the current exchange lies in `to`'s mailbox.
   void* message(int to, int from) const {
     const std::size_t turn = n_exchanges_ % 2;
-    return static_cast<std::byte*>(mailboxes_[at(to)]) +
-           (turn * at(n_ranks_) + at(from)) * kMessageBytes;
+    return mailboxes_[at(to)] + (turn * at(n_ranks_) + at(from)) * kMessageBytes;
   }
 
   Device* device_;
   int n_ranks_;
   int me_ = 0;
   std::vector<int> peers_;  // the other ranks
-  void* mailbox_ = nullptr;
-  std::vector<void*> mailboxes_;      // by rank, this one's among them
-  std::uint32_t* gave_up_ = nullptr;  // host memory that the device reads and writes
+  PeerMemory mailbox_;
+  std::vector<PeerView> views_;        // of the others' mailboxes, by rank
+  std::vector<std::byte*> mailboxes_;  // by rank, this one's among them
+  std::uint32_t* gave_up_ = nullptr;   // host memory that the device reads and writes
   std::uint64_t limit_ns_ = 0;
   std::uint64_t n_exchanges_ = 0;
 };

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+
+#include "backend/cuda/device.h"
+#include "backend/cuda/device_weights.h"
+#include "backend/shared_layers.h"
+
+namespace starattn::cuda {
+
+// Takes memory for this rank's rows and for two layers, and tells the weights which rows to keep.
+// Both arguments outlive the result. Throws Error(unfit) where there is no room.
+std::unique_ptr<SharedLayers> share_layers(Device& device, DeviceWeights& weights,
+                                           SharedModel model, int rank);
+
+}  // namespace starattn::cuda
