@@ -46,22 +46,19 @@ struct DocumentAuditor::Pass {
 };
 
 DocumentAuditor::DocumentAuditor(const AuditOptions& options, const Ranks& ranks,
-                                 LoadedModel& session)
+                                 LoadedModel& session, std::function<void()> poll)
     : options_(options),
       ranks_(ranks),
       session_(session),
-      runner_(
-          options.run, ranks, session, [] {}, DocumentRunner::Verbosity::quiet) {}
+      runner_(options.run, ranks, session, std::move(poll), DocumentRunner::Verbosity::quiet) {}
 
-std::vector<AuditLine> DocumentAuditor::audit(const std::string& line, std::int64_t number) {
-  Document document;
+std::vector<AuditLine> DocumentAuditor::audit(const Document* document) {
   DocumentTask task;
   collectively(ranks_.group, [&] {
-    if (!ranks_.group.is_root()) return;
-    document = parse_document(line, number, fmt::format("{}:{}", options_.run.input, number));
-    std::vector<std::int64_t> all(document.queries.size());
+    if (!document) return;
+    std::vector<std::int64_t> all(document->queries.size());
     std::iota(all.begin(), all.end(), 0);
-    task = tokenize(document, all, options_.run.input, options_.run, session_);
+    task = tokenize(*document, all, options_.run.input, options_.run, session_);
     check_logits_memory(task);
   });
   share(task, ranks_.group);
@@ -89,12 +86,12 @@ std::vector<AuditLine> DocumentAuditor::audit(const std::string& line, std::int6
     const std::vector<Token>& answer = exact_results[i].tokens;
     const std::vector<float> logits = logits_along(*pass.answerer, query, answer);
     collectively(ranks_.group, [&] {
-      if (!ranks_.group.is_root()) return;
+      if (!document) return;
       const AnswerDivergence divergence =
           compare_logits(exact_logits[i], logits, session_.config.vocab_size);
       AuditLine one;
       one.id = task.id;
-      one.query_id = document.queries[i].id;
+      one.query_id = document->queries[i].id;
       one.n_context = std::ssize(task.context);
       one.n_positions = std::ssize(answer);
       one.kl_sum = divergence.sum();

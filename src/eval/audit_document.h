@@ -3,21 +3,25 @@
 // exact pass the logits stay, 4 bytes a vocabulary entry and answer token.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "eval/audit.h"
 #include "eval/audit_line.h"
+#include "io/document.h"
 #include "run/document_runner.h"
 
 namespace starattn {
 
 class DocumentAuditor {
  public:
-  // Arguments outlive this.
-  DocumentAuditor(const AuditOptions& options, const Ranks& ranks, LoadedModel& session);
+  // poll: called every now and then in both phases. Arguments outlive this.
+  DocumentAuditor(const AuditOptions& options, const Ranks& ranks, LoadedModel& session,
+                  std::function<void()> poll);
 
-  // One line a query, on the group's first rank. Collective over the group; throws AgreedError.
-  std::vector<AuditLine> audit(const std::string& line, std::int64_t number);
+  // document: on the group's first rank, which gets a line a query; null elsewhere. Collective
+  // over the group; throws AgreedError.
+  std::vector<AuditLine> audit(const Document* document);
 
  private:
   struct Pass;  // an encoded document and its answers

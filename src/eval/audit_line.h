@@ -28,6 +28,13 @@ struct AuditLine {
   double exact_seconds = 0;  // phase 1
   double star_seconds = 0;
   TimingBasis exact_basis, star_basis;
+
+  static void fields(auto& line, auto& archive) {
+    auto& [id, query_id, n_context, n_positions, kl_sum, kl_max, n_same_top, is_same_tokens,
+           is_same_text, exact, star, exact_seconds, star_seconds, exact_basis, star_basis] = line;
+    archive(id, query_id, n_context, n_positions, kl_sum, kl_max, n_same_top, is_same_tokens,
+            is_same_text, exact, star, exact_seconds, star_seconds, exact_basis, star_basis);
+  }
 };
 
 std::string to_line(const AuditLine& line);  // JSON, without line end

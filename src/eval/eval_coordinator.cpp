@@ -103,91 +103,99 @@ void add_trials(const std::string& path, Comparison& comparison) {
     comparison.add(parse_trial(line->text, fmt::format("{}:{}", path, line->number)));
 }
 
-EvalCoordinator::EvalCoordinator(const EvalRunOptions& options, const LoadedModel& session,
-                                 int n_groups)
+EvalCoordinator::EvalCoordinator(const EvalRunOptions& options, const LoadedModel& session)
     : options_(options),
-      n_groups_(n_groups),
       plan_(rules_of(options, session)),
       writer_(options.run.output, settings_of(options, session), options.run.overwrite,
-              [](const Json& line, const std::string& where) { trial_of(line, where); }) {
+              [this](const Json& line, const std::string& where) {
+                Trial trial = trial_of(line, where);
+                TrialKey key{trial.id, trial.setting};
+                stored_.emplace(std::move(key), std::move(trial));
+              }) {
   // Faults of files that are needed at the end are said now.
   if (!options.baseline.empty()) read_comparison(options.baseline);
   require_creatable(cells_path());
   if (!options.html.empty()) require_creatable(options.html);
-  take_over();
-}
-
-void EvalCoordinator::take_over() {
-  LineReader lines(options_.run.output);
-  while (const auto line = lines.next()) {
-    Trial trial = parse_trial(line->text, fmt::format("{}:{}", options_.run.output, line->number));
-    TrialKey key{trial.id, trial.setting};
-    stored_.emplace(std::move(key), std::move(trial));
-  }
   if (!stored_.empty())
     log::info("{}: {} trial(s) of an earlier run", options_.run.output, stored_.size());
 }
 
-std::string EvalCoordinator::next_round() {
-  while (!is_stopped_) {
-    const std::optional<Round> round = plan_.next(n_groups_, found_);
-    say_cell_done(round.value_or(Round{}));
-    if (!round) break;
-    round_ = *round;
-    Json samples = Json::array();
-    for (std::int64_t i = round->first; i < round->first + round->n; ++i) {
-      const std::string id = document_id(*round->task, round->length, i);
-      Json todo = Json::array();
-      for (const std::string& setting : round->settings) {
-        writer_.expect(id, setting);
-        const auto stored = stored_.find({id, setting});
-        if (stored == stored_.end()) {
-          todo.push_back(setting);
-        } else {
-          found_.add(std::move(stored->second));
-          stored_.erase(stored);
-        }
-      }
-      if (!todo.empty()) samples.push_back({{"index", i}, {"settings", todo}});
+std::optional<EvalSample> EvalCoordinator::next(bool is_asked_to_stop) {
+  is_stopped_ = is_stopped_ || is_asked_to_stop || stop_requested();
+  while (!has_ended() && !waits_for_results()) {
+    std::optional<EvalSample> sample = plan_.next(found_);
+    if (!sample) {
+      say_full_cells(/*is_last_full=*/true);
+      break;
     }
-    if (samples.empty()) continue;
-    return to_line({{"task", round->task->name}, {"length", round->length}, {"samples", samples}});
+    OpenCell& cell = open_cell_of(*sample);
+    ++cell.n_samples;
+    const std::string id = document_id(*find_task(sample->task), sample->length, sample->number);
+    std::erase_if(sample->settings, [&](const std::string& setting) {
+      writer_.expect(id, setting);
+      auto stored = stored_.extract(TrialKey{id, setting});
+      if (stored) found_.add(std::move(stored.mapped()));
+      return !stored.empty();
+    });
+    cell.n_left += std::ssize(sample->settings);
+    n_left_ += std::ssize(sample->settings);
+    if (!sample->settings.empty()) return sample;
   }
-  return "";
+  return std::nullopt;
 }
 
-// A line for each task and length, when the last of its samples is in.
-void EvalCoordinator::say_cell_done(const Round& next) {
-  if (!round_.task || (next.task == round_.task && next.length == round_.length)) return;
-  std::string scores;
-  for (const std::string& setting : round_.settings) {
-    const Cell cell = found_.cell(std::string(round_.task->name), round_.length, setting);
-    scores +=
-        fmt::format("{}{} {:.1f} %", scores.empty() ? "" : ", ", setting, 100 * cell.score.mean);
-  }
-  log::info("{}, {} tokens, {} sample(s): {} ({})", round_.task->name, with_commas(round_.length),
-            round_.first + round_.n, scores, human_seconds(clock_.seconds()));
+bool EvalCoordinator::waits_for_results() const {
+  return !has_ended() && n_left_ > 0 && plan_.depends_on_results();
 }
 
-void EvalCoordinator::take(const std::vector<std::string>& reports) {
-  std::optional<Error> error;
-  for (const std::string& text : reports) {
-    const Json report = parse_json(text, "report");
-    for (const Json& line : report["trials"]) put(parse_trial(line.get<std::string>(), "trial"));
-    if (!error && !report["error"].get<std::string>().empty())
-      error.emplace(static_cast<Exit>(report["exit"].get<int>()),
-                    report["error"].get<std::string>());
-    is_stopped_ = is_stopped_ || report["stop"].get<bool>();
+EvalCoordinator::OpenCell& EvalCoordinator::open_cell_of(const EvalSample& sample) {
+  if (open_.empty() || open_.back().task != sample.task || open_.back().length != sample.length) {
+    say_full_cells(/*is_last_full=*/true);
+    open_.push_back({sample.task, sample.length, sample.settings});
   }
-  if (error) throw *error;
+  return open_.back();
 }
 
-void EvalCoordinator::put(const Trial& trial) {
-  // It may wait in the journal since a round in which another group failed.
-  if (!writer_.is_answered(trial.id, trial.setting))
-    writer_.put(trial.id, trial.setting, to_line(trial));
-  found_.add(trial);
+void EvalCoordinator::take(Trial trial) {
+  writer_.put(trial.id, trial.setting, to_line(trial));
+  for (OpenCell& cell : open_) {
+    if (cell.task == trial.task && cell.length == trial.length) --cell.n_left;
+  }
+  --n_left_;
   ++n_new_;
+  found_.add(std::move(trial));
+  say_full_cells(/*is_last_full=*/false);
+}
+
+// A line for each task and length, when the last of its trials is in. is_last_full: no further
+// sample of the last one comes.
+void EvalCoordinator::say_full_cells(bool is_last_full) {
+  while (!open_.empty() && open_.front().n_left == 0 && (is_last_full || open_.size() > 1)) {
+    say(open_.front());
+    open_.pop_front();
+  }
+}
+
+void EvalCoordinator::say(const OpenCell& cell) const {
+  std::string scores;
+  for (const std::string& setting : cell.settings) {
+    const Estimate score = found_.cell(cell.task, cell.length, setting).score;
+    scores += fmt::format("{}{} {:.1f} %", scores.empty() ? "" : ", ", setting, 100 * score.mean);
+  }
+  log::info("{}, {} tokens, {} sample(s): {} ({})", cell.task, with_commas(cell.length),
+            cell.n_samples, scores, human_seconds(clock_.seconds()));
+}
+
+void EvalCoordinator::failed(std::int64_t, const Error& error) {
+  broken(error);
+}
+
+void EvalCoordinator::stopped(const std::string&) {
+  is_stopped_ = true;
+}
+
+void EvalCoordinator::broken(const Error& error) {
+  if (!error_) error_ = error;
 }
 
 // Beside the output itself, as its journal and settings.
@@ -198,6 +206,7 @@ std::string EvalCoordinator::cells_path() const {
 Exit EvalCoordinator::finish() {
   const std::string& output = options_.run.output;
   log::info("{} new trial(s); output: {}", with_commas(n_new_), output);
+  if (error_) throw Error(*error_);
   if (is_stopped_) {
     log::warn(
         "stopped early, as asked; every trial so far is saved; run the same command again to "
@@ -235,22 +244,6 @@ Exit EvalCoordinator::compare_with_baseline() const {
   for (const std::string& line : worse) log::error("worse than {}: {}", options_.baseline, line);
   if (worse.empty()) log::info("not worse than {} in {} cell(s)", options_.baseline, n_compared);
   return worse.empty() ? Exit::ok : Exit::worse;
-}
-
-Announcement parse_announcement(const std::string& text) {
-  const Json json = parse_json(text, "announcement");
-  Announcement round{json["task"].get<std::string>(), json["length"].get<std::int64_t>(), {}};
-  for (const Json& sample : json["samples"])
-    round.samples.push_back(
-        {sample["index"].get<std::int64_t>(), sample["settings"].get<std::vector<std::string>>()});
-  return round;
-}
-
-std::string to_text(const RoundReport& report) {
-  return to_line({{"trials", report.trials},
-                  {"error", report.error},
-                  {"exit", static_cast<int>(report.exit)},
-                  {"stop", report.is_asked_to_stop}});
 }
 
 }  // namespace starattn

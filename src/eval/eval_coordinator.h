@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rank 0's side of an evaluation: says which samples are next, writes down the trials that come
-// back, and at the end the tables. What an earlier run of the same evaluation wrote is taken over.
+// Rank 0's side of an evaluation: says which sample is next, writes down the trials that come back,
+// and at the end the tables. What an earlier run of the same evaluation wrote is taken over.
 #pragma once
 
+#include <cstdint>
+#include <deque>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,64 +17,60 @@
 #include "eval/eval_run.h"
 #include "io/answer_writer.h"
 #include "run/loaded_model.h"
+#include "run/work_queue.h"
 
 namespace starattn {
 
-// A sample of a round and the settings in which it has not been tried yet.
-struct SampleRequest {
-  std::int64_t index = 0;
-  std::vector<std::string> settings;
-};
-
-// What rank 0 tells the others; as text empty at the end.
-struct Announcement {
-  std::string task;
-  std::int64_t length = 0;
-  std::vector<SampleRequest> samples;
-};
-Announcement parse_announcement(const std::string& text);
-
-// What a rank says after a round.
-struct RoundReport {
-  std::vector<std::string> trials;  // lines
-  std::string error;
-  Exit exit = Exit::ok;
-  bool is_asked_to_stop = false;
-};
-std::string to_text(const RoundReport& report);
+using EvalQueue = WorkQueue<EvalSample, Trial>;
 
 // The trials of a file that an evaluation wrote. Throws Error(no_input | bad_data | io).
 void add_trials(const std::string& path, Comparison& comparison);
 
-class EvalCoordinator {
+class EvalCoordinator : public WorkSource<EvalSample, Trial> {
  public:
   // Throws Error for options that cannot be met, and as AnswerWriter does.
-  EvalCoordinator(const EvalRunOptions& options, const LoadedModel& session, int n_groups);
+  EvalCoordinator(const EvalRunOptions& options, const LoadedModel& session);
 
-  std::string next_round();  // an Announcement as text
-  // One report a rank. Everything in them is saved before an error among them is thrown.
-  void take(const std::vector<std::string>& reports);
-  // The tables; the baseline's verdict. ok, stopped or worse.
+  std::optional<EvalSample> next(bool is_asked_to_stop) override;
+  bool waits_for_results() const override;
+  void take(Trial trial) override;
+  // Any error ends the evaluation: its options are what is at fault.
+  void failed(std::int64_t number, const Error& error) override;
+  void stopped(const std::string& saved) override;
+  void broken(const Error& error) override;
+  // The tables; the baseline's verdict. ok, stopped or worse. Throws what broke the evaluation.
   Exit finish();
 
  private:
   using TrialKey = std::pair<std::string, std::string>;  // document id, setting
 
+  // A task and length of which not all trials are in.
+  struct OpenCell {
+    std::string task;
+    std::int64_t length = 0;
+    std::vector<std::string> settings;
+    std::int64_t n_samples = 0;  // so far
+    std::int64_t n_left = 0;     // trials that are to come
+  };
+
+  bool has_ended() const { return is_stopped_ || error_; }
   std::string cells_path() const;
-  void take_over();
-  void put(const Trial& trial);
-  void say_cell_done(const Round& next);
+  OpenCell& open_cell_of(const EvalSample& sample);
+  void say_full_cells(bool is_last_full);
+  void say(const OpenCell& cell) const;
   Exit compare_with_baseline() const;
 
   const EvalRunOptions& options_;
-  int n_groups_;
   EvalPlan plan_;
+  std::map<TrialKey, Trial>
+      stored_;  // of an earlier run, until their turn comes; filled by writer_
   AnswerWriter writer_;
-  std::map<TrialKey, Trial> stored_;  // of an earlier run, until their round comes
   Comparison found_;
-  Round round_;  // the one under way
-  bool is_stopped_ = false;
+  std::deque<OpenCell> open_;  // in the plan's order; the last is the one it is at
+  std::int64_t n_left_ = 0;    // trials that are to come
   std::int64_t n_new_ = 0;
+  bool is_stopped_ = false;
+  std::optional<Error> error_;
   Stopwatch clock_;
 };
 

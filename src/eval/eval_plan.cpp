@@ -23,14 +23,19 @@ void EvalPlan::begin_length(std::int64_t length) {
   n_taken_ = 0;
 }
 
-std::optional<Round> EvalPlan::next(std::int64_t n_most, const Comparison& found) {
+bool EvalPlan::may_be_certain() const {
+  return rules_.until > 0 && n_taken_ > 0 && n_taken_ % kStep == 0;
+}
+
+bool EvalPlan::depends_on_results() const {
+  if (task_ == rules_.tasks.size()) return false;
+  return n_taken_ < rules_.count ? may_be_certain() : rules_.find_limit > 0;
+}
+
+std::optional<EvalSample> EvalPlan::next(const Comparison& found) {
   while (task_ < rules_.tasks.size()) {
-    if (n_taken_ < rules_.count && !is_certain(found)) {
-      const std::int64_t n = std::min({n_most, rules_.count - n_taken_, kStep - n_taken_ % kStep});
-      const Round round{rules_.tasks[task_], length_, n_taken_, n, settings_};
-      n_taken_ += n;
-      return round;
-    }
+    if (n_taken_ < rules_.count && !is_certain(found))
+      return EvalSample{n_taken_++, std::string(rules_.tasks[task_]->name), length_, settings_};
     if (next_length(found)) continue;
     ++task_;
     begin_task();
@@ -39,7 +44,7 @@ std::optional<Round> EvalPlan::next(std::int64_t n_most, const Comparison& found
 }
 
 bool EvalPlan::is_certain(const Comparison& found) const {
-  if (rules_.until <= 0 || n_taken_ == 0 || n_taken_ % kStep != 0) return false;
+  if (!may_be_certain()) return false;
   return std::ranges::all_of(settings_, [&](const std::string& setting) {
     const Estimate score =
         found.cell(std::string(rules_.tasks[task_]->name), length_, setting).score;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which samples an evaluation takes next, given what it has found so far. The answer does not
-// depend on how many are taken at a time, so an evaluation on any number of ranks, or begun again,
-// takes the same ones.
+// Which sample an evaluation takes next, given what it has found so far. An evaluation on any
+// number of ranks, or begun again, takes the same ones in the same order.
 #pragma once
 
 #include <cstdint>
@@ -24,13 +23,17 @@ struct EvalRules {
   std::int64_t max_length = 0;  // of find_limit: the model's positions
 };
 
-// Samples [first, first + n) of one task and length, in these settings.
-struct Round {
-  const TaskInfo* task = nullptr;
+// One document of a task, to be tried in some settings.
+struct EvalSample {
+  std::int64_t number = 0;  // of its task and length, from 0
+  std::string task;
   std::int64_t length = 0;
-  std::int64_t first = 0;
-  std::int64_t n = 0;
   std::vector<std::string> settings;
+
+  static void fields(auto& sample, auto& archive) {
+    auto& [number, task, length, settings] = sample;
+    archive(number, task, length, settings);
+  }
 };
 
 // Where a setting's score stands when the lengths are grown.
@@ -45,8 +48,11 @@ class EvalPlan {
  public:
   explicit EvalPlan(EvalRules rules);
 
-  // At most n_most samples. found: all trials of earlier rounds. None when it is complete.
-  std::optional<Round> next(std::int64_t n_most, const Comparison& found);
+  // Whether the next sample, or that there is none, depends on how the ones before it went.
+  bool depends_on_results() const;
+  // None when the evaluation is complete. found: all trials of the samples before, where
+  // depends_on_results().
+  std::optional<EvalSample> next(const Comparison& found);
   const std::vector<Limit>& limits() const { return limits_; }  // of find_limit
 
  private:
@@ -54,6 +60,7 @@ class EvalPlan {
   static constexpr std::int64_t kStep = 10;
 
   void begin_length(std::int64_t length);
+  bool may_be_certain() const;  // here sampling can end early
   bool is_certain(const Comparison& found) const;
   bool next_length(const Comparison& found);  // false when the task is done
   void begin_task();

@@ -17,48 +17,53 @@
 namespace starattn {
 namespace {
 
-// One group's samples of a round, each in every setting that is asked for.
+// One group's samples, each in every setting that is asked for.
 class SampleRunner {
  public:
-  SampleRunner(const EvalRunOptions& options, const Ranks& ranks, LoadedModel& session)
+  SampleRunner(const EvalRunOptions& options, const Ranks& ranks, LoadedModel& session,
+               EvalQueue& queue)
       : options_(options),
         ranks_(ranks),
         session_(session),
+        queue_(queue),
         runner_(
-            options.run, ranks, session, [] {}, DocumentRunner::Verbosity::quiet) {
+            options.run, ranks, session, [&queue] { queue.poll(); },
+            DocumentRunner::Verbosity::quiet) {
     collectively(ranks.world, [&] {
       if (ranks_.group.is_root()) materials_ = options_.benchmark.read_materials();
     });
   }
 
-  // Collective over the group. Trials on its first rank, nothing elsewhere.
-  std::vector<Trial> work(const TaskInfo& task, std::int64_t length, const SampleRequest& sample) {
+  // Collective over the group; the sample is on its first rank.
+  void work_on(const EvalSample* given) {
+    const EvalSample sample = bcast_packed(ranks_.group, given ? *given : EvalSample{}, 0);
+    const TaskInfo& task = *find_task(sample.task);
     Document document;
     std::string question;
     DocumentTask tokens;
     collectively(ranks_.group, [&] {
-      if (!ranks_.group.is_root()) return;
-      const std::string line = maker_of(task, length).line(sample.index, RecordFormat::starattn);
-      const std::string where = fmt::format("{} {}, sample {}", task.name, length, sample.index);
+      if (!given) return;
+      const std::string line =
+          maker_of(task, sample.length).line(sample.number, RecordFormat::starattn);
+      const std::string where =
+          fmt::format("{} {}, sample {}", sample.task, sample.length, sample.number);
       document = parse_document(line, 1, where);
       question =
           question_text(parse_json(line, where)["queries"][0], document.queries.front().text);
       tokens = tokenize(document, {0}, "", options_.run, session_);
     });
     share(tokens, ranks_.group);
-    std::vector<Trial> trials;
     for (const std::string& setting : sample.settings) {
       Trial trial = run(tokens, Setting::parse(setting));
-      if (!ranks_.group.is_root()) continue;
+      if (!given) continue;
       trial.id = document.id;
       trial.setting = setting;
-      trial.task = task.name;
-      trial.length = length;
+      trial.task = sample.task;
+      trial.length = sample.length;
       trial.seed = options_.benchmark.seed;
       score(trial, task, document.queries.front(), question);
-      trials.push_back(std::move(trial));
+      queue_.send(std::move(trial));
     }
-    return trials;
   }
 
  private:
@@ -77,8 +82,8 @@ class SampleRunner {
     try {
       plan = runner_.plan(task, setting.plan_request(n_context));
     } catch (const AgreedError& error) {
-      throw AgreedError(error.exit(), fmt::format("--setting {}, {} tokens: {}", setting.name(),
-                                                  with_commas(n_context), error.what()));
+      throw AgreedError(error.within(
+          fmt::format("--setting {}, {} tokens", setting.name(), with_commas(n_context))));
     }
     if (!std::exchange(is_warm_, true)) runner_.encode(task, plan);  // pages, clocks, libraries
     ranks_.group.barrier();
@@ -102,29 +107,12 @@ class SampleRunner {
   const EvalRunOptions& options_;
   const Ranks& ranks_;
   LoadedModel& session_;
+  EvalQueue& queue_;
   DocumentRunner runner_;
   Materials materials_;  // on the group's first rank, as the makers
   std::map<std::pair<std::string_view, std::int64_t>, DocumentMaker> makers_;
   bool is_warm_ = false;
 };
-
-// What this rank brings back from a round. Errors that its group agreed on are rank 0's to throw.
-std::string report_of(const Ranks& ranks, SampleRunner& samples, const Announcement& round) {
-  RoundReport report;
-  try {
-    for (std::size_t i = 0; i < round.samples.size(); ++i) {
-      if (static_cast<int>(i) % ranks.n_groups != ranks.group_index) continue;
-      for (const Trial& trial :
-           samples.work(*find_task(round.task), round.length, round.samples[i]))
-        report.trials.push_back(to_line(trial));
-    }
-  } catch (const AgreedError& error) {
-    report.error = error.what();
-    report.exit = error.exit();
-  }
-  report.is_asked_to_stop = stop_requested();
-  return to_text(report);
-}
 
 }  // namespace
 
@@ -136,20 +124,11 @@ Exit run_survey(const EvalRunOptions& options) {
 
   std::unique_ptr<EvalCoordinator> coordinator;
   collectively(ranks.world, [&] {
-    if (ranks.is_first())
-      coordinator = std::make_unique<EvalCoordinator>(options, *session, ranks.n_groups);
+    if (ranks.is_first()) coordinator = std::make_unique<EvalCoordinator>(options, *session);
   });
-  SampleRunner samples(options, ranks, *session);
-  for (;;) {
-    const std::string text =
-        ranks.world.bcast_text(coordinator ? coordinator->next_round() : "", 0);
-    if (text.empty()) break;
-    const auto reports =
-        ranks.world.gather_texts(report_of(ranks, samples, parse_announcement(text)), 0);
-    collectively(ranks.world, [&] {
-      if (coordinator) coordinator->take(reports);
-    });
-  }
+  EvalQueue queue(ranks.world, ranks.group, ranks.n_groups, coordinator.get());
+  SampleRunner samples(options, ranks, *session, queue);
+  queue.run([&](const EvalSample* sample) { samples.work_on(sample); });
   Exit result = Exit::ok;
   collectively(ranks.world, [&] {
     if (coordinator) result = coordinator->finish();

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// eval's main job: tasks x lengths x settings in one launch. Rank 0 announces rounds of samples;
-// each group of ranks takes one sample of a round, makes its document, and runs it through both
-// phases once for each setting; the trials go to rank 0, which writes them down before the next
-// round.
+// eval's main job: tasks x lengths x settings in one launch. Each group of ranks asks rank 0 for a
+// sample, makes its document, and runs it through both phases once for each setting; the trials go
+// to rank 0, which writes each down as it comes.
 #pragma once
 
 #include <cstdint>

@@ -11,6 +11,11 @@ namespace starattn {
 struct TimingBasis {
   std::int64_t n_ranks = 0;    // that had blocks to encode; 0: not known, from an older file
   bool shares_device = false;  // some ranks computed on one GPU, or on the same cores
+
+  static void fields(auto& basis, auto& archive) {
+    auto& [n_ranks, shares_device] = basis;
+    archive(n_ranks, shares_device);
+  }
 };
 
 inline TimingBasis basis_of(const BlockPlan& plan, const LoadedModel& session) {

@@ -27,6 +27,13 @@ struct Trial {
   double answer_seconds = 0;  // phase 2
   TimingBasis basis;          // of both
   std::string answer;
+
+  static void fields(auto& trial, auto& archive) {
+    auto& [id, setting, task, length, seed, score, n_right, n_context, n_new_tokens, encode_seconds,
+           answer_seconds, basis, answer] = trial;
+    archive(id, setting, task, length, seed, score, n_right, n_context, n_new_tokens,
+            encode_seconds, answer_seconds, basis, answer);
+  }
 };
 
 // Fills in score and n_right. question: the query without the answer's beginning.

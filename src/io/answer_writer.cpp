@@ -323,6 +323,13 @@ void AnswerWriter::put_error(std::int64_t input_line, const std::string& line) {
   flush();
 }
 
+void AnswerWriter::give_up(std::int64_t input_line) {
+  for (Pending& pending : pending_) {
+    if (pending.input_line == input_line && !pending.ready) pending.ready = pending.skip = true;
+  }
+  flush();
+}
+
 void AnswerWriter::append_journal(const Hash128& key, const std::string& line) {
   write_all(journal_.get(), line + "\n", journal_path());
   in_journal_[key] = {journal_bytes_, line.size()};

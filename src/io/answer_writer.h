@@ -53,6 +53,9 @@ class AnswerWriter : public AnswerSink {
   void put(const std::string& id, const std::string& query_id, const std::string& line) override;
   void put_error(std::int64_t input_line, const std::string& line) override;
 
+  // What `input_line` still has to get does not come: nothing takes its place.
+  void give_up(std::int64_t input_line);
+
   // Answers that no key was for go to the journal, where a later input finds them; each is said.
   // Without such answers the journal is removed.
   void finish(bool knows_every_key) override;

@@ -20,6 +20,11 @@ struct Query {
   std::vector<std::string> answers;              // references, for the score
   std::optional<std::vector<std::string>> stop;  // in place of --stop, also when empty
   std::optional<std::int64_t> max_new_tokens;
+
+  static void fields(auto& query, auto& archive) {
+    auto& [id, text, tokens, answers, stop, max_new_tokens] = query;
+    archive(id, text, tokens, answers, stop, max_new_tokens);
+  }
 };
 
 struct Document {
@@ -31,6 +36,12 @@ struct Document {
   std::vector<Query> queries;
   bool is_published = false;  // the published tool's record
   Json record;                // published: the fields that its output repeats
+
+  static void fields(auto& document, auto& archive) {
+    auto& [line, id, context, context_file, context_tokens, queries, is_published, record] =
+        document;
+    archive(line, id, context, context_file, context_tokens, queries, is_published, record);
+  }
 };
 
 // where: "input.jsonl:17". Throws Error(bad_data) naming key, expected and got.

@@ -107,6 +107,7 @@ class Communicator {
 class AgreedError : public Error {
  public:
   using Error::Error;
+  explicit AgreedError(const Error& error) : Error(error) {}
 };
 
 // Runs `work` on every rank; when it throws an Error on any of them, every rank throws the error of

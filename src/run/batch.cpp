@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "run/batch.h"
 
-#include <algorithm>
 #include <memory>
 #include <numeric>
-#include <utility>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -28,7 +26,7 @@ namespace {
 // One document at a time, on one group of ranks.
 class GroupRun {
  public:
-  GroupRun(const Options& options, const Ranks& ranks, LoadedModel& session, WorkQueue& queue,
+  GroupRun(const Options& options, const Ranks& ranks, LoadedModel& session, JobQueue& queue,
            Work work)
       : options_(options),
         ranks_(ranks),
@@ -42,61 +40,33 @@ class GroupRun {
   // Bytes of its texts that the vocabulary has no token for; on its first rank.
   std::int64_t n_dropped_bytes() const { return n_dropped_bytes_; }
 
-  // False when there is nothing more to do for this group.
-  bool next_document() {
-    const bool is_asked_to_stop = ranks_.group.any(stop_requested());
-    std::optional<Job> job;
-    Document document;
+  // Collective over the group; the job is on its first rank.
+  void work_on(const Job* job) {
     DocumentTask task;
-    std::string error;
-    if (ranks_.group.is_root()) {
-      job = queue_.next(is_asked_to_stop);
-      if (job) {
-        const std::string where = fmt::format("{}:{}", name_of_input(options_.input), job->line);
-        try {
-          document = job->document ? *std::exchange(job->document, std::nullopt)
-                                   : parse_document(job->text, job->line, where);
-          task = tokenize(document, job->todo, options_.input, options_, session_);
-          n_dropped_bytes_ += task.n_dropped_bytes;
-        } catch (const Error& bad) {
-          error =
-              std::string(bad.what()).starts_with(where) ? bad.what() : bad.within(where).what();
-        }
-      }
+    collectively(ranks_.group, [&] {
+      if (job) task = task_of(*job);
+    });
+    share(task, ranks_.group);
+    try {
+      encode_and_answer(task, job);
+    } catch (const AgreedError& error) {
+      throw AgreedError(error.within(fmt::format("document '{}'", task.id)));
     }
-    // 0: nothing left, 1: a document, 2: a bad one
-    const int state = ranks_.group.bcast_value(!job ? 0 : error.empty() ? 1 : 2, 0);
-    if (state == 0) return false;
-    if (state == 1) {
-      share(task, ranks_.group);
-      try {
-        work_on(task, document, job);
-      } catch (const AgreedError& bad) {
-        const Error about = bad.within(fmt::format("document '{}'", task.id));
-        if (bad.exit() == Exit::stopped) {
-          if (job) queue_.stopped(about.what());
-          return true;
-        }
-        if (!is_of_document(bad)) {
-          if (job) queue_.broken(about);
-          return false;
-        }
-        error = about.what();
-      }
-    }
-    if (job && !error.empty()) queue_.failed(job->seq, error);
-    return true;
   }
 
  private:
-  // The document is at fault, not the machine: the batch goes on. (Options that no document could
-  // be planned with have been refused before.)
-  static bool is_of_document(const Error& error) {
-    return error.exit() == Exit::bad_data || error.exit() == Exit::no_input ||
-           error.exit() == Exit::usage;
+  // Whatever keeps a document from becoming tokens is its own fault.
+  DocumentTask task_of(const Job& job) {
+    try {
+      DocumentTask task = tokenize(job.document, job.todo, options_.input, options_, session_);
+      n_dropped_bytes_ += task.n_dropped_bytes;
+      return task;
+    } catch (const Error& error) {
+      fail(Exit::bad_data, "{}:{}: {}", name_of_input(options_.input), job.number, error.what());
+    }
   }
 
-  void work_on(const DocumentTask& task, const Document& document, const std::optional<Job>& job) {
+  void encode_and_answer(const DocumentTask& task, const Job* job) {
     const BlockPlan plan = runner_.plan(task, options_.plan_request());
     const Stopwatch clock;
     const DocumentKv kv = runner_.encode(task, plan, /*complete_only=*/work_ == Work::answer);
@@ -107,11 +77,8 @@ class GroupRun {
     std::vector<QueryJob> jobs;
     for (const QueryTask& query : task.queries) jobs.push_back(query.job);
     AnswerOptions answer_options = runner_.answer_options(task, plan);
-    const auto make_answer = [&](std::size_t i, const QueryResult& result) {
-      return answer_of(task, document, plan, i, result, encode_seconds);
-    };
     answer_options.finished = [&](std::size_t i, const QueryResult& result) {
-      if (job) send(document, *job, task.queries[i].index, make_answer(i, result));
+      if (job) send(*job, task.queries[i], answer_of(task, *job, plan, i, result, encode_seconds));
     };
     Answerer answerer = session_.answering->answerer(kv, answer_options);
     runner_.refuse_overflow(task, answerer.answer(jobs));
@@ -122,8 +89,8 @@ class GroupRun {
     }
   }
 
-  Answer answer_of(const DocumentTask& task, const Document& document, const BlockPlan& plan,
-                   std::size_t i, const QueryResult& result, double encode_seconds) const {
+  Answer answer_of(const DocumentTask& task, const Job& job, const BlockPlan& plan, std::size_t i,
+                   const QueryResult& result, double encode_seconds) const {
     const QueryTask& query = task.queries[i];
     Answer answer;
     answer.id = task.id;
@@ -144,26 +111,24 @@ class GroupRun {
                               ? 0
                               : 1e3 * result.seconds / static_cast<double>(result.tokens.size());
     answer.logprobs.assign(result.logprobs.begin(), result.logprobs.end());
-    if (ranks_.group.is_root()) {
-      const Query& asked = document.queries[static_cast<std::size_t>(query.index)];
-      answer.query_id = asked.id;
-      if (!asked.answers.empty()) answer.score = share_contained(answer.text, asked.answers);
-    }
+    const Query& asked = job.document.queries[static_cast<std::size_t>(query.index)];
+    answer.query_id = asked.id;
+    if (!asked.answers.empty()) answer.score = share_contained(answer.text, asked.answers);
     return answer;
   }
 
-  void send(const Document& document, const Job& job, std::int64_t query, const Answer& answer) {
+  void send(const Job& job, const QueryTask& query, const Answer& answer) {
     const bool published = options_.output_format == "star-attention";
-    queue_.answered({job.seq, query,
-                     published ? to_published_line(answer, document) : to_output_line(answer),
-                     digest_of(to_line({answer.id, answer.query_id, answer.text})).low,
-                     published ? std::nullopt : answer.score});
+    queue_.send({job.number, query.index,
+                 published ? to_published_line(answer, job.document) : to_output_line(answer),
+                 digest_of(to_line({answer.id, answer.query_id, answer.text})).low,
+                 published ? std::nullopt : answer.score});
   }
 
   const Options& options_;
   const Ranks& ranks_;
   LoadedModel& session_;
-  WorkQueue& queue_;
+  JobQueue& queue_;
   Work work_;
   DocumentRunner runner_;
   std::int64_t n_context_tokens_ = 0;
@@ -229,21 +194,9 @@ Exit run_batch(const Options& options, Work work) {
     if (ranks.is_first())
       coordinator = std::make_unique<Coordinator>(options, *session, work != Work::encode);
   });
-  JobSource source;
-  if (coordinator) {
-    source.next = [&](bool is_asked_to_stop) { return coordinator->next(is_asked_to_stop); };
-    source.answered = [&](const AnswerLine& answer) { coordinator->answered(answer); };
-    source.failed = [&](std::int64_t seq, const std::string& error) {
-      coordinator->failed(seq, error);
-    };
-    source.stopped = [&](const std::string& saved) { coordinator->stopped(saved); };
-    source.broken = [&](const Error& error) { coordinator->broken(error); };
-  }
-  WorkQueue queue(ranks.world, ranks.group.is_root(), ranks.n_groups, std::move(source));
+  JobQueue queue(ranks.world, ranks.group, ranks.n_groups, coordinator.get());
   GroupRun group(options, ranks, *session, queue, work);
-  while (group.next_document()) {
-  }
-  queue.finish();
+  queue.run([&](const Job* job) { group.work_on(job); });
   ranks.world.barrier();
 
   print_phase_table(ranks, clock.seconds(), group.n_context_tokens());

@@ -85,12 +85,12 @@ std::optional<Line> Coordinator::next_line() {
   }
 }
 
-void Coordinator::answered(const AnswerLine& answer) {
-  OpenDocument& document = open_.at(answer.seq);
+void Coordinator::take(AnswerLine answer) {
+  OpenDocument& document = open_.at(answer.number);
   writer_->put(document.id, document.query_ids.at(static_cast<std::size_t>(answer.query)),
                answer.line);
   ++n_answers_;
-  if (--document.n_left == 0) open_.erase(answer.seq);
+  if (--document.n_left == 0) open_.erase(answer.number);
   digest_ += answer.digest;
   if (answer.score) {
     score_ += *answer.score;
@@ -102,9 +102,10 @@ void Coordinator::answered(const AnswerLine& answer) {
   }
 }
 
-void Coordinator::failed(std::int64_t seq, const std::string& error) {
-  const auto document = open_.extract(seq);
-  report_bad_line(seq, document ? document.mapped().id : "", error, /*is_expected=*/true);
+void Coordinator::failed(std::int64_t number, const Error& error) {
+  const auto document = open_.extract(number);
+  report_bad_line(number, document ? document.mapped().id : "", error.what(),
+                  /*is_expected=*/true);
 }
 
 void Coordinator::stopped(const std::string& saved) {
@@ -145,16 +146,16 @@ Exit Coordinator::finish() {
 
 std::optional<Job> Coordinator::job_of(const Line& line) {
   const std::string where = fmt::format("{}:{}", name_of_input(options_.input), line.number);
-  Document document;
+  Job job{line.number, {}, {}};
   try {
-    document = parse_document(line.text, line.number, where);
-    if (writer_) refuse_repeated(document, where);
+    job.document = parse_document(line.text, line.number, where);
+    if (writer_) refuse_repeated(job.document, where);
   } catch (const Error& error) {
     report_bad_line(line.number, readable_id(line.text, line.number), error.what(),
                     /*is_expected=*/false);
     return std::nullopt;
   }
-  Job job{line.number, line.number, line.text, {}, std::nullopt};
+  const Document& document = job.document;
   std::vector<std::string> query_ids;
   for (std::size_t i = 0; i < document.queries.size(); ++i) {
     query_ids.push_back(document.queries[i].id);
@@ -167,7 +168,6 @@ std::optional<Job> Coordinator::job_of(const Line& line) {
   }
   if (job.todo.empty()) return std::nullopt;
   if (writer_) open_[line.number] = {document.id, std::move(query_ids), job.todo.size()};
-  job.document = std::move(document);
   return job;
 }
 

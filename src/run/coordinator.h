@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Rank 0's side of a batch: lines of the input become jobs, finished lines go to the output.
+// Each line is parsed here, once.
 #pragma once
 
 #include <cstdint>
@@ -21,20 +22,46 @@
 
 namespace starattn {
 
-class Coordinator {
+struct Job {
+  std::int64_t number = 0;         // of the line in the input file
+  std::vector<std::int64_t> todo;  // indices of the queries that are not answered yet
+  Document document;
+
+  static void fields(auto& job, auto& archive) {
+    auto& [number, todo, document] = job;
+    archive(number, todo, document);
+  }
+};
+
+// An answer on its way to the output.
+struct AnswerLine {
+  std::int64_t number = 0;  // the job's
+  std::int64_t query = 0;   // index among the document's
+  std::string line;
+  std::uint64_t digest = 0;     // of its ids and text
+  std::optional<double> score;  // where there were references
+
+  static void fields(auto& answer, auto& archive) {
+    auto& [number, query, line, digest, score] = answer;
+    archive(number, query, line, digest, score);
+  }
+};
+
+using JobQueue = WorkQueue<Job, AnswerLine>;
+
+class Coordinator : public WorkSource<Job, AnswerLine> {
  public:
   // has_output: false for `encode`, which writes no answers. Throws as LineReader and AnswerWriter.
   Coordinator(const Options& options, const LoadedModel& session, bool has_output);
 
   // The next line with a query to answer; lines that are no document are reported and passed over.
-  // None, once and for all, when this process or who asks has had a stop signal.
-  std::optional<Job> next(bool is_asked_to_stop);
-  void answered(const AnswerLine& answer);
-  void failed(std::int64_t seq, const std::string& error);
-  // A group left its document early; no new one is started. saved: what it leaves to the rerun.
-  void stopped(const std::string& saved);
-  // A group cannot go on: no new document is started, and the run ends with this error.
-  void broken(const Error& error);
+  // None, once and for all, when this process or who asks has had a stop signal, or a group has
+  // stopped or broken.
+  std::optional<Job> next(bool is_asked_to_stop) override;
+  void take(AnswerLine answer) override;
+  void failed(std::int64_t number, const Error& error) override;
+  void stopped(const std::string& saved) override;
+  void broken(const Error& error) override;
   Exit finish();
 
  private:

@@ -4,8 +4,8 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "base/json.h"
 #include "base/text.h"
+#include "mpi/packed.h"
 #include "trace/range.h"
 
 namespace starattn {
@@ -120,32 +120,7 @@ DocumentTask tokenize(const Document& document, const std::vector<std::int64_t>&
 }
 
 void share(DocumentTask& task, const Communicator& group) {
-  if (group.size() == 1) return;
-  task.context.resize(group.bcast_value(task.context.size(), 0));
-  group.bcast(std::as_writable_bytes(std::span(task.context)), 0);
-  Json queries = Json::array();
-  for (const QueryTask& query : task.queries) {
-    queries.push_back({{"index", query.index},
-                       {"tokens", query.job.tokens},
-                       {"max_new_tokens", query.job.max_new_tokens},
-                       {"sampling_key", query.job.sampling_key},
-                       {"stop", query.stop},
-                       {"id", query.id}});
-  }
-  const std::string text = group.bcast_text(to_line({{"id", task.id}, {"queries", queries}}), 0);
-  if (group.is_root()) return;
-  const Json json = parse_json(text, "shared document");
-  task.id = json["id"].get<std::string>();
-  for (const Json& query : json["queries"]) {
-    QueryTask next;
-    next.index = query["index"].get<std::int64_t>();
-    next.job.tokens = query["tokens"].get<std::vector<Token>>();
-    next.job.max_new_tokens = query["max_new_tokens"].get<std::int64_t>();
-    next.job.sampling_key = query["sampling_key"].get<std::uint64_t>();
-    next.stop = query["stop"].get<std::vector<std::string>>();
-    next.id = query["id"].get<std::string>();
-    task.queries.push_back(std::move(next));
-  }
+  task = bcast_packed(group, std::move(task), 0);
 }
 
 }  // namespace starattn

@@ -19,6 +19,12 @@ struct QueryTask {
   std::string id;
   QueryJob job;
   std::vector<std::string> stop;
+
+  static void fields(auto& query, auto& archive) {
+    auto& [index, id, job, stop] = query;
+    auto& [tokens, max_new_tokens, sampling_key] = job;
+    archive(index, id, tokens, max_new_tokens, sampling_key, stop);
+  }
 };
 
 struct DocumentTask {
@@ -26,6 +32,11 @@ struct DocumentTask {
   std::vector<Token> context;
   std::vector<QueryTask> queries;
   std::int64_t n_dropped_bytes = 0;  // of its texts, for which the vocabulary has no token
+
+  static void fields(auto& task, auto& archive) {
+    auto& [id, context, queries, n_dropped_bytes] = task;
+    archive(id, context, queries, n_dropped_bytes);
+  }
 };
 
 // todo: indices of the queries to answer. Throws Error(bad_data | no_input) for what cannot be

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <utility>
 
 #include "benchmark/document_maker.h"
 
@@ -25,32 +26,37 @@ struct Taken {
   std::vector<Limit> limits;
 };
 
-// Plays an evaluation in which score says how each sample goes.
-Taken play(const EvalRules& rules, std::int64_t n_most,
-           const std::function<double(const Round&, const std::string& setting)>& score) {
+// Plays an evaluation in which score says how each sample goes. n_at_once samples are in work, and
+// come back when there are no more or the plan waits for them.
+Taken play(const EvalRules& rules, std::size_t n_at_once,
+           const std::function<double(const EvalSample&, const std::string& setting)>& score) {
   EvalPlan plan(rules);
   Comparison found;
   Taken taken;
-  while (const auto round = plan.next(n_most, found)) {
-    EXPECT_LE(round->n, n_most);
-    for (std::int64_t i = round->first; i < round->first + round->n; ++i) {
-      for (const std::string& setting : round->settings) {
-        Trial trial;
-        trial.id = document_id(*round->task, round->length, i);
-        trial.setting = setting;
-        trial.task = round->task->name;
-        trial.length = round->length;
-        trial.score = score(*round, setting);
-        taken.samples.push_back(trial.id + " " + setting);
-        found.add(trial);
-      }
+  std::vector<Trial> in_work;
+  const auto come_back = [&] {
+    for (const Trial& trial : std::exchange(in_work, {})) found.add(trial);
+  };
+  for (;;) {
+    if (plan.depends_on_results() || in_work.size() >= n_at_once) come_back();
+    const auto sample = plan.next(found);
+    if (!sample) break;
+    for (const std::string& setting : sample->settings) {
+      Trial trial;
+      trial.id = document_id(*find_task(sample->task), sample->length, sample->number);
+      trial.setting = setting;
+      trial.task = sample->task;
+      trial.length = sample->length;
+      trial.score = score(*sample, setting);
+      taken.samples.push_back(trial.id + " " + setting);
+      in_work.push_back(trial);
     }
   }
   taken.limits = plan.limits();
   return taken;
 }
 
-double always_right(const Round&, const std::string&) {
+double always_right(const EvalSample&, const std::string&) {
   return 1;
 }
 
@@ -61,15 +67,15 @@ TEST(EvalPlan, TakesEverySampleOnceInEverySetting) {
   EXPECT_EQ(taken.samples.back(), "qa1-2048-24 star");
 }
 
-TEST(EvalPlan, TakesTheSameHoweverManyAtATime) {
+TEST(EvalPlan, TakesTheSameHoweverManyAreInWork) {
   EvalRules adaptive = rules();
   adaptive.until = 0.1;
   adaptive.count = 75;
-  const auto score = [](const Round& round, const std::string& setting) {
-    return setting == "star" && round.length == 2048 ? 0.8 : 1.0;
+  const auto score = [](const EvalSample& sample, const std::string& setting) {
+    return setting == "star" && sample.length == 2048 ? 0.8 : 1.0;
   };
   const Taken one = play(adaptive, 1, score);
-  for (const std::int64_t n : {2, 3, 7, 64})
+  for (const std::size_t n : {2, 3, 7, 64, 10000})
     EXPECT_EQ(play(adaptive, n, score).samples, one.samples);
 }
 
@@ -80,7 +86,7 @@ TEST(EvalPlan, StopsBehindTenTwentyWhenAllSettingsAreCertain) {
   // All right: Wilson's half-width is 0.139 for 10, 0.081 for 20.
   EXPECT_EQ(play(adaptive, 4, always_right).samples.size(), 2 * 2 * 2 * 20);
   // A setting that is right half of the time would need 100: all that are allowed are taken.
-  const Taken taken = play(adaptive, 4, [](const Round&, const std::string& setting) {
+  const Taken taken = play(adaptive, 4, [](const EvalSample&, const std::string& setting) {
     return setting == "star" ? 0.5 : 1.0;
   });
   EXPECT_EQ(taken.samples.size(), 2 * 2 * 2 * 75);
@@ -91,8 +97,8 @@ TEST(EvalPlan, DoublesTheLengthWhileASettingHolds) {
   limit.lengths = {1024};
   limit.count = 3;
   limit.find_limit = 0.9;
-  const Taken taken = play(limit, 2, [](const Round& round, const std::string& setting) {
-    return setting == "dense" || round.length < 4096 ? 1.0 : 0.5;
+  const Taken taken = play(limit, 2, [](const EvalSample& sample, const std::string& setting) {
+    return setting == "dense" || sample.length < 4096 ? 1.0 : 0.5;
   });
   ASSERT_EQ(taken.limits.size(), 4);
   EXPECT_EQ(taken.limits[0].setting, "dense");
@@ -106,12 +112,29 @@ TEST(EvalPlan, DoublesTheLengthWhileASettingHolds) {
   EXPECT_EQ(taken.samples.size(), 2 * 3 * (3 * 2 + 2));
 }
 
+TEST(EvalPlan, WaitsOnlyForResultsThatDecideSomething) {
+  const auto n_before_it_waits = [](const EvalRules& rules) {
+    EvalPlan plan(rules);
+    std::int64_t n = 0;
+    while (!plan.depends_on_results() && plan.next(Comparison())) ++n;
+    return n;
+  };
+  EXPECT_EQ(n_before_it_waits(rules()), 2 * 2 * 25) << "never";
+  EvalRules adaptive = rules();
+  adaptive.until = 0.1;
+  EXPECT_EQ(n_before_it_waits(adaptive), 10) << "the first that may be enough";
+  EvalRules limit = rules();
+  limit.lengths = {1024};
+  limit.find_limit = 0.9;
+  EXPECT_EQ(n_before_it_waits(limit), 25) << "all of a length";
+}
+
 TEST(EvalPlan, EndsWhereNothingHolds) {
   EvalRules limit = rules();
   limit.lengths = {1024};
   limit.count = 3;
   limit.find_limit = 0.9;
-  const Taken taken = play(limit, 5, [](const Round&, const std::string&) { return 0.0; });
+  const Taken taken = play(limit, 5, [](const EvalSample&, const std::string&) { return 0.0; });
   EXPECT_EQ(taken.samples.size(), 2 * 2 * 3);
   EXPECT_EQ(taken.limits[0].holds, 0);
   EXPECT_EQ(taken.limits[0].fails, 1024);

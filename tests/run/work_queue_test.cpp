@@ -1,142 +1,183 @@
 // SPDX-License-Identifier: Apache-2.0
-// The queue of documents, one group a rank: every document goes to one group, every result comes
-// back, and the end comes when nobody will ask again.
+// The queue, mostly with one group a rank: every task goes to one group, every result comes back,
+// and the end comes when nobody will ask again.
 #include "run/work_queue.h"
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <map>
+#include <numeric>
 #include <optional>
-#include <set>
+#include <string>
 #include <vector>
 
 namespace starattn {
 namespace {
 
+// Task i has i % 3 + 1 parts, and a text with line ends and more bytes than a message's piece.
+struct Task {
+  std::int64_t number = 0;
+  std::vector<std::int64_t> parts;
+  std::string text;
+
+  static void fields(auto& task, auto& archive) {
+    auto& [number, parts, text] = task;
+    archive(number, parts, text);
+  }
+  static std::string text_of(std::int64_t i) {
+    return "task\n" +
+           std::string(i % 4 == 0 ? std::size_t{3} << 20 : 10, static_cast<char>('a' + i % 26));
+  }
+};
+
+struct Result {
+  std::int64_t number = 0;
+  std::string text;
+  std::optional<double> score;
+
+  static void fields(auto& result, auto& archive) {
+    auto& [number, text, score] = result;
+    archive(number, text, score);
+  }
+};
+
 // What rank 0 has behind the queue, and what it has heard.
-struct Source {
-  std::int64_t n_jobs = 0;
+struct Source : WorkSource<Task, Result> {
+  std::int64_t n_tasks = 0;
+  bool one_at_a_time = false;  // the next task depends on the result of the one before
   std::int64_t n_given = 0;
+  std::int64_t n_open = 0;
   std::int64_t n_nothing = 0;  // times that nothing was left to give
   std::int64_t n_asked_to_stop = 0;
   std::map<std::int64_t, std::string> results;
-  std::vector<std::string> stopped;
-  std::vector<Exit> broken;
+  std::vector<std::string> said;
 
-  // Job i has i % 3 + 1 queries and a text with line ends and more bytes than a message's piece.
-  static std::string text_of(std::int64_t i) {
-    return "job\n" +
-           std::string(i % 4 == 0 ? std::size_t{3} << 20 : 10, static_cast<char>('a' + i % 26));
+  std::optional<Task> next(bool is_asked_to_stop) override {
+    n_asked_to_stop += is_asked_to_stop;
+    if (waits_for_results()) return std::nullopt;
+    if (is_asked_to_stop || n_given == n_tasks) {
+      ++n_nothing;
+      return std::nullopt;
+    }
+    ++n_open;
+    Task task;
+    task.number = n_given;
+    task.text = Task::text_of(n_given);
+    for (std::int64_t part = 0; part <= n_given % 3; ++part) task.parts.push_back(part);
+    ++n_given;
+    return task;
   }
-
-  JobSource functions() {
-    JobSource source;
-    source.next = [this](bool is_asked_to_stop) -> std::optional<Job> {
-      n_asked_to_stop += is_asked_to_stop;
-      if (is_asked_to_stop || n_given == n_jobs) {
-        ++n_nothing;
-        return std::nullopt;
-      }
-      Job job;
-      job.seq = n_given++;
-      job.line = job.seq + 10;
-      job.text = text_of(job.seq);
-      for (std::int64_t query = 0; query <= job.seq % 3; ++query) job.todo.push_back(query);
-      return job;
-    };
-    source.answered = [this](const AnswerLine& answer) {
-      EXPECT_EQ(answer.digest, ~std::uint64_t{0} - static_cast<std::uint64_t>(answer.seq));
-      EXPECT_EQ(answer.score, answer.query == 1 ? std::optional(0.25) : std::nullopt);
-      results[answer.seq] += std::to_string(answer.query) + answer.line;
-    };
-    source.failed = [this](std::int64_t seq, const std::string& error) { results[seq] += error; };
-    source.stopped = [this](const std::string& saved) { stopped.push_back(saved); };
-    source.broken = [this](const Error& error) { broken.push_back(error.exit()); };
-    return source;
+  bool waits_for_results() const override { return one_at_a_time && n_open > 0; }
+  void take(Result result) override {
+    EXPECT_EQ(result.score, result.text == "1" ? std::optional(0.25) : std::nullopt);
+    results[result.number] += result.text;
+    if (result.number % 3 + 1 == std::ssize(results[result.number])) --n_open;
+  }
+  void failed(std::int64_t number, const Error& error) override {
+    --n_open;
+    results[number] += error.what();
+  }
+  void stopped(const std::string& saved) override { said.push_back("stopped: " + saved); }
+  void broken(const Error& error) override {
+    said.push_back(fmt::format("broken {}: {}", static_cast<int>(error.exit()), error.what()));
   }
 };
 
 class WorkQueueTest : public ::testing::Test {
  protected:
-  WorkQueue queue_of(Source& source) {
-    return {world, true, world.size(), world.is_root() ? source.functions() : JobSource{}};
+  // Every rank is a group of its own. Returns how many tasks each has worked on.
+  std::vector<std::int64_t> run(const std::function<void(WorkQueue<Task, Result>&, Task&)>& work) {
+    const Communicator self = world.split(world.rank());
+    WorkQueue<Task, Result> queue(world, self, world.size(), world.is_root() ? &source : nullptr);
+    std::int64_t n_mine = 0;
+    queue.run([&](Task* task) {
+      ++n_mine;
+      work(queue, *task);
+    });
+    return world.allgather(n_mine);
+  }
+
+  static void send_parts(WorkQueue<Task, Result>& queue, const Task& task) {
+    for (const std::int64_t part : task.parts) {
+      queue.send(
+          {task.number, std::to_string(part), part == 1 ? std::optional(0.25) : std::nullopt});
+    }
+  }
+
+  void expect_results() const {
+    ASSERT_EQ(std::ssize(source.results), source.n_tasks);
+    const char* const all[] = {"0", "01", "012"};
+    for (const auto& [number, result] : source.results)
+      EXPECT_EQ(result, number % 5 == 4 ? "its own fault" : all[number % 3]) << number;
   }
 
   Communicator world = Communicator::world();
+  Source source;
 };
 
-TEST_F(WorkQueueTest, EveryDocumentIsWorkedOnOnceAndEveryResultComesBack) {
-  Source source;
-  source.n_jobs = 41;
-  WorkQueue queue = queue_of(source);
-  std::int64_t n_mine = 0;
-  while (const std::optional<Job> job = queue.next(false)) {
-    ++n_mine;
-    EXPECT_TRUE(job->text == Source::text_of(job->seq)) << "job " << job->seq;
-    EXPECT_EQ(job->line, job->seq + 10);
-    EXPECT_EQ(std::ssize(job->todo), job->seq % 3 + 1);
-    if (job->seq % 5 == 4) {
-      queue.failed(job->seq, "failed");
-    } else {
-      for (const std::int64_t query : job->todo) {
-        queue.answered({job->seq, query, "\"line\n",
-                        ~std::uint64_t{0} - static_cast<std::uint64_t>(job->seq),
-                        query == 1 ? std::optional(0.25) : std::nullopt});
-      }
-    }
+TEST_F(WorkQueueTest, EveryTaskIsWorkedOnOnceAndEveryResultComesBack) {
+  source.n_tasks = 41;
+  const std::vector<std::int64_t> n_worked = run([](auto& queue, const Task& task) {
+    EXPECT_TRUE(task.text == Task::text_of(task.number)) << "task " << task.number;
+    EXPECT_EQ(std::ssize(task.parts), task.number % 3 + 1);
+    if (task.number % 5 == 4) throw AgreedError(Exit::bad_data, "its own fault");
+    send_parts(queue, task);
     queue.poll();
-  }
-  queue.finish();
-  std::int64_t n_all = 0;
-  for (const std::int64_t n : world.allgather(n_mine)) n_all += n;
-  EXPECT_EQ(n_all, 41);
+  });
+  EXPECT_EQ(std::accumulate(n_worked.begin(), n_worked.end(), std::int64_t{0}), 41);
   if (!world.is_root()) return;
   EXPECT_EQ(source.n_nothing, world.size()) << "each group hears once that nothing is left";
-  ASSERT_EQ(source.results.size(), 41u);
-  for (const auto& [seq, result] : source.results) {
-    const char* const wanted[] = {"0\"line\n", "0\"line\n1\"line\n", "0\"line\n1\"line\n2\"line\n"};
-    EXPECT_EQ(result, seq % 5 == 4 ? "failed" : wanted[seq % 3]);
-  }
+  expect_results();
 }
 
-TEST_F(WorkQueueTest, AGroupThatWasAskedToStopSaysSoAndWhatItHasSaved) {
-  Source source;
-  source.n_jobs = 1000;
-  WorkQueue queue = queue_of(source);
-  const std::optional<Job> job = queue.next(false);
-  ASSERT_TRUE(job);
-  queue.stopped("3 of 7 blocks");
-  EXPECT_FALSE(queue.next(true));
-  queue.finish();
+TEST_F(WorkQueueTest, AGroupWaitsForATaskThatDependsOnAnothersResult) {
+  source.n_tasks = 23;
+  source.one_at_a_time = true;
+  run([](auto& queue, const Task& task) {
+    if (task.number % 5 == 4) throw AgreedError(Exit::no_input, "its own fault");
+    send_parts(queue, task);
+  });
   if (!world.is_root()) return;
-  EXPECT_EQ(source.n_asked_to_stop, world.size());
-  EXPECT_EQ(source.stopped,
-            std::vector<std::string>(static_cast<std::size_t>(world.size()), "3 of 7 blocks"));
+  EXPECT_EQ(source.n_nothing, world.size());
+  expect_results();
+}
+
+TEST_F(WorkQueueTest, AGroupThatStopsSaysWhatItHasSavedAndAsksAgain) {
+  source.n_tasks = 7;
+  const std::vector<std::int64_t> n_worked =
+      run([](auto&, const Task&) { throw AgreedError(Exit::stopped, "3 of 7 blocks"); });
+  EXPECT_EQ(std::accumulate(n_worked.begin(), n_worked.end(), std::int64_t{0}), 7);
+  if (!world.is_root()) return;
+  ASSERT_EQ(source.said.size(), 7u);
+  for (const std::string& said : source.said) EXPECT_EQ(said, "stopped: 3 of 7 blocks");
+  EXPECT_EQ(source.n_nothing, world.size());
 }
 
 TEST_F(WorkQueueTest, AGroupThatBreaksIsNotWaitedFor) {
-  Source source;
-  source.n_jobs = 1000;
-  WorkQueue queue = queue_of(source);
-  ASSERT_TRUE(queue.next(false));
-  queue.broken(Error(Exit::io, "the disk is gone"));  // asks for nothing any more
-  queue.finish();
+  source.n_tasks = 1000;
+  const std::vector<std::int64_t> n_worked =
+      run([](auto&, const Task&) { throw AgreedError(Exit::io, "the disk is gone"); });
+  for (const std::int64_t n : n_worked) EXPECT_EQ(n, 1);
   if (!world.is_root()) return;
-  EXPECT_EQ(source.broken, std::vector<Exit>(static_cast<std::size_t>(world.size()), Exit::io));
+  EXPECT_EQ(source.said, std::vector<std::string>(n_worked.size(), "broken 74: the disk is gone"));
+  EXPECT_EQ(source.n_nothing, 0);
 }
 
-// Ranks behind the first of their group take no part.
-TEST_F(WorkQueueTest, OneGroupOfAllRanksAsksRankZeroAlone) {
-  Source source;
-  source.n_jobs = 3;
-  WorkQueue queue(world, world.is_root(), 1, world.is_root() ? source.functions() : JobSource{});
-  if (world.is_root()) {
-    while (queue.next(false)) {
-    }
-  }
-  queue.poll();
-  queue.finish();
-  EXPECT_EQ(source.n_given, world.is_root() ? 3 : 0);
+TEST_F(WorkQueueTest, TheRanksOfOneGroupWorkTogether) {
+  source.n_tasks = 3;
+  WorkQueue<Task, Result> queue(world, world, 1, world.is_root() ? &source : nullptr);
+  std::int64_t n_worked = 0;
+  queue.run([&](const Task* task) {
+    EXPECT_EQ(task != nullptr, world.is_root());
+    ++n_worked;
+    if (n_worked == 2) throw AgreedError(Exit::bad_data, "its own fault");
+    if (task) send_parts(queue, *task);
+  });
+  EXPECT_EQ(n_worked, 3);
+  if (!world.is_root()) return;
+  EXPECT_EQ(source.results,
+            (std::map<std::int64_t, std::string>{{0, "0"}, {1, "its own fault"}, {2, "012"}}));
 }
 
 }  // namespace
