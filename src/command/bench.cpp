@@ -29,6 +29,7 @@ struct BenchOptions {
   std::vector<int> n_queries = {1};   // of each batch to time
   int n_new_tokens = 16;
   std::int64_t n_layers = 0;  // 0: as the shape has them
+  bool skips_recompute = false;
 
   std::vector<std::int64_t> lengths() const {
     std::vector<std::int64_t> all;
@@ -191,11 +192,12 @@ class Bench {
     if (!backend_->is_host_memory()) warm_up(request);
     Phase1 recompute;  // first, so that only one KV cache is alive at a time
     const bool has_anchor = plan_.reach() == 0 && plan_.recall() == 0 && plan_.n_blocks() > 1;
-    if (has_anchor) recompute = encode(AnchorMode::recompute, kv);
+    const bool recomputes = has_anchor && !options_.skips_recompute;
+    if (recomputes) recompute = encode(AnchorMode::recompute, kv);
     const Phase1 broadcast = encode(AnchorMode::broadcast, kv);
     print_phase1(has_anchor ? "phase 1, anchor broadcast" : "phase 1", broadcast,
                  AnchorMode::broadcast);
-    if (has_anchor) {
+    if (recomputes) {
       print_phase1("phase 1, anchor recompute", recompute, AnchorMode::recompute);
       const double allowed = slowest_rank_flops(config_, plan_, AnchorMode::recompute) /
                              slowest_rank_flops(config_, plan_, AnchorMode::broadcast);
@@ -378,6 +380,8 @@ Command add_bench(CLI::App& parser) {
   app->add_option("--new-tokens", options->n_new_tokens, "New tokens a query")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
+  app->add_flag("--no-recompute", options->skips_recompute,
+                "Do not time star attention with the anchor computed again for every block");
   add_plan_options(*app, options->common);
   for (const char* method : {"--attention", "--block-size", "--anchor-size", "--reach", "--recall",
                              "--recall-rows", "--placement"})

@@ -153,6 +153,10 @@ call "${bench[@]}" --tokens 256,512 --setting star:b=n/2 --setting ring
 check "bench takes several contexts and settings" [ $code -eq 0 -a "$(grep -c '^phase 1, anchor broadcast' "$work/out")" -eq 2 ]
 check "and says which" [ "$(grep -E '^# (setting|context)' "$work/out" | sed 's/, anchor.*//' | tr '\n' ';')" = \
   "# setting star:b=n/2;# context 256 tokens, 2 block(s) of 128;# context 512 tokens, 2 block(s) of 256;# setting ring;# context 256 tokens, 2 block(s) of 128;# context 512 tokens, 2 block(s) of 256;" ]
+call "${bench[@]}" --tokens 256 --setting star:b=n/2
+check "bench times the anchor computed again" shows '^phase 1, anchor recompute'
+call "${bench[@]}" --tokens 256 --setting star:b=n/2 --no-recompute
+check "unless it is told not to" [ $code -eq 0 -a "$(grep -c recompute "$work/out")" -eq 0 ]
 refused "a setting beside a plan option" 2 "--setting excludes --reach" "${bench[@]}" --setting ring --reach 1
 refused "a setting that is none" 2 "--setting 'rings'" "${bench[@]}" --setting rings
 

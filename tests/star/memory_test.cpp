@@ -20,6 +20,8 @@ struct Case {
   KvMemory kv_memory = KvMemory::device;
   AnswerLayout layout{};
   std::int64_t n_blocks = 6;
+  TokenShare recall{};
+  std::optional<TokenShare> anchor_size{};
 };
 
 ModelConfig config_of_test() {
@@ -49,6 +51,8 @@ TEST_P(Memory, IsWhatThePlanSays) {
   request.attention = c.attention;
   request.block_size = backend->chunk_rows();
   if (c.attention == Attention::star) request.reach = c.reach;
+  request.recall = c.recall;
+  request.anchor_size = c.anchor_size;
   const std::int64_t n_context = c.n_blocks * backend->chunk_rows();
   const BlockPlan plan = BlockPlan::make(request, n_context, world.size());
   const MemoryNeed phase1 =
@@ -106,6 +110,11 @@ INSTANTIATE_TEST_SUITE_P(
         Case{.name = "star"}, Case{.name = "recompute", .anchor_mode = AnchorMode::recompute},
         Case{.name = "reach", .reach = 2}, Case{.name = "ring", .attention = Attention::ring},
         Case{.name = "host", .kv_memory = KvMemory::host},
+        Case{.name = "recall", .recall = {.divisor = 2}},
+        Case{.name = "recall_small_anchor",
+             .recall = {.divisor = 2},
+             .anchor_size = {{.divisor = 16}}},
+        Case{.name = "recall_host", .kv_memory = KvMemory::host, .recall = {.divisor = 2}},
         Case{.name = "spread", .layout = {.spread_queries = true}},
         Case{.name = "tree", .layout = {.tree_merge = true}},
         Case{.name = "many_blocks", .layout = {.spread_queries = true}, .n_blocks = 37}),
