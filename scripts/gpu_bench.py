@@ -5,11 +5,12 @@
   gpu_bench.py check LIBRARY...            against a float64 reference, on fresh random data
   gpu_bench.py time LIBRARY... [--d 64]    prefill: TFLOP/s, and the ratio to cuDNN's
   gpu_bench.py partial LIBRARY...          phase 2: TB/s of keys and values
+  gpu_bench.py recall LIBRARY...           asking rows against earlier keys: TFLOP/s; the choice: us
   gpu_bench.py rest LIBRARY...             norms, RoPE, SwiGLU, thin products: TB/s beside a copy
 
 LIBRARY is a shared library with tests/kernels/c_api.cpp in it. Rates count 4 * rows * keys * heads *
-head_dim operations, halved where causal. Each round times every contender once, so that clocks and
-heat are shared; the median over rounds is printed.
+head_dim operations, halved where causal, and halved where rows only ask, which takes no values. Each round
+times every contender once, so that clocks and heat are shared; the median over rounds is printed.
 """
 import argparse
 import ctypes
@@ -47,6 +48,10 @@ class Output(ctypes.Structure):
     _fields_ = [("out", ctypes.c_void_p), ("lse", ctypes.c_void_p), ("partial", Partial)]
 
 
+class Asking(ctypes.Structure):
+    _fields_ = [("shape", Shape), ("q", ctypes.c_void_p), ("n_rows", ctypes.c_int64), ("scale", ctypes.c_float)]
+
+
 class Kernels:
     def __init__(self, path):
         self.name = os.path.basename(path).removesuffix(".so")
@@ -70,6 +75,31 @@ class Kernels:
     def partial(self, inp, partial, workspace):
         self.call("partial_attention", ctypes.byref(inp), ctypes.byref(partial),
                   ctypes.c_void_p(workspace.data_ptr()))
+
+
+    def log_sum_exp(self, asking, keys, z):
+        self.call("log_sum_exp", ctypes.byref(asking), ctypes.byref(keys), ctypes.c_void_p(z.data_ptr()))
+
+    def score_workspace(self, asking):
+        n = ctypes.c_size_t()
+        if self.lib.starattn_score_workspace(ctypes.byref(asking), ctypes.byref(n)):
+            raise RuntimeError(self.lib.starattn_last_error().decode())
+        return torch.empty(n.value, dtype=torch.uint8, device="cuda")
+
+    def score_keys(self, asking, z, keys, scores, workspace):
+        self.call("score_keys", ctypes.byref(asking), ctypes.c_void_p(z.data_ptr()), ctypes.byref(keys),
+                  ctypes.c_void_p(scores.data_ptr()), ctypes.c_void_p(workspace.data_ptr()))
+
+    def choose_best(self, scores, best, best_scores):
+        self.call("choose_best", ctypes.c_void_p(scores.data_ptr()), ctypes.c_int64(scores.numel()),
+                  ctypes.c_int64(best.numel()), ctypes.c_void_p(best.data_ptr()),
+                  ctypes.c_void_p(best_scores.data_ptr()))
+
+
+def make_asking(q, k):
+    """q [rows, heads, d] that asks keys k [tokens, kv_heads, d]; values are not read."""
+    asking = Asking(Shape(q.shape[1], k.shape[1], q.shape[2]), q.data_ptr(), q.shape[0], 1 / math.sqrt(q.shape[2]))
+    return asking, Segment(k.data_ptr(), k.data_ptr(), k.shape[0])
 
 
 def make_input(q, segments, causal):
@@ -184,6 +214,42 @@ def check(kernels):
         print(kernels.name, "d", d, "a row's bits among others:", "same" if same else "DIFFERENT")
     print(kernels.name, "check:", "ok" if not worst else f"{worst} of {len(CASES)} BAD", flush=True)
     return worst
+
+
+def check_recall(kernels):
+    """z, scores and the choice of recall (kernels/recall.h)."""
+    n_bad = 0
+    for n, n_seen, n_keys, heads, kv_heads, d in [
+            (64, 300, 1000, 6, 2, 64), (1, 1, 1, 8, 8, 128), (129, 257, 4097, 8, 2, 128), (200, 64, 777, 14, 2, 128),
+            (1024, 2048, 8192, 32, 8, 128), (65, 130, 129, 6, 2, 64)]:
+        q = random(n, heads, d, spread=2)
+        seen, k = random(n_seen, kv_heads, d), random(n_keys, kv_heads, d)
+        s = lambda keys: torch.einsum("qhd,khd->qhk", q.double(),
+                                      keys.double().repeat_interleave(heads // kv_heads, 1)) / math.sqrt(d)
+        ref_z = s(seen).logsumexp(-1)
+        z, scores = poisoned(n, heads), poisoned(n_keys)
+        asking, segment = make_asking(q, seen)
+        kernels.log_sum_exp(asking, segment, z)
+        asking, segment = make_asking(q, k)
+        work = kernels.score_workspace(asking)
+        work.fill_(255)
+        kernels.score_keys(asking, z, segment, scores, work)
+        torch.cuda.synchronize()
+        ref = (s(k) - z.double()[..., None]).clamp_max(80).exp().amax(0).mean(0)
+        errors = [(z - ref_z).abs().max().item(), error(scores, ref)]
+        n_best = max(1, n_keys // 3)
+        best, best_scores = torch.full((n_best,), -1, dtype=torch.int32, device="cuda"), poisoned(n_best)
+        scores[: n_keys // 2] = scores[: n_keys // 2].round(decimals=1)  # many equals: of these the earlier
+        kernels.choose_best(scores, best, best_scores)
+        wanted = scores.sort(descending=True, stable=True).indices[:n_best].sort().values
+        right = torch.equal(best.long(), wanted) and torch.equal(best_scores, scores[wanted])
+        good = errors[0] < 1e-3 and errors[1] < 1e-3 and right
+        n_bad += not good
+        if not good or os.environ.get("VERBOSE"):
+            print("ok  " if good else "BAD ", kernels.name, "recall", n, n_seen, n_keys, heads, kv_heads, d,
+                  " ".join(f"{e:.1e}" for e in errors), "" if right else "other tokens chosen", flush=True)
+    print(kernels.name, "check of recall:", "ok" if not n_bad else f"{n_bad} BAD", flush=True)
+    return n_bad
 
 
 def timed(call, n):
@@ -324,6 +390,39 @@ def time_partial(libraries, d, lengths, row_counts, rounds, heads=32, kv_heads=8
             print(f"partial d{d} {n // 1024}K keys {rows} rows, TB/s:", "  ".join(cells), flush=True)
 
 
+def time_recall(libraries, d, lengths, row_counts, rounds, ms_each, heads=32, kv_heads=8):
+    """The peer of asking is the bare product of the same rows and keys, which keeps every score of every head."""
+    for n in lengths:
+        k = random(n, kv_heads, d)
+        scores = torch.empty(n, device="cuda")
+        for rows in row_counts:
+            q = random(rows, heads, d)
+            z, z_of_rows = torch.empty(rows, heads, device="cuda"), torch.full((rows, heads), 10.0, device="cuda")
+            flops = 2 * rows * n * heads * d
+            contenders = {}
+            if rows * n * heads * 2 < 16 << 30:
+                grouped = q.view(rows, kv_heads, heads // kv_heads, d).permute(1, 2, 0, 3).reshape(kv_heads, -1, d)
+                keys = k.permute(1, 2, 0).contiguous()
+                contenders["product alone"] = lambda: torch.bmm(grouped, keys)
+            for lib in libraries:
+                asking, segment = make_asking(q, k)
+                work = lib.score_workspace(asking)
+                contenders[lib.name + " z"] = lambda lib=lib, a=asking, s=segment: lib.log_sum_exp(a, s, z)
+                contenders[lib.name + " scores"] = \
+                    lambda lib=lib, a=asking, s=segment, w=work: lib.score_keys(a, z_of_rows, s, scores, w)
+            row(f"asking d{d} {n // 1024}K {rows} rows", compare(contenders, ms_each, rounds),
+                lambda ms: flops / ms / 1e9, "product alone")
+        values = torch.rand(n, device="cuda")
+        n_best = n // 8
+        best, best_scores = torch.empty(n_best, dtype=torch.int32, device="cuda"), torch.empty(n_best, device="cuda")
+        contenders = {"torch.topk": lambda: torch.topk(values, n_best)}
+        for lib in libraries:
+            contenders[lib.name] = lambda lib=lib: lib.choose_best(values, best, best_scores)
+        result = compare(contenders, 20, rounds)
+        print(f"choice of {n_best} of {n // 1024}K, us:",
+              "  ".join(f"{name} {ms * 1e3:.0f}" for name, ms in result.items()), flush=True)
+
+
 class ThinOutput(ctypes.Structure):
     _fields_ = [("w", ctypes.c_void_p), ("bias", ctypes.c_void_p), ("plus", ctypes.c_void_p),
                 ("y", ctypes.c_void_p), ("n_out", ctypes.c_int64)]
@@ -430,7 +529,7 @@ def ceilings():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=["check", "time", "partial", "rest", "ceilings"])
+    parser.add_argument("action", choices=["check", "time", "partial", "recall", "rest", "ceilings"])
     parser.add_argument("libraries", nargs="*")
     parser.add_argument("--d", type=int, default=128)
     parser.add_argument("--lengths", default="8,16,32,64,128", help="in 1024 tokens")
@@ -443,13 +542,16 @@ def main():
     sizes = lambda text: [int(x) * 1024 for x in text.split(",") if x]
     libraries = [Kernels(path) for path in args.libraries]
     if args.action == "check":
-        sys.exit(1 if sum(check(lib) for lib in libraries) else 0)
+        sys.exit(1 if sum(check(lib) + check_recall(lib) for lib in libraries) else 0)
     if args.action == "ceilings":
         return ceilings()
     if args.action == "time":
         time_prefill(libraries, args.d, sizes(args.lengths), args.rounds, args.ms, sizes(args.star))
     if args.action == "rest":
         time_rest(libraries, args.rounds)
+    if args.action == "recall":
+        time_recall(libraries, args.d, sizes(args.lengths),
+                    [int(x) for x in args.rows.split(",")], args.rounds, args.ms)
     if args.action == "partial":
         time_partial(libraries, args.d, sizes(args.lengths),
                      [int(x) for x in args.rows.split(",")], args.rounds)

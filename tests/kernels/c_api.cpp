@@ -8,6 +8,7 @@
 #include "attention.h"
 #include "elementwise.h"
 #include "next_token.h"
+#include "recall.h"
 #include "thin_linear.h"
 
 namespace {
@@ -74,6 +75,27 @@ int starattn_next_tokens(float* logits, std::int64_t n_rows, std::int64_t n, con
 
 int starattn_thin_linear(const ThinLinear* product, void* stream) {
   return guarded([&] { thin_linear(*product, static_cast<Stream>(stream)); });
+}
+
+int starattn_log_sum_exp(const AskingRows* asking, const KvSegment* keys, float* z, void* stream) {
+  return guarded([&] { log_sum_exp(*asking, *keys, {}, z, static_cast<Stream>(stream)); });
+}
+
+int starattn_score_workspace(const AskingRows* asking, std::size_t* n_bytes) {
+  return guarded([&] { *n_bytes = score_workspace(*asking); });
+}
+
+int starattn_score_keys(const AskingRows* asking, const float* z, const KvSegment* keys,
+                        float* scores, void* workspace, void* stream) {
+  return guarded(
+      [&] { score_keys(*asking, z, *keys, scores, workspace, static_cast<Stream>(stream)); });
+}
+
+int starattn_choose_best(const float* scores, std::int64_t n_scores, std::int64_t n_best,
+                         std::int32_t* best, float* best_scores, void* stream) {
+  return guarded([&] {
+    choose_best(scores, n_scores, n_best, best, best_scores, static_cast<Stream>(stream));
+  });
 }
 
 }  // extern "C"
