@@ -72,6 +72,8 @@ std::string quoted_for_a_shell(const std::string& text) {
 }
 
 std::string how_to_continue(const std::string& key, const Json& was) {
+  if (key == "chat_markup" && was.is_null())
+    return "Use version 0.1.0, which did not run the model's chat template,";
   if (key != "query_prefix") return "Use the same settings";
   if (was == kDefaultQueryPrefix) return "Leave --query-prefix out";
   return "Pass --query-prefix " + quoted_for_a_shell(was.is_string() ? was.get<std::string>() : "");
@@ -164,14 +166,21 @@ std::string AnswerWriter::difference_from(const Json& settings) {
         settings_path(), old.type_name(), path_);
   }
   has_digests_ = old.contains(kDigestKey);
-  for (const auto& [key, value] : settings.items()) {
+  const auto difference = [&](const std::string& key, const Json& is) -> std::string {
     const Json was = setting_of(old, key);
-    if (was == value) continue;
+    if (was == is) return "";
+    const auto shown = [](const Json& value) { return value.is_null() ? "unset" : to_line(value); };
     return fmt::format(
         "{} was made with {} = {}, now it is {}. {} to continue it, another --output, or "
         "--overwrite to replace it",
-        path_, key, was.is_null() ? "unset" : to_line(was), to_line(value),
-        how_to_continue(key, was));
+        path_, key, shown(was), shown(is), how_to_continue(key, was));
+  };
+  for (const auto& [key, value] : settings.items()) {
+    if (std::string text = difference(key, value); !text.empty()) return text;
+  }
+  for (const auto& [key, value] : old.items()) {
+    if (key == kDigestKey || settings.contains(key)) continue;
+    if (std::string text = difference(key, Json()); !text.empty()) return text;
   }
   return "";
 }

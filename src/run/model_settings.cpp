@@ -37,6 +37,13 @@ std::string query_prefix(const Options& options, const LoadedModel& session) {
   return session.chat.query_prefix.empty() ? "" : kDefaultQueryPrefix;
 }
 
+// Outputs of version 0.1.0, which did not run templates, do not say what markup they were made
+// with: it is said where it is not the same.
+bool has_markup_of_0_1_0(const Options& options, const LoadedModel& session) {
+  const auto old = chat_style_of_0_1_0(options.chat, options.model, *session.tokenizer);
+  return old && markup_of(*old) == markup_of(session.chat);
+}
+
 }  // namespace
 
 Json model_settings(const Options& options, const LoadedModel& session) {
@@ -47,6 +54,7 @@ Json model_settings(const Options& options, const LoadedModel& session) {
   json["eos_tokens"] = session.eos_tokens;
   json["dtype"] = name_of(session.backend->kv_dtype());
   json["chat"] = options.chat;
+  if (!has_markup_of_0_1_0(options, session)) json["chat_markup"] = markup_of(session.chat);
   json["query_prefix"] = query_prefix(options, session);
   json["special_tokens"] = options.special_tokens;
   return json;

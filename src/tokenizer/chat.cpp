@@ -43,6 +43,8 @@ constexpr Markup kQwen{"qwen",
                        "You are a helpful assistant.",
                        {"<|im_end|>", nullptr}};
 
+constexpr const Markup* kFamilies[] = {&kLlama3, &kQwen};
+
 // Llama 2 and Mistral have no roles: <s>[INST] text [/INST], plain text in older tokenizers.
 constexpr const char* kLlama2 = "llama2";
 constexpr std::string_view kInst = "[INST]";
@@ -232,6 +234,24 @@ ChatStyle style_of_turn(const Turn& turn, const Markup* family, const TokenizerC
   return style;
 }
 
+// The markup of a family that is named, or whose markup stands in a template's texts. None where
+// neither says which.
+std::optional<ChatStyle> style_without_running(std::string_view name,
+                                               const std::string& model_folder, const Texts& texts,
+                                               const Tokenizer& tokenizer) {
+  for (const Markup* family : kFamilies) {
+    const bool is_named = name == family->name;
+    if (!is_named && !(name == "auto" && writes(texts, family->open))) continue;
+    if (knows(tokenizer, *family)) return style_of_family(*family, texts, tokenizer);
+    if (!is_named) continue;
+    fail(Exit::usage, "--chat {}: the tokenizer of {} has no tokens {} and {}", name, model_folder,
+         family->open, family->stops[0]);
+  }
+  if (name == kLlama2 || (name == "auto" && writes(texts, kInst)))
+    return style_of_llama2(texts, tokenizer);
+  return std::nullopt;
+}
+
 // Of a template that could not be run: what it may write and we do not, sentences and <think>.
 void warn_of_what_is_left_out(const std::string& folder, const std::string& why, const Texts& texts,
                               const ChatStyle& style) {
@@ -273,7 +293,6 @@ ChatStyle chat_style_from_name(std::string_view name, const std::string& model_f
   if (name == "none") return {};
   const TokenizerConfig config = read_tokenizer_config(model_folder);
   if (name == "auto" && config.chat_template.empty()) return {};
-  const Texts texts = texts_of_template(config.chat_template);
   std::optional<Turn> turn;
   std::string why;
   if (!config.chat_template.empty()) {
@@ -283,31 +302,20 @@ ChatStyle chat_style_from_name(std::string_view name, const std::string& model_f
       why = error.what();
     }
   }
-  const auto turn_writes = [&](std::string_view markup) {
-    return turn && writes({turn->before}, markup);
-  };
-  const auto without_running = [&](const ChatStyle& style) {
-    if (!texts.empty() && !turn) warn_of_what_is_left_out(model_folder, why, texts, style);
-    return style;
-  };
-  for (const Markup* family : {&kLlama3, &kQwen}) {
-    const bool is_chosen =
-        name == family->name ||
-        (name == "auto" && (turn ? turn_writes(family->open) : writes(texts, family->open)));
-    if (!is_chosen) continue;
-    if (knows(tokenizer, *family)) {
-      return turn_writes(family->open)
-                 ? style_of_turn(*turn, family, config, tokenizer)
-                 : without_running(style_of_family(*family, texts, tokenizer));
+  if (turn) {
+    for (const Markup* family : kFamilies) {
+      if ((name == "auto" || name == family->name) && writes({turn->before}, family->open) &&
+          knows(tokenizer, *family))
+        return style_of_turn(*turn, family, config, tokenizer);
     }
-    if (name == "auto") continue;
-    fail(Exit::usage, "--chat {}: the tokenizer of {} has no tokens {} and {}", name, model_folder,
-         family->open, family->stops[0]);
+    if (name == "auto" || (name == kLlama2 && writes({turn->before}, kInst)))
+      return style_of_turn(*turn, nullptr, config, tokenizer);
   }
-  if ((name == "auto" && turn) || (name == kLlama2 && turn_writes(kInst)))
-    return style_of_turn(*turn, nullptr, config, tokenizer);
-  if (name == kLlama2 || (name == "auto" && writes(texts, kInst)))
-    return without_running(style_of_llama2(texts, tokenizer));
+  const Texts texts = texts_of_template(config.chat_template);
+  if (const auto style = style_without_running(name, model_folder, texts, tokenizer)) {
+    if (!texts.empty() && !turn) warn_of_what_is_left_out(model_folder, why, texts, *style);
+    return *style;
+  }
   if (name != "auto")
     fail(Exit::usage, "--chat: expected auto, none, llama3, qwen or llama2, got '{}'", name);
   fail(Exit::bad_data,
@@ -331,6 +339,20 @@ std::vector<Token> wrap_query(const ChatStyle& style, const Tokenizer& tokenizer
       encode_between(tokenizer, style.query_prefix, text, style.trail, special);
   append(tokens, tokenizer.encode(style.closing, SpecialTokens::parse));
   return tokens;
+}
+
+std::optional<ChatStyle> chat_style_of_0_1_0(std::string_view name, const std::string& model_folder,
+                                             const Tokenizer& tokenizer) {
+  if (name == "none") return ChatStyle();
+  const std::string chat_template = read_tokenizer_config(model_folder).chat_template;
+  if (name == "auto" && chat_template.empty()) return ChatStyle();
+  return style_without_running(name, model_folder, texts_of_template(chat_template), tokenizer);
+}
+
+std::string markup_of(const ChatStyle& style) {
+  ChatStyle without = style;
+  without.query_prefix.clear();
+  return describe(without);
 }
 
 std::string describe(const ChatStyle& style) {

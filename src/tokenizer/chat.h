@@ -3,6 +3,7 @@
 // half is the same for every query, so it is encoded once.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,6 +32,11 @@ struct ChatStyle {
 ChatStyle chat_style_from_name(std::string_view name, const std::string& model_folder,
                                const Tokenizer& tokenizer);
 
+// The same by the rule of version 0.1.0, which did not run templates. None where it refused the
+// folder.
+std::optional<ChatStyle> chat_style_of_0_1_0(std::string_view name, const std::string& model_folder,
+                                             const Tokenizer& tokenizer);
+
 // The tokenizer's prefix (BOS), the markup, the context; and the query, the markup.
 // Markup becomes special tokens; `text` itself is encoded as `special` says and never trimmed.
 std::vector<Token> wrap_context(const ChatStyle& style, const Tokenizer& tokenizer,
@@ -38,6 +44,7 @@ std::vector<Token> wrap_context(const ChatStyle& style, const Tokenizer& tokeniz
 std::vector<Token> wrap_query(const ChatStyle& style, const Tokenizer& tokenizer,
                               std::string_view text, SpecialTokens special);
 
-std::string describe(const ChatStyle& style);  // one line: the family and all that it writes
+std::string describe(const ChatStyle& style);   // one line: the family and all that it writes
+std::string markup_of(const ChatStyle& style);  // the same without the query's prefix
 
 }  // namespace starattn

@@ -33,6 +33,26 @@ check "by naming the option that continues it" says "Pass --query-prefix '' to c
 on 1 run --model "$chat" "${base[@]}" --query-prefix '' --output "$work/glued.jsonl"
 check "which does" says "0 new answer(s), 1 already there"
 
+# Version 0.1.0 took markup from a template's texts and did not run it: where that is not the same, its
+# outputs are not continued.
+run_too=$work/run_too
+mkdir "$run_too"
+ln -s "$model"/* "$run_too"
+echo "{\"chat_template\": \"{% for m in messages %}{{ '[INST]' }}{{ ' Say: ' + m.content }}{{ ' [/INST]' }}{% endfor %}\"}" >"$run_too/tokenizer_config.json"
+on 1 run --model "$run_too" "${base[@]}" --output "$work/run_too.jsonl"
+check "a template that runs is written as it says" says 'context, .* query " \[/INST\]"' && says ' Say: '
+check "and recorded" grep -q '"chat_markup": "llama2: .*Say: ' "$work/run_too.jsonl.settings.json"
+on 1 run --model "$run_too" "${base[@]}" --output "$work/run_too.jsonl"
+check "its output is continued" says "0 new answer(s), 1 already there"
+sed -i '/"chat_markup"/d' "$work/run_too.jsonl.settings.json"
+on 1 run --model "$run_too" "${base[@]}" --output "$work/run_too.jsonl"
+check "one that 0.1.0 began is refused" [ $code -eq 2 ]
+check "by name" says "chat_markup = unset, now it is .* Use version 0.1.0"
+on 1 run --model "$model" "${base[@]}" --block-size 512 --recall b/2 --output "$work/recall.jsonl"
+on 1 run --model "$model" "${base[@]}" --block-size 512 --output "$work/recall.jsonl"
+check "nor is one with recall continued without" [ $code -eq 2 ]
+check "and that is named" says 'recall = "b/2", now it is unset'
+
 echo '{"index": 4, "input_context": "The code is 7391.", "input_query": "What is the code?", "outputs": ["7391"]}' >"$work/published.jsonl"
 published=(--input "$work/published.jsonl" --max-new-tokens 4)
 on 1 run --model "$chat" "${published[@]}" --output "$work/published.out"

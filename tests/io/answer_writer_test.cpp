@@ -48,8 +48,8 @@ class AnswerWriterTest : public ::testing::Test {
   std::string content() const { return read_file(path(), 1 << 20); }
   // A whole run: expects all, answers in the given order; what is answered already is not put
   // again.
-  void run(int n, std::vector<std::pair<int, int>> order) {
-    AnswerWriter writer(path(), kSettings, false);
+  void run(int n, std::vector<std::pair<int, int>> order, const Json& settings = kSettings) {
+    AnswerWriter writer(path(), settings, false);
     for (int d = 0; d < n; ++d) {
       for (int q = 0; q < 2; ++q) writer.expect(fmt::format("d{}", d), std::to_string(q));
     }
@@ -163,6 +163,33 @@ TEST_F(AnswerWriterTest, NamesTheOptionThatContinuesAnOlderOutput) {
       << Json({{"model", "tiny"}, {"max_new_tokens", 8}, {"query_prefix", kDefaultQueryPrefix}});
   const std::string standard = refusal("");
   EXPECT_NE(standard.find("Leave --query-prefix out"), std::string::npos) << standard;
+}
+
+// Settings that stand for a default where they are absent (no recall, the markup of 0.1.0).
+TEST_F(AnswerWriterTest, RefusesASettingThatOnlyOneSideHas) {
+  const auto refusal = [&](const Json& settings) -> std::string {
+    try {
+      AnswerWriter(path(), settings, false);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  run(1, shuffled(1, 0));
+  Json more = kSettings;
+  more["chat_markup"] = "template: x";
+  const std::string newer = refusal(more);
+  EXPECT_NE(newer.find(R"(chat_markup = unset, now it is "template: x". Use version 0.1.0)"),
+            std::string::npos)
+      << newer;
+  more["recall"] = "b/2";
+  { AnswerWriter replaced(path(), more, true); }
+  EXPECT_EQ(refusal(more), "");
+  run(1, shuffled(1, 0), more);
+  const std::string without = refusal(kSettings);
+  EXPECT_NE(without.find(R"(chat_markup = "template: x", now it is unset. Use the same settings)"),
+            std::string::npos)
+      << without;
 }
 
 TEST_F(AnswerWriterTest, OverwriteKeepsAnswersOfTheSameSettings) {

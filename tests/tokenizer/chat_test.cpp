@@ -180,6 +180,33 @@ TEST(Chat, WritesTheDefaultsOfATemplate) {
   EXPECT_EQ(rendered("auto", kQwen, pieces), qwen_turns("You are Kim.") + "<think>\n");
 }
 
+// Version 0.1.0 did not run templates; what it has begun must be told from what is written now.
+TEST(Chat, KnowsWhatVersion010Wrote) {
+  const auto markup_of_0_1_0 = [](const std::string& name, const std::string& chat_template) {
+    ModelFolder folder;
+    folder.write("tokenizer.json", byte_tokenizer(kQwen));
+    folder.write("tokenizer_config.json", Json{{"chat_template", chat_template}});
+    const auto style = chat_style_of_0_1_0(name, folder.path(), *folder.open());
+    return style ? markup_of(*style) : "refused";
+  };
+  const auto markup = [](const std::string& name, const std::string& chat_template) {
+    return markup_of(chat_of(name, byte_tokenizer(kQwen), chat_template).style);
+  };
+  const std::string loop = "{% for m in messages %}" + kTurn + "{% endfor %}" + kAnswer;
+  EXPECT_EQ(markup_of_0_1_0("auto", loop), markup("auto", loop));
+  EXPECT_EQ(markup_of_0_1_0("auto", kTurn), markup("auto", kTurn)) << "it cannot be run";
+  EXPECT_EQ(markup_of_0_1_0("none", loop), markup("none", loop));
+  EXPECT_EQ(markup_of_0_1_0("auto", ""), markup("auto", ""));
+  const std::string system =
+      "{%- set ns = namespace(s='You are Kim.') -%}{{- '<|im_start|>system\n' ~ ns.s ~ "
+      "'<|im_end|>\n' -}}" +
+      loop;
+  EXPECT_NE(markup_of_0_1_0("auto", system), markup("auto", system));
+  EXPECT_EQ(markup_of_0_1_0("auto", "{% for m in messages %}{{ m.content }}{% endfor %}"),
+            "refused");
+  EXPECT_EQ(markup("auto", loop).find("\\n\\n"), std::string::npos) << "without query prefix";
+}
+
 TEST(Chat, IsTheFirstOfAFamilyWithoutATemplate) {
   EXPECT_EQ(rendered("llama3", kLlama3, ""), "<|begin_of_text|>" + kLlama3Turns);
   EXPECT_EQ(rendered("qwen", kQwen, ""), qwen_turns("You are a helpful assistant."));
