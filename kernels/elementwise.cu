@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <cuda_fp8.h>
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -228,6 +229,16 @@ __global__ void to_bf16_kernel(const T* from, std::int64_t n, __nv_bfloat16* to)
   if (i < n) to[i] = __float2bfloat16_rn(static_cast<float>(from[i]));
 }
 
+__global__ void f8_to_bf16_kernel(ScaledMatrix from, __nv_bfloat16* to) {
+  const std::int64_t i = thread_index();
+  if (i >= from.n_rows * from.n_cols) return;
+  const std::int64_t row = (i / from.n_cols + from.first_row) / from.block_rows;
+  const std::int64_t column = i % from.n_cols / from.block_cols;
+  const std::int64_t n_columns = (from.n_cols + from.block_cols - 1) / from.block_cols;
+  const auto value = static_cast<float>(static_cast<const __nv_fp8_e4m3*>(from.values)[i]);
+  to[i] = __float2bfloat16_rn(value * from.scales[row * n_columns + column]);
+}
+
 __global__ void to_f32_kernel(const __nv_bfloat16* from, std::int64_t n, float* to) {
   const std::int64_t i = thread_index();
   if (i < n) to[i] = __bfloat162float(from[i]);
@@ -356,6 +367,15 @@ void to_bf16(const void* from, Float type, std::int64_t n, void* to, Stream stre
   else
     check_cuda(cudaMemcpyAsync(to, from, n * 2, cudaMemcpyDeviceToDevice, stream), "copying bf16");
   check_launch("conversion to bf16");
+}
+
+void f8_to_bf16(const ScaledMatrix& from, void* to, Stream stream) {
+  require(from.block_rows > 0 && from.block_cols > 0, "widening FP8", "blocks must not be empty",
+          from.block_rows);
+  const std::int64_t n = from.n_rows * from.n_cols;
+  if (n == 0) return;
+  f8_to_bf16_kernel<<<blocks_for(n), kThreads, 0, stream>>>(from, static_cast<__nv_bfloat16*>(to));
+  check_launch("widening FP8");
 }
 
 void to_f32(const void* from_bf16, std::int64_t n, float* to, Stream stream) {

@@ -59,6 +59,15 @@ enum class Float { bf16, f16, f32 };
 
 // Conversions of n numbers, any n, any alignment of elements.
 void to_bf16(const void* from, Float type, std::int64_t n, void* to, Stream stream);
+// FP8 weights (e4m3) with a scale for each block of rows and columns.
+struct ScaledMatrix {
+  const void* values = nullptr;  // [n_rows, n_cols], any alignment
+  std::int64_t n_rows = 0, n_cols = 0;
+  const float* scales = nullptr;  // row-major
+  std::int64_t block_rows = 0, block_cols = 0;
+  std::int64_t first_row = 0;  // in the first row of blocks
+};
+void f8_to_bf16(const ScaledMatrix& from, void* to, Stream stream);
 void to_f32(const void* from_bf16, std::int64_t n, float* to, Stream stream);
 
 // place, one number on the device: becomes the smaller of itself and the place of the first NaN or

@@ -8,15 +8,17 @@
   defaults.json   what config.json means where it says nothing, by family
 
 usage: make_model_goldens.py OUTPUT_FOLDER [DEMO_MODEL_FOLDER]
-needs: torch, transformers, tokenizers; no GPU; about ten seconds
+needs: torch, transformers, tokenizers, safetensors; no GPU; about ten seconds
 """
 import json
 import os
 import shutil
 import sys
+import tempfile
 
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import (AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, GraniteConfig,
                           GraniteForCausalLM, LlamaConfig, LlamaForCausalLM, Mistral3Config,
@@ -76,6 +78,21 @@ MODELS = {
                        "patch_size": 4, "num_position_embeddings": 16, "deepstack_visual_indexes": [0]},
         tie_word_embeddings=True), torch.bfloat16, None),
     "mistral": (MistralForCausalLM, MistralConfig(**SIZES, head_dim=16, sliding_window=None), torch.float32, None),
+}
+
+# folder: (of which model, rows and columns of a block or None for all, the scales' ending, what is left as it is,
+# quantization_config)
+FP8_MODELS = {
+    "qwen3_moe_fp8": ("qwen3_moe", 32, 20, "_scale_inv", ["layers.1.mlp.down"], {
+        "quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [32, 20],
+        "modules_to_not_convert": ["lm_head", "model.layers.1.mlp.down_proj"]}),
+    "llama_fp8_channel": ("llama31", 1, None, "_scale", ["layers.2.self_attn.o"], {
+        "quant_method": "compressed-tensors", "format": "float-quantized", "quantization_status": "compressed",
+        "ignore": ["lm_head", "model.layers.2.self_attn.o_proj"], "config_groups": {"group_0": {
+            "targets": ["Linear"], "weights": {"num_bits": 8, "type": "float", "strategy": "channel",
+                                               "symmetric": True, "dynamic": False},
+            "input_activations": {"num_bits": 8, "type": "float", "strategy": "token", "symmetric": True,
+                                  "dynamic": True}}}}),
 }
 
 # Parts of config.json, in the spelling of transformers 4 and of 5, as published models have them.
@@ -170,6 +187,45 @@ def published_spelling(folder):
     write(f"{folder}/config.json", config)
 
 
+def block_scales(weight, rows, cols):
+    """The largest of each block over that of e4m3, in bf16."""
+    scales = torch.empty(-(-weight.shape[0] // rows), -(-weight.shape[1] // cols), dtype=torch.bfloat16)
+    for i in range(scales.shape[0]):
+        for j in range(scales.shape[1]):
+            block = weight[i * rows:(i + 1) * rows, j * cols:(j + 1) * cols]
+            scales[i, j] = block.abs().max() / 448
+    return scales
+
+
+def quantise(folder, name):
+    """Puts FP8 weights as they are published into a copy of a model, and the golden of what they stand for."""
+    base, rows, cols, suffix, skipped, config_part = FP8_MODELS[name]
+    shutil.rmtree(f"{folder}/{name}", ignore_errors=True)
+    shutil.copytree(f"{folder}/{base}", f"{folder}/{name}")
+    tensors = load_file(f"{folder}/{base}/model.safetensors")
+    wide = dict(tensors)
+    for key in [k for k in tensors if k.endswith("proj.weight") and not any(s in k for s in skipped)]:
+        weight = tensors[key].float()
+        n_rows, n_cols = weight.shape
+        scales = block_scales(weight, rows or n_rows, cols or n_cols)
+        spread = scales.float().repeat_interleave(rows or n_rows, 0)[:n_rows]
+        spread = spread.repeat_interleave(cols or n_cols, 1)[:, :n_cols]
+        tensors[key] = (weight / spread).clamp(-448, 448).to(torch.float8_e4m3fn)
+        tensors[key + suffix] = scales
+        wide[key] = tensors[key].float() * spread
+    with tempfile.TemporaryDirectory() as as_it_is:
+        shutil.copy(f"{folder}/{base}/config.json", as_it_is)
+        save_file(wide, f"{as_it_is}/model.safetensors", {"format": "pt"})
+        with open(f"{folder}/{base}/golden.json", encoding="utf-8") as f:
+            tokens = json.load(f)["tokens"]
+        write(f"{folder}/{name}/golden.json", golden(as_it_is, tokens))
+    save_file(tensors, f"{folder}/{name}/model.safetensors", {"format": "pt"})
+    os.chmod(f"{folder}/{name}/model.safetensors", 0o644)
+    with open(f"{folder}/{base}/config.json", encoding="utf-8") as f:
+        config = json.load(f)
+    write(f"{folder}/{name}/config.json", {**config, "quantization_config": config_part})
+
+
 def make_model(folder, name):
     kind, config, dtype, shard = MODELS[name]
     torch.manual_seed(len(name))
@@ -236,6 +292,8 @@ def main():
     out = sys.argv[1]
     for name in MODELS:
         make_model(f"{out}/{name}", name)
+    for name in FP8_MODELS:
+        quantise(out, name)
     ropes = {name: rope_golden(*case) for name, case in ROPES.items()}
     write(f"{out}/rope.json", {"versions": VERSIONS, "cases": ropes})
     defaults = {family: family_defaults(family, FAMILIES[family]) for family in FAMILIES}

@@ -59,6 +59,8 @@ class Backend {
   // very bytes that went there, in order.
   using BytesRead = std::function<void(std::span<const std::byte>)>;
   virtual void load(const WeightView&, const BytesRead& /*read*/ = {}) {}
+  // That a weight takes there.
+  virtual std::uint64_t bytes_in_memory(const WeightView& weight) const { return weight.n_bytes(); }
   virtual void upload(std::span<const std::byte> host, std::byte* device) = 0;
   virtual void download(const std::byte* device, std::span<std::byte> host) = 0;
   // For later operations, which wait for it; no copy aside may touch it yet. Pinned host memory has

@@ -94,6 +94,13 @@ struct Merge {
   int into = 0, from = 0;
 };
 
+// What FP8 weights are multiplied by: a number for each block of the matrix, row-major.
+struct WeightScales {
+  const float* data = nullptr;  // on the host; finite and above 0
+  std::int64_t block_rows = 0, block_cols = 0;
+  std::int64_t first_row = 0;  // of the view, in the matrix whose blocks they are
+};
+
 // A matrix [n_rows, n_cols] (or a vector: n_rows = 1), row-major, in the dtype it has on disk.
 // The address may be unaligned. data is null where the model has no such tensor (an absent bias).
 struct WeightView {
@@ -101,8 +108,16 @@ struct WeightView {
   Dtype dtype = Dtype::bf16;
   std::int64_t n_rows = 0;
   std::int64_t n_cols = 0;
+  WeightScales scales = {};  // of f8
 
   explicit operator bool() const { return data != nullptr; }
+  // Of an f8 row: one for each block of columns.
+  std::int64_t n_scales_of_row() const {
+    return (n_cols + scales.block_cols - 1) / scales.block_cols;
+  }
+  const float* scales_of_row(std::int64_t row) const {
+    return scales.data + (scales.first_row + row) / scales.block_rows * n_scales_of_row();
+  }
   std::uint64_t n_bytes() const {
     return static_cast<std::uint64_t>(n_rows) * static_cast<std::uint64_t>(n_cols) * size_of(dtype);
   }
@@ -110,7 +125,11 @@ struct WeightView {
   WeightView rows(std::int64_t first, std::int64_t n) const {
     if (!data) return {};
     STARATTN_CHECK(first >= 0 && n >= 0 && first + n <= n_rows);
-    return {data + static_cast<std::size_t>(first * n_cols) * size_of(dtype), dtype, n, n_cols};
+    WeightView part = *this;
+    part.data += static_cast<std::size_t>(first * n_cols) * size_of(dtype);
+    part.n_rows = n;
+    part.scales.first_row += first;
+    return part;
   }
   // The same numbers of a vector.
   WeightView values(std::int64_t first, std::int64_t n) const {

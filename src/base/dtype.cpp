@@ -15,6 +15,8 @@ std::string_view name_of(Dtype dtype) {
       return "f16";
     case Dtype::bf16:
       return "bf16";
+    case Dtype::f8:
+      return "f8";
   }
   return "?";
 }
@@ -36,6 +38,16 @@ float f16_to_f32(std::uint16_t bits) {
   }
   const std::uint32_t wide = exponent == 31 ? 0xffU : exponent + 112;
   return std::bit_cast<float>(sign | (wide << 23) | (mantissa << 13));
+}
+
+float f8_to_f32(std::uint8_t bits) {
+  const int exponent = bits >> 3 & 0xf;
+  const auto mantissa = static_cast<float>(bits & 0x7);
+  float magnitude = exponent == 0  // zero or subnormal
+                        ? std::ldexp(mantissa, -9)
+                        : std::ldexp(8 + mantissa, exponent - 10);
+  if ((bits & 0x7f) == 0x7f) magnitude = NAN;
+  return bits & 0x80 ? -magnitude : magnitude;
 }
 
 }  // namespace starattn

@@ -9,13 +9,14 @@
 
 namespace starattn {
 
-enum class Dtype : std::uint8_t { f32, f16, bf16 };
+// f8: e4m3 without infinities (arXiv 2209.05433); weights alone have it, with scales beside them.
+enum class Dtype : std::uint8_t { f32, f16, bf16, f8 };
 
 constexpr std::size_t size_of(Dtype dtype) {
-  return dtype == Dtype::f32 ? 4 : 2;
+  return dtype == Dtype::f32 ? 4 : dtype == Dtype::f8 ? 1 : 2;
 }
-std::string_view name_of(Dtype dtype);         // "f32", "f16", "bf16"
-Dtype dtype_from_name(std::string_view name);  // throws Error(usage)
+std::string_view name_of(Dtype dtype);         // "f32", "f16", "bf16", "f8"
+Dtype dtype_from_name(std::string_view name);  // of all but f8; throws Error(usage)
 
 constexpr float bf16_to_f32(std::uint16_t bits) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
@@ -29,5 +30,6 @@ constexpr std::uint16_t f32_to_bf16(float value) {
 }
 
 float f16_to_f32(std::uint16_t bits);
+float f8_to_f32(std::uint8_t bits);
 
 }  // namespace starattn

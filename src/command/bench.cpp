@@ -172,7 +172,7 @@ class Bench {
     }
     ranks_.world.barrier();
     connect_layers(sharing_, ranks_.group);
-    return sharing_.layers ? shared_bytes(weights_, shared, ranks_.group.rank())
+    return sharing_.layers ? shared_bytes(weights_, shared, *backend_, ranks_.group.rank())
                            : weights_.total_bytes();
   }
 

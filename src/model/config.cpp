@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "model/fp8_config.h"
 #include "model/mixture_config.h"
 #include "model/model_folder.h"
 #include "model/rope_config.h"
@@ -269,12 +270,6 @@ std::int64_t plain_positions(const JsonObject& json, std::int64_t max_positions)
 }
 
 void refuse_what_we_lack(const JsonObject& json) {
-  if (json.has("quantization_config")) {
-    fail(Exit::bad_data,
-         "{}: key 'quantization_config': quantised weights are not supported; use the bf16, f16 or "
-         "f32 model",
-         json.where());
-  }
   const std::string activation = json.find_string("hidden_act").value_or("silu");
   if (activation != "silu" && activation != "swish") {  // two names of one function
     fail(Exit::bad_data, "{}: key 'hidden_act': '{}' is not supported: expected silu", json.where(),
@@ -347,7 +342,7 @@ ModelConfig read_model_config(const std::string& folder) {
   if (config.family == Family::qwen3_moe)
     config.mixture = read_mixture_config(json, config.n_layers);
   config.rope = read_rope_config(json, config.max_positions);
-  refuse_what_we_lack(whole);
+  config.fp8 = read_fp8_config(whole.has("quantization_config") ? whole : json);
   refuse_what_we_lack(json);
   config.sliding_window = read_sliding_window(json, config);
   config.max_positions =

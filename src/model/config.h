@@ -49,6 +49,20 @@ struct MixtureConfig {
   std::vector<bool> layers;      // [n_layers]: whether it is a mixture
 };
 
+// How the matrices of an FP8 model (e4m3) are scaled; those that its files hold in other types are
+// not. Activations are not quantised here, whatever the model says of them.
+struct Fp8Config {
+  enum class Scales {
+    none,
+    tensor,
+    channel,
+    block
+  };  // one for: no FP8, a matrix, each row, a block
+  Scales scales = Scales::none;
+  std::int64_t block_rows = 0, block_cols = 0;  // block
+  std::string suffix;                           // of their names: "_scale_inv" behind "....weight"
+};
+
 struct ModelConfig {
   static constexpr std::int64_t kNoWindow = INT64_MAX;
 
@@ -73,6 +87,7 @@ struct ModelConfig {
   RopeConfig rope;
   MixtureConfig mixture;
   Multipliers multipliers;
+  Fp8Config fp8;
   Dtype dtype = Dtype::bf16;      // as the file says; the weights' own dtypes rule
   std::vector<Token> eos_tokens;  // may be empty here; generation_config.json adds to it
   Token bos_token = -1;           // -1: none

@@ -94,9 +94,11 @@ std::string describe(const ModelConfig& c) {
           : fmt::format(" ({} a token: {} of {} experts)", short_count(n_parameters_of_a_row(c)),
                         c.mixture.n_chosen, c.mixture.n_experts);
   return fmt::format(
-      "{}, {} parameters{}, {} layers, hidden {}, {} heads / {} KV heads, head dim {}, vocabulary "
+      "{}, {} parameters{}{}, {} layers, hidden {}, {} heads / {} KV heads, head dim {}, "
+      "vocabulary "
       "{}, {}, {} positions",
-      name_of(c.family), short_count(n_parameters(c)), experts, c.n_layers, c.hidden_size,
+      name_of(c.family), short_count(n_parameters(c)), experts,
+      c.fp8.scales == Fp8Config::Scales::none ? "" : " in FP8", c.n_layers, c.hidden_size,
       c.n_heads, c.n_kv_heads, c.head_dim, with_commas(c.vocab_size), describe(c.rope),
       with_commas(c.max_positions));
 }

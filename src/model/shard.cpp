@@ -75,22 +75,23 @@ SharedModel shared_model(const ModelWeights& weights, const ShardPlan& plan,
   return model;
 }
 
-std::uint64_t shared_bytes(const ModelWeights& weights, const SharedModel& model, Rank rank) {
-  const auto of_rank = [&](const SharedMatrix& matrix) {
-    return matrix.whole.rows(0, matrix.rows[static_cast<std::size_t>(rank)].count).n_bytes();
+std::uint64_t shared_bytes(const ModelWeights& weights, const SharedModel& model,
+                           const Backend& backend, Rank rank) {
+  std::uint64_t n_bytes = 0;
+  for (const WeightView& weight : weights.all()) n_bytes += backend.bytes_in_memory(weight);
+  const auto keep_rows = [&](const SharedMatrix& matrix) {
+    const Share rows = matrix.rows[static_cast<std::size_t>(rank)];
+    const std::uint64_t whole = backend.bytes_in_memory(matrix.whole);
+    n_bytes -= whole;
+    n_bytes += backend.bytes_in_memory(matrix.whole.rows(rows.first, rows.count));
+    return whole;
   };
-  const bool is_tied = weights.lm_head.data == weights.embedding.data;
-  std::uint64_t n_bytes =
-      weights.total_bytes() - model.lm_head.whole.n_bytes() + of_rank(model.lm_head);
-  if (!is_tied) n_bytes -= model.embedding.whole.n_bytes() - of_rank(model.embedding);
+  keep_rows(model.lm_head);
+  if (model.embedding.whole.data != model.lm_head.whole.data) keep_rows(model.embedding);
   std::uint64_t largest_layer = 0;
   for (const auto& layer : model.layers) {
     std::uint64_t whole = 0;
-    for (const SharedMatrix& matrix : layer) {
-      whole += matrix.whole.n_bytes();
-      n_bytes += of_rank(matrix);
-    }
-    n_bytes -= whole;
+    for (const SharedMatrix& matrix : layer) whole += keep_rows(matrix);
     largest_layer = std::max(largest_layer, whole);
   }
   return n_bytes + 2 * largest_layer;

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
+#include <cstring>
 
 #include "base/error.h"
 #include "base/json.h"
@@ -28,10 +30,22 @@ Dtype dtype_of(const TensorView& tensor, const SafetensorsFile& file, const std:
   if (tensor.dtype_name == "BF16") return Dtype::bf16;
   if (tensor.dtype_name == "F16") return Dtype::f16;
   if (tensor.dtype_name == "F32") return Dtype::f32;
+  if (tensor.dtype_name == "F8_E4M3") return Dtype::f8;
   fail(Exit::bad_data,
-       "{}: tensor '{}': expected dtype BF16, F16 or F32, got {} (quantised weights are not "
-       "supported)",
+       "{}: tensor '{}': expected dtype BF16, F16, F32 or F8_E4M3, got {} (weights that are "
+       "quantised otherwise are not supported)",
        file.path(), name, tensor.dtype_name);
+}
+
+float scale_at(const TensorView& scales, Dtype dtype, std::size_t i) {
+  if (dtype == Dtype::f32) {
+    float value = 0;
+    std::memcpy(&value, scales.data + i * sizeof(value), sizeof(value));
+    return value;
+  }
+  std::uint16_t bits = 0;
+  std::memcpy(&bits, scales.data + i * sizeof(bits), sizeof(bits));
+  return dtype == Dtype::bf16 ? bf16_to_f32(bits) : f16_to_f32(bits);
 }
 
 // A file under a model's name that holds something else.
@@ -49,7 +63,8 @@ std::string whose_tensors(const SafetensorsFile& file) {
 }  // namespace
 
 // As in transformers, a single file goes before an index.
-WeightFiles::WeightFiles(const std::string& folder) : folder_(folder) {
+WeightFiles::WeightFiles(const std::string& folder, Fp8Config fp8)
+    : folder_(folder), fp8_(std::move(fp8)) {
   const std::string single = folder + "/model.safetensors";
   const std::string index = folder + "/model.safetensors.index.json";
   if (exists(single)) {
@@ -110,19 +125,84 @@ const SafetensorsFile& WeightFiles::file_with(const std::string& tensor) const {
   return *it->second;
 }
 
-WeightSource::Tensor WeightFiles::find(const std::string& name,
-                                       const std::vector<std::int64_t>& shape) {
-  const SafetensorsFile& file = file_with(name);
+const TensorView& WeightFiles::tensor_of(const SafetensorsFile& file,
+                                         const std::string& name) const {
   const TensorView* tensor = file.find(name);
   if (!tensor) {
     fail(Exit::bad_data, "{}: tensor '{}': config.json asks for it, but the file has none{}",
          file.path(), name, whose_tensors(file));
   }
-  if (tensor->shape != shape) {
+  return *tensor;
+}
+
+WeightSource::Tensor WeightFiles::find(const std::string& name,
+                                       const std::vector<std::int64_t>& shape) {
+  const SafetensorsFile& file = file_with(name);
+  const TensorView& tensor = tensor_of(file, name);
+  if (tensor.shape != shape) {
     fail(Exit::bad_data, "{}: tensor '{}': expected shape [{}], as config.json says, got [{}]",
-         file.path(), name, fmt::join(shape, ", "), fmt::join(tensor->shape, ", "));
+         file.path(), name, fmt::join(shape, ", "), fmt::join(tensor.shape, ", "));
   }
-  return {tensor->data, dtype_of(*tensor, file, name), &file.file()};
+  const Dtype dtype = dtype_of(tensor, file, name);
+  if (dtype != Dtype::f8) return {tensor.data, dtype, &file.file()};
+  if (shape.size() != 2 || name.ends_with("embed_tokens.weight")) {
+    fail(Exit::bad_data,
+         "{}: tensor '{}': expected dtype BF16, F16 or F32, got F8_E4M3: only the matrices of "
+         "products may be FP8",
+         file.path(), name);
+  }
+  return {tensor.data, dtype, &file.file(), scales_of(name, shape)};
+}
+
+// Of an FP8 matrix, as config.json says that they are laid out.
+WeightScales WeightFiles::scales_of(const std::string& matrix,
+                                    const std::vector<std::int64_t>& shape) {
+  using Scales = Fp8Config::Scales;
+  if (fp8_.scales == Scales::none) {
+    fail(Exit::bad_data,
+         "{}: tensor '{}' is FP8, but config.json has no quantization_config, which would say how "
+         "it is scaled",
+         file_with(matrix).path(), matrix);
+  }
+  const std::string name = matrix + fp8_.suffix;
+  const SafetensorsFile& file = file_with(name);
+  const TensorView& tensor = tensor_of(file, name);
+  WeightScales scales{nullptr, shape[0], shape[1]};
+  if (fp8_.scales == Scales::channel) scales.block_rows = 1;
+  if (fp8_.scales == Scales::block) {
+    scales.block_rows = fp8_.block_rows;
+    scales.block_cols = fp8_.block_cols;
+  }
+  std::vector<std::int64_t> expected = {(shape[0] + scales.block_rows - 1) / scales.block_rows,
+                                        (shape[1] + scales.block_cols - 1) / scales.block_cols};
+  // One number for all may be without a shape, and one for each row a vector.
+  const bool is_flat =
+      expected[1] == 1 && fp8_.scales != Scales::block &&
+      (tensor.shape == std::vector{expected[0]} || (expected[0] == 1 && tensor.shape.empty()));
+  if (tensor.shape != expected && !is_flat) {
+    fail(Exit::bad_data, "{}: tensor '{}': expected shape [{}], as config.json says, got [{}]",
+         file.path(), name, fmt::join(expected, ", "), fmt::join(tensor.shape, ", "));
+  }
+  const Dtype dtype = dtype_of(tensor, file, name);
+  if (dtype == Dtype::f8) {
+    fail(Exit::bad_data, "{}: tensor '{}': expected dtype F32, BF16 or F16, got {}", file.path(),
+         name, tensor.dtype_name);
+  }
+  const auto n = static_cast<std::size_t>(expected[0] * expected[1]);
+  auto& memory =
+      scales_.emplace_back(std::make_unique_for_overwrite<std::byte[]>(n * sizeof(float)));
+  for (std::size_t i = 0; i < n; ++i) {
+    const float value = scale_at(tensor, dtype, i);
+    if (!(value > 0 && std::isfinite(value))) {
+      fail(Exit::bad_data,
+           "{}: tensor '{}': expected scales above 0, got {} at number {}: take the model's files "
+           "from their source again",
+           file.path(), name, value, i);
+    }
+    std::memcpy(memory.get() + i * sizeof(value), &value, sizeof(value));
+  }
+  scales.data = reinterpret_cast<const float*>(memory.get());
+  return scales;
 }
 
 }  // namespace starattn

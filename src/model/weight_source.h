@@ -26,10 +26,7 @@ class WeightSource {
   WeightView vector(const std::string& name, std::int64_t n) { return view(name, {n}); }
   // Some rows of a matrix that was given out, as a tensor of its own.
   WeightView rows(const WeightView& matrix, std::int64_t first_row, std::int64_t n_rows) {
-    WeightView part = matrix;
-    part.n_rows = n_rows;
-    part.data += static_cast<std::size_t>(first_row) * static_cast<std::size_t>(matrix.n_cols) *
-                 size_of(matrix.dtype);
+    const WeightView part = matrix.rows(first_row, n_rows);
     WeightName name = names_.at(matrix.data);
     name.name += fmt::format("[{}:{}]", first_row, first_row + n_rows);
     names_[part.data] = name;
@@ -43,6 +40,7 @@ class WeightSource {
     const std::byte* data;
     Dtype dtype;
     const MappedFile* file = nullptr;  // that the data lies in
+    WeightScales scales = {};
   };
 
  private:
@@ -51,7 +49,8 @@ class WeightSource {
   WeightView view(const std::string& name, const std::vector<std::int64_t>& shape) {
     const Tensor tensor = find(name, shape);
     names_[tensor.data] = {name, tensor.file};
-    return {tensor.data, tensor.dtype, shape.size() == 1 ? 1 : shape.front(), shape.back()};
+    return {tensor.data, tensor.dtype, shape.size() == 1 ? 1 : shape.front(), shape.back(),
+            tensor.scales};
   }
 
   std::map<const std::byte*, WeightName> names_;

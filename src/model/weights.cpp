@@ -106,6 +106,7 @@ float value_at(const WeightView& w, std::size_t i) {
 }
 
 bool have_same_values(const WeightView& a, const WeightView& b) {
+  if (a.dtype == Dtype::f8) return false;  // a head of its own; no embedding is FP8
   if (a.dtype == b.dtype) return std::memcmp(a.data, b.data, a.n_bytes()) == 0;
   const auto n = static_cast<std::size_t>(a.n_rows * a.n_cols);
   for (std::size_t i = 0; i < n; ++i) {
@@ -150,11 +151,12 @@ void warn_of_differences(const WeightFiles& files, const ModelWeights& weights,
 
 ModelWeights ModelWeights::open(const std::string& folder, const ModelConfig& config) {
   ModelWeights weights;
-  WeightFiles source(folder);
+  WeightFiles source(folder, config.fp8);
   collect(source, config, weights);
   warn_of_differences(source, weights, config, folder);
   weights.names_ = source.take_names();
   weights.files_ = std::make_shared<std::map<std::string, SafetensorsFile>>(source.take());
+  weights.owned_ = std::make_shared<RandomWeights::Owned>(source.take_scales());
   return weights;
 }
 

@@ -70,6 +70,7 @@ class ModelWeights {
  private:
   std::shared_ptr<std::map<std::string, SafetensorsFile>> files_;
   std::shared_ptr<RandomWeights> random_;  // of random() and random_later()
+  std::shared_ptr<std::vector<std::unique_ptr<std::byte[]>>> owned_;  // scales
   std::map<const std::byte*, WeightName> names_;
 };
 

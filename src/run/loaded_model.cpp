@@ -26,8 +26,12 @@ Dtype compute_dtype(const Options& options, const Backend& backend) {
 
 Digest sample_of(const LoadedModel& session) {
   std::vector<std::span<const std::byte>> tensors;
-  for (const WeightView& tensor : session.weights.all())
+  for (const WeightView& tensor : session.weights.all()) {
     tensors.emplace_back(tensor.data, tensor.n_bytes());
+    if (tensor.scales.data)
+      tensors.push_back(
+          std::as_bytes(std::span(tensor.scales_of_row(0), tensor.n_scales_of_row())));
+  }
   return sampled_fingerprint(canonical_text(session.config), tensors);
 }
 
@@ -125,6 +129,8 @@ std::unique_ptr<LoadedModel> open_session(const Options& options, const Ranks& r
     for (const Token token : session->chat.stops) session->eos_tokens.push_back(token);
     session->backend = make_backend(options, ranks);
     session->backend->check_model(session->config.shape());
+    for (const WeightView& weight : session->weights.all())
+      session->weight_bytes += session->backend->bytes_in_memory(weight);
     session->weights_sample = sample_of(*session);
   });
   session->sharing =
@@ -141,14 +147,13 @@ std::unique_ptr<LoadedModel> open_session(const Options& options, const Ranks& r
   const Backend& backend = *session->backend;
   session->sharers = sharers_of_device(ranks.group, ranks, backend).allgather(ranks.group.rank());
   const int n_sharers = sharers_of_device(ranks.world, ranks, backend).size();
-  const std::uint64_t weights = session->weights.total_bytes();
-  session->weight_bytes = weights;
   if (session->sharing.layers) {
     session->weight_bytes = shared_bytes(
         session->weights,
-        shared_model(session->weights, session->sharing.plan, session->config.head_dim),
+        shared_model(session->weights, session->sharing.plan, session->config.head_dim), backend,
         ranks.group.rank());
   }
+  const std::uint64_t weights = session->weight_bytes;
   const std::uint64_t left = backend.is_host_memory()
                                  ? memory_of_node() - std::min(memory_of_node(), weights)
                                  : backend.free_bytes();

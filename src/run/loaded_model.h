@@ -49,6 +49,7 @@ Communicator sharers_of_device(const Communicator& comm, const Ranks& ranks,
 struct LoadedModel : TextModel {
   ModelWeights weights;
   std::unique_ptr<Backend> backend;
+  std::uint64_t weight_bytes = 0;  // in the memory of a rank's device; on the CPU, of a node
   WeightSharing sharing;
   std::unique_ptr<Decoder> decoder;
   std::unique_ptr<Answering> answering;  // of this rank's group

@@ -346,6 +346,49 @@ TEST_P(CpuBackend, ThreadsTakeTheirMemoryWithThem) {
   EXPECT_LT(memory_behind(4), of_this_thread + 1'000'000);
 }
 
+TEST_P(CpuBackend, Fp8WeightsAreMultipliedByTheirScales) {
+  constexpr std::int64_t kIn = 75, kOut = 70, kRows = 9;
+  std::vector<std::uint8_t> bits(kIn * kOut);
+  std::mt19937 generator(3);
+  for (std::uint8_t& byte : bits) {
+    byte = static_cast<std::uint8_t>(generator());
+    if ((byte & 0x7f) == 0x7f) byte = 0;
+  }
+  Floats scales = random_floats(100, 4);
+  for (float& scale : scales) scale = 0.01F + std::abs(scale);
+  WeightView w{reinterpret_cast<const std::byte*>(bits.data()), Dtype::f8, kOut, kIn};
+  EXPECT_EQ(backend_->first_not_finite(w, 0, kOut), -1);
+  Floats x = random_floats(kRows * kIn, 5);
+  for (const WeightScales& blocks : {WeightScales{scales.data(), 16, 32, 0},
+                                     {scales.data(), 16, 32, 21},
+                                     {scales.data(), 1, kIn, 0},
+                                     {scales.data(), kOut, kIn, 0}}) {
+    w.scales = blocks;
+    std::vector<double> expected;
+    for (std::int64_t row = 0; row < kRows; ++row) {
+      for (std::int64_t j = 0; j < kOut; ++j) {
+        double sum = 0;
+        for (std::int64_t k = 0; k < kIn; ++k) {
+          const std::int64_t n_blocks = (kIn + blocks.block_cols - 1) / blocks.block_cols;
+          const std::int64_t block =
+              (j + blocks.first_row) / blocks.block_rows * n_blocks + k / blocks.block_cols;
+          sum += double{x[static_cast<std::size_t>(row * kIn + k)]} *
+                 double{f8_to_f32(bits[static_cast<std::size_t>(j * kIn + k)])} *
+                 double{scales[static_cast<std::size_t>(block)]};
+        }
+        expected.push_back(sum);
+      }
+    }
+    for (const Product product : {Product::chunk, Product::batch_invariant}) {
+      Floats y(kRows * kOut, NAN);
+      backend_->linear(rows_of(x, kIn), {w, WeightView{}, rows_of(y, kOut)}, product);
+      EXPECT_LT(relative_error(y, expected), 1e-6);
+    }
+  }
+  bits[5 * kIn + 3] = 0xff;  // NaN
+  EXPECT_EQ(backend_->first_not_finite(w, 0, kOut), 5 * kIn + 3);
+}
+
 TEST_P(CpuBackend, SwigluAndNormEqualDouble) {
   Floats gate = random_floats(1000, 7);
   for (std::size_t i = 0; i < 40; ++i) gate[i] = static_cast<float>(static_cast<int>(i) - 20) * 8;

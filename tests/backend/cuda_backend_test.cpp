@@ -281,6 +281,31 @@ TEST_F(CudaBackend, GatesAProduct) {
   }
 }
 
+TEST_F(CudaBackend, Fp8WeightsAreMultipliedByTheirScales) {
+  constexpr std::int64_t kIn = 264, kOut = 200, kRows = 5;
+  std::vector<std::uint8_t> bits[3];
+  Floats scales;
+  for (const float scale : numbers_.bell(600)) scales.push_back(0.01F + std::abs(scale));
+  const Floats x = numbers_.bell(kRows * kIn);
+  const WeightScales all[] = {
+      {scales.data(), 64, 96, 70}, {scales.data(), 1, kIn, 3}, {scales.data(), kOut, kIn, 0}};
+  for (int i = 0; i < 3; ++i) {
+    for (const float value : numbers_.bell(kIn * kOut, 60))
+      bits[i].push_back(static_cast<std::uint8_t>(static_cast<int>(value) & 0xfe));
+    for (std::uint8_t& byte : bits[i])
+      if ((byte & 0x7e) == 0x7e) byte = 0x38;
+    const WeightView w{reinterpret_cast<const std::byte*>(bits[i].data()), Dtype::f8, kOut, kIn,
+                       all[i]};
+    for (const Product product : {Product::chunk, Product::batch_invariant}) {
+      expect_same(kTwoRoundings, [&](Side& side) {
+        const Rows y = side.empty(kRows, kOut);
+        side.backend->linear(side.rows(x, kIn), {w, WeightView{}, y}, product);
+        return side.get(y);
+      });
+    }
+  }
+}
+
 TEST_F(CudaBackend, AddsScalesAndGates) {
   const Floats a = numbers_.bell(13 * 1000, 4), b = numbers_.bell(13 * 1000, 4);
   expect_same(kOneRounding, [&](Side& side) {

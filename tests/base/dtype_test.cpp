@@ -93,5 +93,23 @@ TEST(Dtype, HasASizeAndAName) {
     expect_refused([&] { dtype_from_name(name); }, Exit::usage, {name, "f32, f16 or bf16"});
 }
 
+TEST(F8, HasItsPublishedValues) {
+  EXPECT_EQ(f8_to_f32(0x00), 0);
+  EXPECT_EQ(f8_to_f32(0x01), std::ldexp(1.0F, -9));  // the smallest subnormal
+  EXPECT_EQ(f8_to_f32(0x07), std::ldexp(7.0F, -9));  // the largest
+  EXPECT_EQ(f8_to_f32(0x08), std::ldexp(1.0F, -6));  // the smallest normal
+  EXPECT_EQ(f8_to_f32(0x38), 1);
+  EXPECT_EQ(f8_to_f32(0xb9), -1.125F);
+  EXPECT_EQ(f8_to_f32(0x7e), 448);  // the largest
+  EXPECT_TRUE(std::signbit(f8_to_f32(0x80)));
+  EXPECT_TRUE(std::isnan(f8_to_f32(0x7f)));
+  EXPECT_TRUE(std::isnan(f8_to_f32(0xff)));
+  for (unsigned bits = 1; bits < 0x7f; ++bits) {
+    const float value = f8_to_f32(static_cast<std::uint8_t>(bits));
+    EXPECT_GT(value, f8_to_f32(static_cast<std::uint8_t>(bits - 1)));
+    EXPECT_EQ(f8_to_f32(static_cast<std::uint8_t>(bits | 0x80)), -value);
+  }
+}
+
 }  // namespace
 }  // namespace starattn

@@ -37,6 +37,8 @@ std::int64_t first_not_finite(const std::byte* values, Dtype dtype, std::int64_t
       return first_with_all_of<std::uint16_t>(0x7c00, values, n);
     case Dtype::bf16:
       return first_with_all_of<std::uint16_t>(0x7f80, values, n);
+    case Dtype::f8:  // has no infinity; all ones is NaN
+      return first_with_all_of<std::uint8_t>(0x7f, values, n);
   }
   return -1;
 }

@@ -22,8 +22,8 @@ struct Kernels {
   void (*multiply)(const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float* c,
                    std::int64_t ldc, std::int64_t m, std::int64_t n, std::int64_t k, bool add);
 
-  // y[i, j] = sum_k x[i, k] w[j, k]: rows of x against rows of w in its own dtype, k in a fixed
-  // order.
+  // y[i, j] = sum_k x[i, k] w[j, k]: rows of x against rows of w in its own dtype (not f8), k in a
+  // fixed order.
   void (*dot_rows)(const float* x, std::int64_t ldx, std::int64_t m, const std::byte* w,
                    std::int64_t ldw, Dtype dtype, std::int64_t n, std::int64_t k, float* y,
                    std::int64_t ldy);
@@ -33,7 +33,7 @@ struct Kernels {
   float (*exponentials)(float* s, std::int64_t n, std::int64_t n_visible, float scale, float max);
   float (*maximum)(const float* s, std::int64_t n);
 
-  void (*widen)(const std::byte* from, Dtype dtype, std::int64_t n, float* to);  // to fp32
+  void (*widen)(const std::byte* from, Dtype dtype, std::int64_t n, float* to);  // to fp32; not f8
   void (*swiglu)(const float* gate, const float* up, std::int64_t n, float* y);  // silu(gate) * up
 };
 

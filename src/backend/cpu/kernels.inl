@@ -168,6 +168,8 @@ void dot_rows(const float* x, std::int64_t ldx, std::int64_t m, const std::byte*
       return dot_rows_of<Dtype::f16>(x, ldx, m, w, ldw, n, k, y, ldy);
     case Dtype::bf16:
       return dot_rows_of<Dtype::bf16>(x, ldx, m, w, ldw, n, k, y, ldy);
+    case Dtype::f8:  // has been widened (linear.cpp)
+      break;
   }
 }
 

@@ -4,6 +4,7 @@
 #include <cblas.h>
 
 #include <algorithm>
+#include <array>
 #include <vector>
 
 #include "base/error.h"
@@ -37,6 +38,33 @@ const std::byte* row_of(const WeightView& w, std::int64_t row) {
          static_cast<std::size_t>(row) * static_cast<std::size_t>(w.n_cols) * size_of(w.dtype);
 }
 
+// Every number that f8 has.
+const std::array<float, 256>& f8_values() {
+  static const std::array<float, 256> values = [] {
+    std::array<float, 256> all{};
+    for (std::size_t bits = 0; bits < all.size(); ++bits)
+      all[bits] = f8_to_f32(static_cast<std::uint8_t>(bits));
+    return all;
+  }();
+  return values;
+}
+
+// Rows of w in fp32. [n, n_cols]
+void widen_rows(const Kernels& kernels, const WeightView& w, std::int64_t first, std::int64_t n,
+                float* to) {
+  if (w.dtype != Dtype::f8) return kernels.widen(row_of(w, first), w.dtype, n * w.n_cols, to);
+  const std::array<float, 256>& values = f8_values();
+  for (std::int64_t row = first; row < first + n; ++row) {
+    const float* scales = w.scales_of_row(row);
+    const std::byte* from = row_of(w, row);
+    for (std::int64_t begin = 0; begin < w.n_cols; begin += w.scales.block_cols, ++scales) {
+      const std::int64_t end = std::min(w.n_cols, begin + w.scales.block_cols);
+      for (std::int64_t i = begin; i < end; ++i)
+        *to++ = values[std::to_integer<std::size_t>(from[i])] * *scales;
+    }
+  }
+}
+
 // Memory of the calling thread for n floats, kept from panel to panel and freed with the thread.
 float* panel_memory(std::int64_t n) {
   thread_local std::vector<float> memory;
@@ -60,7 +88,7 @@ void linear_chunk(ThreadPool& pool, const Kernels& kernels, Rows x, const Weight
     const float* weights = reinterpret_cast<const float*>(row_of(w, first));
     if (!in_place) {
       float* widened = panel_memory(n * w.n_cols);
-      kernels.widen(row_of(w, first), w.dtype, n * w.n_cols, widened);
+      widen_rows(kernels, w, first, n, widened);
       weights = widened;
     }
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(x.n_rows),
@@ -79,8 +107,16 @@ void linear_thin(ThreadPool& pool, const Kernels& kernels, Rows x, const WeightV
   pool.parallel_for((w.n_rows + kThinColumns - 1) / kThinColumns, [&](std::int64_t task, int) {
     const std::int64_t first = task * kThinColumns;
     const std::int64_t n = std::min(kThinColumns, w.n_rows - first);
-    kernels.dot_rows(in, x.width, x.n_rows, row_of(w, first), w.n_cols, w.dtype, n, w.n_cols,
-                     out + first, y.width);
+    const std::byte* weights = row_of(w, first);
+    Dtype dtype = w.dtype;
+    if (dtype == Dtype::f8) {
+      float* widened = panel_memory(n * w.n_cols);
+      widen_rows(kernels, w, first, n, widened);
+      weights = reinterpret_cast<const std::byte*>(widened);
+      dtype = Dtype::f32;
+    }
+    kernels.dot_rows(in, x.width, x.n_rows, weights, w.n_cols, dtype, n, w.n_cols, out + first,
+                     y.width);
     add_bias(kernels, bias, first, n, y);
   });
 }

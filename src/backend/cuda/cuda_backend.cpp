@@ -71,6 +71,9 @@ class CudaBackend : public Backend {
   void load(const WeightView& weight, const BytesRead& read) override {
     weights_.load(weight, read);
   }
+  std::uint64_t bytes_in_memory(const WeightView& weight) const override {
+    return static_cast<std::uint64_t>(weight.n_rows * weight.n_cols) * size_of(Dtype::bf16);
+  }
   void upload(std::span<const std::byte> host, std::byte* device) override {
     device_.upload(host, device);
   }

@@ -54,8 +54,7 @@ void DeviceWeights::copy_as_bf16(const WeightView& host, std::byte* to,
   if (host.dtype == Dtype::bf16) return copy(host, to, read);
   const Buffer as_it_is = device_->allocate(host.n_bytes());
   copy(host, as_it_is.data(), read);
-  kernels::to_bf16(as_it_is.data(), float_of(host.dtype), host.n_rows * host.n_cols, to,
-                   device_->stream());
+  convert(host, as_it_is.data(), to);
   // Weights are read before the kernel in front has ended (thin_linear.h).
   check(cudaStreamSynchronize(device_->stream()), "converting weights");
 }
@@ -65,8 +64,30 @@ void DeviceWeights::upload_as_bf16(const WeightView& host, std::byte* to) {
   if (host.dtype == Dtype::bf16) return device_->upload(bytes, to);
   const Buffer as_it_is = device_->allocate(bytes.size());
   device_->upload(bytes, as_it_is.data());
-  kernels::to_bf16(as_it_is.data(), float_of(host.dtype), host.n_rows * host.n_cols, to,
+  convert(host, as_it_is.data(), to);
+}
+
+void DeviceWeights::convert(const WeightView& host, const std::byte* as_it_is, std::byte* bf16) {
+  if (host.dtype == Dtype::f8) return widen(host, as_it_is, bf16);
+  kernels::to_bf16(as_it_is, float_of(host.dtype), host.n_rows * host.n_cols, bf16,
                    device_->stream());
+}
+
+void DeviceWeights::widen(const WeightView& host, const std::byte* f8, std::byte* bf16) {
+  const WeightScales& scales = host.scales;
+  const float* first = host.scales_of_row(0);
+  const float* end = host.scales_of_row(host.n_rows - 1) + host.n_scales_of_row();
+  const auto bytes = std::as_bytes(std::span(first, end));
+  const Buffer there = device_->allocate(bytes.size());
+  device_->upload(bytes, there.data());
+  kernels::f8_to_bf16({.values = f8,
+                       .n_rows = host.n_rows,
+                       .n_cols = host.n_cols,
+                       .scales = reinterpret_cast<const float*>(there.data()),
+                       .block_rows = scales.block_rows,
+                       .block_cols = scales.block_cols,
+                       .first_row = scales.first_row % scales.block_rows},
+                      bf16, device_->stream());
 }
 
 // Through two pinned buffers: one is read from the file while the other goes to the device.

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The model's weights in GPU memory, as bf16, each tensor once. Rows of a tensor that is there are
 // found in it. Of matrices that devices share out only this one's rows are kept, and a layer's are
-// whole while they are lent (shared_layers.h).
+// whole while they are lent (shared_layers.h). FP8 weights are widened as they come: only the
+// rounding of their products with their scales to bf16 is new.
 #pragma once
 
 #include <map>
@@ -52,6 +53,8 @@ class DeviceWeights {
   const Loaded* holder_of(const WeightView& host) const;  // null: not there
   void copy_as_bf16(const WeightView& host, std::byte* to, const Backend::BytesRead& read);
   void copy(const WeightView& host, std::byte* to, const Backend::BytesRead& read);
+  void convert(const WeightView& host, const std::byte* as_it_is, std::byte* bf16);
+  void widen(const WeightView& host, const std::byte* f8, std::byte* bf16);
 
   Device* device_;
   std::map<const std::byte*, Loaded> weights_;         // by host address

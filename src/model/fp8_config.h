@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// The quantization_config of a config.json: FP8 weights in the spellings that people publish.
+#pragma once
+
+#include "base/json.h"
+#include "model/config.h"
+
+namespace starattn {
+
+// Methods fp8 (Qwen, DeepSeek), compressed-tensors, fbgemm_fp8 and modelopt. Throws
+// Error(bad_data), by name, on other methods and on numbers that are not FP8.
+Fp8Config read_fp8_config(const JsonObject& config);
+
+}  // namespace starattn

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+// FP8 weights as they are published: which matrices have scales, and what is refused.
+#include <functional>
+
+#include "base/file.h"
+#include "model/weights.h"
+#include "safetensors_bytes.h"
+#include "small_config.h"
+
+namespace starattn {
+namespace {
+
+namespace fs = std::filesystem;
+
+const std::string kFile = "model.safetensors";
+const std::string kBlocks = "model.layers.2.self_attn.k_proj.weight";    // of qwen3_moe_fp8
+const std::string kChannels = "model.layers.0.self_attn.k_proj.weight";  // of llama_fp8_channel
+
+ModelWeights open(const std::string& folder) {
+  return ModelWeights::open(folder, read_model_config(folder));
+}
+
+// A golden model's folder whose tensors and config can be changed.
+class Tampered : public TemporaryFolder {
+ public:
+  explicit Tampered(const std::string& golden) {
+    fs::copy(kGoldenModels + golden, path());
+    const std::string bytes = read_file(file(kFile), 1 << 24);
+    std::uint64_t n_header = 0;
+    std::memcpy(&n_header, bytes.data(), sizeof(n_header));
+    header_ = Json::parse(bytes.substr(8, n_header));
+    data_ = bytes.substr(8 + n_header);
+    config_ = read_json_file(file("config.json"));
+  }
+  Json& entry_of(const std::string& tensor) { return header_[tensor]; }
+  Json& config() { return config_; }
+  // A tensor's numbers, anew and behind all others; the old place must not be left, so the tensor
+  // that took it is one that nobody asks for.
+  void replace(const std::string& tensor, const char* dtype, const Json& shape,
+               const std::string& bytes) {
+    header_["unused." + tensor] = header_[tensor];
+    header_[tensor] = entry(dtype, shape, {data_.size(), data_.size() + bytes.size()});
+    data_ += bytes;
+  }
+  void rename(const std::string& tensor, const std::string& name) {
+    header_[name] = header_[tensor];
+    header_.erase(tensor);
+  }
+  ModelWeights open_it() {
+    write(kFile, file_of(to_line(header_), data_));
+    write("config.json", to_line(config_));
+    return open(path());
+  }
+  void expect_refused(std::initializer_list<std::string_view> words) {
+    starattn::expect_refused([&] { open_it(); }, Exit::bad_data, words);
+  }
+
+ private:
+  Json header_, config_;
+  std::string data_;
+};
+
+std::string bytes_of(const std::vector<float>& numbers) {
+  return {reinterpret_cast<const char*>(numbers.data()), numbers.size() * sizeof(float)};
+}
+
+TEST(Fp8Weights, HaveAScaleForEachBlock) {
+  const ModelWeights weights = open(kGoldenModels + "qwen3_moe_fp8");
+  const WeightView& k = weights.layers[2].k_proj;  // [64, 48]
+  EXPECT_EQ(k.dtype, Dtype::f8);
+  EXPECT_EQ(k.n_bytes(), 64U * 48);
+  EXPECT_EQ(k.scales.block_rows, 32);
+  EXPECT_EQ(k.scales.block_cols, 20);
+  EXPECT_EQ(k.n_scales_of_row(), 3);
+  const SafetensorsFile file(kGoldenModels + "qwen3_moe_fp8/" + kFile);
+  const TensorView* scales = file.find(kBlocks + "_scale_inv");
+  ASSERT_TRUE(scales);
+  for (std::int64_t row = 0; row < k.n_rows; ++row) {
+    for (std::int64_t i = 0; i < 3; ++i) {
+      std::uint16_t bits = 0;
+      std::memcpy(&bits, scales->data + (row / 32 * 3 + i) * 2, 2);
+      EXPECT_EQ(k.scales_of_row(row)[i], bf16_to_f32(bits));
+    }
+  }
+  const WeightView& expert = weights.layers[2].experts[3].up_proj;
+  EXPECT_EQ(expert.dtype, Dtype::f8);
+  EXPECT_TRUE(expert.scales.data);
+  // What the config leaves out is as it is in the file.
+  EXPECT_EQ(weights.layers[1].down_proj.dtype, Dtype::bf16);
+  EXPECT_EQ(weights.lm_head.dtype, Dtype::bf16);
+  EXPECT_FALSE(weights.lm_head.scales.data);
+}
+
+TEST(Fp8Weights, HaveAScaleForEachRowOrOneForAll) {
+  const WeightView k = open(kGoldenModels + "llama_fp8_channel").layers[0].k_proj;  // [32, 48]
+  EXPECT_EQ(k.scales.block_rows, 1);
+  EXPECT_EQ(k.scales.block_cols, 48);
+
+  for (const Json& shape : {Json::array(), Json{1}, Json{1, 1}}) {
+    Tampered whole("llama_fp8_channel");
+    Json& config = whole.config()["quantization_config"];
+    config = {{"quant_method", "modelopt"}, {"quant_algo", "FP8"}};
+    const ModelWeights narrow = open(kGoldenModels + "llama_fp8_channel");
+    for (const WeightView& w : narrow.all()) {
+      if (w.dtype == Dtype::f8)
+        whole.replace(narrow.name_of(w).name + "_scale", "F32", shape, bytes_of({0.5F}));
+    }
+    const ModelWeights weights = whole.open_it();
+    const WeightView& one = weights.layers[0].k_proj;
+    EXPECT_EQ(one.scales.block_rows, 32);
+    EXPECT_EQ(one.scales_of_row(31)[0], 0.5F);
+  }
+}
+
+TEST(Fp8Weights, AreRefusedWithBadScales) {
+  for (const float bad : {0.0F, -1.0F, NAN, INFINITY}) {
+    Tampered folder("llama_fp8_channel");
+    std::vector<float> scales(32, 0.01F);
+    scales[7] = bad;
+    folder.replace(kChannels + "_scale", "F32", {32, 1}, bytes_of(scales));
+    folder.expect_refused({kFile, kChannels + "_scale", "above 0", "number 7"});
+  }
+  const std::vector<float> good(33, 0.01F);
+  Tampered fewer("llama_fp8_channel");
+  fewer.replace(kChannels + "_scale", "F32", {33, 1}, bytes_of(good));
+  fewer.expect_refused({kChannels + "_scale", "[32, 1]", "[33, 1]"});
+  Tampered flat("qwen3_moe_fp8");
+  flat.replace(kBlocks + "_scale_inv", "F32", {6}, bytes_of({1, 1, 1, 1, 1, 1}));
+  flat.expect_refused({kBlocks + "_scale_inv", "[2, 3]", "[6]"});
+  Tampered packed("llama_fp8_channel");
+  packed.replace(kChannels + "_scale", "F8_E8M0", {32, 1}, std::string(32, 'x'));
+  packed.expect_refused({kChannels + "_scale", "F8_E8M0"});
+  Tampered missing("llama_fp8_channel");
+  missing.rename(kChannels + "_scale", "unused");
+  missing.expect_refused({kChannels + "_scale", "has none"});
+}
+
+TEST(Fp8Weights, AreRefusedWhereNobodySaysTheirScales) {
+  Tampered folder("llama_fp8_channel");
+  folder.config().erase("quantization_config");
+  folder.expect_refused({"q_proj.weight", "FP8", "quantization_config"});
+  Tampered table("llama_fp8_channel");
+  table.replace("model.embed_tokens.weight", "F8_E4M3", {160, 48}, std::string(160 * 48, 'x'));
+  table.expect_refused({"embed_tokens.weight", "F8_E4M3", "products"});
+  Tampered other("llama_fp8_channel");
+  other.entry_of(kChannels)["dtype"] = "F8_E5M2";
+  other.expect_refused({kChannels, "F8_E5M2"});
+}
+
+TEST(Fp8Configs, AreReadInTheirSpellings) {
+  using Scales = Fp8Config::Scales;
+  const auto read = [](const Json& json) {
+    return read_config(small_config({{"quantization_config", json}})).fp8;
+  };
+  EXPECT_EQ(read(nullptr).scales, Scales::none);
+  EXPECT_EQ(read({{"quant_method", "fp8"}}).scales, Scales::tensor);
+  const Fp8Config blocks = read({{"quant_method", "fp8"}, {"weight_block_size", {128, 64}}});
+  EXPECT_EQ(blocks.scales, Scales::block);
+  EXPECT_EQ(blocks.block_rows, 128);
+  EXPECT_EQ(blocks.block_cols, 64);
+  EXPECT_EQ(blocks.suffix, "_scale_inv");
+  EXPECT_EQ(read({{"quant_method", "fbgemm_fp8"}}).scales, Scales::channel);
+  const auto group = [&](const Json& changes) {
+    Json weights = {{"num_bits", 8}, {"type", "float"}, {"strategy", "tensor"}};
+    weights.update(changes);
+    return Json{{"quant_method", "compressed-tensors"},
+                {"config_groups", {{"group_0", {{"weights", weights}}}}}};
+  };
+  EXPECT_EQ(read(group(Json::object())).scales, Scales::tensor);
+  EXPECT_EQ(read(group(Json::object())).suffix, "_scale");
+  EXPECT_EQ(read(group({{"strategy", "channel"}})).scales, Scales::channel);
+  EXPECT_EQ(read(group({{"strategy", "block"}, {"block_structure", {128, 128}}})).block_cols, 128);
+
+  const auto refused = [&](const Json& json, std::initializer_list<std::string_view> words) {
+    expect_refused([&] { read(json); }, Exit::bad_data, words);
+  };
+  refused({{"bits", 4}}, {"'quant_method'", "compressed-tensors"});
+  refused({{"quant_method", "gptq"}}, {"'quant_method'", "gptq"});
+  refused({{"quant_method", "fp8"}, {"fmt", "e5m2"}}, {"'fmt'", "e5m2"});
+  refused({{"quant_method", "modelopt"}, {"quant_algo", "NVFP4"}}, {"'quant_algo'", "NVFP4"});
+  refused({{"quant_method", "modelopt"}}, {"'quant_algo'"});
+  for (const Json& sizes : {Json(128), Json{128}, Json{0, 128}, Json{128, -1}, Json{128, 1.5}})
+    refused({{"quant_method", "fp8"}, {"weight_block_size", sizes}}, {"'weight_block_size'"});
+  refused(group({{"num_bits", 4}}), {"'num_bits'", "4"});
+  refused(group({{"type", "int"}}), {"'type'", "int"});
+  refused(group({{"strategy", "group"}}), {"'strategy'", "group"});
+  refused(group({{"strategy", "block"}}), {"'block_structure'"});
+  refused({{"quant_method", "compressed-tensors"}, {"config_groups", Json::object()}},
+          {"'config_groups'", "none"});
+  Json two = group(Json::object());
+  two["config_groups"]["group_1"] = group({{"strategy", "channel"}})["config_groups"]["group_0"];
+  refused(two, {"'config_groups'", "different ways"});
+}
+
+}  // namespace
+}  // namespace starattn
