@@ -156,7 +156,8 @@ ModelWeights ModelWeights::open(const std::string& folder, const ModelConfig& co
   warn_of_differences(source, weights, config, folder);
   weights.names_ = source.take_names();
   weights.files_ = std::make_shared<std::map<std::string, SafetensorsFile>>(source.take());
-  weights.owned_ = std::make_shared<RandomWeights::Owned>(source.take_scales());
+  weights.owned_ =
+      std::make_shared<std::vector<std::unique_ptr<std::byte[]>>>(source.take_scales());
   return weights;
 }
 

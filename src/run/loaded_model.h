@@ -55,7 +55,6 @@ struct LoadedModel : TextModel {
   std::unique_ptr<Answering> answering;  // of this rank's group
   WeightWatch watch;                     // of the weights' files
   Digest weights_sample;                 // sampled_fingerprint
-  std::uint64_t weight_bytes = 0;        // of a rank's device; on the CPU of a node
   std::vector<Token> eos_tokens;
   std::vector<Rank> sharers;  // ranks of this group that share this one's node (or GPU), itself too
   // Bytes that this rank may take beside the weights: all ranks of the job that share a node (or a
