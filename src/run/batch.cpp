@@ -82,6 +82,9 @@ class GroupRun {
     };
     Answerer answerer = session_.answering->answerer(kv, answer_options);
     runner_.refuse_overflow(task, answerer.answer(jobs));
+    if (ranks_.is_first() && options_.lookup > 0 && answerer.tokens_a_step() > 0)
+      log::info("document '{}': {:.2f} tokens a step with --lookup", task.id,
+                answerer.tokens_a_step());
     if (answerer.n_left() > 0) {
       throw AgreedError(Exit::stopped,
                         fmt::format("every block is saved in {}, {} of {} queries wait",

@@ -58,6 +58,8 @@ AnswerOptions DocumentRunner::answer_options(const DocumentTask& task,
   answer.eos_tokens = session_.eos_tokens;
   answer.sampling = {options_.temperature, options_.top_p};
   answer.n_logprobs = options_.logprobs;
+  answer.n_lookup = options_.lookup;
+  answer.context = task.context;
   answer.spread_queries = options_.query_ranks == "all";
   answer.tree_merge = options_.merge == "tree";
   answer.query_kv_bytes =

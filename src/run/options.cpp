@@ -268,6 +268,12 @@ void add_query_rank_options(CLI::App& app, Options& options) {
       ->check(CLI::IsMember({"auto", "peer", "host"}))
       ->capture_default_str()
       ->group(group);
+  app.add_option("--lookup", options.lookup,
+                 "Tokens that a step may try beside the next one, found in the document: answers "
+                 "that quote it take fewer steps, and no answer changes. 0 = none")
+      ->check(CLI::Range(0, 31))
+      ->capture_default_str()
+      ->group(group);
 }
 
 void add_trace_options(CLI::App& app, Options& options) {

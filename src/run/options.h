@@ -55,6 +55,7 @@ struct Options {
   std::string merge = "gather";
   std::string shard_weights = "auto";
   std::string transport = "auto";
+  std::int64_t lookup = 0;
   std::string shard;
   double timeout = 0;
   // what it says

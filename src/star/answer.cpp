@@ -24,8 +24,8 @@ std::unique_ptr<ShardExchange> Answerer::exchange(ShardedDecoder& decoder,
   std::vector<Share> heads;
   for (const HeadShare& share : decoder.plan().heads) heads.push_back(share.heads);
   return make_shard_exchange(group, decoder.backend(),
-                             {config.n_heads, config.n_kv_heads, config.head_dim},
-                             std::move(heads), kMaxRows, std::move(links));
+                             {config.n_heads, config.n_kv_heads, config.head_dim}, std::move(heads),
+                             kMaxRows, std::move(links));
 }
 
 Answerer::Answerer(const ModelConfig& config, Backend& backend, StepExchange& exchange,
@@ -38,7 +38,9 @@ Answerer::Answerer(const ModelConfig& config, Backend& backend, StepExchange& ex
       is_sharded_(is_sharded),
       max_rows_(options_.spread_queries && !is_sharded
                     ? std::max<std::int64_t>(1, kMaxRows / group_->size())
-                    : kMaxRows) {}
+                    : kMaxRows) {
+  if (options_.n_lookup > 0) lookup_.emplace(options_.context);
+}
 
 Answerer::Answerer(Decoder& decoder, QueryExchange& exchange, const DocumentKv& kv,
                    AnswerOptions options)
@@ -69,7 +71,12 @@ StepBatch Answerer::new_batch() const {
       2 * static_cast<std::uint64_t>(config_->n_layers * forward_->own_kv_width()) *
       size_of(backend_->kv_dtype());
   return {{max_rows_, options_.query_kv_bytes, bytes_per_token},
-          [this](std::int64_t n_tokens) { return make_own_kv(n_tokens); }};
+          [this](std::int64_t n_tokens) { return make_own_kv(n_tokens); },
+          lookup_ ? StepBatch::Drafter([this](const QueryJob& job, std::span<const Token> answer,
+                                              std::int64_t n_most) {
+            return lookup_->draft(job.tokens, answer, std::min(n_most, options_.n_lookup));
+          })
+                  : nullptr};
 }
 
 KvCache Answerer::make_own_kv(std::int64_t n_tokens) const {
@@ -91,6 +98,7 @@ std::vector<QueryResult> Answerer::answer(std::span<const QueryJob> jobs) {
     if (is_mine(i)) batch.add(i, jobs[i]);
   }
   std::vector<QueryResult> results(jobs.size());
+  n_predicted_ = n_taken_ = 0;
   forward_->start_document();
   for (bool is_stopped = false;;) {
     batch.choose_rows(/*may_begin=*/!is_stopped);
@@ -106,17 +114,10 @@ std::vector<QueryResult> Answerer::answer(std::span<const QueryJob> jobs) {
       for (const auto& run : runs) next.push_back(next_tokens(batch, run));
     } while (forward_->was_in_vain());
     batch.rows_are_done();
-    for (std::size_t r = 0; r < runs.size(); ++r) {
-      for (std::size_t i = 0; i < runs[r].size(); ++i) {
-        if (runs[r][i].is_last)
-          take_next_token(batch, runs[r][i].query, next[r][i], clock.seconds());
-      }
-    }
+    take_next_tokens(batch, runs, next, clock.seconds());
     options_.poll();
   }
-  const std::vector<std::int64_t> left = group_->allgather(batch.n_not_begun());
-  n_left_ = is_sharded_ ? left.front()
-                        : std::accumulate(left.begin(), left.end(), std::int64_t{0});
+  count_over_ranks(batch.n_not_begun());
   for (std::size_t query = 0; query < batch.n_queries(); ++query)
     results[batch.index_of(query)] = std::move(batch.result_of(query));
   return results;
@@ -163,25 +164,60 @@ Step Answerer::meet(const StepBatch& batch) {
   return step;
 }
 
-// Logits come to the host only where they are asked for.
-std::vector<Token> Answerer::next_tokens(StepBatch& batch,
-                                         std::span<const StepBatch::QueryRows> run) {
-  std::vector<Draw> draws;
-  for (const StepBatch::QueryRows& rows : run) {
-    draws.push_back(draw_of(options_.sampling, batch.job_of(rows.query).sampling_key,
-                            batch.result_of(rows.query).tokens.size()));
+// With shared weights every rank has counted all.
+void Answerer::count_over_ranks(std::int64_t n_not_begun) {
+  struct Counts {
+    std::int64_t n_left, n_predicted, n_taken;
+  };
+  const std::vector<Counts> all = group_->allgather(Counts{n_not_begun, n_predicted_, n_taken_});
+  n_left_ = n_predicted_ = n_taken_ = 0;
+  for (const Counts& counts : std::span(all).first(is_sharded_ ? 1 : all.size())) {
+    n_left_ += counts.n_left;
+    n_predicted_ += counts.n_predicted;
+    n_taken_ += counts.n_taken;
   }
-  const std::vector<Token> next = forward_->next_tokens(run.front().last_row(), draws);
+}
+
+// Logits come to the host only where they are asked for.
+std::vector<Token> Answerer::next_tokens(StepBatch& batch, const Run& run) {
+  std::vector<Draw> draws;
+  for (const StepBatch::Prediction& p : run) {
+    const std::size_t n_known = batch.result_of(p.query).tokens.size();
+    draws.push_back(draw_of(options_.sampling, batch.job_of(p.query).sampling_key,
+                            n_known + static_cast<std::size_t>(p.nth)));
+  }
+  const std::vector<Token> next = forward_->next_tokens(run.front().row, draws);
   for (std::size_t i = 0; i < run.size(); ++i) {
     QueryResult& result = batch.result_of(run[i].query);
-    const bool is_first = run[i].is_last && result.tokens.empty() && next[i] != kNoToken;
+    const bool is_first = run[i].nth == 0 && result.tokens.empty() && next[i] != kNoToken;
     if (is_first && options_.n_logprobs > 0)
-      result.logprobs = top_logits(forward_->logits_of(run[i].last_row()), options_.n_logprobs);
+      result.logprobs = top_logits(forward_->logits_of(run[i].row), options_.n_logprobs);
   }
   return next;
 }
 
-void Answerer::take_next_token(StepBatch& batch, std::size_t query, Token next, double seconds) {
+void Answerer::take_next_tokens(StepBatch& batch, const std::vector<Run>& runs,
+                                const std::vector<std::vector<Token>>& next, double seconds) {
+  bool goes_on = false;  // the query, and its drafts came true so far
+  Token last = kNoToken;
+  for (std::size_t r = 0; r < runs.size(); ++r) {
+    for (std::size_t i = 0; i < runs[r].size(); ++i) {
+      const StepBatch::Prediction& p = runs[r][i];
+      if (p.nth == 0) {
+        ++n_predicted_;
+      } else {
+        goes_on = goes_on && batch.draft(p.query, p.nth - 1) == last;
+        if (!goes_on) continue;
+        batch.accept_draft(p.query);
+      }
+      last = next[r][i];
+      goes_on = take_next_token(batch, p.query, last, seconds);
+      ++n_taken_;
+    }
+  }
+}
+
+bool Answerer::take_next_token(StepBatch& batch, std::size_t query, Token next, double seconds) {
   const std::size_t index = batch.index_of(query);
   const bool is_wanted = batch.job_of(query).max_new_tokens > 0;
   const bool is_eos = std::ranges::count(options_.eos_tokens, next) > 0;
@@ -193,7 +229,7 @@ void Answerer::take_next_token(StepBatch& batch, std::size_t query, Token next, 
   if (!overflow.empty()) {
     batch.give_up(query, std::move(overflow));
   } else if (!batch.take(query, next, is_stop)) {
-    return;
+    return true;
   }
   QueryResult& result = batch.result_of(query);
   result.seconds = seconds;
@@ -202,6 +238,7 @@ void Answerer::take_next_token(StepBatch& batch, std::size_t query, Token next, 
   } else if (options_.finished && result.error.empty() && passes_check()) {
     options_.finished(index, result);
   }
+  return false;
 }
 
 std::string Answerer::overflow_of(StepBatch& batch, std::size_t query, Token next) const {

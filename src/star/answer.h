@@ -20,6 +20,7 @@
 #include "model/sharded_decoder.h"
 #include "mpi/communicator.h"
 #include "star/kv.h"
+#include "star/prompt_lookup.h"
 #include "star/query.h"
 #include "star/sampling.h"
 #include "star/step_batch.h"
@@ -31,6 +32,10 @@ struct AnswerOptions {
   std::vector<Token> eos_tokens;
   Sampling sampling;
   std::int64_t n_logprobs = 0;
+  // Tokens that a step may try beside the next one, found in the context; 0: none. They change
+  // nothing but the number of steps.
+  std::int64_t n_lookup = 0;
+  std::span<const Token> context = {};
   // Not with shared weights: query j belongs to rank j % size instead of rank 0; partials travel
   // along the tree instead of one gather.
   bool spread_queries = false;
@@ -78,6 +83,11 @@ class Answerer {
   std::vector<QueryResult> answer(std::span<const QueryJob> jobs);
   // Queries of all ranks that the last answer() did not begin, because it was asked to stop.
   std::int64_t n_left() const { return n_left_; }
+  // Tokens that a query got a step, in the last answer(), over all ranks; 0 where there were none.
+  double tokens_a_step() const {
+    return n_predicted_ == 0 ? 0
+                             : static_cast<double>(n_taken_) / static_cast<double>(n_predicted_);
+  }
 
   // Logits of the last n_last rows of one query, on rank 0: [n_last, vocab]. Collective.
   std::vector<float> logits_of(const std::vector<Token>& query, std::int64_t n_last);
@@ -92,11 +102,17 @@ class Answerer {
   // Everybody learns how many rows each rank brings to the step, whether one was asked to stop, has
   // answers to hand out, or cannot go on. Then the exchange has the rows.
   Step meet(const StepBatch& batch);
-  std::vector<Token> next_tokens(StepBatch& batch, std::span<const StepBatch::QueryRows> run);
-  void take_next_token(StepBatch& batch, std::size_t query, Token next, double seconds);
+  using Run = std::vector<StepBatch::Prediction>;
+  std::vector<Token> next_tokens(StepBatch& batch, const Run& run);
+  // Of each query the predicted token, and those behind it as long as the drafts came true.
+  void take_next_tokens(StepBatch& batch, const std::vector<Run>& runs,
+                        const std::vector<std::vector<Token>>& next, double seconds);
+  // False where the query is finished with it.
+  bool take_next_token(StepBatch& batch, std::size_t query, Token next, double seconds);
   // Where values of a query in work overflow; empty where they do not.
   std::string overflow_of(StepBatch& batch, std::size_t query, Token next) const;
   bool passes_check();
+  void count_over_ranks(std::int64_t n_not_begun);
   // The first rank takes what the others have answered since they last met. Collective.
   void hand_out_answers(std::vector<QueryResult>& results);
 
@@ -111,6 +127,9 @@ class Answerer {
   std::vector<std::pair<std::size_t, QueryResult>> answered_;  // to hand out, of this rank
   std::optional<Error> failure_;                               // what the check threw
   std::int64_t n_left_ = 0;
+  std::optional<PromptLookup> lookup_;
+  std::int64_t n_predicted_ = 0;  // queries of all steps whose next token was predicted
+  std::int64_t n_taken_ = 0;      // tokens
 };
 
 }  // namespace starattn

@@ -30,6 +30,25 @@ void StepBatch::choose_rows(bool may_begin) {
     rows_.push_back({i, n_rows, n, n == n_pending});
     n_rows += n;
   }
+  if (draft_) add_drafts(limits_.n_rows - n_rows);
+}
+
+void StepBatch::add_drafts(std::int64_t n_free) {
+  std::int64_t n_added = 0;
+  for (QueryRows& rows : rows_) {
+    rows.first_row += n_added;
+    Query& query = queries_[rows.query];
+    query.drafts.clear();
+    // The row before the first draft predicts a token, too.
+    const std::int64_t n_useful = query.job->max_new_tokens - std::ssize(query.result.tokens) - 1;
+    const std::int64_t n_most = std::min(n_free - n_added, n_useful);
+    if (!rows.is_last || n_most <= 0) continue;
+    query.drafts = draft_(*query.job, query.result.tokens, n_most);
+    rows.n_drafts = std::ssize(query.drafts);
+    STARATTN_CHECK(rows.n_drafts <= n_most);
+    rows.n_rows += rows.n_drafts;
+    n_added += rows.n_drafts;
+  }
 }
 
 bool StepBatch::begin(Query& query) {
@@ -57,8 +76,10 @@ bool StepBatch::begin(Query& query) {
 std::vector<Token> StepBatch::tokens() const {
   std::vector<Token> tokens;
   for (const QueryRows& rows : rows_) {
-    const std::vector<Token>& pending = queries_[rows.query].pending;
-    tokens.insert(tokens.end(), pending.begin(), pending.begin() + rows.n_rows);
+    const Query& query = queries_[rows.query];
+    const std::int64_t n_pending = rows.n_rows - rows.n_drafts;
+    tokens.insert(tokens.end(), query.pending.begin(), query.pending.begin() + n_pending);
+    if (rows.n_drafts > 0) tokens.insert(tokens.end(), query.drafts.begin(), query.drafts.end());
   }
   return tokens;
 }
@@ -81,17 +102,15 @@ std::vector<OwnTokens> StepBatch::own_tokens(std::int64_t layer) const {
   return own;
 }
 
-std::vector<std::span<const StepBatch::QueryRows>> StepBatch::runs() const {
-  std::vector<std::span<const QueryRows>> runs;
-  for (std::size_t first = 0; first < rows_.size();) {
-    if (!rows_[first].is_last) {
-      ++first;
-      continue;
+std::vector<std::vector<StepBatch::Prediction>> StepBatch::runs() const {
+  std::vector<std::vector<Prediction>> runs;
+  for (const QueryRows& rows : rows_) {
+    if (!rows.is_last) continue;
+    for (std::int64_t nth = 0; nth <= rows.n_drafts; ++nth) {
+      const std::int64_t row = rows.last_row() - rows.n_drafts + nth;
+      if (runs.empty() || runs.back().back().row + 1 != row) runs.emplace_back();
+      runs.back().push_back({rows.query, row, nth});
     }
-    std::size_t end = first + 1;
-    while (end < rows_.size() && rows_[end].n_rows == 1) ++end;
-    runs.push_back(std::span(rows_).subspan(first, end - first));
-    first = end;
   }
   return runs;
 }
@@ -99,9 +118,17 @@ std::vector<std::span<const StepBatch::QueryRows>> StepBatch::runs() const {
 void StepBatch::rows_are_done() {
   for (const QueryRows& rows : rows_) {
     Query& query = queries_[rows.query];
-    query.pending.erase(query.pending.begin(), query.pending.begin() + rows.n_rows);
-    query.n_done += rows.n_rows;
+    const std::int64_t n_pending = rows.n_rows - rows.n_drafts;
+    query.pending.erase(query.pending.begin(), query.pending.begin() + n_pending);
+    query.n_done += n_pending;
   }
+}
+
+void StepBatch::accept_draft(std::size_t i) {
+  Query& query = queries_[i];
+  STARATTN_CHECK(query.pending.size() == 1);
+  query.pending.clear();
+  ++query.n_done;
 }
 
 bool StepBatch::take(std::size_t i, Token next, bool is_stop) {

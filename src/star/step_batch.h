@@ -31,21 +31,33 @@ class StepBatch {
     std::size_t query = 0;  // by the order of add()
     std::int64_t first_row = 0;
     std::int64_t n_rows = 0;
-    bool is_last = false;  // the query's pending tokens end here: its last row predicts the next
+    bool is_last =
+        false;  // the query's pending tokens end here: the last of them predicts the next
+    std::int64_t n_drafts = 0;  // of the rows: behind the pending tokens, and predicting like these
 
     std::int64_t last_row() const { return first_row + n_rows - 1; }
   };
+  // A row that predicts a token of its query: the one behind `nth` drafts.
+  struct Prediction {
+    std::size_t query = 0;
+    std::int64_t row = 0;
+    std::int64_t nth = 0;
+  };
+  // At most n_most tokens that may come behind a query and its answer so far.
+  using Drafter = std::function<std::vector<Token>(
+      const QueryJob& job, std::span<const Token> answer, std::int64_t n_most)>;
 
   // make_kv: K and V of so many tokens in all layers; throws Error(unfit) where there is no memory.
-  StepBatch(Limits limits, std::function<KvCache(std::int64_t n_tokens)> make_kv)
-      : limits_(limits), make_kv_(std::move(make_kv)) {}
+  StepBatch(Limits limits, std::function<KvCache(std::int64_t n_tokens)> make_kv,
+            Drafter draft = {})
+      : limits_(limits), make_kv_(std::move(make_kv)), draft_(std::move(draft)) {}
 
   // Behind those added before. The job, of at least one token, outlives the batch; `index` is the
   // caller's name for it.
   void add(std::size_t index, const QueryJob& job);
 
   // Chooses the next step's rows: of queries in work, and of further ones in their turn while there
-  // is room, if any may begin.
+  // is room, if any may begin. What room is left then goes to drafts.
   void choose_rows(bool may_begin);
   std::span<const QueryRows> rows() const { return rows_; }
   std::int64_t n_rows() const { return rows_.empty() ? 0 : rows_.back().last_row() + 1; }
@@ -54,10 +66,15 @@ class StepBatch {
   std::vector<Token> tokens() const;
   std::vector<std::int64_t> positions(std::int64_t n_context) const;
   std::vector<OwnTokens> own_tokens(std::int64_t layer) const;
-  // Of rows whose last rows lie side by side, so that one product makes their logits. The first of
-  // each run is a query's last.
-  std::vector<std::span<const QueryRows>> runs() const;
+  // Those that lie side by side, so that one product makes their logits.
+  std::vector<std::vector<Prediction>> runs() const;
   void rows_are_done();  // they have been through the network
+  // The query's draft number nth of this step, and that it is the token that was taken: its row
+  // has been through the network, too.
+  Token draft(std::size_t query, std::int64_t nth) const {
+    return queries_[query].drafts[static_cast<std::size_t>(nth)];
+  }
+  void accept_draft(std::size_t query);
 
   std::size_t n_queries() const { return queries_.size(); }
   std::size_t index_of(std::size_t query) const { return queries_[query].index; }
@@ -83,6 +100,7 @@ class StepBatch {
     std::size_t index = 0;
     const QueryJob* job = nullptr;
     std::vector<Token> pending;  // tokens that have not been through the network yet
+    std::vector<Token> drafts;   // of this step
     std::int64_t n_done = 0;     // tokens that have, their K and V in `own`
     std::optional<KvCache> own;  // while it is in work
     bool has_begun = false;
@@ -90,11 +108,13 @@ class StepBatch {
     QueryResult result;
   };
 
+  void add_drafts(std::int64_t n_free);
   bool begin(Query& query);  // false when it has to wait for others
   void finish(Query& query, FinishReason reason);
 
   Limits limits_;
   std::function<KvCache(std::int64_t n_tokens)> make_kv_;
+  Drafter draft_;
   std::vector<Query> queries_;
   std::vector<QueryRows> rows_;
   std::uint64_t kv_bytes_in_use_ = 0;

@@ -108,10 +108,10 @@ without() { # command, options it must not take, for they would do nothing
   call "$command" --help
   for option in "$@"; do check "$command has no $option" [ "$(grep -c -- "^ *$option " "$work/out")" -eq 0 ]; done
 }
-without encode --query-ranks --merge --shard-weights --transport
+without encode --query-ranks --merge --shard-weights --transport --lookup
 without answer --anchor
 without bench --anchor --allow-long --trace
-without doctor --kv-memory --query-ranks --merge --shard-weights --transport --ranks-per-document --trace
+without doctor --kv-memory --query-ranks --merge --shard-weights --transport --lookup --ranks-per-document --trace
 without eval --trace
 refused "a placement of eval's settings" 2 "^--placement: goes with --audit" eval --model "$model" --output "$work/no.jsonl" \
   --task vt --length 1k --setting dense --placement zigzag

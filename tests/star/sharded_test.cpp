@@ -22,6 +22,7 @@ struct Outcome {
   std::vector<float> logits;  // of the last 3 rows of a query, on rank 0
   std::vector<QueryResult> answers;
   std::int64_t n_left = 0;
+  double tokens_a_step = 0;
 };
 
 struct Setting {
@@ -30,19 +31,23 @@ struct Setting {
   std::int64_t n_logprobs = 0;
   std::vector<Token> eos_tokens = {};
   std::uint64_t query_kv_bytes = UINT64_MAX;
+  std::int64_t n_lookup = 0;
+  std::int64_t n_new_tokens = 4;  // of the first query
 };
 
-std::vector<QueryJob> jobs() {
+std::vector<QueryJob> jobs(std::int64_t n_new_tokens) {
   std::vector<QueryJob> all;
   for (std::size_t i = 0; i < 5; ++i) {
     const std::int64_t length = i == 2 ? 230 : 3 + 7 * static_cast<std::int64_t>(i);
-    all.push_back({random_tokens(length, 100 + i), 4 + static_cast<std::int64_t>(i), i});
+    all.push_back({random_tokens(length, 100 + i), n_new_tokens + static_cast<std::int64_t>(i), i});
   }
   return all;
 }
 
 class Sharded : public ::testing::Test {
  protected:
+  static inline const std::vector<Token> kContext = random_tokens(430, 1);
+
   static BlockPlan plan_for(const Setting& setting, const Communicator& group) {
     PlanRequest request;
     request.block_size = 100;
@@ -57,6 +62,8 @@ class Sharded : public ::testing::Test {
     options.n_logprobs = setting.n_logprobs;
     options.eos_tokens = setting.eos_tokens;
     options.query_kv_bytes = setting.query_kv_bytes;
+    options.n_lookup = setting.n_lookup;
+    options.context = kContext;
     return options;
   }
 
@@ -64,17 +71,16 @@ class Sharded : public ::testing::Test {
   static Outcome run(TinyModel& model, const Communicator& group, const Setting& setting,
                      bool is_sharded) {
     Encoder encoder(model.decoder, group);
-    const DocumentKv kv =
-        encoder.encode(plan_for(setting, group), random_tokens(430, 1), EncodeOptions{});
+    const DocumentKv kv = encoder.encode(plan_for(setting, group), kContext, EncodeOptions{});
     if (!is_sharded) {
       QueryExchange exchange = Answerer::exchange(model.decoder, group);
-      return ask(Answerer(model.decoder, exchange, kv, options_of(setting)));
+      return ask(Answerer(model.decoder, exchange, kv, options_of(setting)), setting);
     }
     ShardedDecoder decoder(model.decoder, model.weights,
                            ShardPlan::make(model.config, group.size()), group.rank(),
                            Answerer::kMaxRows);
     const std::unique_ptr<ShardExchange> exchange = Answerer::exchange(decoder, group);
-    const Outcome outcome = ask(Answerer(decoder, *exchange, kv, options_of(setting)));
+    const Outcome outcome = ask(Answerer(decoder, *exchange, kv, options_of(setting)), setting);
     if (!testing::on_gpu()) return outcome;
     // From device to device, and first with one rank so late that the others give up waiting.
     const std::unique_ptr<ShardExchange> peers = Answerer::exchange(
@@ -86,7 +92,7 @@ class Sharded : public ::testing::Test {
       if (std::exchange(is_late, false)) std::this_thread::sleep_for(std::chrono::seconds(2));
       return false;
     };
-    const Outcome by_peers = ask(Answerer(decoder, *peers, kv, options));
+    const Outcome by_peers = ask(Answerer(decoder, *peers, kv, options), setting);
     expect_same(by_peers, outcome);
     return outcome;
   }
@@ -101,12 +107,13 @@ class Sharded : public ::testing::Test {
       EXPECT_EQ(a.answers[i].error, b.answers[i].error);
     }
   }
-  static Outcome ask(Answerer answerer) {
+  static Outcome ask(Answerer answerer, const Setting& setting) {
     Outcome outcome;
     outcome.logits = answerer.logits_of(random_tokens(9, 50), 3);
-    const std::vector<QueryJob> all = jobs();
+    const std::vector<QueryJob> all = jobs(setting.n_new_tokens);
     outcome.answers = answerer.answer(all);
     outcome.n_left = answerer.n_left();
+    outcome.tokens_a_step = answerer.tokens_a_step();
     return outcome;
   }
 
@@ -142,6 +149,28 @@ TEST_F(Sharded, QueriesThatFindNoRoomWaitForTheirTurn) {
   expect_same_bits({.query_kv_bytes = 20'000});
 }
 
+// Drafts change the number of steps and nothing else, with one rank and with several.
+TEST_F(Sharded, LookupChangesNothingButTheNumberOfSteps) {
+  for (const Sampling sampling : {Sampling{}, Sampling{0.7, 0.9}}) {
+    const Setting plain{.sampling = sampling, .n_logprobs = 2, .n_new_tokens = 60};
+    Setting drafting = plain;
+    drafting.n_lookup = 5;
+    TinyModel model;
+    const Outcome with = run(model, world_, drafting, /*is_sharded=*/true);
+    const Outcome whole = run(model, world_, drafting, /*is_sharded=*/false);
+    const Communicator self = world_.split(world_.rank());
+    const Outcome without = run(model, self, plain, /*is_sharded=*/false);
+    expect_same(with, without);
+    if (world_.is_root()) expect_same(whole, without);
+    EXPECT_EQ(without.tokens_a_step, 1);
+    // The tiny model repeats itself.
+    if (sampling.temperature == 0) {
+      EXPECT_GT(with.tokens_a_step, 1.2);
+    }
+    EXPECT_EQ(with.tokens_a_step, whole.tokens_a_step);
+  }
+}
+
 TEST_F(Sharded, OverflowIsFoundWhoeverKeepsTheHead) {
   const Setting setting;
   const auto spoil = [](TinyModel& model) {
@@ -158,18 +187,17 @@ TEST_F(Sharded, OverflowIsFoundWhoeverKeepsTheHead) {
   TinyModel alone_model;
   TinyModel model;
   const BlockPlan plan = plan_for(setting, world_);
-  const DocumentKv kv = Encoder(model.decoder, world_).encode(plan, random_tokens(430, 1), {});
+  const DocumentKv kv = Encoder(model.decoder, world_).encode(plan, kContext, {});
   const BlockPlan alone_plan = plan_for(setting, self);
-  const DocumentKv alone_kv =
-      Encoder(alone_model.decoder, self).encode(alone_plan, random_tokens(430, 1), {});
+  const DocumentKv alone_kv = Encoder(alone_model.decoder, self).encode(alone_plan, kContext, {});
   spoil(model);
   spoil(alone_model);
   QueryExchange whole = Answerer::exchange(alone_model.decoder, self);
-  const Outcome alone = ask(Answerer(alone_model.decoder, whole, alone_kv, {}));
+  const Outcome alone = ask(Answerer(alone_model.decoder, whole, alone_kv, {}), setting);
   ShardedDecoder decoder(model.decoder, model.weights, ShardPlan::make(model.config, world_.size()),
                          world_.rank(), Answerer::kMaxRows);
   const std::unique_ptr<ShardExchange> exchange = Answerer::exchange(decoder, world_);
-  const Outcome together = ask(Answerer(decoder, *exchange, kv, {}));
+  const Outcome together = ask(Answerer(decoder, *exchange, kv, {}), setting);
   for (std::size_t i = 0; i < alone.answers.size(); ++i) {
     EXPECT_EQ(alone.answers[i].reason, FinishReason::overflow);
     EXPECT_EQ(together.answers[i].reason, FinishReason::overflow);
@@ -195,11 +223,10 @@ TEST_F(Sharded, LayersThatDevicesShareHaveTheBitsOfWholeOnes) {
   Outcome together;
   {
     const DocumentKv kv =
-        Encoder(decoder, world_)
-            .encode(plan_for(setting, world_), random_tokens(430, 1), EncodeOptions{});
+        Encoder(decoder, world_).encode(plan_for(setting, world_), kContext, EncodeOptions{});
     ShardedDecoder sharded(decoder, weights, plan, world_.rank(), Answerer::kMaxRows);
     const std::unique_ptr<ShardExchange> exchange = Answerer::exchange(sharded, world_);
-    together = ask(Answerer(sharded, *exchange, kv, options_of(setting)));
+    together = ask(Answerer(sharded, *exchange, kv, options_of(setting)), setting);
   }
   TinyModel alone_model;
   const Communicator self = world_.split(world_.rank());
