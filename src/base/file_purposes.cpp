@@ -64,6 +64,41 @@ void FilePurposes::reads_folder(const std::string& purpose, const std::string& f
     declare_read(purpose, at->path().string(), true);
 }
 
+bool FilePurposes::writes_over_something() const {
+  return std::any_of(uses_.begin(), uses_.end(),
+                     [](const Use& use) { return use.writes && use.name.empty(); });
+}
+
+void FilePurposes::reads_one_of_many(const std::string& purpose, const std::string& path) const {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0) return;  // who reads it will say so
+  for (const Use& use : uses_) {
+    if (use.writes && use.name.empty() && use.device == info.st_dev && use.inode == info.st_ino)
+      refuse(use, purpose, path);
+  }
+}
+
+void FilePurposes::owns_subfolders(const std::string& purpose, const std::string& folder) const {
+  struct stat top {};
+  if (folder.empty() || ::stat(folder.c_str(), &top) != 0) return;
+  for (const Use& use : uses_) {
+    if (!use.writes || use.path == kStandardStream) continue;
+    std::string at = parent_directory(real_path(use.path));
+    for (bool is_below = false; at != "/" && at != "."; at = parent_directory(at)) {
+      struct stat info {};
+      const bool is_top =
+          ::stat(at.c_str(), &info) == 0 && info.st_dev == top.st_dev && info.st_ino == top.st_ino;
+      if (is_top && is_below) {
+        fail(Exit::usage,
+             "{} ({}) lies in a folder of {} ({}), which holds nothing else. Choose another name "
+             "for it; nothing was touched",
+             use.purpose, use.path, purpose, folder);
+      }
+      is_below = true;
+    }
+  }
+}
+
 void FilePurposes::declare(Use use) {
   const auto other = std::find_if(uses_.begin(), uses_.end(), [&](const Use& one) {
     const bool are_free_to_read =
@@ -74,11 +109,15 @@ void FilePurposes::declare(Use use) {
   if (other == uses_.end()) {
     uses_.push_back(std::move(use));
   } else if (other->purpose != use.purpose) {
-    fail(Exit::usage,
-         "{} ({}) and {} ({}) are one file, and a file can serve one purpose only. Choose another "
-         "name for one of them; nothing was touched",
-         other->purpose, other->path, use.purpose, use.path);
+    refuse(*other, use.purpose, use.path);
   }
+}
+
+void FilePurposes::refuse(const Use& one, const std::string& purpose, const std::string& path) {
+  fail(Exit::usage,
+       "{} ({}) and {} ({}) are one file, and a file can serve one purpose only. Choose another "
+       "name for one of them; nothing was touched",
+       one.purpose, one.path, purpose, path);
 }
 
 }  // namespace starattn

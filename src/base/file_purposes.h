@@ -24,6 +24,15 @@ class FilePurposes {
   // Every file directly in a folder that is read, a model's. Others may read them as well.
   void reads_folder(const std::string& purpose, const std::string& folder);
 
+  // Of what has been declared before, these look at the files that are written.
+  //
+  // Whether one of them is there already: only such a file can be one that is read, too.
+  bool writes_over_something() const;
+  // One of many files that are read. It may be named many times.
+  void reads_one_of_many(const std::string& purpose, const std::string& path) const;
+  // What lies in the folders below this one serves its purpose alone (a checkpoint's documents).
+  void owns_subfolders(const std::string& purpose, const std::string& folder) const;
+
  private:
   struct Use {
     std::string purpose;
@@ -37,6 +46,8 @@ class FilePurposes {
   };
   void declare_read(const std::string& purpose, const std::string& path, bool is_of_folder);
   void declare(Use use);
+  [[noreturn]] static void refuse(const Use& one, const std::string& purpose,
+                                  const std::string& path);
 
   std::vector<Use> uses_;
 };

@@ -15,6 +15,7 @@
 #include "eval/eval_run.h"
 #include "eval/score_sheet.h"
 #include "io/answer_writer.h"
+#include "io/context_files.h"
 #include "io/line_reader.h"
 #include "run/option_checks.h"
 
@@ -101,6 +102,7 @@ void declare_files(const EvalOptions& options, FilePurposes& files) {
       files.writes("the cells of --output", real_path(run.output) + ".cells.jsonl");
   }
   files.writes("--html", options.eval.html);
+  if (options.audits) declare_context_files(run.input, files);
 }
 
 // Exactly one of the three kinds of work, and what it needs.

@@ -2,6 +2,7 @@
 // run, encode and answer: their options, and the main job behind them.
 #include "command/commands.h"
 #include "io/answer_writer.h"
+#include "io/context_files.h"
 #include "run/batch.h"
 #include "run/option_checks.h"
 
@@ -13,6 +14,8 @@ void declare_files(const Options& options, FilePurposes& files) {
   files.reads("--input", options.input);
   AnswerWriter::declare(files, "--output", options.output);
   files.writes("--trace", options.trace);
+  files.owns_subfolders("--checkpoint-dir", options.checkpoint_dir);
+  declare_context_files(options.input, files);
 }
 
 Command make_command(CLI::App& parser, const char* name, const char* what, Work work) {

@@ -209,11 +209,15 @@ std::string readable_id(std::string_view text, std::int64_t line) {
   return std::to_string(line);
 }
 
+std::string context_path(const Document& document, const std::string& input_path) {
+  const bool absolute = document.context_file.starts_with('/');
+  return absolute ? document.context_file
+                  : parent_directory(input_path) + "/" + document.context_file;
+}
+
 std::string context_text(const Document& document, const std::string& input_path) {
   if (document.context_file.empty()) return document.context;
-  const bool absolute = document.context_file.front() == '/';
-  const std::string path =
-      absolute ? document.context_file : parent_directory(input_path) + "/" + document.context_file;
+  const std::string path = context_path(document, input_path);
   const std::string text = read_text(path, kMaxContextBytes);
   if (text.empty())
     fail(Exit::bad_data, "{}: the context is empty: there is nothing to ask about", path);

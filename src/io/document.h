@@ -50,7 +50,9 @@ Document parse_document(std::string_view text, std::int64_t line, const std::str
 // The id of a line that is bad otherwise, if it can be read.
 std::string readable_id(std::string_view text, std::int64_t line);
 
-// The context's text: as it is, or the file's, relative to the input file's folder.
+// Of context_file: relative to the input file's folder.
+std::string context_path(const Document& document, const std::string& input_path);
+// The context's text: as it is, or the file's.
 std::string context_text(const Document& document, const std::string& input_path);
 
 }  // namespace starattn

@@ -32,6 +32,32 @@ TEST_F(FilePurposesTest, KnowsAFileByAllItsNames) {
   }
 }
 
+TEST_F(FilePurposesTest, KnowsOneOfManyThatAreRead) {
+  FilePurposes files;
+  files.writes("--output", folder_.file("sub/new"));
+  EXPECT_FALSE(files.writes_over_something());
+  files.reads_one_of_many("context", folder_.file("sub/new"));  // not there: who reads it says so
+  files.writes("--trace", folder_.file("soft"));
+  EXPECT_TRUE(files.writes_over_something());
+  files.reads_one_of_many("context", folder_.file("sub"));
+  expect_refused([&] { files.reads_one_of_many("context", folder_.file("hard")); }, Exit::usage,
+                 {"--trace", "context", "hard"});
+}
+
+TEST_F(FilePurposesTest, KnowsWhatLiesInSubfoldersOfAFolder) {
+  for (const char* name : {"sub/new", "other/new", "dangling", "sub/../sub/new"}) {
+    FilePurposes files;
+    files.writes("--trace", folder_.file(name));
+    files.owns_subfolders("--checkpoint-dir", folder_.file("sub"));  // it lies in it, not below
+    files.owns_subfolders("--checkpoint-dir", folder_.file("nowhere"));
+    expect_refused([&] { files.owns_subfolders("--checkpoint-dir", folder_.file(".")); },
+                   Exit::usage, {"--trace", name, "--checkpoint-dir"});
+  }
+  FilePurposes files;
+  files.writes("--trace", folder_.file("there"));
+  files.owns_subfolders("--checkpoint-dir", folder_.file("."));
+}
+
 TEST_F(FilePurposesTest, KnowsAFileThatIsNotThereYet) {
   for (const char* name : {"sub/new", "sub/./new", "dangling", "other/new", "sub/../sub/new"}) {
     FilePurposes files;

@@ -76,8 +76,8 @@ class Loss:
     seed: int = 0
 
 
-LOSSES = [Loss("all that was not synced", "none", "none"), Loss("contents, but no names", "none", "all"),
-          Loss("names, but no contents", "all", "none")]
+LOSSES = [Loss("all that was not synced", "none", "none"), Loss("names, but no contents", "none", "all"),
+          Loss("contents, but no names", "all", "none")]
 
 
 class Disk:
@@ -85,14 +85,13 @@ class Disk:
 
     def __init__(self, root: Path):
         self.root = root
-        self.files: dict[int, File] = {}
+        self.files: dict[int, File] = {}  # by the record's inodes
         self.names: dict[str, dict[str, object]] = {}    # folder -> synced entries: a File, or "folder"
         self.changes: dict[str, list[tuple[str, object]]] = {}  # folder -> (name, entry or None)
         for folder, subfolders, names in os.walk(root):
             entries: dict[str, object] = {name: "folder" for name in subfolders}
             for name in names:
-                path = Path(folder) / name
-                entries[name] = self.files[path.stat().st_ino] = File(path.read_bytes())
+                entries[name] = File((Path(folder) / name).read_bytes())
             self.names[folder] = entries
             self.changes[folder] = []
 
@@ -112,6 +111,15 @@ class Disk:
         folder, name = os.path.split(path)
         self.changes.setdefault(folder, []).append((name, entry))
 
+    def _file(self, call: Call) -> File | None:
+        """That of the call; one that was there before the record began is known by its name first."""
+        if call.inode not in self.files:
+            entry = self.now(os.path.dirname(call.path)).get(os.path.basename(call.path))
+            if not isinstance(entry, File):
+                return None
+            self.files[call.inode] = entry
+        return self.files[call.inode]
+
     def apply(self, call: Call) -> None:
         if call.failed:
             return
@@ -119,14 +127,13 @@ class Disk:
             self.files[call.inode] = File()
             self._change(call.path, self.files[call.inode])
         elif call.op in (WRITE, TRUNCATE):
-            if call.inode in self.files:
-                self.files[call.inode].later.append(call)
+            if file := self._file(call):
+                file.later.append(call)
         elif call.op == SYNC:
             if call.path in self.names:
                 self.names[call.path] = self.now(call.path)
                 self.changes[call.path] = []
-            elif call.inode in self.files:
-                file = self.files[call.inode]
+            elif file := self._file(call):
                 file.synced, file.later = file.after(file.later), []
         elif call.op == RENAME:
             entry = self.now(os.path.dirname(call.path)).get(os.path.basename(call.path))

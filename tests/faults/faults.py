@@ -51,6 +51,7 @@ class Scenario:
     ends_with: int = OK
     output: str = "out.jsonl"
     keeps: bool = True  # what was saved stays; not where the command is there to remove it
+    n_surely_lost: int = 0  # calls from the first on, behind each of which the power always goes
     reference: list = None
     n_calls: int = 0
     n_reads: int = 0
@@ -199,7 +200,10 @@ def half_done(bench: Bench, folder: Path) -> None:
 
 
 def other_settings(bench: Bench, folder: Path) -> None:
-    bench.check(folder, run_command("--max-new-tokens", "2", "--seed", "9")[:-4] + ["--seed", "9"])
+    """Whole answers, but other ones: shorter."""
+    command = run_command()
+    command[command.index("--max-new-tokens") + 1] = "2"
+    bench.check(folder, command)
 
 
 def all_saved(bench: Bench, folder: Path) -> None:
@@ -222,9 +226,10 @@ def scenarios() -> list[Scenario]:
         Scenario("half done", run_command(), start=half_done),
         Scenario("overwrite", run_command("--overwrite"), start=other_settings, keeps=False),
         Scenario("encode", run_command(work="encode"), then=[run_command(work="encode"), run_command(work="answer")]),
-        Scenario("bad line", run_command(source="bad.jsonl"), start=error_at_the_front, ends_with=BAD_DATA),
+        Scenario("bad line", run_command(source="bad.jsonl"), start=error_at_the_front, ends_with=BAD_DATA,
+                 n_surely_lost=12),  # answers move from the output to the journal
         Scenario("eval", evaluation),
-        Scenario("generate", generation, keeps=False),
+        Scenario("generate", generation, keeps=False, n_surely_lost=12),
         Scenario("prune", prune, start=all_saved, then=[run_command()], keeps=False),
         Scenario("2 ranks", run_command(), ranks=2),
         Scenario("2 groups", run_command(*two), ranks=2),
@@ -389,8 +394,12 @@ class Suite:
             lost_blocks = set(blocks_in(seen_folder)) - set(blocks_in(self.work))
             if len(lost_blocks) > syncing_blocks:
                 raise Broken(f"{len(lost_blocks)} committed blocks are lost")
-        elif n == len(calls) and scenario.name == "generate" and not (self.work / "out.jsonl").exists():
-            raise Broken("the run had ended with 0, and its output is lost")
+        elif scenario.name == "generate":  # its output is renamed into place when it is whole
+            is_there = (self.work / "out.jsonl").exists()
+            if n == len(calls) and not is_there:
+                raise Broken("the run had ended with 0, and its output is lost")
+            if is_there and [core(line) for line in lines_of(self.work / "out.jsonl")] != scenario.reference:
+                raise Broken("the output is there, and not whole")
         self.rerun(scenario, self.work, self.ranks_of_rerun(scenario))
         return True
 
@@ -457,7 +466,8 @@ def main() -> int:
             calls = len(disk.read_record(scenario.record))
             some = [disk.Loss(f"some of it, seed {seed}", "some", "some", seed) for seed in range(3)]
             losses = [(n, loss) for n in range(1, calls + 1) for loss in disk.LOSSES + some]
-            at_end = [(calls, loss) for loss in disk.LOSSES]
+            always = [(calls, loss) for loss in disk.LOSSES]
+            always += [(n, loss) for n in range(1, min(calls, scenario.n_surely_lost) + 1) for loss in disk.LOSSES]
             weight = 1 if scenario.ranks == 1 else 0.4  # a cycle of several ranks takes long
             share = lambda total: math.ceil(total * weight / sum(1 if s.ranks == 1 else 0.4 for s in chosen))
             todo += [("kills", scenario, plan) for plan in quota(kills, share(arguments.kills))]
@@ -465,7 +475,7 @@ def main() -> int:
                      for _ in range(share(arguments.random_kills))]
             todo += [("errors", scenario, plan) for plan in quota(errors, share(arguments.errors))]
             if arguments.losses:
-                todo += [("losses", scenario, cut) for cut in at_end + quota(losses, share(arguments.losses))]
+                todo += [("losses", scenario, cut) for cut in always + quota(losses, share(arguments.losses))]
         random.shuffle(todo)
         started = time.time()
         for i, (kind, scenario, what) in enumerate(todo):

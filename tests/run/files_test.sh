@@ -39,6 +39,18 @@ one_purpose "the settings as trace" "${run[@]}" --output "$work/new" --trace "$w
 one_purpose "the config file as output" "${run[@]}" --overwrite --config "$work/job.toml" --output "$work/job.toml"
 one_purpose "the config file as trace" encode --model "$model" --input "$work/in.jsonl" --checkpoint-dir "$work/new-kept" \
   --config "$work/job.toml" --trace "$work/job.toml"
+mkdir "$work/store" "$work/store/document"
+echo '{}' >"$work/store/document/manifest.json"
+for trace in store/document/manifest.json store/document/new; do
+  call "${run[@]}" --output "$work/new" --checkpoint-dir "$work/store" --trace "$work/$trace"
+  check "a trace among checkpoints is refused" [ $code -eq 2 ]
+  check "and named" says 'lies in a folder of --checkpoint-dir'
+done
+check "and leaves them" [ "$(cat "$work/store/document/"*)" = '{}' ]
+echo '{"context_file": "in.jsonl", "queries": ["What?"]}' >"$work/of_file.jsonl"
+one_purpose "a context file as trace" run "${base[@]}" --input "$work/of_file.jsonl" --output "$work/new" --trace "$work/hard"
+check "with its line" says 'the context_file of line 1'
+one_purpose "a context file as output" run "${base[@]}" --input "$work/of_file.jsonl" --overwrite --output "$work/soft"
 cp -r "$model" "$work/model"
 one_purpose "the model as trace" run --model "$work/model" --input "$work/in.jsonl" --output "$work/new" \
   --trace "$work/model/config.json"
