@@ -104,7 +104,7 @@ struct ScoreTask {
 };
 
 template <int kHeadDim>
-__device__ void produce_scores(const ScoreTask& task, const Shared<kHeadDim>& shared) {
+__device__ void produce(const ScoreTask& task, const Shared<kHeadDim>& shared) {
   Turn<2> held;
   Turn<kStages> stream;
   const int n_kv_heads = task.n_heads / task.group;
@@ -124,7 +124,7 @@ __device__ void produce_scores(const ScoreTask& task, const Shared<kHeadDim>& sh
 }
 
 template <int kHeadDim>
-__device__ void consume_scores(const ScoreTask& task, const Shared<kHeadDim>& shared) {
+__device__ void consume(const ScoreTask& task, const Shared<kHeadDim>& shared) {
   const int warpgroup = threadIdx.x / 128 - 1;
   const int lane = threadIdx.x % 32;
   const int key = blockIdx.x * kTile + warpgroup * 64 + threadIdx.x % 128 / 32 * 16 + lane / 4;
@@ -176,24 +176,6 @@ __device__ void consume_scores(const ScoreTask& task, const Shared<kHeadDim>& sh
       task.scores[key + 8 * r] = total[r] / static_cast<float>(task.n_heads);
 }
 
-template <int kHeadDim>
-__global__ void __launch_bounds__(kThreads, 1)
-    score_kernel(const __grid_constant__ ScoreTask task) {
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
-  extern __shared__ char memory[];
-  Shared<kHeadDim> shared(memory);
-  if (threadIdx.x == 0) shared.init();
-  __syncthreads();
-  if (threadIdx.x < 128) {
-    if (threadIdx.x == 0) produce_scores<kHeadDim>(task, shared);
-  } else {
-    consume_scores<kHeadDim>(task, shared);
-  }
-#else
-  asm volatile("trap;");
-#endif
-}
-
 // --- log-sum-exp: a head's asking rows are held, keys streamed
 
 struct SumTask {
@@ -215,7 +197,7 @@ struct SumUnit {
 };
 
 template <int kHeadDim>
-__device__ void produce_sums(const SumTask& task, const Shared<kHeadDim>& shared) {
+__device__ void produce(const SumTask& task, const Shared<kHeadDim>& shared) {
   const SumUnit unit(task);
   Turn<kStages> stream;
   load_tile<kHeadDim>(shared.held, task.q_map, shared.held_full, unit.head, unit.first_row);
@@ -230,7 +212,7 @@ __device__ void produce_sums(const SumTask& task, const Shared<kHeadDim>& shared
 }
 
 template <int kHeadDim>
-__device__ void consume_sums(const SumTask& task, const Shared<kHeadDim>& shared) {
+__device__ void consume(const SumTask& task, const Shared<kHeadDim>& shared) {
   const SumUnit unit(task);
   const int warpgroup = threadIdx.x / 128 - 1;
   const int lane = threadIdx.x % 32;
@@ -266,17 +248,19 @@ __device__ void consume_sums(const SumTask& task, const Shared<kHeadDim>& shared
           rows.max[r] * (task.scale_log2 / kLog2E) + logf(rows.sum[r]);
 }
 
-template <int kHeadDim>
-__global__ void __launch_bounds__(kThreads, 1) sum_kernel(const __grid_constant__ SumTask task) {
+// --- both
+
+template <int kHeadDim, typename Task>
+__global__ void __launch_bounds__(kThreads, 1) stream_tiles(const __grid_constant__ Task task) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ char memory[];
   Shared<kHeadDim> shared(memory);
   if (threadIdx.x == 0) shared.init();
   __syncthreads();
   if (threadIdx.x < 128) {
-    if (threadIdx.x == 0) produce_sums<kHeadDim>(task, shared);
+    if (threadIdx.x == 0) produce<kHeadDim>(task, shared);
   } else {
-    consume_sums<kHeadDim>(task, shared);
+    consume<kHeadDim>(task, shared);
   }
 #else
   asm volatile("trap;");
@@ -298,13 +282,22 @@ CUtensorMap map_of_keys(const AttentionShape& shape, const KvSegment& keys) {
 }
 
 template <int kHeadDim, typename Task>
-void launch(void (*kernel)(Task), std::int64_t n_blocks, const Task& task, Stream stream,
-            const char* what) {
+void launch(std::int64_t n_blocks, const Task& task, Stream stream, const char* what) {
+  const auto kernel = stream_tiles<kHeadDim, Task>;
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   Shared<kHeadDim>::kBytes),
              what);
   kernel<<<static_cast<unsigned>(n_blocks), kThreads, Shared<kHeadDim>::kBytes, stream>>>(task);
   check_launch(what);
+}
+
+template <typename Task>
+void launch(const AttentionShape& shape, std::int64_t n_blocks, const Task& task, Stream stream,
+            const char* what) {
+  if (shape.head_dim == 64)
+    launch<64>(n_blocks, task, stream, what);
+  else
+    launch<128>(n_blocks, task, stream, what);
 }
 
 }  // namespace
@@ -325,10 +318,7 @@ void log_sum_exp_sm90(const AskingRows& asking, const KvSegment& first, const Kv
   task.scale_log2 = asking.scale * kLog2E;
   task.z = z;
   const std::int64_t n_blocks = padded_rows(asking.n_rows) / kTile * shape.n_heads;
-  if (shape.head_dim == 64)
-    launch<64>(sum_kernel<64>, n_blocks, task, stream, "recall: log-sum-exp");
-  else
-    launch<128>(sum_kernel<128>, n_blocks, task, stream, "recall: log-sum-exp");
+  launch(shape, n_blocks, task, stream, "recall: log-sum-exp");
 }
 
 void score_keys_sm90(const AskingRows& asking, const float* own, const KvSegment& keys,
@@ -346,10 +336,7 @@ void score_keys_sm90(const AskingRows& asking, const float* own, const KvSegment
   task.n_padded = static_cast<int>(padded_rows(asking.n_rows));
   task.scores = scores;
   const std::int64_t n_blocks = (keys.n_tokens + kTile - 1) / kTile;
-  if (shape.head_dim == 64)
-    launch<64>(score_kernel<64>, n_blocks, task, stream, "recall: scores");
-  else
-    launch<128>(score_kernel<128>, n_blocks, task, stream, "recall: scores");
+  launch(shape, n_blocks, task, stream, "recall: scores");
 }
 
 }  // namespace starattn::kernels
