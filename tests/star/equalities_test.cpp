@@ -1,61 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The equalities of the method, on however many ranks mpirun started: the same bits on any number
 // of ranks and with any placement, exact modes equal to dense, one query alone equal to the same in
-// a batch.
-#include <gtest/gtest.h>
+// a batch. recall_equalities_test.cpp has those of recall.
+#include "equalities.h"
 
-#include <algorithm>
-#include <cmath>
-#include <cstring>
 #include <map>
 
-#include "../star/tiny_model.h"
-#include "mpi/communicator.h"
-#include "star/encode.h"
-
-namespace starattn {
+namespace starattn::testing {
 namespace {
-
-using testing::random_tokens;
-using testing::TinyModel;
-
-struct Setting {
-  std::int64_t n_context = 700;
-  std::int64_t block = 200;
-  std::int64_t anchor = 200;
-  std::int64_t reach = 0;
-  std::int64_t recall = 0;
-  std::int64_t recall_rows = 24;
-  Attention attention = Attention::star;
-  Placement placement = Placement::contiguous;
-  AnchorMode anchor_mode = AnchorMode::broadcast;
-  bool spread = false;
-  bool tree = false;
-  KvMemory kv_memory = KvMemory::device;
-  Sampling sampling;
-  bool experts = false;
-};
-
-struct Outcome {
-  std::vector<float> logits;                // of the last 3 rows of a query, on rank 0
-  std::vector<std::vector<Token>> answers;  // of all queries, on every rank
-};
-
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
-
-double relative_difference(const std::vector<float>& a, const std::vector<float>& b) {
-  EXPECT_EQ(a.size(), b.size());
-  double worst = 0;
-  double scale = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    worst = std::max(worst, std::abs(static_cast<double>(a[i]) - b[i]));
-    scale = std::max(scale, std::abs(static_cast<double>(b[i])));
-    EXPECT_FALSE(std::isnan(a[i]));
-  }
-  return worst / scale;
-}
 
 // K or V of one layer, on the host.
 std::vector<std::byte> bytes_of(const TinyModel& model, const KvCache& cache,
@@ -64,93 +16,6 @@ std::vector<std::byte> bytes_of(const TinyModel& model, const KvCache& cache,
   model.backend->download(part, bytes);
   return bytes;
 }
-
-// fp32 with another order of sums; on a GPU, activations rounded to bf16 (2^-9) over three layers.
-double rounding() {
-  return testing::on_gpu() ? 3e-2 : 2e-5;
-}
-
-std::vector<QueryJob> jobs(std::size_t n) {
-  std::vector<QueryJob> all;
-  for (std::size_t i = 0; i < n; ++i) {
-    // Ragged; the third is longer than a step's rows and than a block.
-    const std::int64_t length = i == 2 ? 230 : 3 + 7 * static_cast<std::int64_t>(i);
-    all.push_back({random_tokens(length, 100 + i), 4 + static_cast<std::int64_t>(i), i});
-  }
-  return all;
-}
-
-Outcome run(const Communicator& group, const Setting& setting, int n_threads = 1,
-            std::size_t n_queries = 4) {
-  TinyModel model(n_threads, Dtype::bf16,
-                  setting.experts ? testing::tiny_mixture_config() : testing::tiny_config());
-  PlanRequest request;
-  request.attention = setting.attention;
-  if (setting.attention == Attention::star) {
-    request.block_size = setting.block;
-    request.anchor_size = TokenShare{setting.anchor};
-    request.reach = setting.reach;
-    request.recall = TokenShare{setting.recall};
-    if (setting.recall > 0) request.recall_rows = TokenShare{setting.recall_rows};
-  } else if (setting.attention == Attention::ring) {
-    request.block_size = setting.block;
-  }
-  if (setting.recall == 0) request.placement = setting.placement;
-  const BlockPlan plan = BlockPlan::make(request, setting.n_context, group.size());
-  const std::vector<Token> context = random_tokens(setting.n_context, 1);
-  Encoder encoder(model.decoder, group);
-  const DocumentKv kv = encoder.encode(
-      plan, context, {.anchor_mode = setting.anchor_mode, .kv_memory = setting.kv_memory});
-
-  AnswerOptions options;
-  options.sampling = setting.sampling;
-  options.spread_queries = setting.spread;
-  options.tree_merge = setting.tree;
-  QueryExchange exchange = Answerer::exchange(model.decoder, group);
-  Answerer answerer(model.decoder, exchange, kv, options);
-  Outcome outcome;
-  outcome.logits = answerer.logits_of(random_tokens(9, 50), 3);
-  const std::vector<QueryJob> all = jobs(n_queries);
-  const std::vector<QueryResult> results = answerer.answer(all);
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    std::string bytes(reinterpret_cast<const char*>(results[i].tokens.data()),
-                      results[i].tokens.size() * sizeof(Token));
-    bytes = group.bcast_text(bytes, 0);
-    std::vector<Token> tokens(bytes.size() / sizeof(Token));
-    std::memcpy(tokens.data(), bytes.data(), bytes.size());
-    outcome.answers.push_back(tokens);
-  }
-  return outcome;
-}
-
-// The same setting on this one rank alone.
-Outcome run_alone(const Communicator& world, const Setting& setting) {
-  const Communicator self = world.split(world.rank());
-  return run(self, setting);
-}
-
-class Equalities : public ::testing::Test {
- protected:
-  Communicator world_ = Communicator::world();
-
-  void expect_same_bits_as_alone(const Setting& setting) {
-    const Outcome together = run(world_, setting);
-    const Outcome alone = run_alone(world_, setting);
-    if (world_.is_root()) {
-      EXPECT_TRUE(same_bits(together.logits, alone.logits));
-    }
-    EXPECT_EQ(together.answers, alone.answers);
-  }
-  void expect_close_to_dense(const Setting& setting) {
-    Setting dense = setting;
-    dense.attention = Attention::dense;
-    const Outcome together = run(world_, setting);
-    const Outcome exact = run_alone(world_, dense);
-    if (world_.is_root()) {
-      EXPECT_LT(relative_difference(together.logits, exact.logits), rounding());
-    }
-  }
-};
 
 TEST_F(Equalities, StarHasTheSameBitsOnAnyRanks) {
   expect_same_bits_as_alone({});
@@ -179,81 +44,6 @@ TEST_F(Equalities, ReachHasTheSameBitsOnAnyRanks) {
       setting.placement = placement;
       expect_same_bits_as_alone(setting);
     }
-  }
-}
-
-TEST_F(Equalities, RecallHasTheSameBitsOnAnyRanks) {
-  for (const std::int64_t recall : {1, 30, 100}) {
-    for (const std::int64_t anchor : {0, 10, 60}) {
-      Setting setting;
-      setting.block = 60;
-      setting.anchor = anchor;
-      setting.recall = recall;
-      expect_same_bits_as_alone(setting);
-    }
-  }
-}
-
-TEST_F(Equalities, RecallWorksInRaggedCases) {
-  for (const std::int64_t n : {1, 60, 61, 119, 121, 305}) {
-    for (const std::int64_t rows : {1, 60}) {
-      Setting setting;
-      setting.n_context = n;
-      setting.block = 60;
-      setting.anchor = 7;
-      setting.recall = 40;
-      setting.recall_rows = rows;
-      expect_same_bits_as_alone(setting);
-    }
-  }
-}
-
-TEST_F(Equalities, RecallOfEverythingIsDense) {
-  for (const std::int64_t anchor : {0, 20, 70}) {
-    Setting setting;
-    setting.block = 70;
-    setting.anchor = anchor;
-    setting.recall = 700;
-    expect_close_to_dense(setting);
-  }
-}
-
-TEST_F(Equalities, RecallOfAllTheAnchorIsALargerAnchor) {
-  Setting larger;
-  larger.n_context = 160;
-  larger.block = 80;
-  larger.anchor = 80;
-  Setting recall = larger;
-  recall.anchor = 30;
-  recall.recall = 50;  // the rest of the only block before
-  const Outcome one = run(world_, larger);
-  const Outcome other = run(world_, recall);
-  if (world_.is_root()) {
-    EXPECT_LT(relative_difference(one.logits, other.logits), rounding());
-  }
-}
-
-TEST_F(Equalities, RecallOfOneBlockIsDense) {
-  Setting setting;
-  setting.block = 1000;
-  setting.anchor = 100;
-  setting.recall = 50;
-  expect_close_to_dense(setting);
-}
-
-TEST_F(Equalities, RecallIsNeitherStarNorDense) {  // the tests above could not tell otherwise
-  Setting setting;
-  setting.block = 70;
-  setting.anchor = 10;
-  setting.recall = 20;
-  const Outcome recall = run(world_, setting);
-  setting.recall = 0;
-  const Outcome star = run(world_, setting);
-  setting.attention = Attention::dense;
-  const Outcome dense = run_alone(world_, setting);
-  if (world_.is_root()) {
-    EXPECT_GT(relative_difference(recall.logits, star.logits), 1e-3);
-    EXPECT_GT(relative_difference(recall.logits, dense.logits), 1e-3);
   }
 }
 
@@ -362,7 +152,6 @@ TEST_F(Equalities, AQueryDoesNotSeeItsBatchMates) {
   EXPECT_EQ(batch.answers[0], first.answers[0]);
 }
 
-// 300 queries of 3 tokens, 128 rows a step: the first 42 begin, with two tokens of the 43rd.
 TEST_F(Equalities, DrawnAnswersAreTheSameOnAnyRanksAndInAnyBatch) {
   Setting setting;
   setting.sampling = {1.0, 0.9};
@@ -373,6 +162,7 @@ TEST_F(Equalities, DrawnAnswersAreTheSameOnAnyRanksAndInAnyBatch) {
   EXPECT_NE(four.answers, run(world_, {}).answers);  // nothing would be drawn
 }
 
+// 300 queries of 3 tokens, 128 rows a step: the first 42 begin, with two tokens of the 43rd.
 TEST_F(Equalities, AStopOnAnyRankLeavesTheQueriesThatHaveNotBegun) {
   TinyModel model;
   PlanRequest request;
@@ -541,7 +331,7 @@ TEST_F(Equalities, MixturesOfExpertsTreatEveryQueryAndThreadAlike) {
 }
 
 TEST_F(Equalities, MixturesOfExpertsInExactModesAreDense) {
-  if (testing::on_gpu()) GTEST_SKIP() << "bf16 rounds a row to other experts now and then";
+  if (on_gpu()) GTEST_SKIP() << "bf16 rounds a row to other experts now and then";
   Setting setting;
   setting.experts = true;
   setting.block = 70;
@@ -570,20 +360,6 @@ TEST_F(Equalities, BlocksInHostMemoryGiveTheSameBits) {
         EXPECT_TRUE(same_bits(device.logits, host.logits));
       }
     }
-  }
-}
-
-TEST_F(Equalities, RecallFromHostMemoryHasTheSameBits) {
-  Setting setting;
-  setting.block = 60;
-  setting.anchor = 20;
-  setting.recall = 30;
-  const Outcome device = run(world_, setting);
-  setting.kv_memory = KvMemory::host;
-  const Outcome host = run(world_, setting);
-  EXPECT_EQ(device.answers, host.answers);
-  if (world_.is_root()) {
-    EXPECT_TRUE(same_bits(device.logits, host.logits));
   }
 }
 
@@ -641,4 +417,4 @@ TEST_F(Equalities, LoadedBlocksAreKeptAndGiveTheSameBits) {
 }
 
 }  // namespace
-}  // namespace starattn
+}  // namespace starattn::testing

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the tests of the method's equalities share: a document and its queries through both phases,
+// in a setting, on all ranks that mpirun started or on one of them alone.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "mpi/communicator.h"
+#include "star/encode.h"
+#include "tiny_model.h"
+
+namespace starattn::testing {
+
+struct Setting {
+  std::int64_t n_context = 700;
+  std::int64_t block = 200;
+  std::int64_t anchor = 200;
+  std::int64_t reach = 0;
+  std::int64_t recall = 0;
+  std::int64_t recall_rows = 24;
+  Attention attention = Attention::star;
+  Placement placement = Placement::contiguous;
+  AnchorMode anchor_mode = AnchorMode::broadcast;
+  bool spread = false;
+  bool tree = false;
+  KvMemory kv_memory = KvMemory::device;
+  Sampling sampling;
+  bool experts = false;
+};
+
+struct Outcome {
+  std::vector<float> logits;                // of the last 3 rows of a query, on rank 0
+  std::vector<std::vector<Token>> answers;  // of all queries, on every rank
+};
+
+inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+inline double relative_difference(const std::vector<float>& a, const std::vector<float>& b) {
+  EXPECT_EQ(a.size(), b.size());
+  double worst = 0;
+  double scale = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    worst = std::max(worst, std::abs(static_cast<double>(a[i]) - b[i]));
+    scale = std::max(scale, std::abs(static_cast<double>(b[i])));
+    EXPECT_FALSE(std::isnan(a[i]));
+  }
+  return worst / scale;
+}
+
+// fp32 with another order of sums; on a GPU, activations rounded to bf16 (2^-9) over three layers.
+inline double rounding() {
+  return on_gpu() ? 3e-2 : 2e-5;
+}
+
+inline std::vector<QueryJob> jobs(std::size_t n) {
+  std::vector<QueryJob> all;
+  for (std::size_t i = 0; i < n; ++i) {
+    // Ragged; the third is longer than a step's rows and than a block.
+    const std::int64_t length = i == 2 ? 230 : 3 + 7 * static_cast<std::int64_t>(i);
+    all.push_back({random_tokens(length, 100 + i), 4 + static_cast<std::int64_t>(i), i});
+  }
+  return all;
+}
+
+inline Outcome run(const Communicator& group, const Setting& setting, int n_threads = 1,
+                   std::size_t n_queries = 4) {
+  TinyModel model(n_threads, Dtype::bf16, setting.experts ? tiny_mixture_config() : tiny_config());
+  PlanRequest request;
+  request.attention = setting.attention;
+  if (setting.attention == Attention::star) {
+    request.block_size = setting.block;
+    request.anchor_size = TokenShare{setting.anchor};
+    request.reach = setting.reach;
+    request.recall = TokenShare{setting.recall};
+    if (setting.recall > 0) request.recall_rows = TokenShare{setting.recall_rows};
+  } else if (setting.attention == Attention::ring) {
+    request.block_size = setting.block;
+  }
+  if (setting.recall == 0) request.placement = setting.placement;
+  const BlockPlan plan = BlockPlan::make(request, setting.n_context, group.size());
+  const std::vector<Token> context = random_tokens(setting.n_context, 1);
+  Encoder encoder(model.decoder, group);
+  const DocumentKv kv = encoder.encode(
+      plan, context, {.anchor_mode = setting.anchor_mode, .kv_memory = setting.kv_memory});
+
+  AnswerOptions options;
+  options.sampling = setting.sampling;
+  options.spread_queries = setting.spread;
+  options.tree_merge = setting.tree;
+  QueryExchange exchange = Answerer::exchange(model.decoder, group);
+  Answerer answerer(model.decoder, exchange, kv, options);
+  Outcome outcome;
+  outcome.logits = answerer.logits_of(random_tokens(9, 50), 3);
+  const std::vector<QueryJob> all = jobs(n_queries);
+  const std::vector<QueryResult> results = answerer.answer(all);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    std::string bytes(reinterpret_cast<const char*>(results[i].tokens.data()),
+                      results[i].tokens.size() * sizeof(Token));
+    bytes = group.bcast_text(bytes, 0);
+    std::vector<Token> tokens(bytes.size() / sizeof(Token));
+    std::memcpy(tokens.data(), bytes.data(), bytes.size());
+    outcome.answers.push_back(tokens);
+  }
+  return outcome;
+}
+
+// The same setting on this one rank alone.
+inline Outcome run_alone(const Communicator& world, const Setting& setting) {
+  const Communicator self = world.split(world.rank());
+  return run(self, setting);
+}
+
+class Equalities : public ::testing::Test {
+ protected:
+  Communicator world_ = Communicator::world();
+
+  void expect_same_bits_as_alone(const Setting& setting) {
+    const Outcome together = run(world_, setting);
+    const Outcome alone = run_alone(world_, setting);
+    if (world_.is_root()) {
+      EXPECT_TRUE(same_bits(together.logits, alone.logits));
+    }
+    EXPECT_EQ(together.answers, alone.answers);
+  }
+  void expect_close_to_dense(const Setting& setting) {
+    Setting dense = setting;
+    dense.attention = Attention::dense;
+    const Outcome together = run(world_, setting);
+    const Outcome exact = run_alone(world_, dense);
+    if (world_.is_root()) {
+      EXPECT_LT(relative_difference(together.logits, exact.logits), rounding());
+    }
+  }
+};
+
+}  // namespace starattn::testing
