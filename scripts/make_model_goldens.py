@@ -38,6 +38,8 @@ LLAMA3_ROPE = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "lo
                "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
 YARN_ROPE = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": 32}
 EXPERTS = dict(num_experts=8, num_experts_per_tok=3, moe_intermediate_size=32)
+PIXTRAL = {"model_type": "pixtral", "hidden_size": 16, "intermediate_size": 16, "image_size": 32, "patch_size": 16,
+           "num_hidden_layers": 1, "num_attention_heads": 1, "head_dim": 16}
 LINEAR_ROPE = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
 
 # folder: (model class, config, dtype on disk, size of a shard or None)
@@ -67,10 +69,12 @@ MODELS = {
     "phi3": (Phi3ForCausalLM, Phi3Config(**{**SIZES, "hidden_size": 64}, pad_token_id=None, eos_token_id=2),
              torch.bfloat16, None),
     "mistral3": (Mistral3ForConditionalGeneration, Mistral3Config(
-        text_config={"model_type": "mistral", **SIZES, "head_dim": 16, "sliding_window": None}, tie_word_embeddings=False,
-        vision_config={"model_type": "pixtral", "hidden_size": 16, "intermediate_size": 16, "image_size": 32,
-                       "patch_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1, "head_dim": 16}),
-        torch.bfloat16, None),
+        text_config={"model_type": "mistral", **SIZES, "head_dim": 16, "sliding_window": None},
+        tie_word_embeddings=False, vision_config=PIXTRAL), torch.bfloat16, None),
+    "ministral3": (Mistral3ForConditionalGeneration, Mistral3Config(
+        text_config={"model_type": "ministral3", **SIZES, "head_dim": 16, "rope_parameters": {
+            **YARN_ROPE, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.4}},
+        tie_word_embeddings=True, vision_config=PIXTRAL), torch.bfloat16, None),
     "qwen3_vl": (Qwen3VLForConditionalGeneration, Qwen3VLConfig(
         text_config={**SIZES, "head_dim": 32, "rope_parameters": {
             "rope_type": "default", "rope_theta": 5e6, "mrope_interleaved": True, "mrope_section": [6, 5, 5]}},

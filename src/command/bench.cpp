@@ -309,7 +309,8 @@ class Bench {
     const Stopwatch clock;
     answerer.answer(jobs);
     const double seconds = clock.seconds();
-    const double bytes = static_cast<double>(weights_.total_bytes()) +
+    const StepBytes least = step_bytes(config_, plan_, Dtype::bf16, backend_->kv_dtype());
+    const double bytes = static_cast<double>(least.weights) +
                          static_cast<double>(plan_.n_context()) *
                              static_cast<double>(config_.kv_bytes_per_token(backend_->kv_dtype()));
     const double step = seconds / options_.n_new_tokens;

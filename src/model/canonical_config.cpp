@@ -19,6 +19,7 @@ std::string canonical_text(const ModelConfig& c) {
   if (c.qkv_bias != (c.family == Family::qwen2)) text += fmt::format(" qkv_bias={}", c.qkv_bias);
   if (c.o_bias) text += " o_bias=true";
   if (c.mlp_bias) text += " mlp_bias=true";
+  if (c.rope.query_beta != 0) text += fmt::format(" query_beta={:.17g}", c.rope.query_beta);
   const Multipliers& m = c.multipliers;
   if (m.embedding != 1 || m.residual != 1 || m.attention != 0)
     text +=

@@ -49,6 +49,9 @@ constexpr FamilyDefaults kFamilies[] = {
     {Family::phi3, "Phi3ForCausalLM", "phi3", 4096, 0, 0, 1, 32000},
     {Family::mistral, "Mistral3ForConditionalGeneration", "mistral3", 131072, 8, 0, 1, 2,
      "mistral"},
+    {Family::ministral3, "Mistral3ForConditionalGeneration", "mistral3", 262144, 8, 128, 1, 2,
+     "ministral3"},
+    {Family::ministral3, "Ministral3ForCausalLM", "ministral3", 262144, 8, 128, 1, 2},
     {Family::qwen3_vl, "Qwen3VLForConditionalGeneration", "qwen3_vl", 128000, 32, 128, -1, -1,
      "qwen3_vl_text"},
 };
@@ -62,6 +65,7 @@ bool says_nothing_of(const JsonObject& json, const char* key) {
 [[noreturn]] void refuse_family(const JsonObject& json, const char* key, const std::string& name) {
   std::string supported;
   for (const FamilyDefaults& known : kFamilies) {
+    if (supported.find(known.architecture) != std::string::npos) continue;
     supported += fmt::format("{}{} ({})", supported.empty() ? "" : ", ", known.architecture,
                              known.model_type);
   }
@@ -98,18 +102,22 @@ const FamilyDefaults& read_family(const JsonObject& json) {
   return by_architecture ? *by_architecture : *by_type;
 }
 
-JsonObject text_part(const JsonObject& json, const FamilyDefaults& family) {
-  if (!family.text_type) return json;
-  JsonObject text = json.get_object("text_config");
-  const std::string type = text.find_string("model_type").value_or(family.text_type);
-  if (type != family.text_type) {
-    fail(Exit::bad_data, "{}: key 'model_type': '{}' is not supported: expected {}", text.where(),
-         type, family.text_type);
+// The same architecture with the text part that the file has.
+const FamilyDefaults& with_text_part(const FamilyDefaults& named, const JsonObject& json) {
+  if (!named.text_type) return named;
+  const JsonObject text = json.get_object("text_config");
+  const std::string type = text.find_string("model_type").value_or(named.text_type);
+  std::string supported;
+  for (const FamilyDefaults& known : kFamilies) {
+    if (known.architecture != std::string_view(named.architecture)) continue;
+    if (type == known.text_type) return known;
+    supported += fmt::format("{}{}", supported.empty() ? "" : " or ", known.text_type);
   }
-  return text;
+  fail(Exit::bad_data, "{}: key 'model_type': '{}' is not supported: expected {}", text.where(),
+       type, supported);
 }
 
-// From 0 up; absent: `absent`.
+// Above 0; absent: `absent`.
 double read_multiplier(const JsonObject& json, const char* key, double absent) {
   constexpr double kMost = 1e6;
   const double value = json.find_number(key).value_or(absent);
@@ -157,8 +165,8 @@ void read_sizes(const JsonObject& json, const FamilyDefaults& family, ModelConfi
 
 // The parts of a layer that only some families have.
 void read_layer(const JsonObject& json, ModelConfig& config) {
-  config.rms_norm_eps =
-      json.find_number("rms_norm_eps").value_or(config.family == Family::phi3 ? 1e-5 : 1e-6);
+  const bool is_larger = config.family == Family::phi3 || config.family == Family::ministral3;
+  config.rms_norm_eps = json.find_number("rms_norm_eps").value_or(is_larger ? 1e-5 : 1e-6);
   if (!(config.rms_norm_eps > 0 && config.rms_norm_eps < 1)) {
     fail(Exit::bad_data, "{}: key 'rms_norm_eps': expected a number between 0 and 1, got {}",
          json.where(), config.rms_norm_eps);
@@ -193,6 +201,7 @@ void read_layer(const JsonObject& json, ModelConfig& config) {
       config.mlp_bias = mlp_bias;
       break;
     case Family::mistral:
+    case Family::ministral3:
     case Family::phi3:
       break;
   }
@@ -207,6 +216,7 @@ bool may_slide(const JsonObject& json, const ModelConfig& config) {
     case Family::qwen3_vl:
       return false;
     case Family::mistral:
+    case Family::ministral3:
     case Family::phi3:
       return true;
     case Family::qwen3_moe:
@@ -224,8 +234,8 @@ bool may_slide(const JsonObject& json, const ModelConfig& config) {
 // positions reach is refused.
 std::int64_t read_sliding_window(const JsonObject& json, const ModelConfig& config) {
   auto window = json.find_int("sliding_window", 0, kMaxPositions);
-  if (says_nothing_of(json, "sliding_window") && config.family != Family::phi3)
-    window = kDefaultWindow;
+  const bool has_default = config.family != Family::phi3 && config.family != Family::ministral3;
+  if (has_default && says_nothing_of(json, "sliding_window")) window = kDefaultWindow;
   if (!window || !may_slide(json, config)) return ModelConfig::kNoWindow;
   if (*window < config.max_positions) {
     fail(Exit::bad_data,
@@ -330,10 +340,10 @@ ModelConfig read_model_config(const std::string& folder) {
   const JsonObject whole(file, path);
 
   ModelConfig config;
-  const FamilyDefaults& family = read_family(whole);
+  const FamilyDefaults& family = with_text_part(read_family(whole), whole);
   config.family = family.family;
   config.architecture = family.architecture;
-  const JsonObject json = text_part(whole, family);
+  const JsonObject json = family.text_type ? whole.get_object("text_config") : whole;
   read_sizes(json, family, config);
   read_layer(json, config);
   config.tied_embeddings = (whole.has("tie_word_embeddings") ? whole : json)
@@ -341,6 +351,8 @@ ModelConfig read_model_config(const std::string& folder) {
                                .value_or(false);
   if (config.family == Family::qwen3_moe)
     config.mixture = read_mixture_config(json, config.n_layers);
+  // Absent, it would be a stretched one to transformers.
+  if (config.family == Family::ministral3 && !json.has("rope_scaling")) json.get("rope_parameters");
   config.rope = read_rope_config(json, config.max_positions);
   config.fp8 = read_fp8_config(whole.has("quantization_config") ? whole : json);
   refuse_what_we_lack(json);

@@ -14,7 +14,18 @@
 
 namespace starattn {
 
-enum class Family { llama, qwen2, qwen3, mistral, qwen3_moe, granite, seed_oss, phi3, qwen3_vl };
+enum class Family {
+  llama,
+  qwen2,
+  qwen3,
+  mistral,
+  qwen3_moe,
+  granite,
+  seed_oss,
+  phi3,
+  qwen3_vl,
+  ministral3
+};
 enum class RopeKind { standard, linear, llama3, yarn };
 
 struct RopeConfig {
@@ -30,6 +41,7 @@ struct RopeConfig {
   double mscale = 0.0;                  // yarn
   double mscale_all_dim = 0.0;          // yarn
   bool truncate = true;                 // yarn
+  double query_beta = 0.0;              // Ministral 3: query_scale; 0: none
 };
 
 // By which Granite multiplies.

@@ -27,6 +27,8 @@ const char* name_of(Family family) {
       return "Seed-OSS";
     case Family::phi3:
       return "Phi-3";
+    case Family::ministral3:
+      return "Ministral 3";
     case Family::qwen3_vl:
       return "Qwen3-VL";
   }

@@ -2,6 +2,8 @@
 #include "model/decoder.h"
 
 #include <cmath>
+#include <numeric>
+#include <utility>
 
 #include "base/error.h"
 
@@ -37,7 +39,9 @@ RopeTable Decoder::rope_table(std::int64_t first_position, std::int64_t n_rows) 
   const auto size = static_cast<std::size_t>(n_rows * config_->head_dim / 2);
   std::vector<float> table(2 * size);
   rope_.table(first_position, n_rows, std::span(table).first(size), std::span(table).last(size));
-  return on_device(table);
+  std::vector<std::int64_t> positions(static_cast<std::size_t>(n_rows));
+  std::iota(positions.begin(), positions.end(), first_position);
+  return on_device(std::move(table), positions);
 }
 
 RopeTable Decoder::rope_table(std::span<const std::int64_t> positions) const {
@@ -47,13 +51,20 @@ RopeTable Decoder::rope_table(std::span<const std::int64_t> positions) const {
   const std::span<float> sin = std::span(table).last(positions.size() * half);
   for (std::size_t i = 0; i < positions.size(); ++i)
     rope_.table(positions[i], 1, cos.subspan(i * half, half), sin.subspan(i * half, half));
-  return on_device(table);
+  return on_device(std::move(table), positions);
 }
 
-RopeTable Decoder::on_device(const std::vector<float>& table) const {
+RopeTable Decoder::on_device(std::vector<float> table,
+                             std::span<const std::int64_t> positions) const {
   const std::int64_t half = config_->head_dim / 2;
-  RopeTable result{backend_->allocate(table.size() * sizeof(float)),
-                   static_cast<std::int64_t>(table.size()) / 2 / half, half};
+  const bool has_own_q = config_->rope.query_beta > 0;
+  const std::size_t n_plain = table.size();
+  for (std::size_t i = 0; has_own_q && i < n_plain; ++i) {
+    const std::size_t row = i / static_cast<std::size_t>(half) % positions.size();
+    table.push_back(table[i] * query_scale(config_->rope, positions[row]));
+  }
+  RopeTable result{backend_->allocate(table.size() * sizeof(float)), std::ssize(positions), half,
+                   has_own_q};
   backend_->upload_later(std::as_bytes(std::span(table)), result.memory.data());
   return result;
 }
@@ -70,31 +81,34 @@ const LayerWeights& Decoder::enter(std::int64_t layer) {
   return weights_->layers[static_cast<std::size_t>(layer)];
 }
 
-void Decoder::project_kv(std::int64_t layer, Rows x, const float* cos, const float* sin, Rows k,
-                         Rows v, Product product) {
+void Decoder::project_kv(std::int64_t layer, Rows x, const Angles& angles, Rows k, Rows v,
+                         Product product) {
   const LayerWeights& w = enter(layer);
   const Rows normed = normalise(x, w.input_norm);
   const Projection projections[] = {{w.k_proj, w.k_bias, k}, {w.v_proj, w.v_bias, v}};
   backend_->linear_all(normed, projections, product);
   normalise_heads(k, w.k_norm);
-  backend_->rope(k, config_->head_dim, cos, sin);
+  backend_->rope(k, config_->head_dim, angles.cos, angles.sin);
 }
 
-void Decoder::project_qkv(std::int64_t layer, Rows x, const float* cos, const float* sin, Rows q,
-                          Rows k, Rows v, Product product) {
+void Decoder::project_qkv(std::int64_t layer, Rows x, const Angles& angles, Rows q, Rows k, Rows v,
+                          Product product) {
   const LayerWeights& w = enter(layer);
   const Rows normed = normalise(x, w.input_norm);
-  project_heads(w, normed, cos, sin, q, k, v, product);
+  project_heads(w, normed, angles, q, k, v, product);
 }
 
-void Decoder::project_heads(const LayerWeights& w, Rows normed, const float* cos, const float* sin,
-                            Rows q, Rows k, Rows v, Product product) {
+void Decoder::project_heads(const LayerWeights& w, Rows normed, const Angles& angles, Rows q,
+                            Rows k, Rows v, Product product) {
   const Projection projections[] = {
       {w.q_proj, w.q_bias, q}, {w.k_proj, w.k_bias, k}, {w.v_proj, w.v_bias, v}};
   backend_->linear_all(normed, projections, product);
   normalise_heads(q, w.q_norm);
   normalise_heads(k, w.k_norm);
-  backend_->rope_both(q, k, config_->head_dim, cos, sin);
+  if (angles.q_cos == angles.cos)
+    return backend_->rope_both(q, k, config_->head_dim, angles.cos, angles.sin);
+  backend_->rope(q, config_->head_dim, angles.q_cos, angles.q_sin);
+  backend_->rope(k, config_->head_dim, angles.cos, angles.sin);
 }
 
 void Decoder::add_attention_output(std::int64_t layer, Rows attended, Rows x, Product product) {

@@ -14,17 +14,27 @@
 
 namespace starattn {
 
-// cos and sin of some rows' positions, on the device: [n_rows, head_dim / 2] each, fp32.
+// cos and sin of some rows' positions, on the device: [n_rows, head_dim / 2] each, fp32. Those of q
+// are the same where its scale does not depend on the position.
+struct Angles {
+  const float *cos = nullptr, *sin = nullptr;
+  const float *q_cos = nullptr, *q_sin = nullptr;
+};
+
 struct RopeTable {
-  Buffer memory;
+  Buffer memory;  // cos | sin, or cos | sin | q_cos | q_sin
   std::int64_t n_rows = 0;
   std::int64_t half = 0;  // head_dim / 2
+  bool has_own_q = false;
 
   // From the table's row `first_row` on.
-  const float* cos(std::int64_t first_row = 0) const {
-    return reinterpret_cast<const float*>(memory.data()) + first_row * half;
+  Angles angles(std::int64_t first_row = 0) const {
+    const auto part = [&](std::int64_t i) {
+      return reinterpret_cast<const float*>(memory.data()) + (i * n_rows + first_row) * half;
+    };
+    const std::int64_t of_q = has_own_q ? 2 : 0;
+    return {part(0), part(1), part(of_q), part(of_q + 1)};
   }
-  const float* sin(std::int64_t first_row = 0) const { return cos(n_rows + first_row); }
 };
 
 class Decoder {
@@ -47,14 +57,14 @@ class Decoder {
   // a layer adds to it as it is, and the norms undo it.
   void embed(std::span<const Token> tokens, Rows x);
   // k, v [n_rows, kv_width] of the rows, RoPE applied to k.
-  void project_kv(std::int64_t layer, Rows x, const float* cos, const float* sin, Rows k, Rows v,
+  void project_kv(std::int64_t layer, Rows x, const Angles& angles, Rows k, Rows v,
                   Product product);
   // The same and q [n_rows, q_width], RoPE applied.
-  void project_qkv(std::int64_t layer, Rows x, const float* cos, const float* sin, Rows q, Rows k,
-                   Rows v, Product product);
+  void project_qkv(std::int64_t layer, Rows x, const Angles& angles, Rows q, Rows k, Rows v,
+                   Product product);
   // The same of rows behind the input norm, and of as many heads as `layer` and the rows have.
-  void project_heads(const LayerWeights& layer, Rows normed, const float* cos, const float* sin,
-                     Rows q, Rows k, Rows v, Product product);
+  void project_heads(const LayerWeights& layer, Rows normed, const Angles& angles, Rows q, Rows k,
+                     Rows v, Product product);
   void add_attention_output(std::int64_t layer, Rows attended, Rows x, Product product);
   void add_feed_forward(std::int64_t layer, Rows x, Product product);
   // x behind one of the model's norms, and behind the last one as the LM head takes it. Good until
@@ -67,7 +77,8 @@ class Decoder {
   void next_tokens(Rows x, std::span<const Draw> draws, std::span<Token> tokens);
 
  private:
-  RopeTable on_device(const std::vector<float>& table) const;
+  // positions: of the rows of a table, cos | sin.
+  RopeTable on_device(std::vector<float> table, std::span<const std::int64_t> positions) const;
   void add_mixture(const LayerWeights& layer, Rows x, Rows normed, Product product);
   const LayerWeights& enter(std::int64_t layer);  // whose matrices are whole from here on
   void normalise_heads(Rows x, const WeightView& weight);

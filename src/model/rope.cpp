@@ -94,6 +94,11 @@ std::vector<double> frequencies_of(const RopeConfig& config, std::int64_t head_d
 
 }  // namespace
 
+float query_scale(const RopeConfig& config, std::int64_t position) {
+  const auto times = static_cast<double>(position / config.original_positions);
+  return static_cast<float>(1 + config.query_beta * std::log(1 + times));
+}
+
 Rope::Rope(const RopeConfig& config, std::int64_t head_dim, double scale)
     : frequencies_(frequencies_of(config, head_dim)),
       attention_scaling_(scale *

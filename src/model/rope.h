@@ -12,6 +12,9 @@
 
 namespace starattn {
 
+// What q is multiplied by: 1 + beta log(1 + floor(position / original_positions)).
+float query_scale(const RopeConfig& config, std::int64_t position);
+
 class Rope {
  public:
   // q and k are multiplied by `scale` as they are rotated.

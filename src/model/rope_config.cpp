@@ -82,6 +82,12 @@ void read_yarn(const JsonObject& scaling, RopeConfig& rope) {
       *value = number_above(scaling, key, 0, 0, kMaxFactor);
   }
   rope.truncate = scaling.find_bool("truncate").value_or(true);
+  constexpr double kMostBeta = 100;
+  rope.query_beta = scaling.find_number("llama_4_scaling_beta").value_or(0);
+  if (!(rope.query_beta >= 0 && rope.query_beta <= kMostBeta)) {
+    fail(Exit::bad_data, "{}: key 'llama_4_scaling_beta': expected a number from 0 to {}, got {}",
+         scaling.where(), kMostBeta, rope.query_beta);
+  }
 }
 
 void refuse_partial_rotation(const JsonObject& json) {

@@ -53,12 +53,12 @@ AttentionShape ShardedDecoder::attention_shape() const {
   return {mine.heads.count, mine.kv_heads.count, config().head_dim};
 }
 
-void ShardedDecoder::project_qkv(std::int64_t i, Rows x, const float* cos, const float* sin, Rows q,
-                                 Rows k, Rows v) {
+void ShardedDecoder::project_qkv(std::int64_t i, Rows x, const Angles& angles, Rows q, Rows k,
+                                 Rows v) {
   if (q.width == 0) return;
   const LayerWeights& w = layer(i);
   const Rows normed = decoder_->normalise(x, w.input_norm);
-  decoder_->project_heads(w, normed, cos, sin, q, k, v, Product::batch_invariant);
+  decoder_->project_heads(w, normed, angles, q, k, v, Product::batch_invariant);
 }
 
 void ShardedDecoder::add_attention_output(std::int64_t i, Rows attended, Rows mine) {

@@ -33,6 +33,11 @@ struct RowWeights {
   double full_layers = 0;
 };
 
+// Cosines and sines of a row, and those of q where they are its own.
+std::int64_t angles_width(const ModelConfig& config) {
+  return config.rope.query_beta > 0 ? 2 * config.head_dim : config.head_dim;
+}
+
 // Values that a row's feed forward takes while it is at work.
 std::int64_t feed_forward_width(const ModelConfig& config) {
   const MixtureConfig& m = config.mixture;
@@ -160,7 +165,7 @@ std::vector<MemoryNeed> memory_needs(const ModelConfig& config, const BlockPlan&
         static_cast<std::uint64_t>(config.q_width() + 2 * config.n_heads) * sizeof(float);
     need.workspace = static_cast<std::uint64_t>(chunk_rows) * (row + partial);
     const auto resident = static_cast<std::uint64_t>(config.hidden_size) * element +
-                          static_cast<std::uint64_t>(config.head_dim) * sizeof(float);
+                          static_cast<std::uint64_t>(angles_width(config)) * sizeof(float);
     if (plan.recall() > 0) {
       need.workspace +=
           recall_workspace(config, plan, n_longest, resident, partial, kv_dtype, activation_dtype);
@@ -214,7 +219,7 @@ std::vector<std::uint64_t> answer_workspaces(const ModelConfig& config, const Bl
        partial_row);
   const std::int64_t of_rows =
       n_rows * ((config.hidden_size + 2 * config.q_width() + 2 * config.kv_width()) * element +
-                (config.head_dim + config.vocab_size) * f32);
+                (angles_width(config) + config.vocab_size) * f32);
   const std::int64_t n_shares = layout.n_shares;
   const std::int64_t of_shares =  // star/sharded_forward.cpp, model/sharded_decoder.h
       n_rows * ((2 * config.hidden_size + config.intermediate_size + config.q_width() +
@@ -223,7 +228,7 @@ std::vector<std::uint64_t> answer_workspaces(const ModelConfig& config, const Bl
                       config.kv_width()) /
                      n_shares) *
                     element +
-                (config.head_dim + config.vocab_size + config.vocab_size / n_shares) * f32) +
+                (angles_width(config) + config.vocab_size + config.vocab_size / n_shares) * f32) +
       4 * n_shares * static_cast<std::int64_t>(PeerLinks::kMostBytes);
   std::vector<std::int64_t> n_subtrees;
   for (Rank rank = 0; rank < n_ranks; ++rank)

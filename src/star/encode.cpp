@@ -202,12 +202,11 @@ KvCheck Encoder::encode_rows(std::span<const Token> tokens, std::int64_t first_d
       const Rows q = q_.rows(n);
       const Rows k = window.k_rows(layer, first_blk, n);  // straight into the cache
       const Rows v = window.v_rows(layer, first_blk, n);
-      const float* cos = rope.cos(first_blk);
-      const float* sin = rope.sin(first_blk);
+      const Angles angles = rope.angles(first_blk);
       if (keys_and_values_only) {
-        decoder_->project_kv(layer, rows, cos, sin, k, v, Product::chunk);
+        decoder_->project_kv(layer, rows, angles, k, v, Product::chunk);
       } else {
-        decoder_->project_qkv(layer, rows, cos, sin, q, k, v, Product::chunk);
+        decoder_->project_qkv(layer, rows, angles, q, k, v, Product::chunk);
         const KvSegment segments[] = {before,
                                       window.segment(layer, first_blk + n, /*causal=*/true)};
         {

@@ -96,10 +96,10 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
       const Rows k = kv_of_block.k_rows(layer, chunk.first_blk, chunk.n_rows);
       const Rows v = kv_of_block.v_rows(layer, chunk.first_blk, chunk.n_rows);
       if (keys_and_values_only) {
-        decoder_->project_kv(layer, rows, rope[c].cos(), rope[c].sin(), k, v, Product::chunk);
+        decoder_->project_kv(layer, rows, rope[c].angles(), k, v, Product::chunk);
       } else {
-        decoder_->project_qkv(layer, rows, rope[c].cos(), rope[c].sin(),
-                              q.rows(chunk.first_row, chunk.n_rows), k, v, Product::chunk);
+        decoder_->project_qkv(layer, rows, rope[c].angles(), q.rows(chunk.first_row, chunk.n_rows),
+                              k, v, Product::chunk);
       }
       poll();
     }

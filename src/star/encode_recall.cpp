@@ -195,12 +195,11 @@ void Encoder::project(const WaveBlock& block, std::int64_t layer, bool keys_and_
     const Rows rows = block.x.rows(first, n);
     const Rows k = block.window.k_rows(layer, first, n);  // straight into the cache
     const Rows v = block.window.v_rows(layer, first, n);
-    const float* cos = block.rope.cos(first);
-    const float* sin = block.rope.sin(first);
+    const Angles angles = block.rope.angles(first);
     if (keys_and_values_only) {
-      decoder_->project_kv(layer, rows, cos, sin, k, v, Product::chunk);
+      decoder_->project_kv(layer, rows, angles, k, v, Product::chunk);
     } else {
-      decoder_->project_qkv(layer, rows, cos, sin, block.q.rows(first, n), k, v, Product::chunk);
+      decoder_->project_qkv(layer, rows, angles, block.q.rows(first, n), k, v, Product::chunk);
     }
     options_.poll();
   }

@@ -57,7 +57,7 @@ class ShardedForward : public StepForward {
     decoder_->embed(batch.tokens(), x);
     if (x_columns.width > 0) backend_->copy_columns(x, decoder_->hidden().first, x_columns);
     for (std::int64_t layer = 0; layer < config().n_layers; ++layer) {
-      decoder_->project_qkv(layer, x, rope.cos(), rope.sin(), q, k, v);
+      decoder_->project_qkv(layer, x, rope.angles(), q, k, v);
       const Partial context = context_.attend(layer, q);
       if (shape.n_heads > 0) {
         backend_->attend_own(q, k, v, batch.own_tokens(layer), shape, context, attended_heads);

@@ -38,8 +38,7 @@ class WholeForward : public StepForward {
       decoder_->embed(batch.tokens(), x);
     }
     for (std::int64_t layer = 0; layer < decoder_->config().n_layers; ++layer) {
-      if (n > 0)
-        decoder_->project_qkv(layer, x, rope.cos(), rope.sin(), q, k, v, Product::batch_invariant);
+      if (n > 0) decoder_->project_qkv(layer, x, rope.angles(), q, k, v, Product::batch_invariant);
       const Partial context = context_.attend(layer, q);
       if (n == 0) continue;
       // The query's own tokens come last.

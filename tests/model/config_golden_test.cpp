@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // config.json as transformers reads it, and what it means to transformers where it says nothing
 // (tests/golden/models, made by scripts/make_model_goldens.py).
+#include <cmath>
+
+#include "model/rope.h"
 #include "small_config.h"
 
 namespace starattn {
@@ -165,6 +168,12 @@ TEST(GoldenConfigs, OfPicturesSayInTheirTextPartWhatTheTextIs) {
   EXPECT_EQ(mistral.hidden_size, 48);
   EXPECT_EQ(mistral.eos_tokens, std::vector<Token>{2});
   EXPECT_FALSE(mistral.tied_embeddings);
+  const ModelConfig ministral = read_model_config(kGoldenModels + "ministral3");
+  EXPECT_EQ(ministral.family, Family::ministral3);
+  EXPECT_EQ(ministral.rope.kind, RopeKind::yarn);
+  EXPECT_EQ(ministral.rope.query_beta, 0.4);
+  EXPECT_EQ(query_scale(ministral.rope, 31), 1);
+  EXPECT_FLOAT_EQ(query_scale(ministral.rope, 64), 1 + 0.4F * std::log(3.0F));
   const ModelConfig qwen = read_model_config(kGoldenModels + "qwen3_vl");
   EXPECT_EQ(qwen.family, Family::qwen3_vl);
   EXPECT_EQ(qwen.rope.theta, 5e6);

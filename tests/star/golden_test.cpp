@@ -71,7 +71,7 @@ TEST_P(GoldenLogits, AgreeWithTransformers) {
 INSTANTIATE_TEST_SUITE_P(Families, GoldenLogits,
                          ::testing::Values("llama31", "llama2_linear", "llama_yarn_bias", "qwen2",
                                            "qwen3", "qwen3_moe", "qwen3_moe_step", "granite",
-                                           "seed_oss", "phi3", "mistral3", "qwen3_vl",
+                                           "seed_oss", "phi3", "mistral3", "ministral3", "qwen3_vl",
                                            "qwen3_moe_fp8", "llama_fp8_channel", "mistral", "demo"),
                          [](const auto& test) { return std::string(test.param); });
 
