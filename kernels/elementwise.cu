@@ -229,14 +229,16 @@ __global__ void to_bf16_kernel(const T* from, std::int64_t n, __nv_bfloat16* to)
   if (i < n) to[i] = __float2bfloat16_rn(static_cast<float>(from[i]));
 }
 
+// A block a row.
 __global__ void f8_to_bf16_kernel(ScaledMatrix from, __nv_bfloat16* to) {
-  const std::int64_t i = thread_index();
-  if (i >= from.n_rows * from.n_cols) return;
-  const std::int64_t row = (i / from.n_cols + from.first_row) / from.block_rows;
-  const std::int64_t column = i % from.n_cols / from.block_cols;
-  const std::int64_t n_columns = (from.n_cols + from.block_cols - 1) / from.block_cols;
-  const auto value = static_cast<float>(static_cast<const __nv_fp8_e4m3*>(from.values)[i]);
-  to[i] = __float2bfloat16_rn(value * from.scales[row * n_columns + column]);
+  const std::int64_t row = blockIdx.x;
+  const auto block_cols = static_cast<unsigned>(min(from.block_cols, from.n_cols));
+  const std::int64_t n_columns = (from.n_cols + block_cols - 1) / block_cols;
+  const float* scales = from.scales + (row + from.first_row) / from.block_rows * n_columns;
+  const auto* values = static_cast<const __nv_fp8_e4m3*>(from.values) + row * from.n_cols;
+  for (unsigned i = threadIdx.x; i < from.n_cols; i += kThreads)
+    to[row * from.n_cols + i] =
+        __float2bfloat16_rn(static_cast<float>(values[i]) * scales[i / block_cols]);
 }
 
 __global__ void to_f32_kernel(const __nv_bfloat16* from, std::int64_t n, float* to) {
@@ -372,9 +374,9 @@ void to_bf16(const void* from, Float type, std::int64_t n, void* to, Stream stre
 void f8_to_bf16(const ScaledMatrix& from, void* to, Stream stream) {
   require(from.block_rows > 0 && from.block_cols > 0, "widening FP8", "blocks must not be empty",
           from.block_rows);
-  const std::int64_t n = from.n_rows * from.n_cols;
-  if (n == 0) return;
-  f8_to_bf16_kernel<<<blocks_for(n), kThreads, 0, stream>>>(from, static_cast<__nv_bfloat16*>(to));
+  if (from.n_rows == 0) return;
+  f8_to_bf16_kernel<<<static_cast<unsigned>(from.n_rows), kThreads, 0, stream>>>(
+      from, static_cast<__nv_bfloat16*>(to));
   check_launch("widening FP8");
 }
 

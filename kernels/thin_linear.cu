@@ -12,24 +12,16 @@
 #include "ampere.cuh"
 #include "launch.cuh"
 #include "thin_linear.h"
+#include "thin_linear_f8.h"
+#include "thin_output.cuh"
 
 namespace starattn::kernels {
 namespace {
 
 constexpr int kWarps = 8;
 constexpr int kThreads = 32 * kWarps;
-constexpr int kRun = 128;      // columns that a warp takes at a time
-constexpr int kStep = 32;      // of them: columns of one product; 16 bytes a lane and 8 rows
-constexpr int kMostRows = 32;  // rows of x of one launch
-
-// Of one output's number: fp32 plus the bias.
-__device__ __forceinline__ float with_bias(const ThinOutput& to, std::int64_t out, float sum) {
-  return to.bias ? sum + __bfloat162float(static_cast<const __nv_bfloat16*>(to.bias)[out]) : sum;
-}
-
-__device__ __forceinline__ float rounded(float x) {
-  return __bfloat162float(__float2bfloat16_rn(x));
-}
+constexpr int kRun = 128;  // columns that a warp takes at a time
+constexpr int kStep = 32;  // of them: columns of one product; 16 bytes a lane and 8 rows
 
 // How a block goes about it. kTiles: tiles of 16 matrix rows; kColumns: tiles of 8 rows of x;
 // gated: the first half of the matrix rows is the first matrix's, the second half the same of the
@@ -154,18 +146,8 @@ __global__ void __launch_bounds__(kThreads)
       for (int k = 0; k < kWarps; ++k) sum += sums[k][row][column];
       return sum;
     };
-    float y = with_bias(to, out, total(i % kOut));
-    const std::int64_t at = row * to.n_out + out;
-    if constexpr (Tile::kGated) {
-      const float gate = rounded(y);
-      const float up = rounded(with_bias(p.outputs[1], out, total(kOut + i % kOut)));
-      y = __fdividef(gate, 1.f + __expf(-gate)) * up;
-    }
-    if (to.plus) y += __bfloat162float(static_cast<const __nv_bfloat16*>(to.plus)[at]);
-    if (p.kind == ThinKind::f32)
-      static_cast<float*>(to.y)[at] = y;
-    else
-      static_cast<__nv_bfloat16*>(to.y)[at] = __float2bfloat16_rn(y);
+    write_output<Tile::kGated>(p, to, row, out, total(i % kOut),
+                               Tile::kGated ? total(kOut + i % kOut) : 0.f);
   }
 }
 
@@ -236,10 +218,12 @@ void check_shape(const ThinLinear& p) {
 
 void thin_linear(const ThinLinear& p, Stream stream) {
   check_shape(p);
-  for (std::int64_t first = 0; first < p.n_rows; first += kMostRows) {
-    const std::int64_t n = p.n_rows - first < kMostRows ? p.n_rows - first : kMostRows;
+  for (std::int64_t first = 0; first < p.n_rows; first += kMostThinRows) {
+    const std::int64_t n = p.n_rows - first < kMostThinRows ? p.n_rows - first : kMostThinRows;
     const ThinLinear part = rows_of(p, first, n);
-    if (p.kind == ThinKind::gated)
+    if (p.outputs[0].scales)
+      thin_linear_f8(part, stream);
+    else if (p.kind == ThinKind::gated)
       launch_fitting<true>(part, stream);
     else
       launch_fitting<false>(part, stream);

@@ -14,9 +14,14 @@ struct ThinOutput {
   const void* plus = nullptr;  // bf16 [n_rows, n_out] or absent; may be y
   void* y = nullptr;           // [n_rows, n_out]
   std::int64_t n_out = 0;
+  // Where w is FP8 (e4m3), in all outputs alike: a scale for each block of it, row-major fp32.
+  const float* scales = nullptr;
+  std::int64_t block_rows = 0, block_cols = 0;  // block_cols: n_in or more, or a multiple of 128
+  std::int64_t first_row = 0;                   // of w in the first row of blocks
 };
 
 inline constexpr int kMaxThinOutputs = 3;
+inline constexpr int kMostThinRows = 32;  // of x in one launch
 
 enum class ThinKind {
   bf16,   // each y = x w^T + bias + plus
@@ -34,7 +39,7 @@ struct ThinLinear {
 };
 
 // fp32 accumulation over n_in in an order that depends on n_in alone: a row's bits are the same
-// among any other rows. n_in: a multiple of 8. Throws BadShape.
+// among any other rows. n_in: a multiple of 8, of 16 with FP8. Throws BadShape.
 void thin_linear(const ThinLinear& product, Stream stream);
 
 }  // namespace starattn::kernels

@@ -22,6 +22,17 @@ struct PlanOptions {
   double read_rate = 0;
 };
 
+// Embedding and head of an FP8 model are in its other type, and a GPU widens experts.
+std::uint64_t bytes_of_weights(const ModelConfig& config, bool on_gpu) {
+  const std::uint64_t n = n_parameters(config);
+  const std::uint64_t wide = size_of(config.dtype);
+  const bool is_f8 =
+      config.fp8.scales != Fp8Config::Scales::none && !(on_gpu && config.mixture.n_experts > 0);
+  if (!is_f8) return n * wide;
+  const auto table = static_cast<std::uint64_t>(config.vocab_size * config.hidden_size);
+  return n + (wide - 1) * table * (config.tied_embeddings ? 1 : 2);
+}
+
 void print_blocks(const BlockPlan& plan) {
   constexpr BlockId kShown = 16;
   std::cout << "block   tokens                     owner   attends to\n";
@@ -64,7 +75,7 @@ Exit print_plan(const PlanOptions& options) {
   const AnchorMode anchor_mode = options.common.anchor_mode();
   const bool on_gpu = options.common.device == "cuda";
   const Dtype dtype = on_gpu ? Dtype::bf16 : Dtype::f32;
-  const std::uint64_t weight_bytes = n_parameters(config) * size_of(config.dtype);
+  const std::uint64_t weight_bytes = bytes_of_weights(config, on_gpu);
 
   std::cout << fmt::format("model    {}\n", describe(config));
   std::cout << fmt::format(

@@ -71,7 +71,9 @@ LayerWeights layer_from(WeightSource& source, const ModelConfig& c, const std::s
     w.router = matrix("mlp.gate", c.mixture.n_experts, hidden);
     for (std::int64_t e = 0; e < c.mixture.n_experts; ++e) {
       const auto of_expert = [&](const char* name, std::int64_t n_out, std::int64_t n_in) {
-        return matrix(fmt::format("mlp.experts.{}.{}", e, name), n_out, n_in);
+        WeightView w_of_expert = matrix(fmt::format("mlp.experts.{}.{}", e, name), n_out, n_in);
+        w_of_expert.is_of_expert = true;
+        return w_of_expert;
       };
       w.experts.push_back({of_expert("gate_proj", c.mixture.expert_size, hidden),
                            of_expert("up_proj", c.mixture.expert_size, hidden),

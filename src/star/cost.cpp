@@ -38,6 +38,14 @@ std::int64_t angles_width(const ModelConfig& config) {
   return config.rope.query_beta > 0 ? 2 * config.head_dim : config.head_dim;
 }
 
+// A GPU widens an FP8 matrix for each product of many rows. Bytes of the largest.
+std::uint64_t widened_matrix(const ModelConfig& config, Dtype activation_dtype) {
+  if (config.fp8.scales == Fp8Config::Scales::none || activation_dtype == Dtype::f32) return 0;
+  return static_cast<std::uint64_t>(config.hidden_size *
+                                    std::max(config.intermediate_size, config.q_width())) *
+         size_of(activation_dtype);
+}
+
 // Values that a row's feed forward takes while it is at work.
 std::int64_t feed_forward_width(const ModelConfig& config) {
   const MixtureConfig& m = config.mixture;
@@ -163,7 +171,8 @@ std::vector<MemoryNeed> memory_needs(const ModelConfig& config, const BlockPlan&
         element;
     const auto partial =
         static_cast<std::uint64_t>(config.q_width() + 2 * config.n_heads) * sizeof(float);
-    need.workspace = static_cast<std::uint64_t>(chunk_rows) * (row + partial);
+    need.workspace = static_cast<std::uint64_t>(chunk_rows) * (row + partial) +
+                     widened_matrix(config, activation_dtype);
     const auto resident = static_cast<std::uint64_t>(config.hidden_size) * element +
                           static_cast<std::uint64_t>(angles_width(config)) * sizeof(float);
     if (plan.recall() > 0) {

@@ -281,27 +281,67 @@ TEST_F(CudaBackend, GatesAProduct) {
   }
 }
 
+// Blocks that a thin product takes as they are, and the last ones, which are widened as they load.
 TEST_F(CudaBackend, Fp8WeightsAreMultipliedByTheirScales) {
-  constexpr std::int64_t kIn = 264, kOut = 200, kRows = 5;
-  std::vector<std::uint8_t> bits[3];
+  constexpr std::int64_t kIn = 528, kOut = 200;
   Floats scales;
-  for (const float scale : numbers_.bell(600)) scales.push_back(0.01F + std::abs(scale));
-  const Floats x = numbers_.bell(kRows * kIn);
-  const WeightScales all[] = {
-      {scales.data(), 64, 96, 70}, {scales.data(), 1, kIn, 3}, {scales.data(), kOut, kIn, 0}};
-  for (int i = 0; i < 3; ++i) {
-    for (const float value : numbers_.bell(kIn * kOut, 60))
-      bits[i].push_back(static_cast<std::uint8_t>(static_cast<int>(value) & 0xfe));
-    for (std::uint8_t& byte : bits[i])
-      if ((byte & 0x7e) == 0x7e) byte = 0x38;
-    const WeightView w{reinterpret_cast<const std::byte*>(bits[i].data()), Dtype::f8, kOut, kIn,
-                       all[i]};
-    for (const Product product : {Product::chunk, Product::batch_invariant}) {
-      expect_same(kTwoRoundings, [&](Side& side) {
-        const Rows y = side.empty(kRows, kOut);
-        side.backend->linear(side.rows(x, kIn), {w, WeightView{}, y}, product);
-        return side.get(y);
+  for (const float scale : numbers_.bell(kIn * 8)) scales.push_back(0.01F + std::abs(scale));
+  const WeightScales all[] = {{scales.data(), 64, 128, 0},
+                              {scales.data(), 64, 256, 70},
+                              {scales.data(), 1, kIn, 3},
+                              {scales.data(), kOut, kIn, 0},
+                              {scales.data(), 64, 96, 70}};
+  std::list<std::vector<std::uint8_t>> memory;
+  const auto matrix = [&](const WeightScales& of) {
+    std::vector<std::uint8_t>& bits = memory.emplace_back();
+    for (const float value : numbers_.bell(kIn * kOut, 60)) {
+      const auto byte = static_cast<std::uint8_t>(static_cast<int>(value) & 0xff);
+      bits.push_back((byte & 0x7f) == 0x7f ? 0x38 : byte);
+    }
+    return WeightView{reinterpret_cast<const std::byte*>(bits.data()), Dtype::f8, kOut, kIn, of};
+  };
+  for (const WeightScales& of : all) {
+    SCOPED_TRACE(of.block_cols);
+    const WeightView w = matrix(of), other = matrix(of);
+    const WeightView bias = weight(numbers_.bell(kOut), kOut);
+    for (const std::int64_t n_rows : {1, 5, 13, 70}) {
+      const Floats x = numbers_.bell(n_rows * kIn, 0.01F), y = numbers_.bell(n_rows * kOut);
+      for (const Product product : {Product::chunk, Product::batch_invariant}) {
+        expect_same(kTwoRoundings, [&](Side& side) {
+          const Rows to = side.empty(n_rows, kOut);
+          side.backend->linear(side.rows(x, kIn), {w, bias, to}, product);
+          return side.get(to);
+        });
+        expect_same(kTwoRoundings, [&](Side& side) {
+          const Rows to = side.rows(y, kOut);
+          side.backend->add_linear(to, side.rows(x, kIn), w, {}, product, side.empty(n_rows, kOut));
+          return side.get(to);
+        });
+        expect_same(2 * kTwoRoundings, [&](Side& side) {
+          const Rows gate = side.empty(n_rows, kOut);
+          side.backend->linear_gated(side.rows(x, kIn), {w, {}, gate},
+                                     {other, {}, side.empty(n_rows, kOut)}, product);
+          return side.get(gate);
+        });
+      }
+      expect_same(kTwoRoundings, [&](Side& side) {  // some rows of the matrix
+        Floats logits(static_cast<std::size_t>(n_rows * 99));
+        side.backend->linear_to_host(side.rows(x, kIn), w.rows(37, 99), logits);
+        return logits;
       });
+    }
+    // A row is treated alike whatever is beside it.
+    const Floats x = numbers_.bell(70 * kIn, 0.01F);
+    const auto products_of = [&](std::int64_t first, std::int64_t n) {
+      const Floats some(x.begin() + first * kIn, x.begin() + (first + n) * kIn);
+      Floats y(static_cast<std::size_t>(n * kOut));
+      gpu_->backend->linear_to_host(gpu_->rows(some, kIn), w, y);
+      return y;
+    };
+    const Floats whole = products_of(0, 70);
+    for (const auto& [first, n] : {std::pair{0, 1}, {33, 1}, {40, 30}, {69, 1}}) {
+      const Floats some = products_of(first, n);
+      EXPECT_TRUE(std::equal(some.begin(), some.end(), whole.begin() + first * kOut)) << first;
     }
   }
 }

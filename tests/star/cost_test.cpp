@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "tiny_model.h"
 
 namespace starattn {
@@ -64,6 +66,22 @@ TEST(Cost, ARowGoesThroughTheExpertsThatItTakes) {
   EXPECT_EQ(n_parameters(dense), n_parameters_of_a_row(dense));
   EXPECT_EQ(step_bytes(mixture, plan, Dtype::bf16, Dtype::bf16).weights,
             (n_parameters_of_a_row(mixture) - 96 * 48) * 2);
+}
+
+TEST(Cost, AGpuWidensOneFp8MatrixAtATime) {
+  const ModelConfig plain = testing::tiny_config();
+  ModelConfig fp8 = plain;
+  fp8.fp8.scales = Fp8Config::Scales::block;
+  PlanRequest request;
+  request.block_size = 64;
+  const BlockPlan plan = BlockPlan::make(request, 200, 1);
+  const auto workspace = [&](const ModelConfig& config, Dtype dtype) {
+    return memory_needs(config, plan, AnchorMode::broadcast, 1000, dtype, dtype, 32)[0].workspace;
+  };
+  EXPECT_EQ(
+      workspace(fp8, Dtype::bf16) - workspace(plain, Dtype::bf16),
+      2U * 48 * static_cast<std::uint64_t>(std::max(plain.intermediate_size, plain.q_width())));
+  EXPECT_EQ(workspace(fp8, Dtype::f32), workspace(plain, Dtype::f32));
 }
 
 }  // namespace

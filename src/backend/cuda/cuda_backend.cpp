@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The CUDA backend: bf16 rows, weights, K and V; fp32 accumulation, softmax, norms and partials.
-// Large products go to cuBLASLt, everything else to kernels/. Checked against backend/cpu.
+// The CUDA backend: bf16 rows, weights (or FP8), K and V; fp32 accumulation, softmax, norms and
+// partials. Large products go to cuBLASLt, everything else to kernels/. Checked against
+// backend/cpu.
 #include <algorithm>
 #include <cmath>
 #include <unordered_map>
@@ -72,7 +73,8 @@ class CudaBackend : public Backend {
     weights_.load(weight, read);
   }
   std::uint64_t bytes_in_memory(const WeightView& weight) const override {
-    return static_cast<std::uint64_t>(weight.n_rows * weight.n_cols) * size_of(Dtype::bf16);
+    const Dtype there = cuda::DeviceWeights::stays_f8(weight) ? Dtype::f8 : Dtype::bf16;
+    return static_cast<std::uint64_t>(weight.n_rows * weight.n_cols) * size_of(there);
   }
   void upload(std::span<const std::byte> host, std::byte* device) override {
     device_.upload(host, device);
@@ -139,7 +141,8 @@ class CudaBackend : public Backend {
   }
   void linear_gated(Rows x, const Projection& gate, const Projection& up,
                     Product product) override {
-    if (product == Product::chunk) return Backend::linear_gated(x, gate, up, product);
+    if (product == Product::chunk || is_f8(gate.w) != is_f8(up.w))
+      return Backend::linear_gated(x, gate, up, product);
     kernels::ThinLinear both{x.data, x.n_rows, x.width, kernels::ThinKind::gated, 2, {}};
     both.outputs[0] = thin_output(x, gate);
     both.outputs[1] = thin_output(x, up);
@@ -156,7 +159,7 @@ class CudaBackend : public Backend {
   }
   void linear_f32(Rows x, const WeightView& w, float* y) override {
     kernels::ThinLinear logits{x.data, x.n_rows, x.width, kernels::ThinKind::f32, 1, {}};
-    logits.outputs[0] = {weights_.find(w), nullptr, nullptr, y, w.n_rows};
+    logits.outputs[0] = thin_output(w, {}, y);
     kernels::thin_linear(logits, stream());
   }
   void draw_tokens(float* logits, std::int64_t n_values, std::span<const Draw> draws,
@@ -313,7 +316,8 @@ class CudaBackend : public Backend {
     const Buffer logits =
         device_.allocate(static_cast<std::size_t>(x.n_rows * router.n_rows) * sizeof(float));
     if (product == Product::chunk) {
-      matmul_.to_f32(x.data, weights_.find(router), floats(logits), x.n_rows, router.n_rows,
+      Buffer memory;
+      matmul_.to_f32(x.data, in_bf16(router, memory), floats(logits), x.n_rows, router.n_rows,
                      router.n_cols);
     } else {
       linear_f32(x, router, floats(logits));
@@ -413,8 +417,9 @@ class CudaBackend : public Backend {
                                 std::int64_t n_rows) override {
     const std::int64_t first = first_row * w.n_cols;
     if (weights_.is_here(w)) {
+      Buffer memory;
       const std::int64_t place = first_not_finite(
-          static_cast<const std::uint16_t*>(weights_.find(w)) + first, n_rows * w.n_cols);
+          static_cast<const std::uint16_t*>(in_bf16(w, memory)) + first, n_rows * w.n_cols);
       return place < 0 ? -1 : first + place;
     }
     // Rows that are kept elsewhere pass through.
@@ -509,12 +514,18 @@ class CudaBackend : public Backend {
 
   void multiply(Rows x, const Projection& to, bool add) {
     check_shape(x, to);
-    matmul_(x.data, weights_.find(to.w), weights_.find(to.bias), to.y.data, x.n_rows, to.w.n_rows,
+    Buffer memory;
+    matmul_(x.data, in_bf16(to.w, memory), weights_.find(to.bias), to.y.data, x.n_rows, to.w.n_rows,
             to.w.n_cols, add);
   }
 
   void multiply_thin(Rows x, std::span<const Projection> to, bool add) {
     STARATTN_CHECK(to.size() <= kernels::kMaxThinOutputs);
+    for (const Projection& p : to) {
+      if (is_f8(p.w) == is_f8(to[0].w)) continue;
+      for (const Projection& one : to) multiply_thin(x, {&one, 1}, add);
+      return;
+    }
     kernels::ThinLinear product{
         x.data, x.n_rows, x.width, kernels::ThinKind::bf16, static_cast<int>(to.size()), {}};
     for (std::size_t i = 0; i < to.size(); ++i) {
@@ -526,7 +537,32 @@ class CudaBackend : public Backend {
 
   kernels::ThinOutput thin_output(Rows x, const Projection& to) {
     check_shape(x, to);
-    return {weights_.find(to.w), weights_.find(to.bias), nullptr, to.y.data, to.w.n_rows};
+    return thin_output(to.w, to.bias, to.y.data);
+  }
+  kernels::ThinOutput thin_output(const WeightView& w, const WeightView& bias, void* y) {
+    kernels::ThinOutput output;
+    output.bias = weights_.find(bias);
+    output.y = y;
+    output.n_out = w.n_rows;
+    if (!is_f8(w)) {
+      output.w = weights_.find(w);
+      return output;
+    }
+    const kernels::ScaledMatrix matrix = weights_.find_f8(w);
+    output.w = matrix.values;
+    output.scales = matrix.scales;
+    output.block_rows = matrix.block_rows;
+    output.block_cols = matrix.block_cols;
+    output.first_row = matrix.first_row;
+    return output;
+  }
+  bool is_f8(const WeightView& w) { return weights_.is_f8(w); }
+  // The matrix for a product of many rows; one that is kept as FP8 is widened into `memory`.
+  const void* in_bf16(const WeightView& w, Buffer& memory) {
+    if (!is_f8(w)) return weights_.find(w);
+    memory = device_.allocate(static_cast<std::size_t>(w.n_rows * w.n_cols) * size_of(Dtype::bf16));
+    kernels::f8_to_bf16(weights_.find_f8(w), memory.data(), stream());
+    return memory.data();
   }
 
   static void check_shape(Rows x, const Projection& to) {

@@ -25,7 +25,27 @@ kernels::Float float_of(Dtype dtype) {
   }
 }
 
+kernels::ScaledMatrix scaled(const WeightView& host, const std::byte* values,
+                             const std::byte* scales, std::int64_t first_row) {
+  return {values,
+          host.n_rows,
+          host.n_cols,
+          reinterpret_cast<const float*>(scales),
+          host.scales.block_rows,
+          host.scales.block_cols,
+          first_row};
+}
+
 }  // namespace
+
+// Other shapes and the matrices of experts are widened: their only new rounding is that of value
+// times scale to bf16.
+bool DeviceWeights::stays_f8(const WeightView& host) {
+  constexpr std::int64_t kRun = 128;  // columns that need the same scale (thin_linear.h)
+  const std::int64_t block_cols = host.scales.block_cols;
+  return host.dtype == Dtype::f8 && !host.is_of_expert && host.n_cols % 16 == 0 &&
+         (block_cols % kRun == 0 || block_cols >= host.n_cols);
+}
 
 void DeviceWeights::keep_rows(const WeightView& whole, Share rows, std::byte* to) {
   kept_[whole.data] = {whole, rows, to};
@@ -39,14 +59,21 @@ void DeviceWeights::load(const WeightView& host, const Backend::BytesRead& read)
     const WeightView mine = host.rows(part.rows.first, part.rows.count);
     if (mine.n_rows == 0 || holder_of(mine)) return;
     copy_as_bf16(mine, part.to, read);
-    weights_[mine.data] = {mine, {}, part.to};
+    weights_[mine.data] = {mine, {}, part.to, {}};
     return;
   }
   if (holder_of(host)) return;
-  Buffer bf16 = device_->allocate(static_cast<std::size_t>(host.n_rows * host.n_cols) * 2);
-  copy_as_bf16(host, bf16.data(), read);
-  std::byte* at = bf16.data();
-  weights_[host.data] = {host, std::move(bf16), at};
+  const bool is_f8 = stays_f8(host);
+  const Dtype dtype = is_f8 ? Dtype::f8 : Dtype::bf16;
+  Buffer memory =
+      device_->allocate(static_cast<std::size_t>(host.n_rows * host.n_cols) * size_of(dtype));
+  std::byte* at = memory.data();
+  if (is_f8) {
+    copy(host, at, read);
+  } else {
+    copy_as_bf16(host, at, read);
+  }
+  weights_[host.data] = {host, std::move(memory), at, is_f8 ? scales_of(host) : Buffer{}};
 }
 
 void DeviceWeights::copy_as_bf16(const WeightView& host, std::byte* to,
@@ -74,20 +101,20 @@ void DeviceWeights::convert(const WeightView& host, const std::byte* as_it_is, s
 }
 
 void DeviceWeights::widen(const WeightView& host, const std::byte* f8, std::byte* bf16) {
-  const WeightScales& scales = host.scales;
+  const Buffer scales = scales_of(host);
+  kernels::f8_to_bf16(
+      scaled(host, f8, scales.data(), host.scales.first_row % host.scales.block_rows), bf16,
+      device_->stream());
+}
+
+// From the first row of blocks on that the matrix has a part of.
+Buffer DeviceWeights::scales_of(const WeightView& host) {
   const float* first = host.scales_of_row(0);
   const float* end = host.scales_of_row(host.n_rows - 1) + host.n_scales_of_row();
   const auto bytes = std::as_bytes(std::span(first, end));
-  const Buffer there = device_->allocate(bytes.size());
+  Buffer there = device_->allocate(bytes.size());
   device_->upload(bytes, there.data());
-  kernels::f8_to_bf16({.values = f8,
-                       .n_rows = host.n_rows,
-                       .n_cols = host.n_cols,
-                       .scales = reinterpret_cast<const float*>(there.data()),
-                       .block_rows = scales.block_rows,
-                       .block_cols = scales.block_cols,
-                       .first_row = scales.first_row % scales.block_rows},
-                      bf16, device_->stream());
+  return there;
 }
 
 // Through two pinned buffers: one is read from the file while the other goes to the device.
@@ -133,7 +160,24 @@ const void* DeviceWeights::find(const WeightView& host) {
   STARATTN_CHECK(loaded);  // else a matrix that is kept in part and not lent
   const auto n_before =
       static_cast<std::size_t>(host.data - loaded->host.data) / size_of(host.dtype);
-  return loaded->bf16 + n_before * 2;
+  STARATTN_CHECK(!loaded->scales.data());
+  return loaded->values + n_before * size_of(Dtype::bf16);
+}
+
+bool DeviceWeights::is_f8(const WeightView& host) {
+  if (!stays_f8(host) || kept_.contains(host.data)) return false;
+  load(host);
+  return holder_of(host)->scales.data() != nullptr;
+}
+
+kernels::ScaledMatrix DeviceWeights::find_f8(const WeightView& host) {
+  const Loaded& loaded = *holder_of(host);
+  // Rows before the view, from the first row of blocks that is there.
+  const WeightScales& whole = loaded.host.scales;
+  const std::int64_t first_row =
+      host.scales.first_row - whole.first_row / whole.block_rows * whole.block_rows;
+  return scaled(host, loaded.values + (host.data - loaded.host.data), loaded.scales.data(),
+                first_row);
 }
 
 DeviceWeights::Parts DeviceWeights::find_parts(const WeightView& host) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The model's weights in GPU memory, as bf16, each tensor once. Rows of a tensor that is there are
-// found in it. Of matrices that devices share out only this one's rows are kept, and a layer's are
-// whole while they are lent (shared_layers.h). FP8 weights are widened as they come: only the
-// rounding of their products with their scales to bf16 is new.
+// The model's weights in GPU memory, each tensor once: as bf16, but FP8 matrices as they are where
+// the thin products take them. Rows of a tensor that is there are found in it. Of matrices that
+// devices share out only this one's rows are kept, in bf16, and a layer's are whole while they are
+// lent (shared_layers.h).
 #pragma once
 
 #include <map>
@@ -12,6 +12,7 @@
 #include "backend/backend.h"
 #include "backend/cuda/device.h"
 #include "backend/tensors.h"
+#include "elementwise.h"
 
 namespace starattn::cuda {
 
@@ -24,8 +25,13 @@ class DeviceWeights {
 
   // read: gets the bytes as they went to the device, unless they are there already.
   void load(const WeightView& host, const Backend::BytesRead& read = {});
-  // Null for an absent weight; loads what is missing.
+  // bf16; null for an absent weight. Loads what is missing.
   const void* find(const WeightView& host);
+  // Whether a matrix, which is loaded if it is missing, is there as FP8; and where.
+  bool is_f8(const WeightView& host);
+  kernels::ScaledMatrix find_f8(const WeightView& host);
+  // Whether load() leaves it so where devices do not share it out.
+  static bool stays_f8(const WeightView& host);
   // The same of a matrix whose rows lie in several places: the first row of each, and where.
   using Parts = std::vector<std::pair<std::int64_t, const void*>>;
   Parts find_parts(const WeightView& host);
@@ -42,8 +48,9 @@ class DeviceWeights {
  private:
   struct Loaded {
     WeightView host;
-    Buffer memory;  // nothing where the memory is another's
-    std::byte* bf16 = nullptr;
+    Buffer memory;                // nothing where the memory is another's
+    std::byte* values = nullptr;  // bf16, or f8 where there are
+    Buffer scales;
   };
   struct Kept {
     WeightView whole;
@@ -55,6 +62,7 @@ class DeviceWeights {
   void copy(const WeightView& host, std::byte* to, const Backend::BytesRead& read);
   void convert(const WeightView& host, const std::byte* as_it_is, std::byte* bf16);
   void widen(const WeightView& host, const std::byte* f8, std::byte* bf16);
+  Buffer scales_of(const WeightView& host);
 
   Device* device_;
   std::map<const std::byte*, Loaded> weights_;         // by host address
