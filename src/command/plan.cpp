@@ -57,6 +57,22 @@ void print_blocks(const BlockPlan& plan) {
   }
 }
 
+// With --shard-weights: each GPU has its part of all matrices and two whole layers, in bf16.
+void print_shared(const ModelConfig& config, const BlockPlan& plan, MemoryNeed need) {
+  const auto n_ranks = static_cast<std::uint64_t>(plan.n_ranks());
+  const std::uint64_t all = n_parameters(config) * size_of(Dtype::bf16);
+  const std::uint64_t tables = static_cast<std::uint64_t>(config.vocab_size * config.hidden_size) *
+                               size_of(Dtype::bf16) * (config.tied_embeddings ? 1 : 2);
+  const std::uint64_t a_layer = (all - tables) / static_cast<std::uint64_t>(config.n_layers);
+  need.weights = (all + n_ranks - 1) / n_ranks + 2 * a_layer;
+  const StepBytes step = step_bytes(config, plan, Dtype::bf16, Dtype::bf16);
+  std::cout << fmt::format(
+      "         with weights shared out, where all are on one node and GPUs reach each other: {}; "
+      "a "
+      "step\n         reads {} of weights on each\n",
+      need.arithmetic(), human_bytes(step.weights / n_ranks));
+}
+
 Exit print_plan(const PlanOptions& options) {
   const ModelConfig config = read_model_config(options.common.model);
   const std::int64_t n_tokens = parse_tokens(options.tokens, "--tokens");
@@ -94,6 +110,8 @@ Exit print_plan(const PlanOptions& options) {
     std::cout << fmt::format("         with --kv-memory host, or auto where the GPU has less: {}\n",
                              in_host_memory.arithmetic());
   }
+  if (on_gpu && options.n_ranks > 1 && config.mixture.n_experts == 0)
+    print_shared(config, plan, need);
   const std::vector<std::uint64_t> answering =
       answer_workspaces(config, plan, {}, dtype, on_gpu ? 8192 : 512);
   std::cout << fmt::format(

@@ -79,12 +79,14 @@ std::uint64_t shared_bytes(const ModelWeights& weights, const SharedModel& model
                            const Backend& backend, Rank rank) {
   std::uint64_t n_bytes = 0;
   for (const WeightView& weight : weights.all()) n_bytes += backend.bytes_in_memory(weight);
+  const auto as_bf16 = [](const WeightView& w) {
+    return static_cast<std::uint64_t>(w.n_rows * w.n_cols) * size_of(Dtype::bf16);
+  };
   const auto keep_rows = [&](const SharedMatrix& matrix) {
     const Share rows = matrix.rows[static_cast<std::size_t>(rank)];
-    const std::uint64_t whole = backend.bytes_in_memory(matrix.whole);
-    n_bytes -= whole;
-    n_bytes += backend.bytes_in_memory(matrix.whole.rows(rows.first, rows.count));
-    return whole;
+    n_bytes -= backend.bytes_in_memory(matrix.whole);
+    n_bytes += as_bf16(matrix.whole.rows(rows.first, rows.count));
+    return as_bf16(matrix.whole);
   };
   keep_rows(model.lm_head);
   if (model.embedding.whole.data != model.lm_head.whole.data) keep_rows(model.embedding);

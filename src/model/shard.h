@@ -34,7 +34,8 @@ struct ShardPlan {
 
 // The same as a backend keeps it.
 SharedModel shared_model(const ModelWeights& weights, const ShardPlan& plan, std::int64_t head_dim);
-// Bytes of all weights on a rank's device then: its rows, two whole layers, and what is not shared.
+// Bytes of all weights on a rank's device then: its rows and two whole layers in
+// bf16, and what is not shared.
 std::uint64_t shared_bytes(const ModelWeights& weights, const SharedModel& model,
                            const Backend& backend, Rank rank);
 

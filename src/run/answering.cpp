@@ -31,6 +31,9 @@ WeightSharing share_weights(const Options& options, const Communicator& group, B
     throw AgreedError(Exit::usage,
                       "--shard-weights on: not possible with this: " + sharing.against);
   }
+  if (sharing.against.empty() && !is_asked_for && config.fp8.scales != Fp8Config::Scales::none) {
+    sharing.against = "shares are kept in bf16, and these weights are FP8";
+  }
   if (sharing.against.empty() && options.transport != "host") {
     try {
       sharing.links = connect_peers(group, backend, /*on_one_device=*/options.transport == "peer");
