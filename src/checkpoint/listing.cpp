@@ -32,6 +32,8 @@ bool stat_regular(const std::string& path, struct stat& info) {
 void add_files(DocumentSummary& summary) {
   for (const std::string& name : names_in(summary.directory)) {
     struct stat info {};
+    if (name == kInUseName && stat_regular(summary.directory + "/" + name, info))
+      summary.last_used_unix = info.st_mtim.tv_sec;
     // Opening a document touches its lock files; only what is saved counts.
     if (!is_own_name(name) || name == kLockName || name == kInUseName) continue;
     if (!stat_regular(summary.directory + "/" + name, info)) continue;

@@ -122,6 +122,12 @@ KernelLock lock_directory(const std::string& directory, const Lock& lock) {
   }
 }
 
+// For `checkpoints list`. Where this user may only read, nobody will know.
+void note_use(const std::string& directory) {
+  const std::string path = directory + "/" + kInUseName;
+  ::utimensat(AT_FDCWD, path.c_str(), nullptr, AT_SYMLINK_NOFOLLOW);
+}
+
 void describe_tokens(DocumentInfo& info, std::span<const std::int32_t> token_ids) {
   info.n_tokens = static_cast<std::int64_t>(token_ids.size());
   info.token_digest = digest_of_tokens(token_ids);
@@ -163,6 +169,7 @@ DocumentCheckpoint CheckpointStore::open_or_create(DocumentInfo info,
     document.in_use_->downgrade();
   }
   create_missing(directory, info, token_ids, on_damage);
+  note_use(directory);
   return document;
 }
 
@@ -194,6 +201,7 @@ std::optional<DocumentCheckpoint> CheckpointStore::find(
   const std::optional<Manifest> manifest = read_manifest(document.directory(), document.key());
   if (!manifest) return std::nullopt;
   check_document(document.directory(), *manifest, info, token_ids);
+  note_use(document.directory());
   return document;
 }
 

@@ -27,6 +27,7 @@ struct DocumentSummary {
   std::int64_t n_blocks_present = 0;
   std::uint64_t n_bytes = 0;           // of all its files but the locks
   std::int64_t last_written_unix = 0;  // seconds since 1970
+  std::int64_t last_used_unix = 0;     // when a run last opened it; 0 where that is not known
   bool complete() const { return problem.empty() && n_blocks_present == info.n_blocks; }
 };
 

@@ -43,9 +43,10 @@ std::string state_of(const DocumentSummary& document) {
   return state;
 }
 
-std::string age_of(const DocumentSummary& document, std::int64_t now) {
-  if (document.last_written_unix == 0) return "?";
-  const std::int64_t age = std::max<std::int64_t>(now - document.last_written_unix, 0);
+// Of a time in seconds since 1970; 0: unknown.
+std::string age_of(std::int64_t then, std::int64_t now) {
+  if (then == 0) return "?";
+  const std::int64_t age = std::max<std::int64_t>(now - then, 0);
   return age < 60 ? fmt::format("{} s", age) : human_seconds(static_cast<double>(age));
 }
 
@@ -54,11 +55,12 @@ void print_row(const DocumentSummary& document, std::int64_t now) {
   const bool known = document.problem.empty();
   const auto number = [&](std::int64_t n) { return known ? with_commas(n) : "?"; };
   std::cout << fmt::format(
-      "{:<14}{:>12}{:>12}{:>12}{:>12}{:>7}  {:<5}{:>12}{:>13}  {}\n", short_key(document),
+      "{:<14}{:>12}{:>12}{:>12}{:>12}{:>7}  {:<5}{:>12}{:>13}{:>13}  {}\n", short_key(document),
       number(info.n_tokens),
       known ? fmt::format("{}/{}", document.n_blocks_present, info.n_blocks) : "?",
       number(info.block_size), number(info.anchor_size), number(info.reach),
-      known ? name_of(info.kv_dtype) : "?", human_bytes(document.n_bytes), age_of(document, now),
+      known ? name_of(info.kv_dtype) : "?", human_bytes(document.n_bytes),
+      age_of(document.last_written_unix, now), age_of(document.last_used_unix, now),
       state_of(document));
 }
 
@@ -68,9 +70,9 @@ Exit list(const CheckpointsOptions& options) {
   const std::int64_t now = std::time(nullptr);
   std::uint64_t n_bytes = 0;
   if (!documents.empty()) {
-    std::cout << fmt::format("{:<14}{:>12}{:>12}{:>12}{:>12}{:>7}  {:<5}{:>12}{:>13}  {}\n", "KEY",
-                             "TOKENS", "BLOCKS", "BLOCK SIZE", "ANCHOR", "REACH", "DTYPE", "SIZE",
-                             "AGE", "STATE");
+    std::cout << fmt::format("{:<14}{:>12}{:>12}{:>12}{:>12}{:>7}  {:<5}{:>12}{:>13}{:>13}  {}\n",
+                             "KEY", "TOKENS", "BLOCKS", "BLOCK SIZE", "ANCHOR", "REACH", "DTYPE",
+                             "SIZE", "AGE", "USED", "STATE");
   }
   for (const DocumentSummary& document : documents) {
     print_row(document, now);

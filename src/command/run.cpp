@@ -23,7 +23,7 @@ Command make_command(CLI::App& parser, const char* name, const char* what, Work 
   CLI::App* app = parser.add_subcommand(name, what);
   add_model_options(*app, *options);
   app->add_option("--input", options->input,
-                  "Documents and queries, JSON Lines; - is standard input")
+                  "Documents and queries, JSON Lines, or an OpenAI batch file; - is standard input")
       ->required();
   if (work != Work::encode) {
     app->add_option("--output", options->output,
@@ -46,6 +46,7 @@ Command make_command(CLI::App& parser, const char* name, const char* what, Work 
   if (work != Work::answer) add_anchor_options(*app, *options);
   add_length_options(*app, *options);
   add_text_options(*app, *options);
+  add_chat_options(*app, *options);
   if (work != Work::encode) add_answer_options(*app, *options);
   add_device_options(*app, *options);
   add_group_options(*app, *options);

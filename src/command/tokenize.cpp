@@ -13,6 +13,7 @@
 #include "command/commands.h"
 #include "io/document.h"
 #include "io/line_reader.h"
+#include "io/request.h"
 #include "run/document_task.h"
 #include "run/options.h"
 #include "tokenizer/unicode.h"
@@ -126,16 +127,20 @@ Exit tokenize_input(const TokenizeOptions& options) {
   log::info("chat markup {}", describe(model.chat));
   std::int64_t n_bad = 0;
   std::int64_t n_dropped = 0;
+  const bool is_of_requests = is_request_file(options.common.input);
   LineReader reader(options.common.input);
   while (const std::optional<Line> line = reader.next()) {
     const std::string where = fmt::format("{}:{}", options.common.input, line->number);
     try {
-      const Document document = parse_document(line->text, line->number, where);
+      const Document document = is_of_requests ? parse_request(line->text, line->number, where,
+                                                               options.common.question_marker)
+                                               : parse_document(line->text, line->number, where);
       std::vector<std::int64_t> all(document.queries.size());
       for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::int64_t>(i);
       const DocumentTask task =
           tokenize(document, all, options.common.input, options.common, model);
       n_dropped += task.n_dropped_bytes;
+      if (!task.bad.empty()) fail(Exit::bad_data, "{}", task.bad.front().error);
       print_document(options, model, document, task);
     } catch (const Error& error) {
       ++n_bad;
@@ -164,6 +169,7 @@ Command add_tokenize(CLI::App& parser) {
   app->add_flag("--json", options->json, "One line of JSON for a text or a document");
   app->add_flag("--counts", options->counts, "No ids and pieces, only how many");
   add_text_options(*app, options->common);
+  add_chat_options(*app, options->common);
   add_length_options(*app, options->common);
   const auto run = [options, text] {
     if (!options->common.input.empty()) return tokenize_input(*options);

@@ -124,11 +124,11 @@ DocumentAuditor::Pass DocumentAuditor::encode_and_answer(const DocumentTask& tas
   pass.encode_seconds = clock.seconds();
   pass.basis = basis_of(plan, session_);
   pass.answerer = std::make_unique<Answerer>(
-      session_.answering->answerer(*pass.kv, runner_.answer_options(task, plan)));
+      session_.answering->answerer(*pass.kv, runner_.answer_options(task, task.queries, plan)));
   std::vector<QueryJob> jobs;
   for (const QueryTask& query : task.queries) jobs.push_back(query.job);
   pass.results = pass.answerer->answer(jobs);
-  runner_.refuse_overflow(task, pass.results);
+  runner_.refuse_overflow(task.queries, pass.results);
   for (QueryResult& result : pass.results) share_tokens(result.tokens, ranks_.group);
   return pass;
 }

@@ -94,9 +94,10 @@ class SampleRunner {
     trial.n_context = n_context;
     trial.encode_seconds = clock.seconds();
     trial.basis = basis_of(plan, session_);
-    Answerer answerer = session_.answering->answerer(kv, runner_.answer_options(task, plan));
+    Answerer answerer =
+        session_.answering->answerer(kv, runner_.answer_options(task, task.queries, plan));
     const std::vector<QueryResult> results = answerer.answer({{task.queries.front().job}});
-    runner_.refuse_overflow(task, results);
+    runner_.refuse_overflow(task.queries, results);
     const QueryResult& result = results.front();
     trial.n_new_tokens = std::ssize(result.tokens);
     trial.answer_seconds = result.seconds;

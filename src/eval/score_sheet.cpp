@@ -16,7 +16,8 @@ constexpr std::size_t kMaxLineBytes = std::size_t{1} << 32;
 
 // The task that made the document; none where it is the user's own, whose `meta` is anything.
 const TaskInfo* task_of(const Document& document, const Json& json) {
-  if (document.is_published || !json.contains("meta") || !json["meta"].is_object()) return nullptr;
+  if (document.is_published() || !json.contains("meta") || !json["meta"].is_object())
+    return nullptr;
   const Json& meta = json["meta"];
   if (!meta.contains("task") || !meta["task"].is_string() || !meta.contains("length"))
     return nullptr;

@@ -25,6 +25,7 @@ std::string to_output_line(const Answer& answer) {
   json["id"] = answer.id;
   json["query_id"] = answer.query_id;
   json["answer"] = answer.text;
+  if (answer.reasoning) json["reasoning"] = *answer.reasoning;
   json["tokens"] = answer.tokens;
   json["finish_reason"] = answer.finish_reason;
   json["n_context"] = answer.n_context;
@@ -59,6 +60,13 @@ std::string to_published_line(const Answer& answer, const Document& document) {
     if (!json.contains(key) && key != "error" && key != "digest") json[key] = value;
   }
   return to_line(json);
+}
+
+AnswerKey key_of_output_line(const Json& line, const std::string& where) {
+  const JsonObject object(line, where);
+  AnswerKey key{object.get_string("id"), "", line.contains("error")};
+  if (!key.is_error) key.query_id = object.get_string("query_id");
+  return key;
 }
 
 void check_output_line(const Json& line, const std::string& where) {

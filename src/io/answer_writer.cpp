@@ -79,6 +79,12 @@ std::string how_to_continue(const std::string& key, const Json& was) {
   return "Pass --query-prefix " + quoted_for_a_shell(was.is_string() ? was.get<std::string>() : "");
 }
 
+// A request's document and its one query have the same name.
+std::string describe(const AnswerKey& key) {
+  if (key.id == key.query_id) return fmt::format("'{}'", key.id);
+  return fmt::format("document '{}', query '{}'", key.id, key.query_id);
+}
+
 }  // namespace
 
 void AnswerWriter::declare(FilePurposes& files, const std::string& option,
@@ -95,8 +101,8 @@ void AnswerWriter::check_answer_text(const Json& line, const std::string& where)
 }
 
 AnswerWriter::AnswerWriter(const std::string& path, const Json& settings, bool overwrite,
-                           LineCheck check)
-    : path_(real_path(path)), check_(std::move(check)) {
+                           LineCheck check, KeyOfLine key_of_line)
+    : path_(real_path(path)), check_(std::move(check)), key_of_line_(std::move(key_of_line)) {
   require_place_for_output(path);
   open_and_lock();
   check_settings(settings, overwrite);
@@ -211,14 +217,13 @@ std::uint64_t AnswerWriter::recover_output() {
     bool good = false;
     try {
       const std::string where = fmt::format("{}:{}", path_, text->number);
-      const KeptLine line = read_kept(text->text, where);
+      const AnswerKey line = read_kept(text->text, where);
       if (!line.is_error) {
         const Hash128 key = key_of(line.id, line.query_id);
         const auto [first, is_new] = line_of.emplace(key, text->number);
         if (!is_new) {
-          fail(Exit::bad_data,
-               "{}: a second answer to document '{}', query '{}'; the first is in line {}", where,
-               line.id, line.query_id, first->second);
+          fail(Exit::bad_data, "{}: a second answer to {}; the first is in line {}", where,
+               describe(line), first->second);
         }
         good = true;
         if (in_prefix) {
@@ -242,7 +247,7 @@ void AnswerWriter::recover_journal() {
   while (const std::optional<Line> text = lines.next()) {
     if (!text->is_ended) break;
     try {
-      const KeptLine line =
+      const AnswerKey line =
           read_kept(text->text, fmt::format("{}:{}", journal_path(), text->number));
       if (!line.is_error)
         in_journal_[key_of(line.id, line.query_id)] = {text->begin, text->text.size()};
@@ -254,15 +259,10 @@ void AnswerWriter::recover_journal() {
   }
 }
 
-AnswerWriter::KeptLine AnswerWriter::read_kept(const std::string& text,
-                                               const std::string& where) const {
+AnswerKey AnswerWriter::read_kept(const std::string& text, const std::string& where) const {
   const Json json = parse_json(text, where, {std::size_t{1} << 30, 64});
-  const JsonObject object(json, where);
-  KeptLine line;
-  line.id = object.get_string("id");
-  line.is_error = json.contains("error");
+  AnswerKey line = key_of_line_(json, where);
   if (line.is_error) return line;
-  line.query_id = object.get_string("query_id");
   const LineDigest digest = check_digest(text);
   if (digest == LineDigest::wrong || (digest == LineDigest::none && has_digests_)) {
     fail(Exit::bad_data, "{}: the line was changed since it was written ({})", where,
@@ -294,6 +294,7 @@ void AnswerWriter::expect(const std::string& id, const std::string& query_id,
   const auto there = in_output_.find(key);
   const bool skip = there != in_output_.end();
   if (skip) there->second = true;
+  place_of_[key] = n_flushed_ + pending_.size();
   pending_.push_back({key, input_line, "", skip || in_journal_.contains(key), skip});
   flush();
 }
@@ -313,9 +314,8 @@ void AnswerWriter::put(const std::string& id, const std::string& query_id,
     append_journal(key, with_digest(line));
     sync(journal_, journal_path());
   }
-  for (Pending& pending : pending_) {
-    if (pending.key == key) pending.ready = true;
-  }
+  if (const auto place = place_of_.find(key); place != place_of_.end())
+    pending_[place->second - n_flushed_].ready = true;
   flush();
 }
 
@@ -363,7 +363,9 @@ void AnswerWriter::flush() {
       sync(output_, path_);
     }
     if (waiting != in_journal_.end()) in_journal_.erase(waiting);
+    place_of_.erase(next.key);
     pending_.pop_front();
+    ++n_flushed_;
   }
 }
 
@@ -378,7 +380,7 @@ void AnswerWriter::set_aside_unexpected() {
   std::vector<Hash128> stay;
   LineReader lines(path_, {}, TextSource::Kind::as_it_is);
   while (const std::optional<Line> text = lines.next()) {
-    const KeptLine line = read_kept(text->text, fmt::format("{}:{}", path_, text->number));
+    const AnswerKey line = read_kept(text->text, fmt::format("{}:{}", path_, text->number));
     const Hash128 key = key_of(line.id, line.query_id);
     const auto there = in_output_.find(key);
     const bool is_expected = line.is_error || there == in_output_.end() || there->second;
@@ -389,8 +391,7 @@ void AnswerWriter::set_aside_unexpected() {
       rest += text->text + "\n";
       if (!line.is_error) stay.push_back(key);
     } else if (++n_unexpected <= kMostSaid) {
-      log::warn("{}:{}: document '{}', query '{}' is not in the input", path_, text->number,
-                line.id, line.query_id);
+      log::warn("{}:{}: {} is not in the input", path_, text->number, describe(line));
     }
   }
   sync(journal_, journal_path());

@@ -21,6 +21,7 @@
 #include "base/file.h"
 #include "base/file_purposes.h"
 #include "base/json.h"
+#include "io/answer.h"
 #include "io/answer_sink.h"
 
 namespace starattn {
@@ -33,6 +34,8 @@ class AnswerWriter : public AnswerSink {
  public:
   // Throws Error(bad_data) for what is no whole line of this output. Its ids have been checked.
   using LineCheck = std::function<void(const Json& line, const std::string& where)>;
+  // Throws Error(bad_data) where they cannot be read.
+  using KeyOfLine = std::function<AnswerKey(const Json& line, const std::string& where)>;
 
   // The files above, for the option that names the output.
   static void declare(FilePurposes& files, const std::string& option, const std::string& path);
@@ -41,7 +44,7 @@ class AnswerWriter : public AnswerSink {
   // left. The lock is the file's, whatever name it is opened by. Throws
   // Error(cannot_create | bad_data | io | usage).
   AnswerWriter(const std::string& path, const Json& settings, bool overwrite,
-               LineCheck check = check_answer_text);
+               LineCheck check = check_answer_text, KeyOfLine key_of_line = key_of_output_line);
   // The least of an answer: its text, under "answer".
   static void check_answer_text(const Json& line, const std::string& where);
 
@@ -81,12 +84,6 @@ class AnswerWriter : public AnswerSink {
     std::uint64_t offset;
     std::uint64_t n_bytes;
   };
-  struct KeptLine {
-    std::string id;
-    std::string query_id;
-    bool is_error = false;
-  };
-
   static Hash128 key_of(const std::string& id, const std::string& query_id);
   std::string journal_path() const { return path_ + ".journal"; }
   std::string settings_path() const { return path_ + ".settings.json"; }
@@ -96,7 +93,7 @@ class AnswerWriter : public AnswerSink {
   void recover();
   std::uint64_t recover_output();  // bytes of it that stay
   void recover_journal();
-  KeptLine read_kept(const std::string& text, const std::string& where) const;
+  AnswerKey read_kept(const std::string& text, const std::string& where) const;
   void say_wrong(const std::string& what);
   void set_aside_unexpected();
   void append_journal(const Hash128& key, const std::string& line);  // the caller syncs
@@ -104,6 +101,7 @@ class AnswerWriter : public AnswerSink {
 
   std::string path_;  // symbolic links followed
   LineCheck check_;
+  KeyOfLine key_of_line_;
   FileDescriptor output_;  // and its lock
   FileDescriptor journal_;
   bool has_digests_ = true;  // false where 0.1.0 began the file
@@ -111,6 +109,8 @@ class AnswerWriter : public AnswerSink {
   std::unordered_map<Hash128, bool, Hasher> in_output_;  // whether it has been expected
   std::unordered_map<Hash128, Place, Hasher> in_journal_;
   std::deque<Pending> pending_;
+  std::unordered_map<Hash128, std::uint64_t, Hasher> place_of_;  // in all that was ever pending
+  std::uint64_t n_flushed_ = 0;                                  // of that
   std::int64_t n_errors_ = 0;
   std::int64_t n_wrong_ = 0;
 };

@@ -107,7 +107,7 @@ Query parse_query(const Json& json, std::size_t index, const std::string& docume
 Document parse_published(const JsonObject& json, std::int64_t line) {
   Document document;
   document.line = line;
-  document.is_published = true;
+  document.kind = DocumentKind::published;
   document.id = json.has("index") ? id_text(json.get("index"), json.where() + ": key 'index'")
                                   : std::to_string(line);
   document.context = json.get_string("input_context");
@@ -156,6 +156,12 @@ Document parse_document(std::string_view text, std::int64_t line, const std::str
   if (!is_utf8(text, &bad)) fail(Exit::bad_data, "{}: not UTF-8 at byte {}", where, bad);
   const Json parsed = parse_line(text, where);
   const JsonObject json(parsed, where);
+  if (json.has("custom_id") && json.has("body")) {
+    fail(Exit::bad_data,
+         "{}: a request of an OpenAI batch file; 'run', 'encode' and 'answer' read these, from a "
+         "file that begins with one (no pipe: it is read twice)",
+         where);
+  }
   Document document;
   if (json.has("input_context")) {
     document = parse_published(json, line);

@@ -26,6 +26,7 @@ class LineReader {
   explicit LineReader(const std::string& path, StopWaiting stop = {},
                       TextSource::Kind kind = TextSource::Kind::brought);
   std::optional<Line> next();  // blank lines are skipped
+  bool is_packed() const { return source_.is_packed(); }
 
  private:
   bool fill();

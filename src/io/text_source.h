@@ -34,6 +34,8 @@ class TextSource {
   // Up to n bytes; 0 at the end only. Throws Error(io | bad_data | stopped).
   std::size_t read(char* to, std::size_t n);
 
+  bool is_packed() const { return gzip_ != nullptr; }  // so that offsets are not the file's
+
  private:
   std::size_t read_raw(char* to, std::size_t n);
   std::size_t unpack(char* to, std::size_t n);

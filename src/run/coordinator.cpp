@@ -8,16 +8,19 @@
 #include "io/answer.h"
 #include "io/answer_stream.h"
 #include "io/answer_writer.h"
+#include "io/completion.h"
 #include "io/document.h"
+#include "io/request.h"
 #include "mpi/runtime.h"
 #include "run/model_settings.h"
 #include "run/progress.h"
+#include "trace/range.h"
 
 namespace starattn {
 namespace {
 
 // What makes two runs' answers comparable. Nothing of ranks, threads or devices.
-Json settings_of(const Options& options, const LoadedModel& session) {
+Json settings_of(const Options& options, const LoadedModel& session, bool is_of_requests) {
   const PlanRequest plan = options.plan_request();
   Json json = model_settings(options, session);
   json["attention"] = options.attention;
@@ -34,14 +37,29 @@ Json settings_of(const Options& options, const LoadedModel& session) {
     json["recall_rule"] = kRecallRule;
   }
   json["anchor"] = options.anchor;
+  if (options.thinking != "text") json["thinking"] = options.thinking;
+  if (options.thinking_tokens > 0) json["thinking_tokens"] = options.thinking_tokens;
   json["max_new_tokens"] = options.max_new_tokens;
   json["stop"] = options.stop;
   json["temperature"] = options.temperature;
   json["top_p"] = options.top_p;
   json["seed"] = options.seed;
   json["logprobs"] = options.logprobs;
-  json["output_format"] = options.output_format;
+  json["output_format"] = is_of_requests ? "openai-batch" : options.output_format;
+  if (!options.question_marker.empty()) json["question_marker"] = options.question_marker;
   return json;
+}
+
+std::unique_ptr<AnswerWriter> open_output(const Options& options, const LoadedModel& session,
+                                          bool is_of_requests) {
+  const Json settings = settings_of(options, session, is_of_requests);
+  if (is_of_requests) {
+    return std::make_unique<AnswerWriter>(options.output, settings, options.overwrite,
+                                          check_completion_line, key_of_completion);
+  }
+  return std::make_unique<AnswerWriter>(
+      options.output, settings, options.overwrite,
+      options.output_format == "starattn" ? check_output_line : check_published_line);
 }
 
 }  // namespace
@@ -49,23 +67,32 @@ Json settings_of(const Options& options, const LoadedModel& session) {
 Coordinator::Coordinator(const Options& options, const LoadedModel& session, bool has_output)
     : options_(options), reader_(options.input, stop_requested) {
   options.shard_numbers(shard_, n_shards_);
+  const bool is_of_requests = is_request_file(options.input);
+  if (is_of_requests) {
+    if (options.output_format != "starattn") {
+      fail(Exit::usage,
+           "--output-format {}: {} is an OpenAI batch file, whose answers are written as that "
+           "format has them; leave the option out",
+           options.output_format, options.input);
+    }
+    requests_ = std::make_unique<RequestIndex>(options.input, options.question_marker);
+  }
   if (!has_output) return;
   if (options.output == kStandardStream) {
     writer_ = std::make_unique<AnswerStream>();
     log::info("answers go to standard output as they finish; a rerun begins from the start");
   } else {
-    writer_ = std::make_unique<AnswerWriter>(
-        options.output, settings_of(options, session), options.overwrite,
-        options.output_format == "starattn" ? check_output_line : check_published_line);
+    writer_ = open_output(options, session, is_of_requests);
   }
 }
 
 std::optional<Job> Coordinator::next(bool is_asked_to_stop) {
   if (is_asked_to_stop || stop_requested()) end_early(Exit::stopped);
+  if (requests_) return next_requests();
   while (!ended_early_) {
     const std::optional<Line> line = next_line();
     if (!line) break;
-    if (line->index % n_shards_ != shard_) continue;
+    if (!is_of_shard(line->index)) continue;
     if (std::optional<Job> job = job_of(*line)) return job;
   }
   return std::nullopt;
@@ -86,11 +113,12 @@ std::optional<Line> Coordinator::next_line() {
 }
 
 void Coordinator::take(AnswerLine answer) {
-  OpenDocument& document = open_.at(answer.number);
-  writer_->put(document.id, document.query_ids.at(static_cast<std::size_t>(answer.query)),
-               answer.line);
+  if (!answer.error.empty()) return failed_requests(answer.number, answer.query, answer.error);
+  OpenJob& job = open_.at(answer.number);
+  const auto open = job.answers.extract(answer.query);
+  writer_->put(open.mapped().id, open.mapped().query_id, answer.line);
   ++n_answers_;
-  if (--document.n_left == 0) open_.erase(answer.number);
+  if (job.answers.empty()) open_.erase(answer.number);
   digest_ += answer.digest;
   if (answer.score) {
     score_ += *answer.score;
@@ -103,9 +131,35 @@ void Coordinator::take(AnswerLine answer) {
 }
 
 void Coordinator::failed(std::int64_t number, const Error& error) {
+  if (requests_) return failed_requests(number, std::nullopt, error.what());
   const auto document = open_.extract(number);
   report_bad_line(number, document ? document.mapped().id : "", error.what(),
                   /*is_expected=*/true);
+}
+
+// query: one of them, or all that have no line yet.
+void Coordinator::failed_requests(std::int64_t number, std::optional<std::int64_t> query,
+                                  const std::string& error) {
+  const auto found = open_.find(number);
+  if (found == open_.end()) {  // `encode` keeps no answers open
+    log::error("{}", error);
+    if (!writer_) count_bad_line();
+    return;
+  }
+  auto& answers = found->second.answers;
+  const auto first = query ? answers.find(*query) : answers.begin();
+  STARATTN_CHECK(first != answers.end());
+  const auto end = query ? std::next(first) : answers.end();
+  const std::int64_t n_requests = std::distance(first, end);
+  log::error("request '{}'{}: {}", first->second.id,
+             n_requests > 1 ? fmt::format(" and {} with its context", n_requests - 1) : "", error);
+  for (auto answer = first; answer != end; ++answer) {
+    const OpenAnswer& open = answer->second;
+    writer_->put_error(open.line, to_completion_error(open.id, error));
+    count_bad_line();
+  }
+  answers.erase(first, end);
+  if (answers.empty()) open_.erase(found);
 }
 
 void Coordinator::stopped(const std::string& saved) {
@@ -156,18 +210,73 @@ std::optional<Job> Coordinator::job_of(const Line& line) {
     return std::nullopt;
   }
   const Document& document = job.document;
-  std::vector<std::string> query_ids;
+  OpenJob open{document.id, {}};
   for (std::size_t i = 0; i < document.queries.size(); ++i) {
-    query_ids.push_back(document.queries[i].id);
-    const bool done = writer_ && writer_->is_answered(document.id, query_ids.back());
+    const std::string& query_id = document.queries[i].id;
+    const bool done = writer_ && writer_->is_answered(document.id, query_id);
     if (done) ++n_skipped_;
-    if (!done) job.todo.push_back(static_cast<std::int64_t>(i));
+    if (done) continue;
+    const auto index = static_cast<std::int64_t>(i);
+    job.todo.push_back(index);
+    open.answers[index] = {document.id, query_id, line.number};
   }
-  for (const std::string& query_id : query_ids) {
-    if (writer_) writer_->expect(document.id, query_id, line.number);
-  }
+  for (const Query& query : document.queries)
+    if (writer_) writer_->expect(document.id, query.id, line.number);
   if (job.todo.empty()) return std::nullopt;
-  if (writer_) open_[line.number] = {document.id, std::move(query_ids), job.todo.size()};
+  if (writer_) open_[job.number] = std::move(open);
+  return job;
+}
+
+// Once, before the first job. All that is expected of the output is said here, in input order.
+void Coordinator::index_requests() {
+  const trace::Range range("index");
+  while (const std::optional<Line> line = next_line()) {
+    index_request(*line);
+    if (stop_requested()) end_early(Exit::stopped);
+    if (ended_early_) return;
+  }
+  is_indexed_ = true;
+  log::info("{} request(s) to answer over {} context(s)", with_commas(requests_->n_requests()),
+            with_commas(requests_->n_contexts()));
+}
+
+void Coordinator::index_request(const Line& line) {
+  const std::string where = fmt::format("{}:{}", options_.input, line.number);
+  try {
+    const Document request = parse_request(line.text, line.number, where, options_.question_marker);
+    const std::int64_t context = requests_->context_of(request);
+    if (!is_of_shard(context)) return;
+    if (writer_) refuse_repeated(request, where);
+    const bool done = writer_ && writer_->is_answered(request.id, request.id);
+    if (writer_) writer_->expect(request.id, request.id, line.number);
+    if (done) ++n_skipped_;
+    if (!done) requests_->add(context, line);
+  } catch (const Error& error) {
+    if (error.exit() != Exit::bad_data) throw;  // the output's disk is at fault, not the line
+    if (!is_of_shard(line.index)) return;
+    report_bad_line(line.number, readable_custom_id(line.text), error.what(),
+                    /*is_expected=*/false);
+  }
+}
+
+std::optional<Job> Coordinator::next_requests() {
+  if (!is_indexed_ && !ended_early_) index_requests();
+  if (ended_early_) return std::nullopt;
+  std::optional<Document> document;
+  try {
+    document = requests_->next();
+  } catch (const Error& error) {
+    broken(error);
+  }
+  if (!document) return std::nullopt;
+  Job job{n_jobs_++, {}, std::move(*document)};
+  OpenJob open{job.document.id, {}};
+  for (const Query& query : job.document.queries) {
+    const std::int64_t index = std::ssize(job.todo);
+    job.todo.push_back(index);
+    open.answers[index] = {query.id, query.id, query.request.line};
+  }
+  if (writer_) open_[job.number] = std::move(open);
   return job;
 }
 
@@ -177,6 +286,12 @@ void Coordinator::refuse_repeated(const Document& document, const std::string& w
     const Digest key = digest_of(fmt::format("{}:{}{}", document.id.size(), document.id, query.id));
     const auto [first, is_new] = line_of_.emplace(key, document.line);
     if (is_new) continue;
+    if (document.is_of_requests()) {
+      fail(Exit::bad_data,
+           "{}: key 'custom_id': '{}' was there before, in line {}: answers could not be told "
+           "apart. Give each request an id of its own",
+           where, document.id, first->second);
+    }
     fail(Exit::bad_data,
          "{}: document '{}', query '{}' was there before, in line {}: answers could not be told "
          "apart. Give each document an id of its own",
@@ -184,12 +299,21 @@ void Coordinator::refuse_repeated(const Document& document, const std::string& w
   }
 }
 
+std::string Coordinator::error_line(std::int64_t line, const std::string& id,
+                                    const std::string& error) const {
+  return requests_ ? to_completion_error(id, error) : to_error_line(line, id, error);
+}
+
 void Coordinator::report_bad_line(std::int64_t line, const std::string& id,
                                   const std::string& error, bool is_expected) {
   log::error("{}", error);
+  if (writer_ && is_expected) writer_->put_error(line, error_line(line, id, error));
+  if (writer_ && !is_expected) writer_->expect_error(error_line(line, id, error));
+  count_bad_line();
+}
+
+void Coordinator::count_bad_line() {
   ++n_bad_;
-  if (writer_ && is_expected) writer_->put_error(line, to_error_line(line, id, error));
-  if (writer_ && !is_expected) writer_->expect_error(to_error_line(line, id, error));
   if (options_.strict) end_early(Exit::bad_data);
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rank 0's side of a batch: lines of the input become jobs, finished lines go to the output.
-// Each line is parsed here, once.
+// Rank 0's side of a batch: lines of the input become jobs, finished lines go to the output. Each
+// line is parsed here, once; but the requests of a batch file are read through first, and those
+// with equal contexts become one job.
 #pragma once
 
 #include <cstdint>
@@ -18,12 +19,13 @@
 #include "io/line_reader.h"
 #include "run/loaded_model.h"
 #include "run/options.h"
+#include "run/request_index.h"
 #include "run/work_queue.h"
 
 namespace starattn {
 
 struct Job {
-  std::int64_t number = 0;         // of the line in the input file
+  std::int64_t number = 0;         // of the line in the input file; of requests, counted from 0
   std::vector<std::int64_t> todo;  // indices of the queries that are not answered yet
   Document document;
 
@@ -40,10 +42,11 @@ struct AnswerLine {
   std::string line;
   std::uint64_t digest = 0;     // of its ids and text
   std::optional<double> score;  // where there were references
+  std::string error;            // of a request: why it has no answer
 
   static void fields(auto& answer, auto& archive) {
-    auto& [number, query, line, digest, score] = answer;
-    archive(number, query, line, digest, score);
+    auto& [number, query, line, digest, score, error] = answer;
+    archive(number, query, line, digest, score, error);
   }
 };
 
@@ -65,10 +68,15 @@ class Coordinator : public WorkSource<Job, AnswerLine> {
   Exit finish();
 
  private:
-  struct OpenDocument {
-    std::string id;
-    std::vector<std::string> query_ids;
-    std::size_t n_left = 0;  // queries that wait for their answer
+  // An answer that is to come.
+  struct OpenAnswer {
+    std::string id;  // the document's
+    std::string query_id;
+    std::int64_t line = 0;  // of the input
+  };
+  struct OpenJob {
+    std::string id;                              // for an error line
+    std::map<std::int64_t, OpenAnswer> answers;  // by the query's index in the document
   };
 
   struct DigestHash {
@@ -77,20 +85,31 @@ class Coordinator : public WorkSource<Job, AnswerLine> {
 
   std::optional<Line> next_line();
   std::optional<Job> job_of(const Line& line);
+  void failed_requests(std::int64_t number, std::optional<std::int64_t> query,
+                       const std::string& error);
+  void index_requests();
+  void index_request(const Line& line);
+  std::optional<Job> next_requests();
+  bool is_of_shard(std::int64_t number) const { return number % n_shards_ == shard_; }
   void refuse_repeated(const Document& document, const std::string& where);
   void end_early(Exit exit);
+  std::string error_line(std::int64_t line, const std::string& id, const std::string& error) const;
   void report_bad_line(std::int64_t line, const std::string& id, const std::string& error,
                        bool is_expected);
+  void count_bad_line();
 
   const Options& options_;
   LineReader reader_;
+  std::unique_ptr<RequestIndex> requests_;                        // of a batch file
+  bool is_indexed_ = false;                                       // it has been read through
   std::unique_ptr<AnswerSink> writer_;                            // none without output
   std::unordered_map<Digest, std::int64_t, DigestHash> line_of_;  // where an answer's key was first
   std::int64_t shard_ = 0;
   std::int64_t n_shards_ = 1;
-  std::map<std::int64_t, OpenDocument> open_;  // by line; where answers are to come
-  std::optional<Exit> ended_early_;            // no new document; with this exit code
-  std::string saved_;                          // what groups said when they stopped
+  std::map<std::int64_t, OpenJob> open_;  // by number; where answers are to come
+  std::optional<Exit> ended_early_;       // no new document; with this exit code
+  std::string saved_;                     // what groups said when they stopped
+  std::int64_t n_jobs_ = 0;               // of requests
   std::int64_t n_bad_ = 0;
   std::int64_t n_answers_ = 0;
   std::int64_t n_skipped_ = 0;

@@ -44,7 +44,7 @@ DocumentKv DocumentRunner::encode(const DocumentTask& task, const BlockPlan& pla
   EncodeOptions encode;
   encode.anchor_mode = options_.anchor_mode();
   encode.kv_memory = kv_memory_ = kv_memory_for(task, plan);
-  if (!is_quiet_) say(task, plan, needs(task, plan, kv_memory_));
+  if (!is_quiet_) say(task, plan, needs(task.queries, plan, kv_memory_));
   encode.poll = [this] {
     progress_.step();
     poll_();
@@ -53,36 +53,36 @@ DocumentKv DocumentRunner::encode(const DocumentTask& task, const BlockPlan& pla
 }
 
 AnswerOptions DocumentRunner::answer_options(const DocumentTask& task,
+                                             std::span<const QueryTask> queries,
                                              const BlockPlan& plan) const {
   AnswerOptions answer;
   answer.eos_tokens = session_.eos_tokens;
-  answer.sampling = {options_.temperature, options_.top_p};
+  answer.sampling = queries.front().sampling;
   answer.n_logprobs = options_.logprobs;
   answer.n_lookup = options_.lookup;
   answer.context = task.context;
   answer.spread_queries = options_.query_ranks == "all";
   answer.tree_merge = options_.merge == "tree";
   answer.query_kv_bytes =
-      needs(task, plan, kv_memory_)
+      needs(queries, plan, kv_memory_)
           .room_for_queries(ranks_.group.rank(), session_.sharers, session_.memory_share);
   answer.poll = poll_;
   answer.check = [this] { session_.watch.check(); };
   if (store_.keeps()) answer.stop = stop_requested;
   std::vector<StopSearch> searches;
-  for (const QueryTask& query : task.queries)
-    searches.emplace_back(*session_.tokenizer, query.stop);
+  for (const QueryTask& query : queries) searches.push_back(search_of(query));
   answer.stops_by_text = [searches = std::move(searches)](std::size_t i, Token next) mutable {
     return searches[i].found_after(next);
   };
   return answer;
 }
 
-void DocumentRunner::refuse_overflow(const DocumentTask& task,
+void DocumentRunner::refuse_overflow(std::span<const QueryTask> queries,
                                      std::span<const QueryResult> results) const {
   collectively(ranks_.group, [&] {
     for (std::size_t i = 0; i < results.size(); ++i) {
       if (results[i].reason == FinishReason::overflow)
-        fail(Exit::bad_data, "query '{}': {}", task.queries[i].id, results[i].error);
+        fail(Exit::bad_data, "query '{}': {}", queries[i].id, results[i].error);
     }
   });
 }
@@ -90,6 +90,23 @@ void DocumentRunner::refuse_overflow(const DocumentTask& task,
 std::string DocumentRunner::text_of(const QueryTask& query, std::span<const Token> tokens) const {
   const std::string text = session_.tokenizer->decode({tokens.begin(), tokens.end()}, true);
   return text.substr(0, first_stop(query.stop, text));
+}
+
+Thought DocumentRunner::thought_of(const QueryTask& query, std::span<const Token> tokens) const {
+  if (!options_.splits_thinking()) return {std::nullopt, text_of(query, tokens)};
+  Thought thought =
+      split_thought(text_with_tags(*session_.tokenizer, tokens), query.opens_thinking);
+  thought.answer.resize(std::min(first_stop(query.stop, thought.answer), thought.answer.size()));
+  return thought;
+}
+
+StopSearch DocumentRunner::search_of(const QueryTask& query) const {
+  const auto thinking = !options_.splits_thinking() ? StopSearch::Thinking::none
+                        : query.opens_thinking      ? StopSearch::Thinking::open
+                                                    : StopSearch::Thinking::perhaps;
+  StopSearch search(*session_.tokenizer, query.stop, thinking);
+  for (const Token token : query.begun) search.found_after(token);
+  return search;
 }
 
 // Memory only where it is a quarter more than has been said: a batch may have thousands of
@@ -103,14 +120,14 @@ void DocumentRunner::say(const DocumentTask& task, const BlockPlan& plan,
   log::info("memory of the fullest rank: {}", needs.arithmetic());
 }
 
-DocumentNeeds DocumentRunner::needs(const DocumentTask& task, const BlockPlan& plan,
+DocumentNeeds DocumentRunner::needs(std::span<const QueryTask> queries, const BlockPlan& plan,
                                     KvMemory kv_memory) const {
   return {session_,
           plan,
           options_.anchor_mode(),
           kv_memory,
           {options_.query_ranks == "all", options_.merge == "tree", session_.answering->n_shares()},
-          task.queries};
+          queries};
 }
 
 // On the device where this rank's needs fit what is free there, and those of all ranks of the group
@@ -118,7 +135,7 @@ DocumentNeeds DocumentRunner::needs(const DocumentTask& task, const BlockPlan& p
 KvMemory DocumentRunner::kv_memory_for(const DocumentTask& task, const BlockPlan& plan) const {
   std::optional<bool> fits;
   if (!session_.backend->is_host_memory()) {
-    const DocumentNeeds need = needs(task, plan, KvMemory::device);
+    const DocumentNeeds need = needs(task.queries, plan, KvMemory::device);
     fits = need.beside_weights(ranks_.group.rank()) <= session_.backend->free_bytes() &&
            need.beside_weights(session_.sharers) <= session_.memory_share * session_.sharers.size();
   }
@@ -130,7 +147,8 @@ KvMemory DocumentRunner::kv_memory_for(const DocumentTask& task, const BlockPlan
 void DocumentRunner::check_memory(const DocumentTask& task, const BlockPlan& plan) const {
   const bool on_host = session_.backend->is_host_memory();
   const bool kv_on_device = on_host || options_.kv_memory == "device";
-  const DocumentNeeds least = needs(task, plan, kv_on_device ? KvMemory::device : KvMemory::host);
+  const DocumentNeeds least =
+      needs(task.queries, plan, kv_on_device ? KvMemory::device : KvMemory::host);
   const std::size_t n_weights = on_host ? 1 : session_.sharers.size();
   const std::uint64_t together =
       n_weights * session_.weight_bytes + least.beside_weights(session_.sharers);

@@ -12,6 +12,8 @@
 #include "run/loaded_model.h"
 #include "run/options.h"
 #include "run/progress.h"
+#include "run/stop_search.h"
+#include "run/thinking.h"
 #include "star/answer.h"
 #include "star/plan.h"
 
@@ -30,18 +32,25 @@ class DocumentRunner {
   BlockPlan plan(const DocumentTask& task, const PlanRequest& request) const;
   // Phase 1, or what a checkpoint has of it; complete_only: nothing else than that.
   DocumentKv encode(const DocumentTask& task, const BlockPlan& plan, bool complete_only = false);
-  // For an Answerer of the task's queries over what encode() gave last. The task outlives them.
-  AnswerOptions answer_options(const DocumentTask& task, const BlockPlan& plan) const;
+  // For an Answerer of queries, all with the first one's sampling, over what encode() gave last.
+  // They outlive it.
+  AnswerOptions answer_options(const DocumentTask& task, std::span<const QueryTask> queries,
+                               const BlockPlan& plan) const;
 
   // Throws AgreedError(bad_data) where values of a query overflowed; results: the Answerer's.
-  void refuse_overflow(const DocumentTask& task, std::span<const QueryResult> results) const;
+  void refuse_overflow(std::span<const QueryTask> queries,
+                       std::span<const QueryResult> results) const;
 
   // What the tokens say, up to the first stop string of the query.
   std::string text_of(const QueryTask& query, std::span<const Token> tokens) const;
+  // The same, told apart from what was thought before, where --thinking says so.
+  Thought thought_of(const QueryTask& query, std::span<const Token> tokens) const;
 
  private:
+  StopSearch search_of(const QueryTask& query) const;
   void say(const DocumentTask& task, const BlockPlan& plan, const DocumentNeeds& needs);
-  DocumentNeeds needs(const DocumentTask& task, const BlockPlan& plan, KvMemory kv_memory) const;
+  DocumentNeeds needs(std::span<const QueryTask> queries, const BlockPlan& plan,
+                      KvMemory kv_memory) const;
   void check_memory(const DocumentTask& task, const BlockPlan& plan) const;
   KvMemory kv_memory_for(const DocumentTask& task, const BlockPlan& plan) const;
 

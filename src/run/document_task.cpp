@@ -6,6 +6,8 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "mpi/packed.h"
+#include "run/thinking.h"
+#include "tokenizer/conversation.h"
 #include "trace/range.h"
 
 namespace starattn {
@@ -58,64 +60,146 @@ void refuse_far_too_long(std::string_view text, const Tokenizer& tokenizer, Spec
   }
 }
 
+// How the texts of a document become tokens.
+class TaskWriter {
+ public:
+  TaskWriter(const Document& document, const Options& options, const TextModel& model)
+      : document_(document),
+        tokenizer_(*model.tokenizer),
+        special_(options.special().value_or(carries_markup(document) ? SpecialTokens::parse
+                                                                     : SpecialTokens::text)),
+        chat_(document.is_published() && options.chat == "auto" ? ChatStyle() : model.chat) {
+    // The published tool's records carry what stands before the question.
+    if (document.is_published()) chat_.query_prefix = options.query_prefix.value_or("");
+    if (!document.is_of_requests()) return;
+    std::vector<std::string> roles;
+    for (const Message& message : document.messages) roles.push_back(message.role);
+    roles.emplace_back("user");
+    const bool is_chat = document.kind == DocumentKind::chat;
+    around_ = markup_around(is_chat ? chat_ : ChatStyle(), tokenizer_, roles);
+  }
+
+  SpecialTokens special() const { return special_; }
+
+  // text: context_text(document).
+  std::vector<Token> context(std::string_view text) const {
+    if (!document_.is_of_requests()) return wrap_context(chat_, tokenizer_, text, special_);
+    std::vector<std::string_view> before;
+    for (const Message& message : document_.messages) before.emplace_back(message.text);
+    return wrap_turns(around_, tokenizer_, before, text, special_);
+  }
+
+  bool opens_thinking(const Query& query) const {
+    if (!document_.is_of_requests())
+      return starattn::opens_thinking(query.text + chat_.trail + chat_.closing);
+    const TurnMarkup& last = around_.back();
+    return starattn::opens_thinking(query.text + last.trail + last.tokens + last.lead);
+  }
+
+  std::vector<Token> query(const Query& query) const {
+    if (query.tokens) return *query.tokens;
+    if (!document_.is_of_requests()) return wrap_query(chat_, tokenizer_, query.text, special_);
+    const bool has_context = !document_.context.empty() || !document_.context_file.empty();
+    return wrap_question(around_, tokenizer_, has_context, query.text, special_);
+  }
+
+ private:
+  // Of prompts and published records whoever wrote them has written the markup, too.
+  static bool carries_markup(const Document& document) {
+    return document.is_published() || document.kind == DocumentKind::completion;
+  }
+
+  const Document& document_;
+  const Tokenizer& tokenizer_;
+  SpecialTokens special_;
+  ChatStyle chat_;
+  std::vector<TurnMarkup> around_;  // of requests
+};
+
+// The context's text, where it and what was said before it are not far too long.
+std::string text_of_context(const Document& document, const TaskWriter& writer,
+                            const std::string& input_path, const Options& options,
+                            const TextModel& model) {
+  const auto check_length = [&](std::string_view text, const std::string& what) {
+    refuse_far_too_long(text, *model.tokenizer, writer.special(), options, model.config, what);
+  };
+  for (std::size_t i = 0; i < document.messages.size(); ++i)
+    check_length(document.messages[i].text, fmt::format("message {}", i));
+  std::string text = context_text(document, input_path);
+  check_length(text, "context");
+  return text;
+}
+
+// n_context: tokens. Throws Error(bad_data) for what cannot be asked.
+QueryTask query_task(const Document& document, std::int64_t index, const TaskWriter& writer,
+                     std::int64_t n_context, const Options& options, const TextModel& model) {
+  const Query& query = document.queries.at(static_cast<std::size_t>(index));
+  const RequestFields& request = query.request;
+  QueryTask task;
+  task.index = index;
+  task.id = query.id;
+  task.job.tokens = writer.query(query);
+  task.job.max_new_tokens = query.max_new_tokens.value_or(options.max_new_tokens);
+  // A request's draws depend on nothing but what it says itself; with a seed, on that alone.
+  if (request.seed) {
+    task.job.sampling_key = sampling_key(*request.seed, "", "");
+  } else {
+    task.job.sampling_key =
+        sampling_key(options.seed, document.is_of_requests() ? query.id : document.id, query.id);
+  }
+  task.sampling = {request.temperature.value_or(options.temperature),
+                   request.top_p.value_or(options.top_p)};
+  task.opens_thinking = writer.opens_thinking(query);
+  task.n_logprobs = request.n_logprobs;
+  task.stop = query.stop.value_or(options.stop);
+  check_tokens(task.job.tokens, model, fmt::format("query '{}'", query.id));
+  if (task.job.tokens.empty()) fail(Exit::bad_data, "query '{}': no tokens", query.id);
+
+  const std::int64_t n_positions = n_context + std::ssize(task.job.tokens);
+  if (n_positions + task.job.max_new_tokens > model.config.sliding_window) {
+    fail(Exit::bad_data,
+         "context of {} tokens, query '{}' of {} and its answer of up to {}: attention of the "
+         "model slides over {} positions, and sliding is not supported. Shorten the context",
+         with_commas(n_context), query.id, task.job.tokens.size(), task.job.max_new_tokens,
+         with_commas(model.config.sliding_window));
+  }
+  if (n_positions > model.config.max_positions && !options.allow_long) {
+    fail(Exit::bad_data,
+         "context of {} tokens and query '{}' of {}: the model has {} positions. Shorten the "
+         "context, or pass --allow-long to go beyond what the model was made for",
+         with_commas(n_context), query.id, task.job.tokens.size(),
+         with_commas(model.config.max_positions));
+  }
+  return task;
+}
+
 }  // namespace
 
 DocumentTask tokenize(const Document& document, const std::vector<std::int64_t>& todo,
                       const std::string& input_path, const Options& options,
                       const TextModel& model) {
   const trace::Range range("tokenize");
-  const SpecialTokens special = options.special().value_or(
-      document.is_published ? SpecialTokens::parse : SpecialTokens::text);
-  // The published tool's records carry their chat markup, and what stands before the question.
-  ChatStyle chat = document.is_published && options.chat == "auto" ? ChatStyle() : model.chat;
-  if (document.is_published) chat.query_prefix = options.query_prefix.value_or("");
-  const Tokenizer& tokenizer = *model.tokenizer;
+  const TaskWriter writer(document, options, model);
   DocumentTask task;
   task.id = document.id;
-  std::int64_t n_dropped_before = tokenizer.n_dropped_bytes();
-  if (document.context_tokens) {
-    task.context = *document.context_tokens;
-  } else {
-    const std::string text = context_text(document, input_path);
-    refuse_far_too_long(text, tokenizer, special, options, model.config, "context");
-    n_dropped_before = tokenizer.n_dropped_bytes();
-    task.context = wrap_context(chat, tokenizer, text, special);
-  }
+  task.is_of_requests = document.is_of_requests();
+  std::string text;
+  if (!document.context_tokens)
+    text = text_of_context(document, writer, input_path, options, model);
+  const std::int64_t n_dropped_before = model.tokenizer->n_dropped_bytes();
+  task.context = document.context_tokens ? *document.context_tokens : writer.context(text);
   if (task.context.empty()) fail(Exit::bad_data, "context: no tokens");
   check_tokens(task.context, model, "context");
   for (const std::int64_t index : todo) {
-    const Query& query = document.queries.at(static_cast<std::size_t>(index));
-    QueryTask next;
-    next.index = index;
-    next.id = query.id;
-    next.job.tokens =
-        query.tokens ? *query.tokens : wrap_query(chat, tokenizer, query.text, special);
-    next.job.max_new_tokens = query.max_new_tokens.value_or(options.max_new_tokens);
-    next.job.sampling_key = sampling_key(options.seed, document.id, query.id);
-    next.stop = query.stop.value_or(options.stop);
-    check_tokens(next.job.tokens, model, fmt::format("query '{}'", query.id));
-    if (next.job.tokens.empty()) fail(Exit::bad_data, "query '{}': no tokens", query.id);
-
-    const std::int64_t n_positions =
-        static_cast<std::int64_t>(task.context.size() + next.job.tokens.size());
-    if (n_positions + next.job.max_new_tokens > model.config.sliding_window) {
-      fail(Exit::bad_data,
-           "context of {} tokens, query '{}' of {} and its answer of up to {}: attention of the "
-           "model slides over {} positions, and sliding is not supported. Shorten the context",
-           with_commas(static_cast<std::int64_t>(task.context.size())), query.id,
-           next.job.tokens.size(), next.job.max_new_tokens,
-           with_commas(model.config.sliding_window));
+    try {
+      task.queries.push_back(
+          query_task(document, index, writer, std::ssize(task.context), options, model));
+    } catch (const Error& error) {
+      if (!task.is_of_requests) throw;
+      task.bad.push_back({index, error.what()});
     }
-    if (n_positions > model.config.max_positions && !options.allow_long) {
-      fail(Exit::bad_data,
-           "context of {} tokens and query '{}' of {}: the model has {} positions. Shorten the "
-           "context, or pass --allow-long to go beyond what the model was made for",
-           with_commas(static_cast<std::int64_t>(task.context.size())), query.id,
-           next.job.tokens.size(), with_commas(model.config.max_positions));
-    }
-    task.queries.push_back(std::move(next));
   }
-  task.n_dropped_bytes = tokenizer.n_dropped_bytes() - n_dropped_before;
+  task.n_dropped_bytes = model.tokenizer->n_dropped_bytes() - n_dropped_before;
   return task;
 }
 

@@ -87,6 +87,13 @@ std::optional<SpecialTokens> Options::special() const {
   return std::nullopt;
 }
 
+void Options::check_thinking() const {
+  if (thinking_tokens > 0 && !splits_thinking()) {
+    fail(Exit::usage, "--thinking-tokens: only with --thinking keep or drop, got --thinking {}",
+         thinking);
+  }
+}
+
 CLI::Validator between(double low, double high) {
   const std::string range = fmt::format("{} to {}", low, high);
   const auto check = [=](const std::string& text) {
@@ -172,6 +179,19 @@ void add_text_options(CLI::App& app, Options& options) {
       ->group(group);
 }
 
+void add_chat_options(CLI::App& app, Options& options) {
+  const char* group = "Text";
+  app.add_option("--thinking", options.thinking,
+                 "What stands between <think> and </think>: text (of the answer), keep (apart, as "
+                 "reasoning), drop, or off (the template is told so)")
+      ->check(CLI::IsMember({"text", "keep", "drop", "off"}))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--question-marker", options.question_marker,
+                 "In the requests of a batch file, the question begins where this text stands last")
+      ->group(group);
+}
+
 void add_answer_options(CLI::App& app, Options& options) {
   const char* group = "Answers";
   app.add_option("--max-new-tokens", options.max_new_tokens,
@@ -197,6 +217,11 @@ void add_answer_options(CLI::App& app, Options& options) {
       ->group(group);
   app.add_option("--logprobs", options.logprobs, "Add the first new token's top k logits")
       ->check(CLI::Range(0, 1000))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--thinking-tokens", options.thinking_tokens,
+                 "End the thinking behind this many tokens; 0 = never")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 20))
       ->capture_default_str()
       ->group(group);
   app.add_option("--output-format", options.output_format,

@@ -39,8 +39,11 @@ struct Options {
   std::uint64_t seed = 0;
   std::int64_t logprobs = 0;
   std::string chat = "auto";
+  std::string thinking = "text";
+  std::int64_t thinking_tokens = 0;         // 0: as many as the answer may have
   std::optional<std::string> query_prefix;  // none: the chat style's
   std::string special_tokens = "auto";
+  std::string question_marker;  // of requests; none: by the rule in docs/batch-files.md
   std::string output_format = "starattn";
   bool overwrite = false;
   bool strict = false;
@@ -69,6 +72,8 @@ struct Options {
   PlanRequest plan_request() const;
   void shard_numbers(std::int64_t& index, std::int64_t& count) const;  // "2/8"; 0/1 when absent
   std::optional<SpecialTokens> special() const;
+  bool splits_thinking() const { return thinking == "keep" || thinking == "drop"; }
+  void check_thinking() const;  // throws Error(usage)
 };
 
 // A command takes those that it heeds.
@@ -77,6 +82,7 @@ void add_plan_options(CLI::App& app, Options& options);    // blocks, and who ha
 void add_anchor_options(CLI::App& app, Options& options);  // how ranks come by the anchor
 void add_length_options(CLI::App& app, Options& options);  // more than the model's positions
 void add_text_options(CLI::App& app, Options& options);    // which tokens a text becomes
+void add_chat_options(CLI::App& app, Options& options);    // requests of batch files, and thinking
 void add_answer_options(CLI::App& app, Options& options);
 void add_device_options(CLI::App& app, Options& options);  // of one rank
 void add_group_options(CLI::App& app, Options& options);   // ranks on a document

@@ -8,7 +8,9 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "tokenizer/chat_family.h"
 #include "tokenizer/chat_template.h"
+#include "tokenizer/conversation.h"
 #include "tokenizer/jinja.h"
 #include "tokenizer/tokenizer_config.h"
 
@@ -17,36 +19,8 @@ namespace {
 
 using Texts = std::vector<std::string>;
 
-// How a family writes one turn: <open>role<head>text<close>.
-struct Markup {
-  const char* name;
-  const char* begin;  // the BOS, which its templates write themselves; nullptr: they do not
-  const char* open;
-  const char* head;
-  const char* close;
-  const char* default_system;  // where the folder has no template; nullptr: no such turn
-  const char* stops[2];        // the first one ends a turn
-};
+constexpr const ChatFamily* kFamilies[] = {&kLlama3, &kQwen};
 
-constexpr Markup kLlama3{"llama3",
-                         "<|begin_of_text|>",
-                         "<|start_header_id|>",
-                         "<|end_header_id|>\n\n",
-                         "<|eot_id|>",
-                         nullptr,
-                         {"<|eot_id|>", "<|eom_id|>"}};
-constexpr Markup kQwen{"qwen",
-                       nullptr,
-                       "<|im_start|>",
-                       "\n",
-                       "<|im_end|>\n",
-                       "You are a helpful assistant.",
-                       {"<|im_end|>", nullptr}};
-
-constexpr const Markup* kFamilies[] = {&kLlama3, &kQwen};
-
-// Llama 2 and Mistral have no roles: <s>[INST] text [/INST], plain text in older tokenizers.
-constexpr const char* kLlama2 = "llama2";
 constexpr std::string_view kInst = "[INST]";
 constexpr std::string_view kInstEnd = "[/INST]";
 
@@ -63,17 +37,13 @@ bool writes(const Texts& texts, std::string_view piece) {
       texts, [&](const std::string& text) { return text.find(piece) != std::string::npos; });
 }
 
-bool knows(const Tokenizer& tokenizer, const Markup& family) {
+bool knows(const Tokenizer& tokenizer, const ChatFamily& family) {
   return tokenizer.find_token(family.open) >= 0 && tokenizer.find_token(family.stops[0]) >= 0;
 }
 
-std::string opening_of_turn(const Markup& family, const char* role) {
-  return std::string(family.open) + role + family.head;
-}
-
 // The system turn of a conversation that brings none; empty where the template writes none.
-std::string default_system_turn(const Markup& family, const Texts& texts) {
-  const std::string opening = opening_of_turn(family, "system");
+std::string default_system_turn(const ChatFamily& family, const Texts& texts) {
+  const std::string opening = family.opening_of_turn("system");
   if (texts.empty()) {
     return family.default_system ? opening + family.default_system + family.close : "";
   }
@@ -88,22 +58,18 @@ std::string default_system_turn(const Markup& family, const Texts& texts) {
 
 // What the model is to go on from in its own turn: "<think>\n", or nothing. The generation prompt
 // stands last in a template.
-std::string opening_of_answer(const Markup& family, const Texts& texts) {
-  const std::string opening = opening_of_turn(family, "assistant");
+std::string opening_of_answer(const ChatFamily& family, const Texts& texts) {
+  const std::string opening = family.opening_of_turn("assistant");
   for (auto text = texts.rbegin(); text != texts.rend(); ++text) {
     if (text->starts_with(opening)) return text->substr(opening.size());
   }
   return "";
 }
 
-// The BOS, where it is for the markup to write.
-std::string begin_of(const char* begin, const Tokenizer& tokenizer) {
-  return tokenizer.prefix().empty() && tokenizer.find_token(begin) >= 0 ? begin : "";
-}
-
-ChatStyle style_of_family(const Markup& family, const Texts& texts, const Tokenizer& tokenizer) {
-  std::string before = default_system_turn(family, texts) + opening_of_turn(family, "user");
-  if (family.begin) before = begin_of(family.begin, tokenizer) + before;
+ChatStyle style_of_family(const ChatFamily& family, const Texts& texts,
+                          const Tokenizer& tokenizer) {
+  std::string before = default_system_turn(family, texts) + family.opening_of_turn("user");
+  before = begin_where_due(family.begin, tokenizer) + before;
 
   ChatStyle style;
   style.name = family.name;
@@ -112,7 +78,7 @@ ChatStyle style_of_family(const Markup& family, const Texts& texts, const Tokeni
   style.lead = before.substr(tail);
   style.query_prefix = kBlankLine;
   style.closing =
-      family.close + opening_of_turn(family, "assistant") + opening_of_answer(family, texts);
+      family.close + family.opening_of_turn("assistant") + opening_of_answer(family, texts);
   for (const char* stop : family.stops) {
     if (stop && tokenizer.find_token(stop) >= 0) style.stops.push_back(tokenizer.find_token(stop));
   }
@@ -139,7 +105,7 @@ ChatStyle style_of_llama2(const Texts& texts, const Tokenizer& tokenizer) {
 
   ChatStyle style;
   style.name = kLlama2;
-  style.opening = begin_of("<s>", tokenizer) + before.substr(0, head);
+  style.opening = begin_where_due(begin_of_family(kLlama2), tokenizer) + before.substr(0, head);
   style.lead = before.substr(head);
   style.query_prefix = kBlankLine;
   style.trail = behind.substr(0, tail);
@@ -154,63 +120,13 @@ struct Turn {
   std::string behind;
 };
 
-// Throws jinja::NotUnderstood.
-Turn run_template(const TokenizerConfig& config) {
-  const std::string text = "\x02the text\x03";
-  std::map<std::string, Json> variables = {
-      {"messages", Json::array({{{"role", "user"}, {"content", text}}})},
-      {"add_generation_prompt", true},
-      {"tools", nullptr},
-      {"documents", nullptr}};
-  if (!config.bos_token.empty()) variables["bos_token"] = config.bos_token;
-  if (!config.eos_token.empty()) variables["eos_token"] = config.eos_token;
-  const std::string written = jinja::render(config.chat_template, std::move(variables));
-  const std::size_t at = written.find(text);
-  if (at == std::string::npos || written.find(text, at + 1) != std::string::npos)
-    throw jinja::NotUnderstood("the text of a user is not written once");
-  return {written.substr(0, at), written.substr(at + text.size())};
-}
-
-bool is_special_text(const Tokenizer& tokenizer, std::string_view text) {
-  const Token token = tokenizer.find_token(text);
-  return token >= 0 && tokenizer.is_special(token);
-}
-
-constexpr std::size_t kMaxMarkup = 64;  // bytes of a special token
-
-// What of a text is up to its last special token.
-std::size_t end_of_markup(const std::string& text, const Tokenizer& tokenizer) {
-  for (std::size_t end = text.size(); end > 0; --end) {
-    for (std::size_t n = 1; n <= std::min(end, kMaxMarkup); ++n) {
-      if (is_special_text(tokenizer, std::string_view(text).substr(end - n, n))) return end;
-    }
-  }
-  return 0;
-}
-
-// Where a text's first special token begins, and its length; the text's size where it has none.
-std::pair<std::size_t, std::size_t> first_markup(const std::string& text,
-                                                 const Tokenizer& tokenizer) {
-  for (std::size_t begin = 0; begin < text.size(); ++begin) {
-    for (std::size_t n = std::min(text.size() - begin, kMaxMarkup); n > 0; --n) {
-      if (is_special_text(tokenizer, std::string_view(text).substr(begin, n))) return {begin, n};
-    }
-  }
-  return {text.size(), 0};
-}
-
 // family: whose BOS and stops are known; nullptr: another one's.
-ChatStyle style_of_turn(const Turn& turn, const Markup* family, const TokenizerConfig& config,
-                        const Tokenizer& tokenizer) {
-  std::string before = turn.before;
-  const std::string prefix =
-      tokenizer.prefix().empty() ? "" : tokenizer.bytes_of(tokenizer.prefix()[0]);
-  if (before.starts_with(prefix)) before.erase(0, prefix.size());  // which every context gets
+ChatStyle style_of_turn(const Turn& turn, const ChatFamily* family,
+                        const ChatTemplate& chat_template, const Tokenizer& tokenizer) {
   ChatStyle style;
-  style.name = family ? family->name : writes({before}, kInst) ? kLlama2 : "template";
-  const char* begin_of_text = family ? family->begin : style.name == kLlama2 ? "<s>" : nullptr;
-  if (begin_of_text && !before.starts_with(begin_of_text))
-    before = begin_of(begin_of_text, tokenizer) + before;
+  style.name = family ? family->name : writes({turn.before}, kInst) ? kLlama2 : "template";
+  style.chat_template = chat_template;
+  const std::string before = as_beginning(turn.before, begin_of_family(style.name), tokenizer);
   const std::size_t tail = end_of_markup(before, tokenizer);
   style.opening = before.substr(0, tail);
   style.lead = before.substr(tail);
@@ -224,7 +140,7 @@ ChatStyle style_of_turn(const Turn& turn, const Markup* family, const TokenizerC
   if (family) {
     for (const char* stop : family->stops) stops.emplace_back(stop ? stop : "");
   } else if (style.name != kLlama2) {
-    stops = {config.eos_token, turn.behind.substr(begin, n)};
+    stops = {chat_template.eos_token, turn.behind.substr(begin, n)};
   }
   for (const std::string& stop : stops) {
     const Token token = tokenizer.find_token(stop);
@@ -239,7 +155,7 @@ ChatStyle style_of_turn(const Turn& turn, const Markup* family, const TokenizerC
 std::optional<ChatStyle> style_without_running(std::string_view name,
                                                const std::string& model_folder, const Texts& texts,
                                                const Tokenizer& tokenizer) {
-  for (const Markup* family : kFamilies) {
+  for (const ChatFamily* family : kFamilies) {
     const bool is_named = name == family->name;
     if (!is_named && !(name == "auto" && writes(texts, family->open))) continue;
     if (knows(tokenizer, *family)) return style_of_family(*family, texts, tokenizer);
@@ -286,30 +202,46 @@ void append(std::vector<Token>& tokens, const std::vector<Token>& more) {
   tokens.insert(tokens.end(), more.begin(), more.end());
 }
 
+bool has_thinking_switch(const TokenizerConfig& config) {
+  return config.chat_template.find("enable_thinking") != std::string::npos;
+}
+
 }  // namespace
 
 ChatStyle chat_style_from_name(std::string_view name, const std::string& model_folder,
-                               const Tokenizer& tokenizer) {
-  if (name == "none") return {};
+                               const Tokenizer& tokenizer, bool may_think) {
+  if (name == "none" && may_think) return {};
   const TokenizerConfig config = read_tokenizer_config(model_folder);
+  if (!may_think && (name == "none" || !has_thinking_switch(config))) {
+    fail(Exit::usage,
+         "--thinking off: there is no chat template with enable_thinking in use, so the model "
+         "cannot be told; --thinking drop leaves out what it thinks");
+  }
   if (name == "auto" && config.chat_template.empty()) return {};
+  const ChatTemplate chat_template{config.chat_template, config.bos_token, config.eos_token,
+                                   may_think};
   std::optional<Turn> turn;
   std::string why;
   if (!config.chat_template.empty()) {
     try {
-      turn = run_template(config);
+      const std::vector<std::string> around = run_template(chat_template, {"user"});
+      turn = {around[0], around[1]};
     } catch (const jinja::NotUnderstood& error) {
       why = error.what();
     }
   }
+  if (!may_think && !turn) {
+    fail(Exit::usage, "--thinking off: the chat template of {} could not be run ({})", model_folder,
+         why);
+  }
   if (turn) {
-    for (const Markup* family : kFamilies) {
+    for (const ChatFamily* family : kFamilies) {
       if ((name == "auto" || name == family->name) && writes({turn->before}, family->open) &&
           knows(tokenizer, *family))
-        return style_of_turn(*turn, family, config, tokenizer);
+        return style_of_turn(*turn, family, chat_template, tokenizer);
     }
     if (name == "auto" || (name == kLlama2 && writes({turn->before}, kInst)))
-      return style_of_turn(*turn, nullptr, config, tokenizer);
+      return style_of_turn(*turn, nullptr, chat_template, tokenizer);
   }
   const Texts texts = texts_of_template(config.chat_template);
   if (const auto style = style_without_running(name, model_folder, texts, tokenizer)) {

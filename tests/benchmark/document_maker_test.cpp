@@ -111,7 +111,7 @@ TEST(DocumentMaker, WritesThePublishedToolsRecords) {
   const Materials materials;
   const DocumentMaker maker(*find_task("vt"), 700, 1, tokenizer, materials);
   const Document document = parse_document(maker.line(3, RecordFormat::published), 1, "line");
-  EXPECT_TRUE(document.is_published);
+  EXPECT_TRUE(document.is_published());
   EXPECT_EQ(document.id, "3");
   const Sample sample = maker.sample(3).sample;
   EXPECT_EQ(document.context, sample.context);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a store says of its documents.
 #include <algorithm>
+#include <chrono>
 
 #include "store_test.h"
 
@@ -64,6 +65,25 @@ TEST_F(ListingTest, SizesAndBlocksAreThoseOnDisk) {
   EXPECT_EQ(document.info.n_blocks, 3);
   EXPECT_EQ(document.n_bytes, n_bytes);
   EXPECT_FALSE(document.complete());
+}
+
+TEST_F(ListingTest, ADocumentIsUsedWhenARunOpensIt) {
+  const Sample s = sample();
+  const fs::path in_use = save(s) / "in-use";
+  const auto forget = [&] {
+    fs::last_write_time(in_use, fs::file_time_type::clock::now() - std::chrono::hours(24));
+    return store.list().at(0).last_used_unix;
+  };
+  std::int64_t before = forget();
+  store.open(store.list().at(0).key);  // for a look
+  EXPECT_EQ(store.list().at(0).last_used_unix, before);
+  EXPECT_TRUE(store.find(s.info, s.tokens));
+  EXPECT_GT(store.list().at(0).last_used_unix, before + 3600);
+  before = forget();
+  store.open_or_create(s.info, s.tokens);
+  EXPECT_GT(store.list().at(0).last_used_unix, before + 3600);
+  fs::remove(in_use);
+  EXPECT_EQ(store.list().at(0).last_used_unix, 0);
 }
 
 TEST_F(ListingTest, NamesAreExact) {

@@ -34,7 +34,7 @@ TEST(Document, ReadsOurRecords) {
 TEST(Document, ReadsThePublishedToolsRecords) {
   const Document d = parse(
       R"({"index": 4, "input_context": "c", "input_query": "q", "outputs": ["a"], "length": 9})");
-  EXPECT_TRUE(d.is_published);
+  EXPECT_TRUE(d.is_published());
   EXPECT_EQ(d.id, "4");
   EXPECT_EQ(d.queries[0].answers, std::vector<std::string>{"a"});
   Answer answer;

@@ -9,8 +9,9 @@ namespace {
 class StopSearchTest : public ::testing::Test {
  protected:
   // After how many tokens of the text the search says stop; -1 for never.
-  int stops_after(const std::vector<std::string>& stops, std::string_view text) const {
-    StopSearch search(*tokenizer_, stops);
+  int stops_after(const std::vector<std::string>& stops, std::string_view text,
+                  StopSearch::Thinking thinking = StopSearch::Thinking::none) const {
+    StopSearch search(*tokenizer_, stops, thinking);
     int n = 0;
     for (const Token token : tokenizer_->encode(text, SpecialTokens::text)) {
       ++n;
@@ -48,6 +49,23 @@ TEST_F(StopSearchTest, TheFirstOfSeveralCountsAndEmptyOnesNever) {
   EXPECT_EQ(stops_after({""}, "some text"), -1);
   EXPECT_EQ(stops_after({}, "some text"), -1);
   EXPECT_EQ(stops_after({"absent", "xyz"}, "some text"), -1);
+}
+
+TEST_F(StopSearchTest, WhatIsThoughtStopsNothing) {
+  using Thinking = StopSearch::Thinking;
+  const auto n_tokens = [&](std::string_view text) {
+    return static_cast<int>(tokenizer_->encode(text, SpecialTokens::text).size());
+  };
+  const std::string thought = "\n<think>It is x, or is it x?\n</think>\n\nIt is";
+  EXPECT_EQ(stops_after({"x"}, thought + " x.", Thinking::perhaps), n_tokens(thought + " x"));
+  EXPECT_EQ(stops_after({"x"}, thought.substr(8) + " x.", Thinking::open),
+            n_tokens(thought.substr(8) + " x"));
+  EXPECT_LT(stops_after({"x"}, thought, Thinking::none), n_tokens(thought) / 2);
+  EXPECT_EQ(stops_after({"x", "t"}, "<think> It is x", Thinking::perhaps), -1);
+  EXPECT_EQ(stops_after({"x", "t"}, "It is x", Thinking::open), -1);
+  // Without thinking all of it is the answer, the beginning that might have been a tag included.
+  EXPECT_GT(stops_after({"<"}, "<thin ice> x", Thinking::perhaps), n_tokens("<thin"));
+  EXPECT_EQ(stops_after({"x"}, "It is x", Thinking::perhaps), n_tokens("It is x"));
 }
 
 }  // namespace

@@ -40,7 +40,10 @@ Device::Device(int index) {
   }
   check(cudaDeviceGetDefaultMemPool(&pool_, index), "finding the CUDA memory pool");
   std::uint64_t keep_all = UINT64_MAX;
+  std::uint64_t nothing = 0;  // the peak is this object's, not the process's
   check(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &keep_all),
+        "setting up the CUDA memory pool");
+  check(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrUsedMemHigh, &nothing),
         "setting up the CUDA memory pool");
 }
 
