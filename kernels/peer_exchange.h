@@ -11,6 +11,7 @@
 
 namespace starattn::kernels {
 
+inline constexpr int kMostPeers = 16;
 inline constexpr int kMostPeerStrips = 96;
 
 // Words of 4 bytes in rows.
@@ -20,19 +21,16 @@ struct PeerStrip {
   std::uint32_t row_words = 1;
   std::uint32_t stride_words = 1;  // from one row to the next
   std::uint32_t first_line = 0;    // of the message
-  std::uint32_t peer = 0;          // where it goes, or comes from: place in PeerExchange::lines
+  std::uint32_t peer = 0;          // where it goes or comes from: its place in `there` and `here`
 };
 
-// Of one message: a greeting, without which nobody would wait for a rank that has nothing to say,
-// and two words a line.
+// That a strip takes of a message.
 inline std::uint32_t n_lines_of(std::uint32_t n_words) {
   return (n_words + 1) / 2;
 }
 
-inline constexpr int kMostPeers = 16;
-
 struct PeerExchangeBase {
-  int n_peers = 0;               // the others
+  int n_peers = 0;               // other devices
   void* there[kMostPeers] = {};  // where this device's messages lie in theirs
   void* here[kMostPeers] = {};   // where theirs lie in this one
   std::uint32_t flag = 0;        // of this exchange; not that of the one before in this memory
@@ -46,8 +44,8 @@ struct PeerExchange : PeerExchangeBase {
   PeerStrip strips[kMostPeerStrips];
 };
 
-// Lines are 16 bytes. The first of a message is the greeting; strips begin behind it. Throws
-// BadShape.
+// Lines are 16 bytes. The first of each message is a greeting, so that everybody waits for everybody
+// even where there is nothing to say; strips begin behind it. Throws BadShape.
 void exchange_with_peers(const PeerExchange& exchange, Stream stream);
 
 }  // namespace starattn::kernels

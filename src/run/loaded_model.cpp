@@ -133,8 +133,10 @@ std::unique_ptr<LoadedModel> open_session(const Options& options, const Ranks& r
       session->weight_bytes += session->backend->bytes_in_memory(weight);
     session->weights_sample = sample_of(*session);
   });
-  session->sharing =
-      share_weights(options, ranks.group, *session->backend, session->config, session->weights);
+  collectively(ranks.world, [&] {  // a group may have a reason of its own against it
+    session->sharing =
+        share_weights(options, ranks.group, *session->backend, session->config, session->weights);
+  });
   if (!options.dry_run) read_weights(*session, ranks);
   collectively(ranks.world, [&] {
     const std::int64_t max_rows = std::max(session->backend->chunk_rows(), Answerer::kMaxRows);
