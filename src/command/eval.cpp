@@ -69,7 +69,7 @@ Exit score_answers(const EvalOptions& options) {
 
 Exit evaluate(const EvalOptions& options) {
   if (options.scores_a_file()) return score_answers(options);
-  if (!options.audits) return run_survey(options.eval);
+  if (!options.audits) return run_eval(options.eval);
   AuditOptions audit = options.audit;
   audit.run = options.eval.run;
   audit.seed = options.eval.benchmark.seed;
@@ -124,7 +124,7 @@ void check(const EvalOptions& options, const CLI::App& app) {
       "--model, --input and --output to audit documents; or --input and --answers to score a file");
 }
 
-void add_survey_options(CLI::App& app, EvalRunOptions& options) {
+void add_comparison_options(CLI::App& app, EvalRunOptions& options) {
   const char* group = "Compare settings";
   const BenchmarkFlags flags = add_benchmark_options(app, options.benchmark);
   flags.task->group(group);
@@ -198,7 +198,7 @@ Command add_eval(CLI::App& parser) {
                   "Minutes without any movement until the run is ended; 0 = never")
       ->check(between(0, 1e6))
       ->capture_default_str();
-  add_survey_options(*app, options->eval);
+  add_comparison_options(*app, options->eval);
   add_audit_options(*app, *options);
   add_plan_options(*app, run);
   add_anchor_options(*app, run);

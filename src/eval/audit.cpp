@@ -12,16 +12,16 @@ namespace starattn {
 Exit run_audit(const AuditOptions& options) {
   const Ranks ranks = arrange_ranks(options.run);
   const Watchdog watchdog(options.run.timeout, ranks.world.rank());
-  const std::unique_ptr<LoadedModel> session = open_session(options.run, ranks);
-  print_banner(options.run, ranks, *session);
+  const std::unique_ptr<LoadedModel> model = open_model(options.run, ranks);
+  print_banner(options.run, ranks, *model);
 
   std::unique_ptr<AuditCoordinator> coordinator;
   collectively(ranks.world, [&] {
     options.run.plan_request();
-    if (ranks.is_first()) coordinator = std::make_unique<AuditCoordinator>(options, *session);
+    if (ranks.is_first()) coordinator = std::make_unique<AuditCoordinator>(options, *model);
   });
   AuditQueue queue(ranks.world, ranks.group, ranks.n_groups, coordinator.get());
-  DocumentAuditor auditor(options, ranks, *session, [&queue] { queue.poll(); });
+  DocumentAuditor auditor(options, ranks, *model, [&queue] { queue.poll(); });
   queue.run([&](const AuditTask* task) {
     std::vector<AuditLine> lines = auditor.audit(task ? &task->document : nullptr);
     if (task) queue.send({task->number, std::move(lines)});

@@ -12,9 +12,9 @@
 namespace starattn {
 namespace {
 
-Json settings_of(const AuditOptions& options, const LoadedModel& session) {
+Json settings_of(const AuditOptions& options, const LoadedModel& model) {
   const Options& run = options.run;
-  Json json = model_settings(run, session);
+  Json json = model_settings(run, model);
   json["attention"] = run.attention;
   json["block_size"] = run.block_size;
   json["anchor_size"] = run.anchor_size;
@@ -39,11 +39,11 @@ std::vector<std::int64_t> sample_of(const AuditOptions& options) {
 
 }  // namespace
 
-AuditCoordinator::AuditCoordinator(const AuditOptions& options, const LoadedModel& session)
+AuditCoordinator::AuditCoordinator(const AuditOptions& options, const LoadedModel& model)
     : options_(options),
       chosen_(sample_of(options)),
       reader_(options.run.input),
-      writer_(options.run.output, settings_of(options, session), options.run.overwrite,
+      writer_(options.run.output, settings_of(options, model), options.run.overwrite,
               [this](const Json& json, const std::string& where) {
                 AuditLine line = audit_line_of(json, where);
                 AnswerKey key{line.id, line.query_id};

@@ -47,7 +47,7 @@ using AuditQueue = WorkQueue<AuditTask, AuditResult>;
 class AuditCoordinator : public WorkSource<AuditTask, AuditResult> {
  public:
   // Throws Error(bad_data) for an input without documents, and as LineReader and AnswerWriter.
-  AuditCoordinator(const AuditOptions& options, const LoadedModel& session);
+  AuditCoordinator(const AuditOptions& options, const LoadedModel& model);
 
   // The next document of the sample that no earlier run has finished.
   std::optional<AuditTask> next(bool is_asked_to_stop) override;

@@ -46,11 +46,11 @@ struct DocumentAuditor::Pass {
 };
 
 DocumentAuditor::DocumentAuditor(const AuditOptions& options, const Ranks& ranks,
-                                 LoadedModel& session, std::function<void()> poll)
+                                 LoadedModel& model, std::function<void()> poll)
     : options_(options),
       ranks_(ranks),
-      session_(session),
-      runner_(options.run, ranks, session, std::move(poll), DocumentRunner::Verbosity::quiet) {}
+      model_(model),
+      runner_(options.run, ranks, model, std::move(poll), DocumentRunner::Verbosity::quiet) {}
 
 std::vector<AuditLine> DocumentAuditor::audit(const Document* document) {
   DocumentTask task;
@@ -58,7 +58,7 @@ std::vector<AuditLine> DocumentAuditor::audit(const Document* document) {
     if (!document) return;
     std::vector<std::int64_t> all(document->queries.size());
     std::iota(all.begin(), all.end(), 0);
-    task = tokenize(*document, all, options_.run.input, options_.run, session_);
+    task = tokenize(*document, all, options_.run.input, options_.run, model_);
     check_logits_memory(task);
   });
   share(task, ranks_.group);
@@ -88,7 +88,7 @@ std::vector<AuditLine> DocumentAuditor::audit(const Document* document) {
     collectively(ranks_.group, [&] {
       if (!document) return;
       const AnswerDivergence divergence =
-          compare_logits(exact_logits[i], logits, session_.config.vocab_size);
+          compare_logits(exact_logits[i], logits, model_.config.vocab_size);
       AuditLine one;
       one.id = task.id;
       one.query_id = document->queries[i].id;
@@ -122,9 +122,9 @@ DocumentAuditor::Pass DocumentAuditor::encode_and_answer(const DocumentTask& tas
   pass.kv = std::make_unique<DocumentKv>(runner_.encode(task, plan));
   ranks_.group.barrier();
   pass.encode_seconds = clock.seconds();
-  pass.basis = basis_of(plan, session_);
+  pass.basis = basis_of(plan, model_);
   pass.answerer = std::make_unique<Answerer>(
-      session_.answering->answerer(*pass.kv, runner_.answer_options(task, task.queries, plan)));
+      model_.answering->answerer(*pass.kv, runner_.answer_options(task, task.queries, plan)));
   std::vector<QueryJob> jobs;
   for (const QueryTask& query : task.queries) jobs.push_back(query.job);
   pass.results = pass.answerer->answer(jobs);
@@ -139,7 +139,7 @@ void DocumentAuditor::check_logits_memory(const DocumentTask& task) const {
   for (const QueryTask& query : task.queries)
     n_tokens += static_cast<std::uint64_t>(query.job.max_new_tokens);
   const std::uint64_t n_bytes =
-      n_tokens * static_cast<std::uint64_t>(session_.config.vocab_size) * sizeof(float);
+      n_tokens * static_cast<std::uint64_t>(model_.config.vocab_size) * sizeof(float);
   if (n_bytes > memory_of_node() / 4) {
     fail(Exit::bad_data,
          "document '{}': the logits of {} possible answer tokens need {}, a quarter of this node's "

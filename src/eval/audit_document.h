@@ -16,7 +16,7 @@ namespace starattn {
 class DocumentAuditor {
  public:
   // poll: called every now and then in both phases. Arguments outlive this.
-  DocumentAuditor(const AuditOptions& options, const Ranks& ranks, LoadedModel& session,
+  DocumentAuditor(const AuditOptions& options, const Ranks& ranks, LoadedModel& model,
                   std::function<void()> poll);
 
   // document: on the group's first rank, which gets a line a query; null elsewhere. Collective
@@ -31,7 +31,7 @@ class DocumentAuditor {
 
   const AuditOptions& options_;
   const Ranks& ranks_;
-  LoadedModel& session_;
+  LoadedModel& model_;
   DocumentRunner runner_;
   bool is_warm_ = false;
 };

@@ -22,21 +22,21 @@ namespace {
 // The longest length that the model has positions for in every task. Chat markup comes on top of a
 // length; the answer, which is part of it, takes no position before it is begun, but must not reach
 // a sliding window either.
-std::int64_t longest_length(const std::vector<const TaskInfo*>& tasks, const LoadedModel& session,
+std::int64_t longest_length(const std::vector<const TaskInfo*>& tasks, const LoadedModel& model,
                             bool allow_long) {
   const auto n_markup = static_cast<std::int64_t>(
-      wrap_context(session.chat, *session.tokenizer, "", SpecialTokens::text).size() +
-      wrap_query(session.chat, *session.tokenizer, "", SpecialTokens::text).size() -
-      session.tokenizer->prefix().size());
+      wrap_context(model.chat, *model.tokenizer, "", SpecialTokens::text).size() +
+      wrap_query(model.chat, *model.tokenizer, "", SpecialTokens::text).size() -
+      model.tokenizer->prefix().size());
   std::int64_t n_answer = INT64_MAX;
   for (const TaskInfo* task : tasks) n_answer = std::min(n_answer, task->max_new_tokens);
   const std::int64_t longest =
       allow_long ? std::int64_t{1} << 24
-                 : session.config.max_positions - std::max<std::int64_t>(0, n_markup - n_answer);
-  return std::min(longest, session.config.sliding_window - n_markup);
+                 : model.config.max_positions - std::max<std::int64_t>(0, n_markup - n_answer);
+  return std::min(longest, model.config.sliding_window - n_markup);
 }
 
-EvalRules rules_of(const EvalRunOptions& options, const LoadedModel& session) {
+EvalRules rules_of(const EvalRunOptions& options, const LoadedModel& model) {
   EvalRules rules;
   rules.tasks = options.benchmark.chosen_tasks();
   rules.lengths = options.benchmark.chosen_lengths();
@@ -55,13 +55,13 @@ EvalRules rules_of(const EvalRunOptions& options, const LoadedModel& session) {
     fail(Exit::usage, "--find-limit doubles the length itself: expected one --length, got {}",
          rules.lengths.size());
   }
-  rules.max_length = longest_length(rules.tasks, session, options.run.allow_long);
+  rules.max_length = longest_length(rules.tasks, model, options.run.allow_long);
   for (const std::int64_t length : rules.lengths) {
     if (length > rules.max_length) {
       fail(
           Exit::usage,
           "--length: expected at most {} tokens (the model has {} positions), got {}. Shorten it{}",
-          with_commas(rules.max_length), with_commas(session.config.max_positions),
+          with_commas(rules.max_length), with_commas(model.config.max_positions),
           with_commas(length),
           options.run.allow_long
               ? ""
@@ -72,7 +72,7 @@ EvalRules rules_of(const EvalRunOptions& options, const LoadedModel& session) {
   const Materials materials = options.benchmark.read_materials();
   for (const TaskInfo* task : rules.tasks)
     for (const std::int64_t length : rules.lengths)
-      DocumentMaker::require_length(*task, length, options.benchmark.seed, *session.tokenizer,
+      DocumentMaker::require_length(*task, length, options.benchmark.seed, *model.tokenizer,
                                     materials);
   rules.count = options.count;
   rules.until = options.until;
@@ -81,8 +81,8 @@ EvalRules rules_of(const EvalRunOptions& options, const LoadedModel& session) {
 }
 
 // What trials in one file must agree on. Tasks, lengths and settings may be added to.
-Json settings_of(const EvalRunOptions& options, const LoadedModel& session) {
-  Json json = model_settings(options.run, session);
+Json settings_of(const EvalRunOptions& options, const LoadedModel& model) {
+  Json json = model_settings(options.run, model);
   json["seed"] = options.benchmark.seed;
   json["data"] = options.benchmark.data;
   json["haystack"] = options.benchmark.haystack;
@@ -103,10 +103,10 @@ void add_trials(const std::string& path, Comparison& comparison) {
     comparison.add(parse_trial(line->text, fmt::format("{}:{}", path, line->number)));
 }
 
-EvalCoordinator::EvalCoordinator(const EvalRunOptions& options, const LoadedModel& session)
+EvalCoordinator::EvalCoordinator(const EvalRunOptions& options, const LoadedModel& model)
     : options_(options),
-      plan_(rules_of(options, session)),
-      writer_(options.run.output, settings_of(options, session), options.run.overwrite,
+      plan_(rules_of(options, model)),
+      writer_(options.run.output, settings_of(options, model), options.run.overwrite,
               [this](const Json& line, const std::string& where) {
                 Trial trial = trial_of(line, where);
                 TrialKey key{trial.id, trial.setting};

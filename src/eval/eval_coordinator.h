@@ -29,7 +29,7 @@ void add_trials(const std::string& path, Comparison& comparison);
 class EvalCoordinator : public WorkSource<EvalSample, Trial> {
  public:
   // Throws Error for options that cannot be met, and as AnswerWriter does.
-  EvalCoordinator(const EvalRunOptions& options, const LoadedModel& session);
+  EvalCoordinator(const EvalRunOptions& options, const LoadedModel& model);
 
   std::optional<EvalSample> next(bool is_asked_to_stop) override;
   bool waits_for_results() const override;

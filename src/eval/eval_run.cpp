@@ -20,14 +20,14 @@ namespace {
 // One group's samples, each in every setting that is asked for.
 class SampleRunner {
  public:
-  SampleRunner(const EvalRunOptions& options, const Ranks& ranks, LoadedModel& session,
+  SampleRunner(const EvalRunOptions& options, const Ranks& ranks, LoadedModel& model,
                EvalQueue& queue)
       : options_(options),
         ranks_(ranks),
-        session_(session),
+        model_(model),
         queue_(queue),
         runner_(
-            options.run, ranks, session, [&queue] { queue.poll(); },
+            options.run, ranks, model, [&queue] { queue.poll(); },
             DocumentRunner::Verbosity::quiet) {
     collectively(ranks.world, [&] {
       if (ranks_.group.is_root()) materials_ = options_.benchmark.read_materials();
@@ -50,7 +50,7 @@ class SampleRunner {
       document = parse_document(line, 1, where);
       question =
           question_text(parse_json(line, where)["queries"][0], document.queries.front().text);
-      tokens = tokenize(document, {0}, "", options_.run, session_);
+      tokens = tokenize(document, {0}, "", options_.run, model_);
     });
     share(tokens, ranks_.group);
     for (const std::string& setting : sample.settings) {
@@ -72,7 +72,7 @@ class SampleRunner {
     if (found != makers_.end()) return found->second;
     return makers_
         .emplace(std::pair(task.name, length), DocumentMaker(task, length, options_.benchmark.seed,
-                                                             *session_.tokenizer, materials_))
+                                                             *model_.tokenizer, materials_))
         .first->second;
   }
 
@@ -93,9 +93,9 @@ class SampleRunner {
     Trial trial;
     trial.n_context = n_context;
     trial.encode_seconds = clock.seconds();
-    trial.basis = basis_of(plan, session_);
+    trial.basis = basis_of(plan, model_);
     Answerer answerer =
-        session_.answering->answerer(kv, runner_.answer_options(task, task.queries, plan));
+        model_.answering->answerer(kv, runner_.answer_options(task, task.queries, plan));
     const std::vector<QueryResult> results = answerer.answer({{task.queries.front().job}});
     runner_.refuse_overflow(task.queries, results);
     const QueryResult& result = results.front();
@@ -107,7 +107,7 @@ class SampleRunner {
 
   const EvalRunOptions& options_;
   const Ranks& ranks_;
-  LoadedModel& session_;
+  LoadedModel& model_;
   EvalQueue& queue_;
   DocumentRunner runner_;
   Materials materials_;  // on the group's first rank, as the makers
@@ -117,18 +117,18 @@ class SampleRunner {
 
 }  // namespace
 
-Exit run_survey(const EvalRunOptions& options) {
+Exit run_eval(const EvalRunOptions& options) {
   const Ranks ranks = arrange_ranks(options.run);
   const Watchdog watchdog(options.run.timeout, ranks.world.rank());
-  const std::unique_ptr<LoadedModel> session = open_session(options.run, ranks);
-  print_banner(options.run, ranks, *session);
+  const std::unique_ptr<LoadedModel> model = open_model(options.run, ranks);
+  print_banner(options.run, ranks, *model);
 
   std::unique_ptr<EvalCoordinator> coordinator;
   collectively(ranks.world, [&] {
-    if (ranks.is_first()) coordinator = std::make_unique<EvalCoordinator>(options, *session);
+    if (ranks.is_first()) coordinator = std::make_unique<EvalCoordinator>(options, *model);
   });
   EvalQueue queue(ranks.world, ranks.group, ranks.n_groups, coordinator.get());
-  SampleRunner samples(options, ranks, *session, queue);
+  SampleRunner samples(options, ranks, *model, queue);
   queue.run([&](const EvalSample* sample) { samples.work_on(sample); });
   Exit result = Exit::ok;
   collectively(ranks.world, [&] {

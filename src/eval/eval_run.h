@@ -26,6 +26,6 @@ struct EvalRunOptions {
 };
 
 // Collective over the job.
-Exit run_survey(const EvalRunOptions& options);
+Exit run_eval(const EvalRunOptions& options);
 
 }  // namespace starattn

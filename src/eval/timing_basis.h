@@ -18,8 +18,8 @@ struct TimingBasis {
   }
 };
 
-inline TimingBasis basis_of(const BlockPlan& plan, const LoadedModel& session) {
-  TimingBasis basis{0, session.shares_device};
+inline TimingBasis basis_of(const BlockPlan& plan, const LoadedModel& model) {
+  TimingBasis basis{0, model.shares_device};
   for (Rank rank = 0; rank < plan.n_ranks(); ++rank)
     basis.n_ranks += plan.blocks_of(rank).empty() ? 0 : 1;
   return basis;

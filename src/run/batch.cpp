@@ -34,14 +34,14 @@ namespace {
 // One document at a time, on one group of ranks.
 class GroupRun {
  public:
-  GroupRun(const Options& options, const Ranks& ranks, LoadedModel& session, JobQueue& queue,
+  GroupRun(const Options& options, const Ranks& ranks, LoadedModel& model, JobQueue& queue,
            Work work)
       : options_(options),
         ranks_(ranks),
-        session_(session),
+        model_(model),
         queue_(queue),
         work_(work),
-        runner_(options, ranks, session, [&queue] { queue.poll(); }) {}
+        runner_(options, ranks, model, [&queue] { queue.poll(); }) {}
 
   // Tokens of the contexts this group has encoded or loaded; on its first rank.
   std::int64_t n_context_tokens() const { return n_context_tokens_; }
@@ -75,7 +75,7 @@ class GroupRun {
   // Whatever keeps a document from becoming tokens is its own fault.
   DocumentTask task_of(const Job& job) {
     try {
-      DocumentTask task = tokenize(job.document, job.todo, options_.input, options_, session_);
+      DocumentTask task = tokenize(job.document, job.todo, options_.input, options_, model_);
       n_dropped_bytes_ += task.n_dropped_bytes;
       return task;
     } catch (const Error& error) {
@@ -153,7 +153,7 @@ class GroupRun {
       const bool is_whole = !queries[i].n_logprobs && !goes_on(i, result);
       if (job && is_whole) send(*job, queries[i].index, make_answer(queries[i], result));
     };
-    Answerer answerer = session_.answering->answerer(kv, answer_options);
+    Answerer answerer = model_.answering->answerer(kv, answer_options);
     const std::vector<QueryResult> results = answerer.answer(jobs);
     report_overflow(task, queries, results, job);
     if (ranks_.is_first() && options_.lookup > 0 && answerer.tokens_a_step() > 0)
@@ -195,7 +195,7 @@ class GroupRun {
   // The second round. Thinking that is not over is ended by the tokens that end it.
   QueryTask continued(QueryTask query, const std::vector<Token>& tokens, double seconds) const {
     query.begun = tokens;
-    if (split_thought(text_with_tags(*session_.tokenizer, tokens), query.opens_thinking).is_open) {
+    if (split_thought(text_with_tags(*model_.tokenizer, tokens), query.opens_thinking).is_open) {
       const std::vector<Token> end = end_of_thinking();
       query.begun.insert(query.begun.end(), end.begin(), end.end());
     }
@@ -209,7 +209,7 @@ class GroupRun {
 
   // As the models themselves write it.
   std::vector<Token> end_of_thinking() const {
-    return session_.tokenizer->encode(fmt::format("\n{}\n\n", kThinkEnd), SpecialTokens::parse);
+    return model_.tokenizer->encode(fmt::format("\n{}\n\n", kThinkEnd), SpecialTokens::parse);
   }
 
   // Of the whole answer. tokens: of this round. Collective.
@@ -217,8 +217,7 @@ class GroupRun {
                                          const std::vector<Token>& tokens) const {
     query.job.tokens.resize(query.job.tokens.size() - query.begun.size());
     query.begun.insert(query.begun.end(), tokens.begin(), tokens.end());
-    return token_logprobs(answerer, query, query.begun, *session_.tokenizer,
-                          ranks_.group.is_root());
+    return token_logprobs(answerer, query, query.begun, *model_.tokenizer, ranks_.group.is_root());
   }
 
   // On every rank what the first one has; none of a query without an answer. Collective.
@@ -299,7 +298,7 @@ class GroupRun {
 
   const Options& options_;
   const Ranks& ranks_;
-  LoadedModel& session_;
+  LoadedModel& model_;
   JobQueue& queue_;
   Work work_;
   DocumentRunner runner_;
@@ -309,7 +308,7 @@ class GroupRun {
 };
 
 // What the first document would take, from rank 0; nothing is computed and no output is touched.
-void print_dry_run(const Options& options, const Ranks& ranks, const LoadedModel& session) {
+void print_dry_run(const Options& options, const Ranks& ranks, const LoadedModel& model) {
   if (!ranks.is_first()) return;
   LineReader reader(options.input, stop_requested);
   const std::optional<Line> line = reader.next();
@@ -322,20 +321,19 @@ void print_dry_run(const Options& options, const Ranks& ranks, const LoadedModel
   std::vector<std::int64_t> all;
   for (std::size_t i = 0; i < document.queries.size(); ++i)
     all.push_back(static_cast<std::int64_t>(i));
-  const DocumentTask task = tokenize(document, all, options.input, options, session);
+  const DocumentTask task = tokenize(document, all, options.input, options, model);
   const BlockPlan plan = BlockPlan::make(
       options.plan_request(), static_cast<std::int64_t>(task.context.size()), ranks.group.size());
-  const MemoryNeed need =
-      fullest(memory_needs(session.config, plan, options.anchor_mode(), session.weight_bytes,
-                           session.backend->kv_dtype(), session.backend->activation_dtype(),
-                           session.backend->chunk_rows()));
+  const MemoryNeed need = fullest(memory_needs(
+      model.config, plan, options.anchor_mode(), model.weight_bytes, model.backend->kv_dtype(),
+      model.backend->activation_dtype(), model.backend->chunk_rows()));
   log::info("{}", describe(task, plan));
   for (Rank rank = 0; rank < ranks.group.size(); ++rank) {
     log::info("rank {} of its group: block(s) {}", rank, fmt::join(plan.blocks_of(rank), " "));
   }
   log::info("memory of the fullest rank: {}", need.arithmetic());
   log::info("phase 1: {:.3g} TFLOP",
-            phase1_flops(session.config, plan, options.anchor_mode()).total() * 1e-12);
+            phase1_flops(model.config, plan, options.anchor_mode()).total() * 1e-12);
 }
 
 // Collective.
@@ -357,10 +355,10 @@ Exit run_batch(const Options& options, Work work) {
   const Ranks ranks = arrange_ranks(options);
   const Watchdog watchdog(options.timeout, ranks.world.rank());
   start_trace(options, ranks);
-  const std::unique_ptr<LoadedModel> session = open_session(options, ranks);
-  print_banner(options, ranks, *session);
+  const std::unique_ptr<LoadedModel> model = open_model(options, ranks);
+  print_banner(options, ranks, *model);
   if (options.dry_run) {
-    collectively(ranks.world, [&] { print_dry_run(options, ranks, *session); });
+    collectively(ranks.world, [&] { print_dry_run(options, ranks, *model); });
     return Exit::ok;
   }
 
@@ -369,10 +367,10 @@ Exit run_batch(const Options& options, Work work) {
     options.plan_request();
     options.check_thinking();
     if (ranks.is_first())
-      coordinator = std::make_unique<Coordinator>(options, *session, work != Work::encode);
+      coordinator = std::make_unique<Coordinator>(options, *model, work != Work::encode);
   });
   JobQueue queue(ranks.world, ranks.group, ranks.n_groups, coordinator.get());
-  GroupRun group(options, ranks, *session, queue, work);
+  GroupRun group(options, ranks, *model, queue, work);
   queue.run([&](const Job* job) { group.work_on(job); });
   ranks.world.barrier();
 

@@ -21,11 +21,11 @@ std::string now_utc() {
 
 }  // namespace
 
-CheckpointedEncoder::CheckpointedEncoder(const std::string& directory, LoadedModel& session,
+CheckpointedEncoder::CheckpointedEncoder(const std::string& directory, LoadedModel& model,
                                          const Communicator& group)
-    : store_(directory), session_(session), group_(group), encoder_(*session.decoder, group) {
+    : store_(directory), model_(model), group_(group), encoder_(*model.decoder, group) {
   if (directory.empty()) return;
-  model_ = model_fingerprint(canonical_text(session_.config), session_.watch.digests());
+  fingerprint_ = model_fingerprint(canonical_text(model_.config), model_.watch.digests());
 }
 
 DocumentInfo CheckpointedEncoder::info_of(const BlockPlan& plan) const {
@@ -35,11 +35,11 @@ DocumentInfo CheckpointedEncoder::info_of(const BlockPlan& plan) const {
   info.anchor_size = plan.anchor_size();
   info.reach = plan.reach();
   info.n_blocks = plan.n_blocks();
-  info.kv_dtype = session_.backend->kv_dtype();
-  info.n_layers = session_.config.n_layers;
-  info.n_kv_heads = session_.config.n_kv_heads;
-  info.head_dim = session_.config.head_dim;
-  info.model = model_;
+  info.kv_dtype = model_.backend->kv_dtype();
+  info.n_layers = model_.config.n_layers;
+  info.n_kv_heads = model_.config.n_kv_heads;
+  info.head_dim = model_.config.head_dim;
+  info.model = fingerprint_;
   info.provenance = {"starattn " STARATTN_VERSION, command_line(), now_utc(), host_name()};
   return info;
 }
@@ -74,7 +74,7 @@ DocumentKv CheckpointedEncoder::load_or_encode(const BlockPlan& plan,
   options.block_done = [&](BlockId block, const KvCache& cache) {
     if (unsaved) return;
     try {
-      session_.watch.check();
+      model_.watch.check();
       if (save(*saved, plan, block, cache)) saved_now.push_back(block);
       ++n_own_saved;
     } catch (const Error& error) {
@@ -105,7 +105,7 @@ DocumentKv CheckpointedEncoder::encode(const BlockPlan& plan, std::span<const To
   } catch (const AgreedError& error) {
     failed = error;
   }
-  collectively(group_, [&] { session_.watch.check(); });
+  collectively(group_, [&] { model_.watch.check(); });
   if (failed) throw *failed;
   return kv;
 }
@@ -161,11 +161,11 @@ std::map<BlockId, KvCache> CheckpointedEncoder::load_blocks(DocumentCheckpoint& 
   const trace::Range range("load blocks");
   std::map<BlockId, KvCache> loaded;
   const std::vector<std::int64_t> present = saved.blocks_present();
-  Backend& backend = *session_.backend;
+  Backend& backend = *model_.backend;
   for (const BlockId block : plan.blocks_of(group_.rank())) {
     if (!std::ranges::binary_search(present, block)) continue;
-    KvCache cache(backend, session_.config.n_layers, plan.block(block).n_tokens,
-                  session_.config.kv_width(), kv_memory);
+    KvCache cache(backend, model_.config.n_layers, plan.block(block).n_tokens,
+                  model_.config.kv_width(), kv_memory);
     std::vector<std::byte> staging(cache.part_bytes());
     KvSink sink;
     sink.place = [&](std::int64_t, KvPart) { return std::span(staging); };
@@ -192,7 +192,7 @@ bool CheckpointedEncoder::save(DocumentCheckpoint& saved, const BlockPlan& plan,
   saved.discard_if_damaged(block);  // a sound one has not been encoded again
   const TokenRange span = plan.block(block);
   const auto source = [&](std::int64_t layer, KvPart part) {
-    session_.backend->download(part == KvPart::k ? cache.k(layer) : cache.v(layer), staging);
+    model_.backend->download(part == KvPart::k ? cache.k(layer) : cache.v(layer), staging);
     return std::span<const std::byte>(staging);
   };
   const bool is_ours = saved.write_block(block, span.first_doc, span.n_tokens, source);

@@ -16,8 +16,7 @@ namespace starattn {
 class CheckpointedEncoder {
  public:
   // directory: empty for no checkpoints. Arguments must outlive the store.
-  CheckpointedEncoder(const std::string& directory, LoadedModel& session,
-                      const Communicator& group);
+  CheckpointedEncoder(const std::string& directory, LoadedModel& model, const Communicator& group);
 
   bool keeps() const { return !store_.directory().empty(); }
 
@@ -46,10 +45,10 @@ class CheckpointedEncoder {
             const KvCache& cache) const;
 
   CheckpointStore store_;
-  LoadedModel& session_;
+  LoadedModel& model_;
   const Communicator& group_;
   Encoder encoder_;
-  Digest model_;
+  Digest fingerprint_;
 };
 
 }  // namespace starattn

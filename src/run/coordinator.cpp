@@ -20,9 +20,9 @@ namespace starattn {
 namespace {
 
 // What makes two runs' answers comparable. Nothing of ranks, threads or devices.
-Json settings_of(const Options& options, const LoadedModel& session, bool is_of_requests) {
+Json settings_of(const Options& options, const LoadedModel& model, bool is_of_requests) {
   const PlanRequest plan = options.plan_request();
-  Json json = model_settings(options, session);
+  Json json = model_settings(options, model);
   json["attention"] = options.attention;
   json["block_size"] = plan.block_size ? Json(*plan.block_size) : Json("auto");
   json["anchor_size"] = "block size";
@@ -50,9 +50,9 @@ Json settings_of(const Options& options, const LoadedModel& session, bool is_of_
   return json;
 }
 
-std::unique_ptr<AnswerWriter> open_output(const Options& options, const LoadedModel& session,
+std::unique_ptr<AnswerWriter> open_output(const Options& options, const LoadedModel& model,
                                           bool is_of_requests) {
-  const Json settings = settings_of(options, session, is_of_requests);
+  const Json settings = settings_of(options, model, is_of_requests);
   if (is_of_requests) {
     return std::make_unique<AnswerWriter>(options.output, settings, options.overwrite,
                                           check_completion_line, key_of_completion);
@@ -64,7 +64,7 @@ std::unique_ptr<AnswerWriter> open_output(const Options& options, const LoadedMo
 
 }  // namespace
 
-Coordinator::Coordinator(const Options& options, const LoadedModel& session, bool has_output)
+Coordinator::Coordinator(const Options& options, const LoadedModel& model, bool has_output)
     : options_(options), reader_(options.input, stop_requested) {
   options.shard_numbers(shard_, n_shards_);
   const bool is_of_requests = is_request_file(options.input);
@@ -82,7 +82,7 @@ Coordinator::Coordinator(const Options& options, const LoadedModel& session, boo
     writer_ = std::make_unique<AnswerStream>();
     log::info("answers go to standard output as they finish; a rerun begins from the start");
   } else {
-    writer_ = open_output(options, session, is_of_requests);
+    writer_ = open_output(options, model, is_of_requests);
   }
 }
 

@@ -55,7 +55,7 @@ using JobQueue = WorkQueue<Job, AnswerLine>;
 class Coordinator : public WorkSource<Job, AnswerLine> {
  public:
   // has_output: false for `encode`, which writes no answers. Throws as LineReader and AnswerWriter.
-  Coordinator(const Options& options, const LoadedModel& session, bool has_output);
+  Coordinator(const Options& options, const LoadedModel& model, bool has_output);
 
   // The next line with a query to answer; lines that are no document are reported and passed over.
   // None, once and for all, when this process or who asks has had a stop signal, or a group has

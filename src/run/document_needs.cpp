@@ -7,20 +7,19 @@
 
 namespace starattn {
 
-DocumentNeeds::DocumentNeeds(const LoadedModel& session, const BlockPlan& plan,
+DocumentNeeds::DocumentNeeds(const LoadedModel& model, const BlockPlan& plan,
                              AnchorMode anchor_mode, KvMemory kv_memory, AnswerLayout layout,
                              std::span<const QueryTask> queries)
     : layout_(layout) {
-  const Backend& backend = *session.backend;
-  phase1_ =
-      memory_needs(session.config, plan, anchor_mode, session.weight_bytes, backend.kv_dtype(),
-                   backend.activation_dtype(), backend.chunk_rows(), kv_memory);
-  workspaces_ = answer_workspaces(session.config, plan, layout, backend.activation_dtype(),
+  const Backend& backend = *model.backend;
+  phase1_ = memory_needs(model.config, plan, anchor_mode, model.weight_bytes, backend.kv_dtype(),
+                         backend.activation_dtype(), backend.chunk_rows(), kv_memory);
+  workspaces_ = answer_workspaces(model.config, plan, layout, backend.activation_dtype(),
                                   backend.chunk_rows());
   for (const QueryTask& query : queries) {
     largest_query_ =
         std::max(largest_query_,
-                 query_kv_bytes(session.config, std::ssize(query.job.tokens),
+                 query_kv_bytes(model.config, std::ssize(query.job.tokens),
                                 query.job.max_new_tokens, backend.kv_dtype(), layout.n_shares));
   }
 }

@@ -16,7 +16,7 @@ namespace starattn {
 
 class DocumentNeeds {
  public:
-  DocumentNeeds(const LoadedModel& session, const BlockPlan& plan, AnchorMode anchor_mode,
+  DocumentNeeds(const LoadedModel& model, const BlockPlan& plan, AnchorMode anchor_mode,
                 KvMemory kv_memory, AnswerLayout layout, std::span<const QueryTask> queries);
 
   // In the phase that needs more: phase 2 with its largest query alone.

@@ -12,13 +12,13 @@
 #include "star/encode.h"
 
 namespace starattn {
-DocumentRunner::DocumentRunner(const Options& options, const Ranks& ranks, LoadedModel& session,
+DocumentRunner::DocumentRunner(const Options& options, const Ranks& ranks, LoadedModel& model,
                                std::function<void()> poll, Verbosity voice)
     : options_(options),
       ranks_(ranks),
-      session_(session),
+      model_(model),
       poll_(std::move(poll)),
-      store_(options.checkpoint_dir, session, ranks.group),
+      store_(options.checkpoint_dir, model, ranks.group),
       is_quiet_(voice == Verbosity::quiet || !ranks.is_first()),
       progress_(is_quiet_) {}
 
@@ -37,10 +37,10 @@ DocumentKv DocumentRunner::encode(const DocumentTask& task, const BlockPlan& pla
   const std::int64_t n_own = std::max<std::int64_t>(
       1, static_cast<std::int64_t>(plan.blocks_of(ranks_.group.rank()).size()));
   const std::int64_t chunks_a_block =
-      (std::min(plan.block_size(), plan.n_context()) + session_.backend->chunk_rows() - 1) /
-      session_.backend->chunk_rows();
+      (std::min(plan.block_size(), plan.n_context()) + model_.backend->chunk_rows() - 1) /
+      model_.backend->chunk_rows();
   progress_.start(fmt::format("document '{}'", task.id), plan.n_context(),
-                  n_own * chunks_a_block * session_.config.n_layers);
+                  n_own * chunks_a_block * model_.config.n_layers);
   EncodeOptions encode;
   encode.anchor_mode = options_.anchor_mode();
   encode.kv_memory = kv_memory_ = kv_memory_for(task, plan);
@@ -56,7 +56,7 @@ AnswerOptions DocumentRunner::answer_options(const DocumentTask& task,
                                              std::span<const QueryTask> queries,
                                              const BlockPlan& plan) const {
   AnswerOptions answer;
-  answer.eos_tokens = session_.eos_tokens;
+  answer.eos_tokens = model_.eos_tokens;
   answer.sampling = queries.front().sampling;
   answer.n_logprobs = options_.logprobs;
   answer.n_lookup = options_.lookup;
@@ -65,9 +65,9 @@ AnswerOptions DocumentRunner::answer_options(const DocumentTask& task,
   answer.tree_merge = options_.merge == "tree";
   answer.query_kv_bytes =
       needs(queries, plan, kv_memory_)
-          .room_for_queries(ranks_.group.rank(), session_.sharers, session_.memory_share);
+          .room_for_queries(ranks_.group.rank(), model_.sharers, model_.memory_share);
   answer.poll = poll_;
-  answer.check = [this] { session_.watch.check(); };
+  answer.check = [this] { model_.watch.check(); };
   if (store_.keeps()) answer.stop = stop_requested;
   std::vector<StopSearch> searches;
   for (const QueryTask& query : queries) searches.push_back(search_of(query));
@@ -88,14 +88,13 @@ void DocumentRunner::refuse_overflow(std::span<const QueryTask> queries,
 }
 
 std::string DocumentRunner::text_of(const QueryTask& query, std::span<const Token> tokens) const {
-  const std::string text = session_.tokenizer->decode({tokens.begin(), tokens.end()}, true);
+  const std::string text = model_.tokenizer->decode({tokens.begin(), tokens.end()}, true);
   return text.substr(0, first_stop(query.stop, text));
 }
 
 Thought DocumentRunner::thought_of(const QueryTask& query, std::span<const Token> tokens) const {
   if (!options_.splits_thinking()) return {std::nullopt, text_of(query, tokens)};
-  Thought thought =
-      split_thought(text_with_tags(*session_.tokenizer, tokens), query.opens_thinking);
+  Thought thought = split_thought(text_with_tags(*model_.tokenizer, tokens), query.opens_thinking);
   thought.answer.resize(std::min(first_stop(query.stop, thought.answer), thought.answer.size()));
   return thought;
 }
@@ -104,7 +103,7 @@ StopSearch DocumentRunner::search_of(const QueryTask& query) const {
   const auto thinking = !options_.splits_thinking() ? StopSearch::Thinking::none
                         : query.opens_thinking      ? StopSearch::Thinking::open
                                                     : StopSearch::Thinking::perhaps;
-  StopSearch search(*session_.tokenizer, query.stop, thinking);
+  StopSearch search(*model_.tokenizer, query.stop, thinking);
   for (const Token token : query.begun) search.found_after(token);
   return search;
 }
@@ -122,11 +121,11 @@ void DocumentRunner::say(const DocumentTask& task, const BlockPlan& plan,
 
 DocumentNeeds DocumentRunner::needs(std::span<const QueryTask> queries, const BlockPlan& plan,
                                     KvMemory kv_memory) const {
-  return {session_,
+  return {model_,
           plan,
           options_.anchor_mode(),
           kv_memory,
-          {options_.query_ranks == "all", options_.merge == "tree", session_.answering->n_shares()},
+          {options_.query_ranks == "all", options_.merge == "tree", model_.answering->n_shares()},
           queries};
 }
 
@@ -134,10 +133,10 @@ DocumentNeeds DocumentRunner::needs(std::span<const QueryTask> queries, const Bl
 // that share it fit their parts.
 KvMemory DocumentRunner::kv_memory_for(const DocumentTask& task, const BlockPlan& plan) const {
   std::optional<bool> fits;
-  if (!session_.backend->is_host_memory()) {
+  if (!model_.backend->is_host_memory()) {
     const DocumentNeeds need = needs(task.queries, plan, KvMemory::device);
-    fits = need.beside_weights(ranks_.group.rank()) <= session_.backend->free_bytes() &&
-           need.beside_weights(session_.sharers) <= session_.memory_share * session_.sharers.size();
+    fits = need.beside_weights(ranks_.group.rank()) <= model_.backend->free_bytes() &&
+           need.beside_weights(model_.sharers) <= model_.memory_share * model_.sharers.size();
   }
   return choose_kv_memory(options_.kv_memory, fits, ranks_.group);
 }
@@ -145,22 +144,22 @@ KvMemory DocumentRunner::kv_memory_for(const DocumentTask& task, const BlockPlan
 // What this group's ranks on one node, or one GPU, need together. A node has the weights once, a
 // GPU once a rank. Groups beside this one are at documents of their own, which nobody knows here.
 void DocumentRunner::check_memory(const DocumentTask& task, const BlockPlan& plan) const {
-  const bool on_host = session_.backend->is_host_memory();
+  const bool on_host = model_.backend->is_host_memory();
   const bool kv_on_device = on_host || options_.kv_memory == "device";
   const DocumentNeeds least =
       needs(task.queries, plan, kv_on_device ? KvMemory::device : KvMemory::host);
-  const std::size_t n_weights = on_host ? 1 : session_.sharers.size();
+  const std::size_t n_weights = on_host ? 1 : model_.sharers.size();
   const std::uint64_t together =
-      n_weights * session_.weight_bytes + least.beside_weights(session_.sharers);
-  const std::uint64_t host_kv = least.host_kv(session_.sharers);
-  const std::uint64_t available = on_host ? memory_of_node() : session_.backend->memory_bytes();
+      n_weights * model_.weight_bytes + least.beside_weights(model_.sharers);
+  const std::uint64_t host_kv = least.host_kv(model_.sharers);
+  const std::uint64_t available = on_host ? memory_of_node() : model_.backend->memory_bytes();
   if (together <= available && host_kv <= memory_of_node()) return;
   const bool is_device_full = together > available;
   fail(Exit::bad_data,
        "the document does not fit: {} rank(s) need {} together, this {} has {}; the fullest needs "
        "{}. Use more ranks on more nodes, a smaller --block-size or --max-new-tokens, or a smaller "
        "document",
-       session_.sharers.size(), human_bytes(is_device_full ? together : host_kv),
+       model_.sharers.size(), human_bytes(is_device_full ? together : host_kv),
        is_device_full && !on_host ? "GPU" : "node",
        human_bytes(is_device_full ? available : memory_of_node()), least.arithmetic());
 }

@@ -24,7 +24,7 @@ class DocumentRunner {
   enum class Verbosity { normal, quiet };  // quiet: no line for a document, no progress
 
   // poll: called every now and then in both phases. Arguments outlive this.
-  DocumentRunner(const Options& options, const Ranks& ranks, LoadedModel& session,
+  DocumentRunner(const Options& options, const Ranks& ranks, LoadedModel& model,
                  std::function<void()> poll, Verbosity voice = Verbosity::normal);
 
   // Collective over the group, as all that follow. Throws AgreedError: usage, bad_data for a plan
@@ -56,7 +56,7 @@ class DocumentRunner {
 
   const Options& options_;
   const Ranks& ranks_;
-  LoadedModel& session_;
+  LoadedModel& model_;
   std::function<void()> poll_;
   CheckpointedEncoder store_;
   bool is_quiet_;

@@ -24,30 +24,28 @@ Dtype compute_dtype(const Options& options, const Backend& backend) {
   return backend.activation_dtype();
 }
 
-Digest sample_of(const LoadedModel& session) {
+Digest sample_of(const LoadedModel& model) {
   std::vector<std::span<const std::byte>> tensors;
-  for (const WeightView& tensor : session.weights.all()) {
+  for (const WeightView& tensor : model.weights.all()) {
     tensors.emplace_back(tensor.data, tensor.n_bytes());
     if (tensor.scales.data)
       tensors.push_back(
           std::as_bytes(std::span(tensor.scales_of_row(0), tensor.n_scales_of_row())));
   }
-  return sampled_fingerprint(canonical_text(session.config), tensors);
+  return sampled_fingerprint(canonical_text(model.config), tensors);
 }
 
 // Collective.
-void read_weights(LoadedModel& session, const Ranks& ranks) {
-  const bool is_shared = session.sharing.layers != nullptr;
-  session.watch =
-      WeightWatch(session.weights, *session.backend, ranks.world, ranks.n_threads, is_shared);
-  connect_layers(session.sharing, ranks.group);
+void read_weights(LoadedModel& model, const Ranks& ranks) {
+  const bool is_shared = model.sharing.layers != nullptr;
+  model.watch = WeightWatch(model.weights, *model.backend, ranks.world, ranks.n_threads, is_shared);
+  connect_layers(model.sharing, ranks.group);
   try {
     for (const auto& [token, at] :
-         find_bad_weights(session.weights, *session.backend, ranks.world, is_shared))
-      session.unusable_tokens[token] =
-          describe_bad_value(session.weights, session.weights.embedding, at);
+         find_bad_weights(model.weights, *model.backend, ranks.world, is_shared))
+      model.unusable_tokens[token] = describe_bad_value(model.weights, model.weights.embedding, at);
   } catch (const AgreedError&) {
-    collectively(ranks.world, [&] { session.watch.check(); });  // that would be the reason
+    collectively(ranks.world, [&] { model.watch.check(); });  // that would be the reason
     throw;
   }
 }
@@ -119,57 +117,54 @@ Communicator sharers_of_device(const Communicator& comm, const Ranks& ranks,
   return comm.split_by_node().split(on_host ? 0 : ranks.node_rank % std::max(1, n_cuda_devices()));
 }
 
-std::unique_ptr<LoadedModel> open_session(const Options& options, const Ranks& ranks) {
-  auto session = std::make_unique<LoadedModel>();
+std::unique_ptr<LoadedModel> open_model(const Options& options, const Ranks& ranks) {
+  auto model = std::make_unique<LoadedModel>();
   collectively(ranks.world, [&] {
     const trace::Range range("open model");
-    static_cast<TextModel&>(*session) = open_text_model(options);
-    session->weights = ModelWeights::open(options.model, session->config);
-    session->eos_tokens = session->config.eos_tokens;
-    for (const Token token : session->chat.stops) session->eos_tokens.push_back(token);
-    session->backend = make_backend(options, ranks);
-    session->backend->check_model(session->config.shape());
-    for (const WeightView& weight : session->weights.all())
-      session->weight_bytes += session->backend->bytes_in_memory(weight);
-    session->weights_sample = sample_of(*session);
+    static_cast<TextModel&>(*model) = open_text_model(options);
+    model->weights = ModelWeights::open(options.model, model->config);
+    model->eos_tokens = model->config.eos_tokens;
+    for (const Token token : model->chat.stops) model->eos_tokens.push_back(token);
+    model->backend = make_backend(options, ranks);
+    model->backend->check_model(model->config.shape());
+    for (const WeightView& weight : model->weights.all())
+      model->weight_bytes += model->backend->bytes_in_memory(weight);
+    model->weights_sample = sample_of(*model);
   });
   collectively(ranks.world, [&] {  // a group may have a reason of its own against it
-    session->sharing =
-        share_weights(options, ranks.group, *session->backend, session->config, session->weights);
+    model->sharing =
+        share_weights(options, ranks.group, *model->backend, model->config, model->weights);
   });
-  if (!options.dry_run) read_weights(*session, ranks);
+  if (!options.dry_run) read_weights(*model, ranks);
   collectively(ranks.world, [&] {
-    const std::int64_t max_rows = std::max(session->backend->chunk_rows(), Answerer::kMaxRows);
-    session->decoder =
-        std::make_unique<Decoder>(session->config, session->weights, *session->backend, max_rows,
-                                  session->sharing.layers.get());
+    const std::int64_t max_rows = std::max(model->backend->chunk_rows(), Answerer::kMaxRows);
+    model->decoder = std::make_unique<Decoder>(model->config, model->weights, *model->backend,
+                                               max_rows, model->sharing.layers.get());
   });
-  session->answering = std::make_unique<Answering>(ranks.group, *session->decoder, session->weights,
-                                                   session->sharing);
-  const Backend& backend = *session->backend;
-  session->sharers = sharers_of_device(ranks.group, ranks, backend).allgather(ranks.group.rank());
+  model->answering =
+      std::make_unique<Answering>(ranks.group, *model->decoder, model->weights, model->sharing);
+  const Backend& backend = *model->backend;
+  model->sharers = sharers_of_device(ranks.group, ranks, backend).allgather(ranks.group.rank());
   const int n_sharers = sharers_of_device(ranks.world, ranks, backend).size();
-  if (session->sharing.layers) {
-    session->weight_bytes = shared_bytes(
-        session->weights,
-        shared_model(session->weights, session->sharing.plan, session->config.head_dim), backend,
-        ranks.group.rank());
+  if (model->sharing.layers) {
+    model->weight_bytes = shared_bytes(
+        model->weights, shared_model(model->weights, model->sharing.plan, model->config.head_dim),
+        backend, ranks.group.rank());
   }
-  const std::uint64_t weights = session->weight_bytes;
+  const std::uint64_t weights = model->weight_bytes;
   const std::uint64_t left = backend.is_host_memory()
                                  ? memory_of_node() - std::min(memory_of_node(), weights)
                                  : backend.free_bytes();
   ranks.world.barrier();  // before a rank takes more
-  session->shares_device =
+  model->shares_device =
       backend.is_host_memory() ? ranks.shares_cores : ranks.world.any(n_sharers > 1);
-  session->memory_share = left / static_cast<std::uint64_t>(n_sharers);
-  return session;
+  model->memory_share = left / static_cast<std::uint64_t>(n_sharers);
+  return model;
 }
 
-void print_banner(const Options& options, const Ranks& ranks, const LoadedModel& session) {
+void print_banner(const Options& options, const Ranks& ranks, const LoadedModel& model) {
   const std::vector<std::string> lines = ranks.world.gather_texts(
-      fmt::format("{}, {}, cores {}", host_name(), session.backend->describe(), n_usable_cores()),
-      0);
+      fmt::format("{}, {}, cores {}", host_name(), model.backend->describe(), n_usable_cores()), 0);
   if (!ranks.is_first()) return;
   log::info("starattn {}, {}", STARATTN_VERSION, mpi_library_version());
   log::info("command: {}", command_line());
@@ -188,10 +183,10 @@ void print_banner(const Options& options, const Ranks& ranks, const LoadedModel&
     log::info("{} groups of {} rank(s), each on a document of its own", ranks.n_groups,
               ranks.group.size());
   }
-  log::info("model {}, weights {}", options.model, human_bytes(session.weights.total_bytes()));
-  log_wrapped(describe(session.config));
-  if (ranks.group.size() > 1) log::info("{}", session.answering->describe());
-  log::info("chat markup {}", describe(session.chat));
+  log::info("model {}, weights {}", options.model, human_bytes(model.weights.total_bytes()));
+  log_wrapped(describe(model.config));
+  if (ranks.group.size() > 1) log::info("{}", model.answering->describe());
+  log::info("chat markup {}", describe(model.chat));
 }
 
 }  // namespace starattn

@@ -65,10 +65,10 @@ struct LoadedModel : TextModel {
 
 // Collective: opens the model on every rank. The result refers to itself, hence the unique_ptr, and
 // to the ranks.
-std::unique_ptr<LoadedModel> open_session(const Options& options, const Ranks& ranks);
+std::unique_ptr<LoadedModel> open_model(const Options& options, const Ranks& ranks);
 
 // The start banner, from rank 0: version, MPI, ranks with hosts and threads, model, settings.
-void print_banner(const Options& options, const Ranks& ranks, const LoadedModel& session);
+void print_banner(const Options& options, const Ranks& ranks, const LoadedModel& model);
 
 // The final table, from rank 0: seconds by phase (min, mean, max over ranks, slowest rank), bytes
 // moved, context tokens a second, peak memory. n_context_tokens: this rank's. Collective.

@@ -32,30 +32,30 @@ Digest tokenizer_digest(const std::string& folder) {
 }
 
 // The default is not what it stands for as a text: the published tool's records do without it.
-std::string query_prefix(const Options& options, const LoadedModel& session) {
+std::string query_prefix(const Options& options, const LoadedModel& model) {
   if (options.query_prefix) return *options.query_prefix;
-  return session.chat.query_prefix.empty() ? "" : kDefaultQueryPrefix;
+  return model.chat.query_prefix.empty() ? "" : kDefaultQueryPrefix;
 }
 
 // Outputs of version 0.1.0, which did not run templates, do not say what markup they were made
 // with: it is said where it is not the same.
-bool has_markup_of_0_1_0(const Options& options, const LoadedModel& session) {
-  const auto old = chat_style_of_0_1_0(options.chat, options.model, *session.tokenizer);
-  return old && markup_of(*old) == markup_of(session.chat);
+bool has_markup_of_0_1_0(const Options& options, const LoadedModel& model) {
+  const auto old = chat_style_of_0_1_0(options.chat, options.model, *model.tokenizer);
+  return old && markup_of(*old) == markup_of(model.chat);
 }
 
 }  // namespace
 
-Json model_settings(const Options& options, const LoadedModel& session) {
+Json model_settings(const Options& options, const LoadedModel& model) {
   Json json;
-  json["model"] = describe(session.config);
-  json["weights"] = session.weights_sample.hex();
+  json["model"] = describe(model.config);
+  json["weights"] = model.weights_sample.hex();
   json["tokenizer"] = tokenizer_digest(options.model).hex();
-  json["eos_tokens"] = session.eos_tokens;
-  json["dtype"] = name_of(session.backend->kv_dtype());
+  json["eos_tokens"] = model.eos_tokens;
+  json["dtype"] = name_of(model.backend->kv_dtype());
   json["chat"] = options.chat;
-  if (!has_markup_of_0_1_0(options, session)) json["chat_markup"] = markup_of(session.chat);
-  json["query_prefix"] = query_prefix(options, session);
+  if (!has_markup_of_0_1_0(options, model)) json["chat_markup"] = markup_of(model.chat);
+  json["query_prefix"] = query_prefix(options, model);
   json["special_tokens"] = options.special_tokens;
   return json;
 }

@@ -10,6 +10,6 @@ namespace starattn {
 
 // Architecture, digests of the weights (a sample of every tensor) and of the tokenizer's files,
 // compute type, chat markup. Nothing of paths. Reads a few kilobytes a tensor.
-Json model_settings(const Options& options, const LoadedModel& session);
+Json model_settings(const Options& options, const LoadedModel& model);
 
 }  // namespace starattn

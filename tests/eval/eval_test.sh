@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # eval as a user meets it: the same trials on any ranks, resumed after anything, compared, refused.
-# usage: survey_test.sh PROGRAM SOURCE_DIR
+# usage: eval_test.sh PROGRAM SOURCE_DIR
 source "$(dirname "$0")/../checks.sh"
 
 length=512
@@ -14,18 +14,18 @@ start() { # ranks, output, arguments...
     --length "$length" --count "$count" --output "$work/$output" "$@" \
     >"$work/out" 2>"$work/log"
 }
-survey() { start "$@"; code=$?; }
+evaluate() { start "$@"; code=$?; }
 stable() { sed -E 's/"seconds":\{[^}]*\}//; s/,"digest":"[0-9a-f]*"\}$/}/' "$work/$1"; }
 same() { [ -s "$work/$1" ] && [ "$(stable "$1")" = "$(stable "$2")" ]; }
 refused() { # description, exit code, text, arguments...
   local what=$1 wanted=$2 text=$3
   shift 3
-  survey 2 no.jsonl "$@"
+  evaluate 2 no.jsonl "$@"
   check "$what is $wanted" [ $code -eq "$wanted" ]
   check "$what is named" says "$text"
 }
 
-survey 1 one.jsonl --task qa1,vt "${settings[@]}" --html "$work/one.html"
+evaluate 1 one.jsonl --task qa1,vt "${settings[@]}" --html "$work/one.html"
 check "eval compares" [ $code -eq 0 ]
 check "a line for each trial" [ "$(wc -l <"$work/one.jsonl")" -eq 16 ]
 check "a line for each cell" [ "$(wc -l <"$work/one.jsonl.cells.jsonl")" -eq 4 ]
@@ -38,17 +38,17 @@ check "report makes the table again" cmp "$work/table" "$work/out"
 check "and the page, but for its head" diff <(sed '/<title>/d; /<h1>/d; /Made by/d' "$work/one.html") <(sed '/<title>/d; /<h1>/d; /Made by/d' "$work/again.html")
 "$program" report "$work/nowhere.jsonl" >"$work/out" 2>"$work/log"
 check "of no trials it is 66" [ $? -eq 66 ]
-survey 3 three.jsonl --task qa1,vt "${settings[@]}"
+evaluate 3 three.jsonl --task qa1,vt "${settings[@]}"
 check "3 ranks find the same" same one.jsonl three.jsonl
-survey 3 groups.jsonl --task qa1,vt "${settings[@]}" --ranks-per-document 1
+evaluate 3 groups.jsonl --task qa1,vt "${settings[@]}" --ranks-per-document 1
 check "3 groups too, in the same order" same one.jsonl groups.jsonl
-survey 4 pairs.jsonl --task qa1,vt "${settings[@]}" --ranks-per-document 2 --query-ranks all
+evaluate 4 pairs.jsonl --task qa1,vt "${settings[@]}" --ranks-per-document 2 --query-ranks all
 check "and 2 groups of 2" same one.jsonl pairs.jsonl
 
 head -n 5 "$work/one.jsonl" >"$work/part.jsonl"
 printf '{"id": "torn' >>"$work/part.jsonl"
 cp "$work/one.jsonl.settings.json" "$work/part.jsonl.settings.json"
-survey 2 part.jsonl --task qa1,vt "${settings[@]}"
+evaluate 2 part.jsonl --task qa1,vt "${settings[@]}"
 check "a rerun finishes a torn file" same one.jsonl part.jsonl
 check "with what was missing" says "11 new trial(s)"
 start 2 killed.jsonl --task qa1,vt "${settings[@]}" &
@@ -57,7 +57,7 @@ until [ -s "$work/killed.jsonl" ]; do sleep 0.02; kill -0 $job 2>/dev/null || br
 pkill -KILL -f "$work/killed.jsonl" 2>/dev/null
 wait $job 2>/dev/null
 check "a killed run leaves trials" [ "$(wc -l <"$work/killed.jsonl")" -gt 0 -a "$(wc -l <"$work/killed.jsonl")" -lt 16 ]
-survey 2 killed.jsonl --task qa1,vt "${settings[@]}"
+evaluate 2 killed.jsonl --task qa1,vt "${settings[@]}"
 check "that the next one goes on from" same one.jsonl killed.jsonl
 timeout $hung mpirun --oversubscribe -n 2 "$program" eval --model "$source_dir/data/demo-model" --task vt --length 512 \
   "${settings[@]}" --count 400 --output "$work/stopped.jsonl" >"$work/out" 2>"$work/log" &
@@ -70,12 +70,12 @@ check "and says that all is saved" says "every trial so far is saved"
 check "whole documents only" [ $(($(wc -l <"$work/stopped.jsonl") % 2)) -eq 0 ]
 
 cp "$work/one.jsonl" "$work/stored.jsonl"
-survey 2 one.jsonl --task qa1,vt "${settings[@]}" --baseline "$work/stored.jsonl"
+evaluate 2 one.jsonl --task qa1,vt "${settings[@]}" --baseline "$work/stored.jsonl"
 check "nothing is worse than itself" [ $code -eq 0 ]
 check "and that is said" says "not worse than .* in 4 cell"
 sed -E '/"setting":"dense"/d; s/"score":[0-9.]+/"score":1.0/; s/"encode":[0-9.e-]+/"encode":0.5/' "$work/one.jsonl" >"$work/better.jsonl"
 sed -E '/"setting":"star/d; s/"score":[0-9.]+/"score":1.0/; s/"encode":[0-9.e-]+/"encode":500/' "$work/one.jsonl" >>"$work/better.jsonl"
-survey 2 one.jsonl --task qa1,vt "${settings[@]}" --baseline "$work/better.jsonl"
+evaluate 2 one.jsonl --task qa1,vt "${settings[@]}" --baseline "$work/better.jsonl"
 check "a slower cell than the stored is 3" [ $code -eq 3 ]
 check "and named" says "worse than .*: qa1, 512 tokens, star:b=n/4: .* stored 1000.00x"
 refused "a baseline of something else" 65 "of the same tasks" --task niah_single_2 --setting dense --baseline "$work/one.jsonl"
@@ -83,9 +83,9 @@ rm -f "$work"/no.jsonl*
 echo '{"id": 1}' >"$work/broken.jsonl"
 refused "a broken baseline" 65 "broken.jsonl:1: " --task qa1 --setting dense --baseline "$work/broken.jsonl"
 
-survey 2 limit.jsonl --task niah_multiquery --setting star:b=n/8 --find-limit 1
+evaluate 2 limit.jsonl --task niah_multiquery --setting star:b=n/8 --find-limit 1
 check "the length at which a score is too low is found" shows '^niah_multiquery, star:b=n/8: 100 % held at no length, not at 512$'
-survey 1 one.jsonl --task qa1 "${settings[@]}" --seed 7
+evaluate 1 one.jsonl --task qa1 "${settings[@]}" --seed 7
 check "another seed in the same file is 2" [ $code -eq 2 ]
 refused "no setting" 2 "setting: at least one of each" --task qa1
 refused "a wrong setting" 2 "--setting 'star:b=m/4'" --task qa1 --setting star:b=m/4
