@@ -8,7 +8,7 @@ build=$1 to=$2
 rm -rf "$to"
 mkdir -p "$to/lib"
 cp "$build/starattn" "$build"/kernels/libstarattn_kernels_c.so "$to"
-for test in backend/cuda_backend_test star/{equalities,memory}_test exchange/{anchor_broadcast,query_exchange,segment_exchange}_test; do cp "$build/tests/$test" "$to"; done
+for test in backend/cuda_backend_test star/{equalities,sharded,memory}_test exchange/{anchor_broadcast,query_exchange,segment_exchange}_test; do cp "$build/tests/$test" "$to"; done
 # The rest of what the program needs comes with CUDA, Open MPI, HDF5 and OpenBLAS.
 ldd "$build/starattn" | awk '$3 ~ /^\// {print $3}' |
   grep -E 'pcre2|utf8proc|sentencepiece|xxhash|spdlog|fmt'"${ALSO:+|$ALSO}" | xargs -I{} cp -L {} "$to/lib"

@@ -46,6 +46,9 @@ if wanted tests; then
   for n in 1 4; do
     STARATTN_TEST_DEVICE=cuda check "equalities on $n rank(s)" timeout 300 mpirun --oversubscribe -n $n "$folder/equalities_test"
   done
+  for n in 2 4; do
+    STARATTN_TEST_DEVICE=cuda check "shared weights on $n ranks" timeout 300 mpirun --oversubscribe -n $n "$folder/sharded_test"
+  done
   STARATTN_TEST_DEVICE=cuda check "memory is what plans say" timeout 300 mpirun --oversubscribe -n 1 "$folder/memory_test"
   for test in anchor_broadcast query_exchange segment_exchange; do
     STARATTN_TEST_DEVICE=cuda check "$test on 4 ranks" timeout 300 mpirun --oversubscribe -n 4 "$folder/${test}_test"
