@@ -11,7 +11,7 @@
 
 namespace starattn::kernels {
 
-inline constexpr int kMostPeers = 16;
+inline constexpr int kMostPeers = 15;
 inline constexpr int kMostPeerStrips = 96;
 
 // Words of 4 bytes in rows.
@@ -44,8 +44,8 @@ struct PeerExchange : PeerExchangeBase {
   PeerStrip strips[kMostPeerStrips];
 };
 
-// Lines are 16 bytes. The first of each message is a greeting, so that everybody waits for everybody
-// even where there is nothing to say; strips begin behind it. Throws BadShape.
+// Lines are 16 bytes. The first of each message is a greeting, so that all wait for each other even
+// where there is nothing to say; strips begin behind it. Throws BadShape.
 void exchange_with_peers(const PeerExchange& exchange, Stream stream);
 
 }  // namespace starattn::kernels

@@ -29,8 +29,8 @@ struct PeerAddress {
 
 class PeerLinks {
  public:
-  // Of one exchange from one rank to another; and strips of one exchange over all ranks, of which
-  // a strip to each of several counts once for each.
+  // Of one exchange: bytes from one rank to another, and strips over all ranks, of which one to
+  // several ranks counts for each of them. Three strips to each of 16 ranks and back are the most.
   static constexpr std::size_t kMostBytes = std::size_t{2} << 20;
   static constexpr std::size_t kMostStrips = 96;
 

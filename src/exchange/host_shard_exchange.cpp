@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "base/text.h"
+#include "mpi/node_memory.h"
 #include "trace/range.h"
 
 namespace starattn {

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "trace/range.h"
+#include "base/text.h"
 
 namespace starattn {
 namespace {
@@ -27,7 +27,13 @@ class PeerShardExchange : public ShardExchange {
     for (const Share& share : columns)
       widest = std::max(widest, static_cast<std::size_t>(share.count) * value_bytes);
     const auto n_fit = static_cast<std::int64_t>(PeerLinks::kMostBytes / widest);
-    if (n_fit == 0) fail(Exit::unfit, "a row of {} bytes is too long for peers", widest);
+    if (n_fit == 0) {
+      fail(Exit::unfit,
+           "sharing out the weights: a rank's columns of a row take {}, and GPUs exchange at most "
+           "{} "
+           "at once. Use more ranks, or --shard-weights off",
+           human_bytes(widest), human_bytes(PeerLinks::kMostBytes));
+    }
     for (std::int64_t first = 0; first < n_rows; first += n_fit) {
       const std::int64_t n = std::min(n_fit, n_rows - first);
       const std::size_t own = static_cast<std::size_t>(columns[me()].count) * value_bytes;

@@ -12,7 +12,6 @@
 
 #include "exchange/step_exchange.h"
 #include "model/shard.h"
-#include "mpi/node_memory.h"
 
 namespace starattn {
 
@@ -23,7 +22,7 @@ class ShardExchange : public StepExchange {
   ShardExchange(const Communicator& group, Backend& backend, const AttentionShape& shape,
                 std::vector<Share> heads, std::int64_t max_rows);
 
-  virtual const char* name() const = 0;  // of the way
+  virtual const char* name() const = 0;  // how it goes: "through the host"
 
   // all [n_rows, the sum of columns] gets every rank's `mine` [n_rows, columns[this rank].count]
   // side by side; value_bytes: of one number. On the device. Collective.

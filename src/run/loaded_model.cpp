@@ -141,8 +141,10 @@ std::unique_ptr<LoadedModel> open_model(const Options& options, const Ranks& ran
     model->decoder = std::make_unique<Decoder>(model->config, model->weights, *model->backend,
                                                max_rows, model->sharing.layers.get());
   });
-  model->answering =
-      std::make_unique<Answering>(ranks.group, *model->decoder, model->weights, model->sharing);
+  collectively(ranks.world, [&] {
+    model->answering =
+        std::make_unique<Answering>(ranks.group, *model->decoder, model->weights, model->sharing);
+  });
   const Backend& backend = *model->backend;
   model->sharers = sharers_of_device(ranks.group, ranks, backend).allgather(ranks.group.rank());
   const int n_sharers = sharers_of_device(ranks.world, ranks, backend).size();

@@ -281,9 +281,10 @@ void add_query_rank_options(CLI::App& app, Options& options) {
       ->check(CLI::IsMember({"gather", "tree"}))
       ->capture_default_str()
       ->group(group);
-  app.add_option("--shard-weights", options.shard_weights,
-                 "Phase 2: each rank of a node reads its share of the weights: on, off, or auto "
-                 "(where GPUs reach each other's memory)")
+  app.add_option(
+         "--shard-weights", options.shard_weights,
+         "Each rank of a node reads its share of the weights in phase 2, and a GPU keeps no "
+         "more: on, off, or auto (on where GPUs reach each other's memory)")
       ->check(CLI::IsMember({"auto", "on", "off"}))
       ->capture_default_str()
       ->group(group);

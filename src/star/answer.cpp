@@ -39,7 +39,8 @@ Answerer::Answerer(const ModelConfig& config, Backend& backend, StepExchange& ex
       max_rows_(options_.spread_queries && !is_sharded
                     ? std::max<std::int64_t>(1, kMaxRows / group_->size())
                     : kMaxRows) {
-  if (options_.n_lookup > 0) lookup_.emplace(options_.context);
+  const bool has_queries = is_sharded_ || options_.spread_queries || group_->is_root();
+  if (options_.n_lookup > 0 && has_queries) lookup_.emplace(options_.context);
 }
 
 Answerer::Answerer(Decoder& decoder, QueryExchange& exchange, const DocumentKv& kv,

@@ -13,7 +13,7 @@
 
 namespace starattn {
 
-// Places of all runs of kLength tokens. 16 to 20 bytes a token.
+// Places of all runs of kLength tokens. 12 to 20 bytes a token.
 class NgramIndex {
  public:
   static constexpr std::size_t kLength = 3;

@@ -100,9 +100,7 @@ class LateBackend : public Backend {
   void linear(Rows x, const Projection& to, Product product) override {
     backend_->linear(x, to, product);
   }
-  void linear_f32(Rows x, const WeightView& w, float* y) override {
-    backend_->linear_f32(x, w, y);
-  }
+  void linear_f32(Rows x, const WeightView& w, float* y) override { backend_->linear_f32(x, w, y); }
   void draw_tokens(float* logits, std::int64_t n_values, std::span<const Draw> draws,
                    std::span<Token> tokens) override {
     backend_->draw_tokens(logits, n_values, draws, tokens);
