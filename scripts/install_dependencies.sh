@@ -2,12 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 # Installs what starattn is built from: packages of Debian 12 and Ubuntu 24.04. Does nothing when all is
 # there. Without root or sudo it prints what to ask an administrator for.
-# usage: install_dependencies.sh [--fuzz]    --fuzz: clang with libFuzzer instead, for the preset of that name
+# usage: install_dependencies.sh [--fuzz | --python]
+#   --fuzz: clang with libFuzzer instead, for the preset of that name
+#   --python: what scripts/python and its test need instead
 set -euo pipefail
 packages=(build-essential cmake ninja-build pkg-config libopenmpi-dev openmpi-bin libhdf5-dev libcli11-dev libgtest-dev
   nlohmann-json3-dev libpcre2-dev libutf8proc-dev libsentencepiece-dev libspdlog-dev libfmt-dev libxxhash-dev
   libopenblas-dev zlib1g-dev)
-[ "${1:-}" = --fuzz ] && packages=(clang-14 libclang-rt-14-dev)
+case ${1:-} in
+  --fuzz) packages=(clang-14 libclang-rt-14-dev) ;;
+  --python) packages=(python3 python3-h5py python3-pandas python3-xxhash) ;;
+esac
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")

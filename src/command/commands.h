@@ -32,5 +32,6 @@ Command add_generate(CLI::App& parser);
 Command add_eval(CLI::App& parser);
 Command add_report(CLI::App& parser);
 Command add_tokenize(CLI::App& parser);
+Command add_manual(CLI::App& parser);
 
 }  // namespace starattn
