@@ -22,8 +22,10 @@ Command make_command(CLI::App& parser, const char* name, const char* what, Work 
   auto options = std::make_shared<Options>();
   CLI::App* app = parser.add_subcommand(name, what);
   add_model_options(*app, *options);
-  app->add_option("--input", options->input,
-                  "Documents and queries, JSON Lines, or an OpenAI batch file; - is standard input")
+  app->add_option(
+         "--input", options->input,
+         "Documents and queries, JSON Lines, an OpenAI batch file, or a table of questions "
+         "(.csv); - is standard input")
       ->required();
   if (work != Work::encode) {
     app->add_option("--output", options->output,

@@ -9,9 +9,22 @@
 namespace starattn {
 
 LineReader::LineReader(const std::string& path, StopWaiting stop, TextSource::Kind kind)
-    : name_(name_of_input(path)), source_(path, kind, std::move(stop)) {}
+    : name_(name_of_input(path)), source_(path, kind, std::move(stop)) {
+  if (kind == TextSource::Kind::brought && is_question_table(path))
+    table_ = documents_of_table(read_text(path, kMaxTableBytes), name_);
+}
+
+std::optional<Line> LineReader::next_of_table() {
+  if (n_given_ == std::ssize(*table_)) return std::nullopt;
+  Line line;
+  line.index = n_given_++;
+  line.number = (*table_)[line.index].line;
+  line.text = std::move((*table_)[line.index].text);
+  return line;
+}
 
 std::optional<Line> LineReader::next() {
+  if (table_) return next_of_table();
   for (;;) {
     std::size_t end = buffer_.find('\n', at_);
     while (end == std::string::npos && !at_end_) {

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// JSON Lines line by line: memory is bounded by the longest line, however long the text is.
+// JSON Lines line by line: memory is bounded by the longest line, however long the text is. A table
+// of questions (question_table.h) is read whole, and gives the lines that it stands for.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "io/question_table.h"
 #include "io/text_source.h"
 
 namespace starattn {
@@ -29,11 +32,15 @@ class LineReader {
   bool is_packed() const { return source_.is_packed(); }
 
  private:
+  static constexpr std::size_t kMaxTableBytes = std::size_t{1} << 30;
+
+  std::optional<Line> next_of_table();
   bool fill();
 
   static constexpr std::size_t kMaxLineBytes = std::size_t{1} << 32;
   std::string name_;
   TextSource source_;
+  std::optional<std::vector<TableDocument>> table_;
   std::string buffer_;
   std::size_t at_ = 0;
   std::uint64_t n_dropped_ = 0;  // bytes of the file before the buffer
