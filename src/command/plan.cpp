@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <iostream>
 
+#include "base/json.h"
 #include "base/text.h"
 #include "command/commands.h"
 #include "model/config.h"
@@ -20,6 +21,7 @@ struct PlanOptions {
   int n_ranks = 1;
   double gflops = 0;
   double read_rate = 0;
+  bool json = false;
 };
 
 // Embedding and head of an FP8 model are in its other type, and a GPU widens experts.
@@ -73,6 +75,54 @@ void print_shared(const ModelConfig& config, const BlockPlan& plan, MemoryNeed n
       need.arithmetic(), human_bytes(step.weights / n_ranks));
 }
 
+Json to_json(const MemoryNeed& need) {
+  return {{"weights", need.weights}, {"own_kv", need.own_kv},       {"host_kv", need.host_kv},
+          {"anchor", need.anchor},   {"workspace", need.workspace}, {"total", need.total()}};
+}
+
+// docs/metrics.md has the keys. Tokens, bytes, operations, seconds.
+Json to_json(const PlanOptions& options, const ModelConfig& config, const BlockPlan& plan) {
+  const bool on_gpu = options.common.device == "cuda";
+  const Dtype dtype = on_gpu ? Dtype::bf16 : Dtype::f32;
+  const AnchorMode anchor_mode = options.common.anchor_mode();
+  const std::uint64_t weight_bytes = bytes_of_weights(config, on_gpu);
+  const std::int64_t chunk_rows = on_gpu ? 8192 : 512;
+  const auto memory = [&](KvMemory where) {
+    return to_json(fullest(
+        memory_needs(config, plan, anchor_mode, weight_bytes, dtype, dtype, chunk_rows, where)));
+  };
+  const Phase1Flops flops = phase1_flops(config, plan, anchor_mode);
+  const double slowest = slowest_rank_flops(config, plan, anchor_mode);
+  const StepBytes step = step_bytes(config, plan, on_gpu ? Dtype::bf16 : config.dtype, dtype);
+  Json json;
+  json["schema"] = "starattn-plan-1";
+  json["tokens"] = plan.n_context();
+  json["ranks"] = plan.n_ranks();
+  json["attention"] = options.common.attention;
+  json["blocks"] = plan.n_blocks();
+  json["block_size"] = plan.block_size();
+  json["anchor_size"] = plan.anchor_size();
+  json["reach"] = plan.reach();
+  json["recall"] = plan.recall();
+  json["recall_rows"] = plan.recall_rows();
+  json["kv_dtype"] = name_of(dtype);
+  json["memory_bytes"] = memory(KvMemory::device);
+  if (on_gpu) json["memory_bytes_with_host_kv"] = memory(KvMemory::host);
+  json["phase_2_memory_bytes"] =
+      answer_workspaces(config, plan, {}, dtype, chunk_rows).front();  // of the query rank
+  json["query_token_bytes"] = query_kv_bytes(config, 1, 0, dtype);
+  json["phase_1_flop"] = {{"linear", flops.linear},
+                          {"attention", flops.attention},
+                          {"asking", flops.asking},
+                          {"total", flops.total()},
+                          {"slowest_rank", slowest}};
+  if (options.gflops > 0) json["phase_1_least_seconds"] = slowest / (options.gflops * 1e9);
+  json["step_bytes"] = {{"weights", step.weights}, {"kv", step.kv}};
+  if (options.read_rate > 0)
+    json["step_least_seconds"] = static_cast<double>(step.total()) / (options.read_rate * 1e9);
+  return json;
+}
+
 Exit print_plan(const PlanOptions& options) {
   const ModelConfig config = read_model_config(options.common.model);
   const std::int64_t n_tokens = parse_tokens(options.tokens, "--tokens");
@@ -88,6 +138,10 @@ Exit print_plan(const PlanOptions& options) {
          with_commas(n_tokens), with_commas(config.sliding_window));
   }
   const BlockPlan plan = BlockPlan::make(options.common.plan_request(), n_tokens, options.n_ranks);
+  if (options.json) {
+    std::cout << to_line(to_json(options, config, plan)) << "\n";
+    return Exit::ok;
+  }
   const AnchorMode anchor_mode = options.common.anchor_mode();
   const bool on_gpu = options.common.device == "cuda";
   const Dtype dtype = on_gpu ? Dtype::bf16 : Dtype::f32;
@@ -164,6 +218,7 @@ Command add_plan(CLI::App& parser) {
                   "auto, cpu or cuda: decides the KV dtype; auto plans for a CPU")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
+  app->add_flag("--json", options->json, "Print one line of JSON instead, in bytes and seconds");
   add_plan_options(*app, options->common);
   add_anchor_options(*app, options->common);
   add_length_options(*app, options->common);

@@ -163,6 +163,8 @@ refused "a setting that is none" 2 "--setting 'rings'" "${bench[@]}" --setting r
 call "${plan[@]}" --tokens 8k --read-rate 10
 check "plan says what a step of phase 2 reads" shows "^phase 2  a step reads .* of weights on the query rank, .* of keys and values"
 check "and how long that takes at least" shows "^ *at least [0-9.]* ms at 10 GB/s a rank"
+call "${plan[@]}" --tokens 8k --ranks 2 --gflops 10 --json
+check "plan answers in one line of JSON" [ $code -eq 0 -a "$(grep -c '^{"schema":"starattn-plan-1","tokens":8192,"ranks":2,.*"phase_1_least_seconds":.*}$' "$work/out")" -eq 1 ]
 call "${plan[@]}" --tokens 8k --device cuda
 check "plan says where KV goes" shows "with --kv-memory host, or auto where the GPU has less: .* in host memory"
 
