@@ -6,6 +6,7 @@
 #include <iostream>
 #include <system_error>
 
+#include "base/json.h"
 #include "base/text.h"
 #include "checkpoint/prune.h"
 #include "command/commands.h"
@@ -19,6 +20,7 @@ struct CheckpointsOptions {
   std::string older_than;
   std::string keep_newest;
   bool dry_run = false;
+  bool json = false;
 };
 
 constexpr std::size_t kShownKeyDigits = 12;
@@ -64,9 +66,41 @@ void print_row(const DocumentSummary& document, std::int64_t now) {
       state_of(document));
 }
 
+// Times are seconds since 1970, null where unknown; of an unreadable document only what its folder
+// says.
+Json to_json(const DocumentSummary& document) {
+  const auto time = [](std::int64_t unix) { return unix == 0 ? Json(nullptr) : Json(unix); };
+  Json json;
+  json["key"] = document.key.hex();
+  json["state"] = state_of(document);
+  json["problem"] = document.problem.empty() ? Json(nullptr) : Json(document.problem);
+  json["bytes"] = document.n_bytes;
+  json["last_written"] = time(document.last_written_unix);
+  json["last_used"] = time(document.last_used_unix);
+  if (!document.problem.empty()) return json;
+  const DocumentInfo& info = document.info;
+  json["tokens"] = info.n_tokens;
+  json["blocks"] = info.n_blocks;
+  json["blocks_saved"] = document.n_blocks_present;
+  json["block_size"] = info.block_size;
+  json["anchor_size"] = info.anchor_size;
+  json["reach"] = info.reach;
+  json["plan"] = info.plan;
+  json["kv_dtype"] = name_of(info.kv_dtype);
+  return json;
+}
+
+Exit list_as_json(const std::vector<DocumentSummary>& documents) {
+  Json json = {{"schema", "starattn-checkpoints-1"}, {"documents", Json::array()}};
+  for (const DocumentSummary& document : documents) json["documents"].push_back(to_json(document));
+  std::cout << to_line(json) << "\n";
+  return Exit::ok;
+}
+
 Exit list(const CheckpointsOptions& options) {
   std::vector<DocumentSummary> documents = open_store(options.directory).list();
   std::ranges::stable_sort(documents, std::ranges::greater{}, &DocumentSummary::last_written_unix);
+  if (options.json) return list_as_json(documents);
   const std::int64_t now = std::time(nullptr);
   std::uint64_t n_bytes = 0;
   if (!documents.empty()) {
@@ -118,6 +152,7 @@ Exit prune_store(const CheckpointsOptions& options) {
 CLI::App* add_list(CLI::App& parent, CheckpointsOptions& options) {
   CLI::App* app = parent.add_subcommand("list", "Show every document, the newest first");
   app->add_option("dir", options.directory, "The --checkpoint-dir of a run")->required();
+  app->add_flag("--json", options.json, "Print one line of JSON instead");
   return app;
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/cores.h"
+#include "base/json.h"
 #include "base/text.h"
 #include "checkpoint/hdf5_version.h"
 #include "command/checkpoint_probe.h"
@@ -31,9 +32,37 @@ std::string processor_name() {
   return "unknown processor";
 }
 
-void print(const Ranks& ranks, const char* what, const std::string& finding) {
-  if (ranks.is_first()) std::cout << fmt::format("{:<12}{}\n", what, finding);
-}
+struct DoctorOptions {
+  Options common;
+  bool json = false;
+};
+
+// What was found, as lines for people while it is being found, or as one object at the end. On the
+// first rank; the others print nothing.
+class Findings {
+ public:
+  Findings(bool is_first, bool as_json) : is_first_(is_first), as_json_(as_json) {
+    json_["schema"] = "starattn-doctor-1";
+    json_["warnings"] = Json::array();
+  }
+
+  void say(const char* what, const std::string& finding) const {
+    if (is_first_ && !as_json_) std::cout << fmt::format("{:<12}{}\n", what, finding);
+  }
+  void warn(const char* what, const std::string& finding) {
+    json_["warnings"].push_back(finding);
+    say(what, finding);
+  }
+  void set(const char* key, Json value) { json_[key] = std::move(value); }
+  void finish() const {
+    if (is_first_ && as_json_) std::cout << to_line(json_) << "\n";
+  }
+
+ private:
+  bool is_first_;
+  bool as_json_;
+  Json json_;
+};
 
 // How long one layer of an anchor takes from rank 0's device to those of all ranks.
 struct AnchorWay {
@@ -94,68 +123,101 @@ double time_queries(const Communicator& world, Backend& backend, std::int64_t n_
   return clock.seconds() / kTimes;
 }
 
-Exit diagnose(const Options& options) {
-  const Ranks ranks = arrange_ranks(options);
-  const auto backend = make_backend(options, ranks);
-  print(ranks, "starattn", STARATTN_VERSION);
-  print(ranks, "MPI", fmt::format("{}, {} rank(s)", mpi_library_version(), ranks.world.size()));
-
-  const std::string mine =
-      fmt::format("{} | {} | {} usable core(s) | {} | {}", host_name(), processor_name(),
-                  n_usable_cores(), backend->describe(), human_bytes(memory_of_node()));
-  const std::vector<std::string> all = ranks.world.gather_texts(mine, 0);
-  const std::vector<std::string> processors = ranks.world.gather_texts(processor_name(), 0);
-  for (std::size_t rank = 0; rank < all.size(); ++rank)
-    print(ranks, "rank", fmt::format("{}: {}", rank, all[rank]));
-  if (std::set<std::string>(processors.begin(), processors.end()).size() > 1) {
-    print(ranks, "warning",
-          "the ranks' processors differ: answers are bit-identical only on one model of processor");
+void look_at_ranks(const Ranks& ranks, const Backend& backend, Findings& found) {
+  const Json mine = {{"host", host_name()},
+                     {"processor", processor_name()},
+                     {"usable_cores", n_usable_cores()},
+                     {"threads", ranks.n_threads},
+                     {"device", backend.describe()},
+                     {"memory_bytes", memory_of_node()}};
+  Json all = Json::array();
+  std::set<std::string> processors;
+  for (const std::string& text : ranks.world.gather_texts(to_line(mine), 0)) {
+    const Json rank = parse_json(text, "what a rank found");
+    found.say("rank",
+              fmt::format("{}: {} | {} | {} usable core(s) | {} | {}", all.size(),
+                          rank["host"].get<std::string>(), rank["processor"].get<std::string>(),
+                          rank["usable_cores"].get<int>(), rank["device"].get<std::string>(),
+                          human_bytes(rank["memory_bytes"].get<std::uint64_t>())));
+    processors.insert(rank["processor"].get<std::string>());
+    all.push_back(rank);
   }
-  const auto cores = ranks.world.allgather(n_usable_cores());
+  found.set("ranks", std::move(all));
+  if (processors.size() > 1) {
+    found.warn(
+        "warning",
+        "the ranks' processors differ: answers are bit-identical only on one model of processor");
+  }
   if (ranks.n_threads > n_usable_cores()) {
-    print(ranks, "warning",
-          fmt::format("{} threads on {} core(s): lower --threads or bind fewer ranks to a core",
-                      ranks.n_threads, n_usable_cores()));
+    found.warn("warning",
+               fmt::format("{} threads on {} core(s): lower --threads or bind fewer ranks to a "
+                           "core",
+                           ranks.n_threads, n_usable_cores()));
   }
+}
+
+void time_exchanges(const Ranks& ranks, Backend& backend, Findings& found) {
+  const AnchorWay way = time_anchor(ranks.world, backend);
+  found.set("anchor_layer", {{"bytes", way.layer_bytes}, {"seconds", way.seconds}});
+  found.say(
+      "anchor",
+      fmt::format("{} of a layer, from rank 0's {} to all ranks' in {:.2f} ms, {:.2f} GB/s",
+                  human_bytes(way.layer_bytes), backend.is_host_memory() ? "memory" : "GPU",
+                  way.seconds * 1e3, static_cast<double>(way.layer_bytes) / way.seconds * 1e-9));
+  const double one_row = time_queries(ranks.world, backend, 1);
+  const double many_rows = time_queries(ranks.world, backend, 32);
+  found.set("query_layer_seconds", {{"1_row", one_row}, {"32_rows", many_rows}});
+  found.say("queries", fmt::format("a layer's Q to all ranks and partials back: {:.0f} us for 1 "
+                                   "row, {:.0f} us for 32",
+                                   one_row * 1e6, many_rows * 1e6));
+  const Communicator node = ranks.world.split_by_node();
+  if (ranks.world.any(node.size() < ranks.world.size())) return;
+  const std::string shares = probe_exchanges(ranks.world, backend);
+  found.set("shares", shares);
+  found.say("shares", shares);
+}
+
+Exit diagnose(const DoctorOptions& options) {
+  const Ranks ranks = arrange_ranks(options.common);
+  const auto backend = make_backend(options.common, ranks);
+  Findings found(ranks.is_first(), options.json);
+  found.set("version", STARATTN_VERSION);
+  found.say("starattn", STARATTN_VERSION);
+  found.set("mpi", mpi_library_version());
+  found.say("MPI", fmt::format("{}, {} rank(s)", mpi_library_version(), ranks.world.size()));
+  look_at_ranks(ranks, *backend, found);
   if (ranks.world.size() > 1) {
-    const AnchorWay way = time_anchor(ranks.world, *backend);
-    print(
-        ranks, "anchor",
-        fmt::format("{} of a layer, from rank 0's {} to all ranks' in {:.2f} ms, {:.2f} GB/s",
-                    human_bytes(way.layer_bytes), backend->is_host_memory() ? "memory" : "GPU",
-                    way.seconds * 1e3, static_cast<double>(way.layer_bytes) / way.seconds * 1e-9));
-    const double one_row = time_queries(ranks.world, *backend, 1);
-    const double many_rows = time_queries(ranks.world, *backend, 32);
-    print(ranks, "queries",
-          fmt::format("a layer's Q to all ranks and partials back: {:.0f} us for 1 row, {:.0f} us "
-                      "for 32",
-                      one_row * 1e6, many_rows * 1e6));
-    const Communicator node = ranks.world.split_by_node();
-    if (!ranks.world.any(node.size() < ranks.world.size()))
-      print(ranks, "shares", probe_exchanges(ranks.world, *backend));
+    time_exchanges(ranks, *backend, found);
   } else if (std::getenv("SLURM_JOB_ID") && !std::getenv("OMPI_COMM_WORLD_SIZE")) {
-    print(
-        ranks, "note",
+    found.warn(
+        "note",
         "one rank inside a Slurm job: start several with 'srun --mpi=pmix -n N' or 'mpirun -n N'");
   }
-  print(ranks, "HDF5", hdf5_version());
-  if (!options.checkpoint_dir.empty()) {
-    print(ranks, "checkpoints", probe_checkpoints(ranks.world, options.checkpoint_dir));
+  found.set("hdf5", hdf5_version());
+  found.say("HDF5", hdf5_version());
+  if (!options.common.checkpoint_dir.empty()) {
+    const std::string finding = probe_checkpoints(ranks.world, options.common.checkpoint_dir);
+    found.set("checkpoints", finding);
+    found.say("checkpoints", finding);
   }
-  print(ranks, "device",
-        fmt::format("{}; {} CUDA device(s) visible", backend->describe(), n_cuda_devices()));
-  print(ranks, "verdict", "fit");
+  found.set("cuda_devices", n_cuda_devices());
+  found.say("device",
+            fmt::format("{}; {} CUDA device(s) visible", backend->describe(), n_cuda_devices()));
+  found.set("verdict", "fit");
+  found.say("verdict", "fit");
+  found.finish();
   return Exit::ok;
 }
 
 }  // namespace
 
 Command add_doctor(CLI::App& parser) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<DoctorOptions>();
   CLI::App* app =
       parser.add_subcommand("doctor", "Check MPI, binding, processors and memory of this job");
-  add_device_options(*app, *options);
-  app->add_option("--checkpoint-dir", options->checkpoint_dir,
+  app->add_flag("--json", options->json, "Print one line of JSON at the end instead");
+  add_device_options(*app, options->common);
+  app->add_option("--checkpoint-dir", options->common.checkpoint_dir,
                   "Save, read back and remove 64 MiB there");
   return {app, [options] { return diagnose(*options); }, [] { return true; }};
 }

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "base/text.h"
 #include "command/commands.h"
 #include "command/inspect_checkpoint.h"
@@ -24,6 +25,7 @@ struct InspectOptions {
   std::string path;
   std::string input;
   bool verify = false;
+  bool json = false;
 };
 
 bool is_file(const std::string& path) {
@@ -31,9 +33,29 @@ bool is_file(const std::string& path) {
   return ::stat(path.c_str(), &info) == 0 && S_ISREG(info.st_mode);
 }
 
-Exit inspect_model(const std::string& folder) {
+Exit inspect_model(const std::string& folder, bool as_json) {
   const ModelConfig config = read_model_config(folder);
   const ModelWeights weights = ModelWeights::open(folder, config);
+  if (as_json) {
+    const auto tokenizer = Tokenizer::open(folder);
+    const Json json = {{"schema", "starattn-model-1"},
+                       {"architecture", config.architecture},
+                       {"parameters", n_parameters(config)},
+                       {"layers", config.n_layers},
+                       {"hidden_size", config.hidden_size},
+                       {"heads", config.n_heads},
+                       {"kv_heads", config.n_kv_heads},
+                       {"head_dim", config.head_dim},
+                       {"positions", config.max_positions},
+                       {"weight_bytes", weights.total_bytes()},
+                       {"weight_files", weights.files().size()},
+                       {"kv_token_bytes",
+                        {{"f32", config.kv_bytes_per_token(Dtype::f32)},
+                         {"bf16", config.kv_bytes_per_token(Dtype::bf16)}}},
+                       {"vocabulary", tokenizer->vocab_size()}};
+    std::cout << to_line(json) << "\n";
+    return Exit::ok;
+  }
   std::cout << fmt::format("model      {}\n", describe(config));
   std::cout << fmt::format("weights    {} in {} file(s)\n", human_bytes(weights.total_bytes()),
                            weights.files().size());
@@ -79,11 +101,18 @@ Exit inspect_answers(const InspectOptions& options) {
     const std::string id = answer.get_string("id");
     if (answer.has("error")) {
       ++n_errors;
+      if (options.json) continue;
       std::cout << fmt::format("{}\n  error   {}\n", one_line(id),
                                one_line(answer.get_string("error")));
       continue;
     }
     ++n_answers;
+    const std::optional<double> score = answer.find_number("score");
+    if (score) {
+      ++n_scores;
+      sum += *score;
+    }
+    if (options.json) continue;
     const std::string query_id = answer.get_string("query_id");
     std::cout << fmt::format("{} / {}\n", one_line(id), one_line(query_id));
     const auto query = queries.find({id, query_id});
@@ -95,14 +124,22 @@ Exit inspect_answers(const InspectOptions& options) {
       std::cout << fmt::format("  wanted  {}\n",
                                one_line(fmt::format("{}", fmt::join(query->second.answers, " "))));
     }
-    if (const auto score = answer.find_number("score")) {
-      ++n_scores;
-      sum += *score;
+    if (score) {
       const std::string verdict = *score == 1   ? "right"
                                   : *score == 0 ? "wrong"
                                                 : fmt::format("{:.0f} % right", *score * 100);
       std::cout << fmt::format("  {}\n", verdict);
     }
+  }
+  if (options.json) {
+    const Json mean = n_scores > 0 ? Json(sum / static_cast<double>(n_scores)) : Json(nullptr);
+    std::cout << to_line({{"schema", "starattn-answers-1"},
+                          {"answers", n_answers},
+                          {"error_lines", n_errors},
+                          {"scored", n_scores},
+                          {"mean_score", mean}})
+              << "\n";
+    return Exit::ok;
   }
   std::cout << fmt::format("{} answer(s), {} error line(s)", n_answers, n_errors);
   if (n_scores > 0)
@@ -113,10 +150,10 @@ Exit inspect_answers(const InspectOptions& options) {
 }
 
 Exit inspect(const InspectOptions& options) {
-  if (is_file(options.path + "/config.json")) return inspect_model(options.path);
+  if (is_file(options.path + "/config.json")) return inspect_model(options.path, options.json);
   if (is_file(options.path)) return inspect_answers(options);
   if (const auto saved = find_checkpoint(options.path)) {
-    return inspect_checkpoint(*saved, options.verify);
+    return inspect_checkpoint(*saved, options.verify, options.json);
   }
   fail(Exit::no_input,
        "{}: expected a model folder (with config.json), a file of answers, or DIR/KEY of a "
@@ -136,6 +173,8 @@ Command add_inspect(CLI::App& parser) {
                   "The answers' input file: shows questions and references too");
   app->add_flag("--verify", options->verify,
                 "Read a checkpoint's blocks through and check every digest");
+  app->add_flag("--json", options->json,
+                "Print one line of JSON instead: the model, the checkpoint, or counts of answers");
   return {app, [options] { return inspect(*options); }, [] { return false; }};
 }
 

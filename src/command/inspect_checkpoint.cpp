@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/text.h"
 #include "checkpoint/store.h"
 
@@ -35,6 +36,24 @@ void print_document(const DocumentCheckpoint& document, std::size_t n_saved) {
   print("command", info.provenance.command_line);
 }
 
+Json to_json(const DocumentCheckpoint& document) {
+  const DocumentInfo& info = document.info();
+  return {{"schema", "starattn-checkpoint-1"},
+          {"key", document.key().hex()},
+          {"tokens", info.n_tokens},
+          {"token_digest", info.token_digest.hex()},
+          {"plan", info.plan},
+          {"kv_dtype", name_of(info.kv_dtype)},
+          {"layers", info.n_layers},
+          {"kv_heads", info.n_kv_heads},
+          {"head_dim", info.head_dim},
+          {"model", info.model.hex()},
+          {"program", info.provenance.program},
+          {"host", info.provenance.host},
+          {"created", info.provenance.created},
+          {"command", info.provenance.command_line}};
+}
+
 class BlockTable {
  public:
   BlockTable(const DocumentCheckpoint& document, const Manifest& manifest, bool verify)
@@ -57,14 +76,28 @@ class BlockTable {
     }
   }
 
-  bool print_verdict() const {
+  Json to_json() {
+    Json blocks = Json::array();
+    const DocumentInfo& info = document_.info();
+    for (std::int64_t block = 0; block < info.n_blocks; ++block) {
+      const auto listed = manifest_.blocks.find(block);
+      const bool saved = listed != manifest_.blocks.end();
+      blocks.push_back({{"first_token", info.first_token(block)},
+                        {"tokens", info.n_tokens_of(block)},
+                        {"bytes", saved ? listed->second.n_bytes : 0},
+                        {"state", saved ? state_of(block, listed->second.n_bytes) : "absent"}});
+    }
+    return blocks;
+  }
+  bool is_sound() const { return n_damaged_ == 0; }
+
+  void print_verdict() const {
     if (verify_) {
       const double seconds = watch_.seconds();
       std::cout << fmt::format("\n{} damaged; {} checked in {}, {:.0f} MB/s\n", n_damaged_,
                                human_bytes(n_bytes_), human_seconds(seconds),
                                static_cast<double>(n_bytes_) / seconds * 1e-6);
     }
-    return n_damaged_ == 0;
   }
 
  private:
@@ -108,14 +141,21 @@ std::optional<CheckpointPath> find_checkpoint(std::string path) {
   return found;
 }
 
-Exit inspect_checkpoint(const CheckpointPath& path, bool verify) {
+Exit inspect_checkpoint(const CheckpointPath& path, bool verify, bool as_json) {
   const DocumentCheckpoint document = CheckpointStore(path.store).open(path.key);
   const std::optional<Manifest> manifest = read_manifest(document.directory(), path.key);
   if (!manifest) fail(Exit::no_input, "{}: removed while it was looked at", document.directory());
-  print_document(document, document.blocks_present().size());
   BlockTable table(document, *manifest, verify);
-  table.print();
-  return table.print_verdict() ? Exit::ok : Exit::bad_data;
+  if (as_json) {
+    Json json = to_json(document);
+    json["blocks"] = table.to_json();
+    std::cout << to_line(json) << "\n";
+  } else {
+    print_document(document, document.blocks_present().size());
+    table.print();
+    table.print_verdict();
+  }
+  return table.is_sound() ? Exit::ok : Exit::bad_data;
 }
 
 }  // namespace starattn

@@ -20,6 +20,7 @@ struct CheckpointPath {
 std::optional<CheckpointPath> find_checkpoint(std::string path);
 
 // verify: every digest of every block is checked. bad_data when anything is damaged.
-Exit inspect_checkpoint(const CheckpointPath& path, bool verify);
+// as_json: one line of JSON instead.
+Exit inspect_checkpoint(const CheckpointPath& path, bool verify, bool as_json);
 
 }  // namespace starattn

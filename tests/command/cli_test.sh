@@ -68,6 +68,8 @@ check "a damaged block is named" says "$(basename "$(dirname "$block")")/block-0
 check "and encoded again" same "$work/one.jsonl" "$work/damaged.jsonl"
 "$program" checkpoints list "$work/kept" >"$work/out"
 check "checkpoints list shows three" [ "$(grep -c ' complete$' "$work/out")" -eq 3 ]
+"$program" checkpoints list "$work/kept" --json >"$work/out"
+check "and as JSON" [ "$(grep -o '"state":"complete"' "$work/out" | wc -l)" -eq 3 -a "$(wc -l <"$work/out")" -eq 1 ]
 key=$(basename "$(dirname "$block")")
 "$program" inspect "$work/kept/$key" >"$work/out"
 check "inspect shows a checkpoint" shows "plan        block_size=512 anchor_size=512 reach=0"
@@ -78,6 +80,8 @@ cp "$block" "$work/block"
 printf 'X' | dd of="$block" bs=1 seek=9000 conv=notrunc 2>/dev/null
 "$program" inspect "$work/kept/$key" --verify >"$work/out"
 check "and a damaged block not" [ $? -eq 65 -a "$(grep -c 'damaged in piece 0' "$work/out")" -eq 1 ]
+"$program" inspect "$work/kept/$key" --verify --json >"$work/out"
+check "in JSON neither" [ $? -eq 65 -a "$(grep -Eo '"state":"[^"]*damaged in piece 0' "$work/out" | wc -l)" -eq 1 ]
 cp "$work/block" "$block"
 "$program" inspect "$work/kept/0123456789abcdef0123456789abcdef" 2>"$work/log"
 check "an unknown key is 66" [ $? -eq 66 ]

@@ -122,6 +122,8 @@ call inspect "$work/answers"
 check "inspect shows answers" [ $code -eq 0 ]
 check "but no control characters of theirs" [ "$(has_escapes "$work/out"; echo $?)" -eq 1 ]
 check "which are written out" shows '^\\x1b\[2J / \\x07$'
+call inspect "$work/answers" --json
+check "or only counts" shows '^{"schema":"starattn-answers-1","answers":1,"error_lines":1,"scored":0,"mean_score":null}$'
 refused "a file name with an escape" 66 'nowhere\\x1b\[2J' inspect "$(printf 'nowhere\033[2J')"
 check "reaches no terminal" [ "$(has_escapes "$work/log"; echo $?)" -eq 1 ]
 printf '{"id": "\\u001b[2J", "context": "One. Two.", "queries": ["What?"]}\n' >"$work/escape.jsonl"
@@ -140,6 +142,10 @@ full() { # description, arguments... ; standard output goes where nothing fits
 full plan "${plan[@]}" --tokens 8k
 full "a long plan" "${plan[@]}" --tokens 64k --block-size 512 --ranks 64
 full inspect inspect "$model"
+call inspect "$model" --json
+check "inspect shows a model as JSON" shows '^{"schema":"starattn-model-1".*"weight_bytes":[1-9]'
+on 2 doctor --device cpu --json
+check "and doctor what it found" shows '^{"schema":"starattn-doctor-1".*"ranks":.{.*},{.*"verdict":"fit"}$'
 full checkpoints checkpoints list "$work/kept"
 full help --help
 full doctor doctor
