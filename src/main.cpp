@@ -120,8 +120,8 @@ int run(int argc, char** argv) {
   const std::vector<Command> commands = {
       add_run(parser),         add_encode(parser),  add_answer(parser), add_plan(parser),
       add_checkpoints(parser), add_inspect(parser), add_doctor(parser), add_bench(parser),
-      add_generate(parser),    add_eval(parser),    add_report(parser), add_tokenize(parser),
-      add_manual(parser)};
+      add_generate(parser),    add_eval(parser),    add_report(parser), add_merge(parser),
+      add_tokenize(parser),    add_manual(parser)};
   check_option_values(parser);
   try {
     parser.parse(argc, argv);

@@ -31,6 +31,7 @@ Command add_bench(CLI::App& parser);
 Command add_generate(CLI::App& parser);
 Command add_eval(CLI::App& parser);
 Command add_report(CLI::App& parser);
+Command add_merge(CLI::App& parser);
 Command add_tokenize(CLI::App& parser);
 Command add_manual(CLI::App& parser);
 
