@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <ctime>
-#include <map>
 #include <memory>
 #include <numeric>
 #include <utility>
@@ -123,13 +122,12 @@ class GroupRun {
     if (work_ == Work::encode) return;
 
     n_left_ = 0;
-    for (std::vector<QueryTask>& queries : drawn_alike(task.queries)) {
-      for (QueryTask& query : queries) limit_thinking(query);
-      const auto make_answer = [&](const QueryTask& query, const QueryResult& result) {
-        return answer_of(query, job->document, plan, result, encode_seconds);
-      };
-      while (!queries.empty()) queries = ask(task, queries, plan, kv, job, make_answer);
-    }
+    std::vector<QueryTask> queries = task.queries;
+    for (QueryTask& query : queries) limit_thinking(query);
+    const auto make_answer = [&](const QueryTask& query, const QueryResult& result) {
+      return answer_of(query, job->document, plan, result, encode_seconds);
+    };
+    while (!queries.empty()) queries = ask(task, queries, plan, kv, job, make_answer);
     if (n_left_ > 0) {
       throw AgreedError(Exit::stopped,
                         fmt::format("every block is saved in {}, {} of {} queries wait",
@@ -228,16 +226,6 @@ class GroupRun {
     if (ranks_.group.is_root()) std::ranges::copy(result.tokens, tokens.begin());
     ranks_.group.bcast(std::as_writable_bytes(std::span(tokens)), 0);
     return tokens;
-  }
-
-  // Phase 2 draws the tokens of all queries in one way.
-  static std::vector<std::vector<QueryTask>> drawn_alike(const std::vector<QueryTask>& queries) {
-    std::map<std::pair<double, double>, std::vector<QueryTask>> by_sampling;
-    for (const QueryTask& query : queries)
-      by_sampling[{query.sampling.temperature, query.sampling.top_p}].push_back(query);
-    std::vector<std::vector<QueryTask>> all;
-    for (auto& [sampling, some] : by_sampling) all.push_back(std::move(some));
-    return all;
   }
 
   // Of a document the first overflow is its error; each request has its own.

@@ -57,7 +57,6 @@ AnswerOptions DocumentRunner::answer_options(const DocumentTask& task,
                                              const BlockPlan& plan) const {
   AnswerOptions answer;
   answer.eos_tokens = model_.eos_tokens;
-  answer.sampling = queries.front().sampling;
   answer.n_logprobs = options_.logprobs;
   answer.n_lookup = options_.lookup;
   answer.context = task.context;

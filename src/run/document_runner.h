@@ -32,8 +32,7 @@ class DocumentRunner {
   BlockPlan plan(const DocumentTask& task, const PlanRequest& request) const;
   // Phase 1, or what a checkpoint has of it; complete_only: nothing else than that.
   DocumentKv encode(const DocumentTask& task, const BlockPlan& plan, bool complete_only = false);
-  // For an Answerer of queries, all with the first one's sampling, over what encode() gave last.
-  // They outlive it.
+  // For an Answerer of queries over what encode() gave last. They outlive it.
   AnswerOptions answer_options(const DocumentTask& task, std::span<const QueryTask> queries,
                                const BlockPlan& plan) const;
 

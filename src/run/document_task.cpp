@@ -147,8 +147,8 @@ QueryTask query_task(const Document& document, std::int64_t index, const TaskWri
     task.job.sampling_key =
         sampling_key(options.seed, document.is_of_requests() ? query.id : document.id, query.id);
   }
-  task.sampling = {request.temperature.value_or(options.temperature),
-                   request.top_p.value_or(options.top_p)};
+  task.job.sampling = {request.temperature.value_or(options.temperature),
+                       request.top_p.value_or(options.top_p)};
   task.opens_thinking = writer.opens_thinking(query);
   task.n_logprobs = request.n_logprobs;
   task.stop = query.stop.value_or(options.stop);

@@ -19,7 +19,6 @@ struct QueryTask {
   std::int64_t index = 0;  // among the document's queries
   std::string id;
   QueryJob job;
-  Sampling sampling;
   bool opens_thinking = false;  // the prompt does: the answer begins inside
   std::vector<std::string> stop;
   // Of a request that asks for the logits' probabilities: how many beside the token's own.
@@ -31,9 +30,8 @@ struct QueryTask {
   std::int64_t n_later = 0;
 
   static void fields(auto& query, auto& archive) {
-    auto& [index, id, job, sampling, opens_thinking, stop, n_logprobs, begun, begun_seconds,
-           n_later] = query;
-    auto& [tokens, max_new_tokens, sampling_key] = job;
+    auto& [index, id, job, opens_thinking, stop, n_logprobs, begun, begun_seconds, n_later] = query;
+    auto& [tokens, max_new_tokens, sampling_key, sampling] = job;
     auto& [temperature, top_p] = sampling;
     archive(index, id, tokens, max_new_tokens, sampling_key, temperature, top_p, opens_thinking,
             stop, n_logprobs, begun, begun_seconds, n_later);

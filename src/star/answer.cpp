@@ -184,8 +184,9 @@ std::vector<Token> Answerer::next_tokens(StepBatch& batch, const Run& run) {
   std::vector<Draw> draws;
   for (const StepBatch::Prediction& p : run) {
     const std::size_t n_known = batch.result_of(p.query).tokens.size();
-    draws.push_back(draw_of(options_.sampling, batch.job_of(p.query).sampling_key,
-                            n_known + static_cast<std::size_t>(p.nth)));
+    const QueryJob& job = batch.job_of(p.query);
+    draws.push_back(
+        draw_of(job.sampling, job.sampling_key, n_known + static_cast<std::size_t>(p.nth)));
   }
   const std::vector<Token> next = forward_->next_tokens(run.front().row, draws);
   for (std::size_t i = 0; i < run.size(); ++i) {

@@ -30,7 +30,6 @@ namespace starattn {
 
 struct AnswerOptions {
   std::vector<Token> eos_tokens;
-  Sampling sampling;
   std::int64_t n_logprobs = 0;
   // Tokens that a step may try beside the next one, found in the context; 0: none. They change
   // nothing but the number of steps.

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/next_token.h"
+#include "star/sampling.h"
 
 namespace starattn {
 
@@ -15,6 +16,7 @@ struct QueryJob {
   std::vector<Token> tokens;  // the query, at positions n_context ..
   std::int64_t max_new_tokens = 128;
   std::uint64_t sampling_key = 0;
+  Sampling sampling = {};
 };
 
 enum class FinishReason { not_begun, stop, length, overflow };

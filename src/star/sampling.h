@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "base/next_token.h"
-#include "model/config.h"
 
 namespace starattn {
 

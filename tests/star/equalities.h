@@ -31,6 +31,7 @@ struct Setting {
   bool tree = false;
   KvMemory kv_memory = KvMemory::device;
   Sampling sampling;
+  bool only_first_is_drawn = false;
   bool experts = false;
 };
 
@@ -60,12 +61,12 @@ inline double rounding() {
   return on_gpu() ? 3e-2 : 2e-5;
 }
 
-inline std::vector<QueryJob> jobs(std::size_t n) {
+inline std::vector<QueryJob> jobs(std::size_t n, const Sampling& sampling = {}) {
   std::vector<QueryJob> all;
   for (std::size_t i = 0; i < n; ++i) {
     // Ragged; the third is longer than a step's rows and than a block.
     const std::int64_t length = i == 2 ? 230 : 3 + 7 * static_cast<std::int64_t>(i);
-    all.push_back({random_tokens(length, 100 + i), 4 + static_cast<std::int64_t>(i), i});
+    all.push_back({random_tokens(length, 100 + i), 4 + static_cast<std::int64_t>(i), i, sampling});
   }
   return all;
 }
@@ -92,14 +93,15 @@ inline Outcome run(const Communicator& group, const Setting& setting, int n_thre
       plan, context, {.anchor_mode = setting.anchor_mode, .kv_memory = setting.kv_memory});
 
   AnswerOptions options;
-  options.sampling = setting.sampling;
   options.spread_queries = setting.spread;
   options.tree_merge = setting.tree;
   QueryExchange exchange = Answerer::exchange(model.decoder, group);
   Answerer answerer(model.decoder, exchange, kv, options);
   Outcome outcome;
   outcome.logits = answerer.logits_of(random_tokens(9, 50), 3);
-  const std::vector<QueryJob> all = jobs(n_queries);
+  std::vector<QueryJob> all = jobs(n_queries, setting.sampling);
+  if (setting.only_first_is_drawn)
+    for (QueryJob& job : std::span(all).subspan(1)) job.sampling = {};
   const std::vector<QueryResult> results = answerer.answer(all);
   for (std::size_t i = 0; i < all.size(); ++i) {
     std::string bytes(reinterpret_cast<const char*>(results[i].tokens.data()),

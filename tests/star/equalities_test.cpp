@@ -159,7 +159,12 @@ TEST_F(Equalities, DrawnAnswersAreTheSameOnAnyRanksAndInAnyBatch) {
   const Outcome one = run(world_, setting, 1, 1);
   EXPECT_EQ(four.answers[0], one.answers[0]);
   EXPECT_EQ(four.answers, run_alone(world_, setting).answers);
-  EXPECT_NE(four.answers, run(world_, {}).answers);  // nothing would be drawn
+  const Outcome greedy = run(world_, {});
+  EXPECT_NE(four.answers, greedy.answers);  // nothing would be drawn
+  setting.only_first_is_drawn = true;
+  const Outcome mixed = run(world_, setting);
+  EXPECT_EQ(mixed.answers[0], four.answers[0]);
+  for (std::size_t i = 1; i < 4; ++i) EXPECT_EQ(mixed.answers[i], greedy.answers[i]);
 }
 
 // 300 queries of 3 tokens, 128 rows a step: the first 42 begin, with two tokens of the 43rd.

@@ -35,11 +35,12 @@ struct Setting {
   std::int64_t n_new_tokens = 4;  // of the first query
 };
 
-std::vector<QueryJob> jobs(std::int64_t n_new_tokens) {
+std::vector<QueryJob> jobs(std::int64_t n_new_tokens, const Sampling& sampling) {
   std::vector<QueryJob> all;
   for (std::size_t i = 0; i < 5; ++i) {
     const std::int64_t length = i == 2 ? 230 : 3 + 7 * static_cast<std::int64_t>(i);
-    all.push_back({random_tokens(length, 100 + i), n_new_tokens + static_cast<std::int64_t>(i), i});
+    all.push_back(
+        {random_tokens(length, 100 + i), n_new_tokens + static_cast<std::int64_t>(i), i, sampling});
   }
   return all;
 }
@@ -58,7 +59,6 @@ class Sharded : public ::testing::Test {
   }
   static AnswerOptions options_of(const Setting& setting) {
     AnswerOptions options;
-    options.sampling = setting.sampling;
     options.n_logprobs = setting.n_logprobs;
     options.eos_tokens = setting.eos_tokens;
     options.query_kv_bytes = setting.query_kv_bytes;
@@ -110,7 +110,7 @@ class Sharded : public ::testing::Test {
   static Outcome ask(Answerer answerer, const Setting& setting) {
     Outcome outcome;
     outcome.logits = answerer.logits_of(random_tokens(9, 50), 3);
-    const std::vector<QueryJob> all = jobs(setting.n_new_tokens);
+    const std::vector<QueryJob> all = jobs(setting.n_new_tokens, setting.sampling);
     outcome.answers = answerer.answer(all);
     outcome.n_left = answerer.n_left();
     outcome.tokens_a_step = answerer.tokens_a_step();
