@@ -84,7 +84,7 @@ if wanted_with kernels torch; then
 fi
 
 if wanted bench; then
-  bench=(timeout 300 "$folder/starattn" bench --device cuda --shape 8b --tokens 128k)
+  bench=(timeout 300 "$folder/starattn" bench --device cuda --shape 8b --tokens 128k --repeat 1)
   run "${bench[@]}" --block-size 32k --new-tokens 32 --queries 1,32
   run "${bench[@]}" --attention dense --new-tokens 32
   run "${bench[@]}" --block-size 32k --new-tokens 4 --kv-memory host

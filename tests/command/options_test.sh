@@ -154,15 +154,24 @@ check "a closed standard output is 74 too" [ $? -eq 74 ]
 "$program" generate --model "$model" --task vt --length 1k --count 1 --output "$work/made.jsonl" >/dev/full 2>"$work/log"
 check "a result that is a file needs none" [ $? -eq 0 ]
 
-bench=(bench --shape 10m --device cpu --new-tokens 1)
-call "${bench[@]}" --tokens 256,512 --setting star:b=n/2 --setting ring
-check "bench takes several contexts and settings" [ $code -eq 0 -a "$(grep -c '^phase 1, anchor broadcast' "$work/out")" -eq 2 ]
-check "and says which" [ "$(grep -E '^# (setting|context)' "$work/out" | sed 's/, anchor.*//' | tr '\n' ';')" = \
-  "# setting star:b=n/2;# context 256 tokens, 2 block(s) of 128;# context 512 tokens, 2 block(s) of 256;# setting ring;# context 256 tokens, 2 block(s) of 128;# context 512 tokens, 2 block(s) of 256;" ]
-call "${bench[@]}" --tokens 256 --setting star:b=n/2
-check "bench times the anchor computed again" shows '^phase 1, anchor recompute'
-call "${bench[@]}" --tokens 256 --setting star:b=n/2 --no-recompute
-check "unless it is told not to" [ $code -eq 0 -a "$(grep -c recompute "$work/out")" -eq 0 ]
+bench=(bench --shape 10m --layers 1 --device cpu --new-tokens 1 --repeat 1 --warm-up 0)
+call "${bench[@]}" --tokens 256,512 --setting star:b=n/2 --setting ring --json "$work/one.jsonl" --csv "$work/one.csv"
+rows() { grep -v '^#' "$work/out" | awk '{ print $2, $3, $4, $5, $NF }' | tr '\n' ';'; }
+check "bench takes several contexts and settings" [ $code -eq 0 -a "$(rows)" = \
+  "256 star:b=n/2 once phase-1 0;256 star:b=n/2 once step 0;256 star:b=n/2 again phase-1 0;512 star:b=n/2 once phase-1 0;512 star:b=n/2 once step 0;512 star:b=n/2 again phase-1 0;256 ring - phase-1 0;256 ring - step 0;512 ring - phase-1 0;512 ring - step 0;" ]
+check "and sums up" shows '^# SUMMARY points 6$'
+check "its JSON has a head and a line a repeat" [ "$(wc -l <"$work/one.jsonl")" -eq 11 -a "$(head -c 29 "$work/one.jsonl")" = '{"schema":"starattn-bench-1",' ]
+check "its CSV a line a repeat, too" [ "$(grep -c '^starattn-bench-1,1,' "$work/one.csv")" -eq 10 ]
+on 2 "${bench[@]}" --tokens 512 --attention star --block-size 256 --no-recompute --queries 1,2 --check "$work/one.jsonl"
+check "results on two ranks have the bits of one" [ $code -eq 0 -a "$(rows)" = \
+  "512 star:b=256 once phase-1 0;512 star:b=256 once step 0;512 star:b=256 once step -;" ]
+sed 's/"digest":"[0-9a-f]*"/"digest":"0"/' "$work/one.jsonl" >"$work/wrong.jsonl"
+refused "other bits" 65 "2 result(s) have other bits" "${bench[@]}" --tokens 512 --block-size 256 --no-recompute --check "$work/wrong.jsonl"
+refused "bits of another model" 2 "--check .*its key 'model' is" bench --shape 10m --layers 2 --device cpu --tokens 512 --check "$work/one.jsonl"
+refused "one file for two purposes" 2 "are one file" "${bench[@]}" --tokens 512 --json "$work/one.jsonl" --check "$work/one.jsonl"
+call bench --model "$model" --device cpu --new-tokens 1 --repeat 1 --warm-up 0 --tokens-a-rank 256
+check "bench takes a model folder, and tokens a rank" [ $code -eq 0 -a "$(rows)" = \
+  "256 star once phase-1 0;256 star once step 0;" ]
 refused "a setting beside a plan option" 2 "--setting excludes --reach" "${bench[@]}" --setting ring --reach 1
 refused "a setting that is none" 2 "--setting 'rings'" "${bench[@]}" --setting rings
 

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/shapes.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace starattn {
+namespace {
+
+struct Shape {
+  const char* name;
+  std::int64_t hidden, intermediate, layers, heads, kv_heads, head_dim, vocabulary;
+  bool tied = false;  // the embedding is the head, too
+  Family family = Family::llama;
+  MixtureConfig mixture = {};  // without its layers: all of them
+};
+
+const MixtureConfig kQwen3Mixture = {
+    .n_experts = 128, .n_chosen = 8, .expert_size = 768, .renormalise = true, .layers = {}};
+
+// The short names are older than the others and not quite their models: embeddings are tied and
+// vocabularies rounded.
+const Shape kShapes[] = {
+    {"10m", 384, 1024, 6, 6, 2, 64, 32000, true},
+    {"150m", 1024, 2816, 12, 16, 4, 64, 32000, true},
+    {"1b", 2048, 8192, 16, 32, 8, 64, 32000, true},
+    {"8b", 4096, 14336, 32, 32, 8, 128, 128256, true},
+    {"70b", 8192, 28672, 80, 64, 8, 128, 128256},
+    {"30b-a3b", 2048, 6144, 48, 32, 4, 128, 151936, false, Family::qwen3_moe, kQwen3Mixture},
+    {"llama-3.2-1b", 2048, 8192, 16, 32, 8, 64, 128256, true},
+    {"llama-3.2-3b", 3072, 8192, 28, 24, 8, 128, 128256, true},
+    {"llama-3.1-8b", 4096, 14336, 32, 32, 8, 128, 128256},
+    {"llama-3.1-70b", 8192, 28672, 80, 64, 8, 128, 128256},
+    {"mistral-7b-v0.3", 4096, 14336, 32, 32, 8, 128, 32768, false, Family::mistral},
+    {"qwen2.5-7b", 3584, 18944, 28, 28, 4, 128, 152064, false, Family::qwen2},
+    {"qwen3-0.6b", 1024, 3072, 28, 16, 8, 128, 151936, true, Family::qwen3},
+    {"qwen3-4b", 2560, 9728, 36, 32, 8, 128, 151936, true, Family::qwen3},
+    {"qwen3-8b", 4096, 12288, 36, 32, 8, 128, 151936, false, Family::qwen3},
+    {"qwen3-14b", 5120, 17408, 40, 40, 8, 128, 151936, false, Family::qwen3},
+    {"qwen3-32b", 5120, 25600, 64, 64, 8, 128, 151936, false, Family::qwen3},
+    {"qwen3-30b-a3b", 2048, 6144, 48, 32, 4, 128, 151936, false, Family::qwen3_moe, kQwen3Mixture},
+};
+
+const char* architecture_of(Family family) {
+  switch (family) {
+    case Family::qwen2:
+      return "Qwen2ForCausalLM";
+    case Family::qwen3:
+      return "Qwen3ForCausalLM";
+    case Family::qwen3_moe:
+      return "Qwen3MoeForCausalLM";
+    case Family::mistral:
+      return "MistralForCausalLM";
+    default:
+      return "LlamaForCausalLM";
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> shape_names() {
+  std::vector<std::string> names;
+  for (const Shape& shape : kShapes) names.emplace_back(shape.name);
+  return names;
+}
+
+ModelConfig model_shape(const std::string& name, std::int64_t n_layers) {
+  const Shape* shape = std::ranges::find(kShapes, name, &Shape::name);
+  STARATTN_CHECK(shape != std::end(kShapes));
+  ModelConfig config;
+  config.family = shape->family;
+  config.architecture = architecture_of(shape->family);
+  config.vocab_size = shape->vocabulary;
+  config.hidden_size = shape->hidden;
+  config.intermediate_size = shape->intermediate;
+  config.n_layers = n_layers > 0 ? n_layers : shape->layers;
+  config.n_heads = shape->heads;
+  config.n_kv_heads = shape->kv_heads;
+  config.head_dim = shape->head_dim;
+  config.max_positions = std::int64_t{1} << 24;
+  config.rope.theta = 500000;
+  config.tied_embeddings = shape->tied;
+  config.qkv_bias = shape->family == Family::qwen2;
+  config.qk_norm = shape->family == Family::qwen3 || shape->family == Family::qwen3_moe;
+  config.mixture = shape->mixture;
+  if (config.mixture.n_experts > 0)
+    config.mixture.layers.assign(static_cast<std::size_t>(config.n_layers), true);
+  return config;
+}
+
+}  // namespace starattn
