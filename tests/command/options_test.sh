@@ -171,7 +171,7 @@ refused "bits of another model" 2 "--check .*its key 'model' is" bench --shape 1
 refused "one file for two purposes" 2 "are one file" "${bench[@]}" --tokens 512 --json "$work/one.jsonl" --check "$work/one.jsonl"
 call bench --model "$model" --device cpu --new-tokens 1 --repeat 1 --warm-up 0 --tokens-a-rank 256
 check "bench takes a model folder, and tokens a rank" [ $code -eq 0 -a "$(rows)" = \
-  "256 star once phase-1 0;256 star once step 0;" ]
+  "256 star - phase-1 0;256 star - step 0;" ]
 refused "a setting beside a plan option" 2 "--setting excludes --reach" "${bench[@]}" --setting ring --reach 1
 refused "a setting that is none" 2 "--setting 'rings'" "${bench[@]}" --setting rings
 
