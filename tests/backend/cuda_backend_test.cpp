@@ -183,6 +183,26 @@ TEST_F(CudaBackend, LoadTellsTheBytesThatItRead) {
   EXPECT_EQ(std::memcmp(read.data(), w.data, read.size()), 0);
 }
 
+TEST_F(CudaBackend, HostMemoryOfADocumentServesTheNext) {
+  constexpr std::size_t kBytes = std::size_t{80} << 20;
+  Backend& gpu = *gpu_->backend;
+  const auto address_of_freed = [&](std::size_t n_bytes) {
+    return gpu.allocate_pinned(n_bytes).data();
+  };
+  const std::byte* const first = address_of_freed(kBytes);
+  Buffer host = gpu.allocate_pinned(kBytes);
+  EXPECT_EQ(host.data(), first) << "it waited for one of its size";
+  EXPECT_NE(address_of_freed(kBytes), first) << "nothing is lent twice";
+  host.data()[kBytes - 1] = std::byte{7};
+  const Buffer device = gpu.allocate(kBytes);
+  gpu.copy_now(CopyDirection::to_device, {host.data(), kBytes}, device.data());
+  std::byte last{};
+  gpu.download(device.data() + kBytes - 1, {&last, 1});
+  EXPECT_EQ(last, std::byte{7}) << "and the copy engines reach it";
+  address_of_freed(2 * kBytes);  // gives up all that waits; `host` is not among it
+  EXPECT_EQ(host.data()[kBytes - 1], std::byte{7});
+}
+
 TEST_F(CudaBackend, DrawsTokens) {
   // A draw is monotone: the GPU's token lies between those of slightly smaller and larger random
   // numbers. Its weights are fp32; one of 128,256 equal tokens more or less in the nucleus is 8e-6.

@@ -67,7 +67,7 @@ class CudaBackend : public Backend {
   std::uint64_t peak_bytes() const override { return device_.peak_bytes(); }
 
   Buffer allocate(std::size_t n_bytes) override { return device_.allocate(n_bytes); }
-  Buffer allocate_pinned(std::size_t n_bytes) override { return cuda::pinned_memory(n_bytes); }
+  Buffer allocate_pinned(std::size_t n_bytes) override { return pinned_.allocate(n_bytes); }
   Buffer pin(std::span<std::byte> host) override { return cuda::pin(host); }
   void load(const WeightView& weight, const BytesRead& read) override {
     weights_.load(weight, read);
@@ -570,6 +570,7 @@ class CudaBackend : public Backend {
   }
 
   cuda::Device device_;
+  cuda::PinnedPool pinned_;
   cuda::Matmul matmul_;
   cuda::DeviceWeights weights_;
   std::unordered_map<const std::byte*, Buffer>

@@ -76,6 +76,29 @@ Buffer pinned_memory(std::size_t n_bytes) {
   return {memory, n_bytes, free_pinned, reinterpret_cast<void*>(n_mapped)};
 }
 
+Buffer PinnedPool::allocate(std::size_t n_bytes) {
+  if (n_bytes < kLeastBytes) return pinned_memory(n_bytes);
+  const auto fits = std::ranges::find_if(
+      waiting_, [&](const auto& piece) { return piece->memory.n_bytes() == n_bytes; });
+  std::unique_ptr<Piece> piece;
+  if (fits != waiting_.end()) {
+    piece = std::move(*fits);
+    waiting_.erase(fits);
+  } else {
+    waiting_.clear();
+    piece.reset(new Piece{this, pinned_memory(n_bytes)});
+  }
+  std::byte* const data = piece->memory.data();
+  return {data, n_bytes, take_back, piece.release()};
+}
+
+void PinnedPool::take_back(void*, void* piece) {
+  cudaDeviceSynchronize();  // a copy that was begun ahead may still be on its way
+  std::unique_ptr<Piece> given(static_cast<Piece*>(piece));
+  PinnedPool& pool = *given->pool;
+  pool.waiting_.push_back(std::move(given));
+}
+
 Buffer pin(std::span<std::byte> memory) {
   register_pages(memory.data(), memory.size());
   return {memory.data(), memory.size(), unpin};
