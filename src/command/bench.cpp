@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/text.h"
+#include "command/calibrate.h"
 #include "command/commands.h"
 #include "model/shapes.h"
 #include "study/machine.h"
@@ -32,6 +33,7 @@ struct BenchOptions {
   std::string json;
   std::string csv;
   std::string check;
+  std::string calibrate;  // the machine file to write; none: time the phases
 };
 
 // A line at a time, each safe from a later failure of this process. A closed one takes nothing.
@@ -187,6 +189,7 @@ Json head_of(const BenchOptions& options, const Ranks& ranks, const LoadedModel&
 
 Exit run_bench(const BenchOptions& options) {
   const Ranks ranks = arrange_ranks(options.common);
+  if (!options.calibrate.empty()) return calibrate_to(options.calibrate, options.common, ranks);
   std::vector<StudyPoint> points;
   collectively(ranks.world, [&] {  // before weights are made
     points = points_of(options.lists, options.common, ranks.group.size(), !options.skips_recompute);
@@ -301,6 +304,9 @@ Command add_bench(CLI::App& parser) {
   app->add_option("--csv", options->csv, "The same as a table of comma-separated values");
   app->add_option("--check", options->check,
                   "A file of --json, of one rank for example: results must have its bits");
+  app->add_option("--calibrate", options->calibrate,
+                  "Time single operations instead, and write the machine file that plan --machine "
+                  "makes times from");
   add_device_options(*app, options->common);
   add_group_options(*app, options->common);
   add_kv_memory_options(*app, options->common);
@@ -310,6 +316,7 @@ Command add_bench(CLI::App& parser) {
             files.reads("--check", options->check);
             files.writes("--json", options->json);
             files.writes("--csv", options->csv);
+            files.writes("--calibrate", options->calibrate);
             files.reads_folder("--model", options->common.model);
           }};
 }

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "star/machine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "base/error.h"
+#include "base/json.h"
+
+namespace starattn {
+namespace {
+
+constexpr const char* kFormat = "starattn machine";
+constexpr std::int64_t kVersion = 1;
+constexpr std::int64_t kMost = std::int64_t{1} << 40;
+constexpr JsonLimits kLimits{.max_bytes = std::size_t{1} << 20, .max_depth = 8};
+
+// Where a size lies between two that were measured: 0 at the first, 1 at the second.
+struct Between {
+  std::int64_t first = 0;
+  std::int64_t second = 0;
+  double share = 0;
+};
+
+Between between(const std::set<std::int64_t>& sizes, std::int64_t size) {
+  const auto above = sizes.lower_bound(size);
+  if (above == sizes.end()) return {*sizes.rbegin(), *sizes.rbegin(), 0};
+  if (*above == size || above == sizes.begin()) return {*above, *above, 0};
+  const std::int64_t below = *std::prev(above);
+  const auto log = [](std::int64_t n) { return std::log(static_cast<double>(n)); };
+  return {below, *above, (log(size) - log(below)) / (log(*above) - log(below))};
+}
+
+double mix(double first, double second, double share) {
+  return std::exp((1 - share) * std::log(first) + share * std::log(second));
+}
+
+// The value at (x, y) of what was measured over a whole grid of sizes.
+template <typename T, typename Value>
+double over_grid(const std::vector<T>& measured, std::int64_t T::*x_of, std::int64_t T::*y_of,
+                 std::int64_t x, std::int64_t y, const Value& value) {
+  std::set<std::int64_t> xs, ys;
+  for (const T& entry : measured) {
+    xs.insert(entry.*x_of);
+    ys.insert(entry.*y_of);
+  }
+  const auto at = [&](std::int64_t a, std::int64_t b) {
+    for (const T& entry : measured)
+      if (entry.*x_of == a && entry.*y_of == b) return value(entry);
+    fail(Exit::bug, "a machine without an entry for sizes {} and {}", a, b);
+  };
+  const Between in_x = between(xs, x);
+  const Between in_y = between(ys, y);
+  return mix(mix(at(in_x.first, in_y.first), at(in_x.first, in_y.second), in_y.share),
+             mix(at(in_x.second, in_y.first), at(in_x.second, in_y.second), in_y.share),
+             in_x.share);
+}
+
+// --- the file
+
+double positive(const JsonObject& object, const char* key) {
+  const double value = object.get_number(key);
+  if (!(value > 0))
+    fail(Exit::bad_data, "{}: {}: expected a number above 0, got {}", object.where(), key, value);
+  return value;
+}
+
+std::int64_t size_at(const JsonObject& object, const char* key) {
+  return object.get_int(key, 1, kMost);
+}
+
+Line line_of(const JsonObject& object) {
+  const double start = object.get_number("start_s");
+  if (start < 0)
+    fail(Exit::bad_data, "{}: start_s: expected 0 or more, got {}", object.where(), start);
+  return {start, positive(object, "bytes_per_s")};
+}
+
+std::optional<Line> find_line(const JsonObject& object, const char* key) {
+  if (!object.has(key)) return std::nullopt;
+  return line_of(object.get_object(key));
+}
+
+template <typename T, typename Read>
+std::vector<T> list_of(const JsonObject& object, const char* key, const Read& read) {
+  const Json& list = object.get(key);
+  if (!list.is_array() || list.empty())
+    fail(Exit::bad_data, "{}: {}: expected a list that is not empty", object.where(), key);
+  std::vector<T> all;
+  for (const Json& entry : list)
+    all.push_back(
+        read(JsonObject(entry, fmt::format("{}: {}[{}]", object.where(), key, all.size()))));
+  return all;
+}
+
+// Each size of one kind with each of the other, once.
+template <typename T>
+void require_grid(const JsonObject& object, const char* key, const std::vector<T>& all,
+                  std::int64_t T::*x_of, std::int64_t T::*y_of) {
+  std::set<std::int64_t> xs, ys;
+  std::set<std::pair<std::int64_t, std::int64_t>> both;
+  for (const T& entry : all) {
+    xs.insert(entry.*x_of);
+    ys.insert(entry.*y_of);
+    both.emplace(entry.*x_of, entry.*y_of);
+  }
+  if (both.size() != all.size() || both.size() != xs.size() * ys.size())
+    fail(Exit::bad_data, "{}: {}: expected each size with each other, {} x {} entries, got {}",
+         object.where(), key, xs.size(), ys.size(), all.size());
+}
+
+std::vector<Machine::Thin> thin_of(const JsonObject& object, const char* key) {
+  auto all = list_of<Machine::Thin>(object, key, [](const JsonObject& entry) {
+    return Machine::Thin{size_at(entry, "rows"), entry.get_int("length", 0, kMost), line_of(entry)};
+  });
+  require_grid(object, key, all, &Machine::Thin::n_rows, &Machine::Thin::length);
+  return all;
+}
+
+Json json_of(const Line& line) {
+  return {{"start_s", line.start_s}, {"bytes_per_s", line.bytes_per_s}};
+}
+
+Json json_of(const std::vector<Machine::Thin>& all) {
+  Json list = Json::array();
+  for (const auto& [n_rows, length, line] : all)
+    list.push_back({{"rows", n_rows},
+                    {"length", length},
+                    {"start_s", line.start_s},
+                    {"bytes_per_s", line.bytes_per_s}});
+  return list;
+}
+
+}  // namespace
+
+double Machine::product_rate(std::int64_t n_in, std::int64_t n_out) const {
+  return over_grid(products, &Product::n_in, &Product::n_out, n_in, n_out,
+                   [](const Product& product) { return product.flops_per_s; });
+}
+
+double Machine::attention_rate(std::int64_t head_dim, std::int64_t n_keys) const {
+  // The nearest head_dim: kernels differ by it, and nothing lies between two of them.
+  const Attention& nearest = *std::ranges::min_element(
+      attention, {}, [&](const Attention& entry) { return std::abs(entry.head_dim - head_dim); });
+  std::set<std::int64_t> sizes;
+  for (const Attention& entry : attention)
+    if (entry.head_dim == nearest.head_dim) sizes.insert(entry.n_keys);
+  const auto rate = [&](std::int64_t size) {
+    return std::ranges::find_if(attention,
+                                [&](const Attention& entry) {
+                                  return entry.head_dim == nearest.head_dim && entry.n_keys == size;
+                                })
+        ->flops_per_s;
+  };
+  const Between keys = between(sizes, n_keys);
+  return mix(rate(keys.first), rate(keys.second), keys.share);
+}
+
+double seconds_of(const std::vector<Machine::Thin>& measured, std::int64_t n_rows,
+                  std::int64_t length, double n_bytes) {
+  return over_grid(measured, &Machine::Thin::n_rows, &Machine::Thin::length, n_rows, length,
+                   [&](const Machine::Thin& thin) { return thin.line.seconds(n_bytes); });
+}
+
+Machine read_machine(const std::string& path) {
+  const Json json = read_json_file(path, kLimits);
+  const JsonObject file(json, path);
+  if (file.get_string("format") != kFormat)
+    fail(Exit::bad_data, "{}: format: expected '{}'; bench --calibrate makes such files", path,
+         kFormat);
+  file.get_int("version", kVersion, kVersion);
+  Machine m;
+  m.name = file.get_string("name");
+  m.date = file.find_string("date").value_or("");
+  m.dtype = dtype_from_name(file.get_string("dtype"));
+  m.chunk_rows = size_at(file, "chunk_rows");
+  m.n_ranks = static_cast<int>(file.get_int("ranks", 1, 1 << 20));
+  m.reference_flops_per_s = positive(file, "reference_flops_per_s");
+  m.products = list_of<Machine::Product>(file, "products", [](const JsonObject& entry) {
+    return Machine::Product{size_at(entry, "inputs"), size_at(entry, "outputs"),
+                            positive(entry, "flops_per_s")};
+  });
+  m.attention = list_of<Machine::Attention>(file, "attention", [](const JsonObject& entry) {
+    return Machine::Attention{size_at(entry, "head_dim"), size_at(entry, "keys"),
+                              positive(entry, "flops_per_s")};
+  });
+  m.row_bytes_per_s = positive(file, "row_bytes_per_s");
+  m.scoring_flops_per_s = positive(file, "scoring_flops_per_s");
+  m.likeness_bytes_per_s = positive(file, "likeness_bytes_per_s");
+  m.best_of_keys_per_s = positive(file, "best_of_keys_per_s");
+  m.thin_layers = thin_of(file, "thin_layers");
+  m.thin_products = thin_of(file, "thin_products");
+  m.thin_attention = thin_of(file, "thin_attention");
+  m.thin_merges = thin_of(file, "thin_merges");
+  m.next_tokens = thin_of(file, "next_tokens");
+  m.message = find_line(file, "message");
+  m.step = find_line(file, "step");
+  m.network = find_line(file, "network");
+  if (file.has("bus_bytes_per_s")) m.bus_bytes_per_s = positive(file, "bus_bytes_per_s");
+  require_grid(file, "products", m.products, &Machine::Product::n_in, &Machine::Product::n_out);
+  return m;
+}
+
+std::string to_text(const Machine& m) {
+  Json products = Json::array();
+  for (const Machine::Product& entry : m.products)
+    products.push_back(
+        {{"inputs", entry.n_in}, {"outputs", entry.n_out}, {"flops_per_s", entry.flops_per_s}});
+  Json attention = Json::array();
+  for (const Machine::Attention& entry : m.attention)
+    attention.push_back(
+        {{"head_dim", entry.head_dim}, {"keys", entry.n_keys}, {"flops_per_s", entry.flops_per_s}});
+  Json file = {{"format", kFormat},
+               {"version", kVersion},
+               {"name", m.name},
+               {"date", m.date},
+               {"dtype", name_of(m.dtype)},
+               {"chunk_rows", m.chunk_rows},
+               {"ranks", m.n_ranks},
+               {"reference_flops_per_s", m.reference_flops_per_s},
+               {"products", products},
+               {"attention", attention},
+               {"row_bytes_per_s", m.row_bytes_per_s},
+               {"scoring_flops_per_s", m.scoring_flops_per_s},
+               {"likeness_bytes_per_s", m.likeness_bytes_per_s},
+               {"best_of_keys_per_s", m.best_of_keys_per_s},
+               {"thin_layers", json_of(m.thin_layers)},
+               {"thin_products", json_of(m.thin_products)},
+               {"thin_attention", json_of(m.thin_attention)},
+               {"thin_merges", json_of(m.thin_merges)},
+               {"next_tokens", json_of(m.next_tokens)}};
+  if (m.message) file["message"] = json_of(*m.message);
+  if (m.step) file["step"] = json_of(*m.step);
+  if (m.network) file["network"] = json_of(*m.network);
+  if (m.bus_bytes_per_s) file["bus_bytes_per_s"] = *m.bus_bytes_per_s;
+  return file.dump(2) + "\n";
+}
+
+}  // namespace starattn
