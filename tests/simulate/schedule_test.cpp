@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+// Schedules on a machine whose rates are round: on one rank they are sums of operations, and on
+// several what each waits for is in them.
+#include "simulate/schedule.h"
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+
+namespace starattn {
+namespace {
+
+ModelConfig model() {
+  ModelConfig config;
+  config.vocab_size = 1000;
+  config.hidden_size = 64;
+  config.intermediate_size = 128;
+  config.n_layers = 6;
+  config.n_heads = 4;
+  config.n_kv_heads = 2;
+  config.head_dim = 16;
+  return config;
+}
+
+// Products and attention at 1 MFLOP/s; all else takes nothing.
+Machine machine() {
+  constexpr double kAtOnce = 1e30;
+  Machine m;
+  m.dtype = Dtype::bf16;
+  m.chunk_rows = 32;
+  m.n_ranks = 2;
+  m.products = {{64, 64, 1e6}};
+  m.attention = {{16, 32, 1e6}};
+  m.row_bytes_per_s = m.scoring_flops_per_s = m.likeness_bytes_per_s = m.best_of_keys_per_s =
+      kAtOnce;
+  m.thin_layers = m.thin_products = m.thin_attention = m.thin_merges =
+      m.next_tokens = {{1, 16, {1, kAtOnce}}};
+  m.thin_merges = {{1, 0, {0, kAtOnce}}};
+  m.next_tokens = {{1, 0, {0, kAtOnce}}};
+  m.message = Line{0, kAtOnce};
+  m.step = Line{0, kAtOnce};
+  return m;
+}
+
+PlanRequest request(std::int64_t block_size, Attention attention = Attention::star) {
+  PlanRequest request;
+  request.attention = attention;
+  if (attention != Attention::dense) request.block_size = block_size;
+  return request;
+}
+
+double seconds(const BlockPlan& plan, const Cluster& cluster = {},
+               AnchorMode mode = AnchorMode::broadcast, const Machine& m = machine()) {
+  return simulate_phase1(model(), plan, m, cluster, {mode, KvMemory::device}).seconds;
+}
+
+TEST(Schedule, OnOneRankPhase1IsItsOperations) {
+  const ModelConfig config = model();
+  for (const AnchorMode mode : {AnchorMode::broadcast, AnchorMode::recompute}) {
+    const BlockPlan plan = BlockPlan::make(request(64), 250, 1);
+    EXPECT_NEAR(seconds(plan, {}, mode), phase1_flops(config, plan, mode).total() * 1e-6,
+                1e-9 * seconds(plan, {}, mode));
+  }
+  const BlockPlan dense = BlockPlan::make(request(0, Attention::dense), 250, 1);
+  EXPECT_NEAR(seconds(dense), phase1_flops(config, dense, AnchorMode::broadcast).total() * 1e-6,
+              1e-9);
+  PlanRequest recall = request(64);
+  recall.recall = {.divisor = 2};
+  const BlockPlan recalling = BlockPlan::make(recall, 250, 1);
+  const Phase1Flops flops = phase1_flops(config, recalling, AnchorMode::broadcast);
+  EXPECT_NEAR(seconds(recalling), (flops.linear + flops.attention) * 1e-6, 1e-9);
+}
+
+TEST(Schedule, WithoutMessagesInTheWaySeveralRanksTakeTheSlowestOnesTime) {
+  const BlockPlan star = BlockPlan::make(request(32), 8 * 32, 4);
+  const double flops = slowest_rank_flops(model(), star, AnchorMode::broadcast);
+  EXPECT_GE(seconds(star), flops * 1e-6);
+  EXPECT_LE(seconds(star), 1.1 * flops * 1e-6);  // all wait for the first layer of block 0
+  const BlockPlan ring = BlockPlan::make(request(32, Attention::ring), 8 * 32, 4);
+  const double of_ring = slowest_rank_flops(model(), ring, AnchorMode::broadcast);
+  EXPECT_GE(seconds(ring), of_ring * 1e-6);
+  EXPECT_LE(seconds(ring), 1.2 * of_ring * 1e-6);
+}
+
+TEST(Schedule, ASlowRankAndASlowAnchorShow) {
+  const BlockPlan plan = BlockPlan::make(request(32), 8 * 32, 4);
+  const double even = seconds(plan);
+  Cluster slow;
+  slow.slow = {{3, 2.0}};
+  EXPECT_LE(seconds(plan, slow), 2 * even);
+  EXPECT_GE(seconds(plan, slow), 1.9 * even);
+  Machine far_anchor = machine();
+  far_anchor.message = Line{even, 1e30};  // a layer of the anchor takes as long as everything
+  EXPECT_GT(seconds(plan, {}, AnchorMode::broadcast, far_anchor), 1.5 * even);
+  EXPECT_LT(seconds(plan, {}, AnchorMode::recompute, far_anchor), 2 * even);
+}
+
+TEST(Schedule, AGatherGrowsWithTheRanksAndATreeWithTheirLogarithm) {
+  Machine m = machine();
+  m.step = Line{0, 1e3};
+  const auto step = [&](int n_ranks, bool tree) {
+    const BlockPlan plan = BlockPlan::make(request(32), 32 * n_ranks, n_ranks);
+    return simulate_step(model(), plan, m, {}, {}, {.tree_merge = tree}).seconds;
+  };
+  EXPECT_GT(step(64, false) - step(1, false), 12 * (step(4, false) - step(1, false)));
+  EXPECT_LT(step(64, true) - step(1, true), 5 * (step(4, true) - step(1, true)));
+  EXPECT_LT(step(64, true), step(64, false));
+}
+
+TEST(Schedule, LayersThatAreNotSimulatedGoOnLikeTheOthers) {
+  // Many ranks on a ring: more operations than are simulated one by one.
+  ModelConfig deep = model();
+  deep.n_layers = 400;
+  const BlockPlan plan = BlockPlan::make(request(32, Attention::ring), 256 * 32, 128);
+  const double all = simulate_phase1(deep, plan, machine(), {}).seconds;
+  const double flops = slowest_rank_flops(deep, plan, AnchorMode::broadcast);
+  EXPECT_NEAR(all, flops * 1e-6, 0.05 * flops * 1e-6);
+}
+
+TEST(Schedule, QueriesGoThroughStepsAsTheyDoInPhase2) {
+  const BlockPlan plan = BlockPlan::make(request(32), 64, 1);
+  const auto answers = [&](std::int64_t n_queries, std::int64_t n_tokens, std::int64_t n_new) {
+    return simulate_answers(model(), plan, machine(), {}, n_queries, n_tokens, n_new).n_steps;
+  };
+  EXPECT_EQ(answers(1, 8, 16), 16);
+  EXPECT_EQ(answers(16, 8, 16), 16);  // 128 rows in the first step
+  EXPECT_EQ(answers(17, 8, 16), 17);  // the last one begins in the second
+  EXPECT_EQ(answers(1, 300, 1), 3);   // 128 + 128 + 44 rows
+}
+
+TEST(Schedule, SeveralRanksNeedAMachineWithMessages) {
+  Machine alone = machine();
+  alone.message.reset();
+  const BlockPlan plan = BlockPlan::make(request(32), 64, 2);
+  EXPECT_THROW(simulate_phase1(model(), plan, alone, {}), Error);
+  ModelConfig mixture = model();
+  mixture.mixture = {
+      .n_experts = 4, .n_chosen = 2, .expert_size = 8, .layers = std::vector<bool>(6, true)};
+  EXPECT_THROW(simulate_phase1(mixture, plan, machine(), {}), Error);
+}
+
+}  // namespace
+}  // namespace starattn
