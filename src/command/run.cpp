@@ -43,7 +43,7 @@ Command make_command(CLI::App& parser, const char* name, const char* what, Work 
       ->check(between(0, 1e6))
       ->capture_default_str();
   app->add_flag("--dry-run", options->dry_run,
-                "Print banner, memory and block plan of the first document, then stop");
+                "Read, tokenize and plan the whole input, say what does not fit, then stop");
   add_plan_options(*app, *options);
   if (work != Work::answer) add_anchor_options(*app, *options);
   add_length_options(*app, *options);

@@ -15,16 +15,14 @@
 #include "io/answer.h"
 #include "io/completion.h"
 #include "io/document.h"
-#include "io/line_reader.h"
-#include "io/request.h"
 #include "mpi/runtime.h"
 #include "run/coordinator.h"
 #include "run/document_runner.h"
+#include "run/dry_run.h"
 #include "run/loaded_model.h"
 #include "run/thinking.h"
 #include "run/token_logprobs.h"
 #include "run/watchdog.h"
-#include "star/cost.h"
 #include "trace/range.h"
 
 namespace starattn {
@@ -295,35 +293,6 @@ class GroupRun {
   std::int64_t n_left_ = 0;  // queries of this document that were not begun
 };
 
-// What the first document would take, from rank 0; nothing is computed and no output is touched.
-void print_dry_run(const Options& options, const Ranks& ranks, const LoadedModel& model) {
-  if (!ranks.is_first()) return;
-  LineReader reader(options.input, stop_requested);
-  const std::optional<Line> line = reader.next();
-  if (!line) fail(Exit::bad_data, "{}: no document in it", name_of_input(options.input));
-  const std::string where = fmt::format("{}:{}", name_of_input(options.input), line->number);
-  const Document document =
-      is_request_file(options.input)
-          ? parse_request(line->text, line->number, where, options.question_marker)
-          : parse_document(line->text, line->number, where);
-  std::vector<std::int64_t> all;
-  for (std::size_t i = 0; i < document.queries.size(); ++i)
-    all.push_back(static_cast<std::int64_t>(i));
-  const DocumentTask task = tokenize(document, all, options.input, options, model);
-  const BlockPlan plan = BlockPlan::make(
-      options.plan_request(), static_cast<std::int64_t>(task.context.size()), ranks.group.size());
-  const MemoryNeed need = fullest(memory_needs(
-      model.config, plan, options.anchor_mode(), model.weight_bytes, model.backend->kv_dtype(),
-      model.backend->activation_dtype(), model.backend->chunk_rows()));
-  log::info("{}", describe(task, plan));
-  for (Rank rank = 0; rank < ranks.group.size(); ++rank) {
-    log::info("rank {} of its group: block(s) {}", rank, fmt::join(plan.blocks_of(rank), " "));
-  }
-  log::info("memory of the fullest rank: {}", need.arithmetic());
-  log::info("phase 1: {:.3g} TFLOP",
-            phase1_flops(model.config, plan, options.anchor_mode()).total() * 1e-12);
-}
-
 // Collective.
 void warn_of_dropped_bytes(const Ranks& ranks, std::int64_t mine) {
   const std::vector<std::int64_t> all = ranks.world.allgather(mine);
@@ -346,8 +315,11 @@ Exit run_batch(const Options& options, Work work) {
   const std::unique_ptr<LoadedModel> model = open_model(options, ranks);
   print_banner(options, ranks, *model);
   if (options.dry_run) {
-    collectively(ranks.world, [&] { print_dry_run(options, ranks, *model); });
-    return Exit::ok;
+    Exit result = Exit::ok;
+    collectively(ranks.world, [&] {
+      if (ranks.is_first()) result = dry_run(options, ranks, *model);
+    });
+    return static_cast<Exit>(ranks.world.bcast_value(static_cast<int>(result), 0));
   }
 
   std::unique_ptr<Coordinator> coordinator;

@@ -12,6 +12,20 @@
 #include "star/encode.h"
 
 namespace starattn {
+namespace {
+
+DocumentNeeds needs_of(const Options& options, const LoadedModel& model, const BlockPlan& plan,
+                       KvMemory kv_memory, std::span<const QueryTask> queries) {
+  return {model,
+          plan,
+          options.anchor_mode(),
+          kv_memory,
+          {options.query_ranks == "all", options.merge == "tree", model.answering->n_shares()},
+          queries};
+}
+
+}  // namespace
+
 DocumentRunner::DocumentRunner(const Options& options, const Ranks& ranks, LoadedModel& model,
                                std::function<void()> poll, Verbosity voice)
     : options_(options),
@@ -27,7 +41,7 @@ BlockPlan DocumentRunner::plan(const DocumentTask& task, const PlanRequest& requ
   collectively(ranks_.group, [&] {
     plan = BlockPlan::make(request, static_cast<std::int64_t>(task.context.size()),
                            ranks_.group.size());
-    check_memory(task, plan);
+    refuse_too_large(options_, model_, plan, task.queries);
   });
   return plan;
 }
@@ -111,7 +125,7 @@ StopSearch DocumentRunner::search_of(const QueryTask& query) const {
 // documents.
 void DocumentRunner::say(const DocumentTask& task, const BlockPlan& plan,
                          const DocumentNeeds& needs) {
-  log::info("{}", describe(task, plan));
+  log::info("{}", describe(task, plan, options_));
   const std::uint64_t n_bytes = needs.fullest().total() + needs.fullest().host_kv;
   if (n_bytes <= most_said_ + most_said_ / 4) return;
   most_said_ = n_bytes;
@@ -120,12 +134,7 @@ void DocumentRunner::say(const DocumentTask& task, const BlockPlan& plan,
 
 DocumentNeeds DocumentRunner::needs(std::span<const QueryTask> queries, const BlockPlan& plan,
                                     KvMemory kv_memory) const {
-  return {model_,
-          plan,
-          options_.anchor_mode(),
-          kv_memory,
-          {options_.query_ranks == "all", options_.merge == "tree", model_.answering->n_shares()},
-          queries};
+  return needs_of(options_, model_, plan, kv_memory, queries);
 }
 
 // On the device where this rank's needs fit what is free there, and those of all ranks of the group
@@ -142,23 +151,24 @@ KvMemory DocumentRunner::kv_memory_for(const DocumentTask& task, const BlockPlan
 
 // What this group's ranks on one node, or one GPU, need together. A node has the weights once, a
 // GPU once a rank. Groups beside this one are at documents of their own, which nobody knows here.
-void DocumentRunner::check_memory(const DocumentTask& task, const BlockPlan& plan) const {
-  const bool on_host = model_.backend->is_host_memory();
-  const bool kv_on_device = on_host || options_.kv_memory == "device";
+void refuse_too_large(const Options& options, const LoadedModel& model, const BlockPlan& plan,
+                      std::span<const QueryTask> queries) {
+  const bool on_host = model.backend->is_host_memory();
+  const bool kv_on_device = on_host || options.kv_memory == "device";
   const DocumentNeeds least =
-      needs(task.queries, plan, kv_on_device ? KvMemory::device : KvMemory::host);
-  const std::size_t n_weights = on_host ? 1 : model_.sharers.size();
+      needs_of(options, model, plan, kv_on_device ? KvMemory::device : KvMemory::host, queries);
+  const std::size_t n_weights = on_host ? 1 : model.sharers.size();
   const std::uint64_t together =
-      n_weights * model_.weight_bytes + least.beside_weights(model_.sharers);
-  const std::uint64_t host_kv = least.host_kv(model_.sharers);
-  const std::uint64_t available = on_host ? memory_of_node() : model_.backend->memory_bytes();
+      n_weights * model.weight_bytes + least.beside_weights(model.sharers);
+  const std::uint64_t host_kv = least.host_kv(model.sharers);
+  const std::uint64_t available = on_host ? memory_of_node() : model.backend->memory_bytes();
   if (together <= available && host_kv <= memory_of_node()) return;
   const bool is_device_full = together > available;
   fail(Exit::bad_data,
        "the document does not fit: {} rank(s) need {} together, this {} has {}; the fullest needs "
        "{}. Use more ranks on more nodes, a smaller --block-size or --max-new-tokens, or a smaller "
        "document",
-       model_.sharers.size(), human_bytes(is_device_full ? together : host_kv),
+       model.sharers.size(), human_bytes(is_device_full ? together : host_kv),
        is_device_full && !on_host ? "GPU" : "node",
        human_bytes(is_device_full ? available : memory_of_node()), least.arithmetic());
 }
@@ -175,14 +185,16 @@ std::string describe_dial(const BlockPlan& plan) {
 
 }  // namespace
 
-std::string describe(const DocumentTask& task, const BlockPlan& plan) {
+std::string describe(const DocumentTask& task, const BlockPlan& plan, const Options& options) {
   const auto n = [](std::int64_t count, const char* one, const char* many) {
     return fmt::format("{} {}", with_commas(count), count == 1 ? one : many);
   };
-  return fmt::format("document '{}': {}, {} of {}, anchor {}{}, {}", task.id,
+  const bool is_auto = options.block_size == "auto" && options.attention == "star";
+  return fmt::format("document '{}': {}, {} of {}{}, anchor {}{}, {}", task.id,
                      n(plan.n_context(), "token", "tokens"), n(plan.n_blocks(), "block", "blocks"),
-                     with_commas(plan.block_size()), with_commas(plan.anchor_size()),
-                     describe_dial(plan), n(std::ssize(task.queries), "query", "queries"));
+                     with_commas(plan.block_size()), is_auto ? " (auto)" : "",
+                     with_commas(plan.anchor_size()), describe_dial(plan),
+                     n(std::ssize(task.queries), "query", "queries"));
 }
 
 }  // namespace starattn

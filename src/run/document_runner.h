@@ -50,7 +50,6 @@ class DocumentRunner {
   void say(const DocumentTask& task, const BlockPlan& plan, const DocumentNeeds& needs);
   DocumentNeeds needs(std::span<const QueryTask> queries, const BlockPlan& plan,
                       KvMemory kv_memory) const;
-  void check_memory(const DocumentTask& task, const BlockPlan& plan) const;
   KvMemory kv_memory_for(const DocumentTask& task, const BlockPlan& plan) const;
 
   const Options& options_;
@@ -64,7 +63,12 @@ class DocumentRunner {
   std::uint64_t most_said_ = 0;            // bytes of the last memory line
 };
 
-// "document 'a': 8,192 tokens, 4 blocks of 2,048, anchor 2,048, 1 query"
-std::string describe(const DocumentTask& task, const BlockPlan& plan);
+// Throws Error(bad_data) where a document's plan has no room in the memory of this rank's node or
+// GPU, alone or with its largest query.
+void refuse_too_large(const Options& options, const LoadedModel& model, const BlockPlan& plan,
+                      std::span<const QueryTask> queries);
+
+// "document 'a': 8,192 tokens, 4 blocks of 2,048 (auto), anchor 2,048, 1 query"
+std::string describe(const DocumentTask& task, const BlockPlan& plan, const Options& options);
 
 }  // namespace starattn
