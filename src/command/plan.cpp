@@ -5,11 +5,17 @@
 #include <iostream>
 
 #include "base/json.h"
+#include "base/log.h"
 #include "base/text.h"
 #include "command/commands.h"
+#include "command/plan_goal.h"
 #include "model/config.h"
+#include "run/document_task.h"
+#include "run/input_check.h"
 #include "run/option_checks.h"
 #include "run/options.h"
+#include "simulate/schedule.h"
+#include "star/answer.h"
 #include "star/cost.h"
 
 namespace starattn {
@@ -21,7 +27,28 @@ struct PlanOptions {
   int n_ranks = 1;
   double gflops = 0;
   double read_rate = 0;
+  std::string machine;  // its file; none: no times but by the two rates
+  int ranks_per_node = 0;
+  double network_rate = 50;    // GB/s
+  double network_latency = 5;  // us
+  bool simulate = false;
+  double slow = 1.5;
+  std::vector<std::int64_t> n_queries = {1};
+  std::int64_t n_query_tokens = 64;
+  std::int64_t n_new_tokens = 128;
   bool json = false;
+  std::string deadline;
+  Goal goal;
+  std::string memory;
+
+  bool has_goal() const { return !deadline.empty() || goal.min_score > 0; }
+  Cluster cluster() const {
+    Cluster cluster;
+    if (ranks_per_node > 0) cluster.ranks_per_node = ranks_per_node;
+    cluster.network = {network_latency * 1e-6, network_rate * 1e9};
+    return cluster;
+  }
+  AnswerLayout layout() const { return {.tree_merge = common.merge == "tree"}; }
 };
 
 // Embedding and head of an FP8 model are in its other type, and a GPU widens experts.
@@ -75,6 +102,119 @@ void print_shared(const ModelConfig& config, const BlockPlan& plan, MemoryNeed n
       need.arithmetic(), human_bytes(step.weights / n_ranks));
 }
 
+// What a machine file makes of a plan.
+struct Times {
+  Simulated phase1;
+  std::vector<std::pair<std::int64_t, SimulatedAnswers>> answers;  // by the number of queries
+};
+
+Times times_of(const PlanOptions& options, const ModelConfig& config, const BlockPlan& plan,
+               const Machine& machine) {
+  const KvMemory kv_memory = options.common.kv_memory == "host" ? KvMemory::host : KvMemory::device;
+  Times times;
+  times.phase1 = simulate_phase1(config, plan, machine, options.cluster(),
+                                 {options.common.anchor_mode(), kv_memory});
+  for (const std::int64_t n : options.n_queries)
+    times.answers.emplace_back(
+        n, simulate_answers(config, plan, machine, options.cluster(), n, options.n_query_tokens,
+                            options.n_new_tokens, options.layout(), kv_memory));
+  return times;
+}
+
+void print_times(const PlanOptions& options, const Times& times, const Machine& machine) {
+  std::cout << fmt::format("time     by {} ({}), modelled, not measured\n", options.machine,
+                           machine.name);
+  std::cout << fmt::format(
+      "         phase 1 {}; ranks wait {} to {}, {} move\n", human_seconds(times.phase1.seconds),
+      human_seconds(times.phase1.least_wait), human_seconds(times.phase1.most_wait),
+      human_bytes(static_cast<std::uint64_t>(times.phase1.n_bytes)));
+  for (const auto& [n, answers] : times.answers) {
+    std::cout << fmt::format(
+        "         phase 2 {} for {} {} of {} tokens with {} new ones each; {:.2f} ms a step\n",
+        human_seconds(answers.seconds), n, n == 1 ? "query" : "queries", options.n_query_tokens,
+        options.n_new_tokens, 1e3 * answers.seconds / static_cast<double>(answers.n_steps));
+  }
+}
+
+// The schedule once more with other choices and with a slow rank.
+struct Study {
+  Simulated as_planned;
+  Simulated with_slow_rank;       // the last one
+  std::optional<Simulated> ring;  // exact, its default blocks; none on one rank
+  struct Step {
+    std::int64_t n_rows = 1;
+    Simulated gather, tree;
+  };
+  std::vector<Step> steps;
+};
+
+Study study_of(const PlanOptions& options, const ModelConfig& config, const BlockPlan& plan,
+               const Machine& machine) {
+  const Cluster cluster = options.cluster();
+  Cluster slow = cluster;
+  slow.slow.emplace_back(plan.n_ranks() - 1, options.slow);
+  const Phase1Options phase1{options.common.anchor_mode(), KvMemory::device};
+  Study study;
+  study.as_planned = simulate_phase1(config, plan, machine, cluster, phase1);
+  study.with_slow_rank = simulate_phase1(config, plan, machine, slow, phase1);
+  if (plan.n_ranks() > 1) {
+    PlanRequest ring;
+    ring.attention = Attention::ring;
+    study.ring = simulate_phase1(config, BlockPlan::make(ring, plan.n_context(), plan.n_ranks()),
+                                 machine, cluster);
+  }
+  for (const std::int64_t n : options.n_queries) {
+    const StepRows rows{std::min(n, Answerer::kMaxRows), {std::min(n, Answerer::kMaxRows)}};
+    study.steps.push_back(
+        {rows.n_rows, simulate_step(config, plan, machine, cluster, rows),
+         simulate_step(config, plan, machine, cluster, rows, {.tree_merge = true})});
+  }
+  return study;
+}
+
+void print_study(const PlanOptions& options, const Study& study) {
+  const auto row = [](const std::string& what, const Simulated& result) {
+    std::cout << fmt::format("{:<34}{:>12.4f} s{:>12.4f} s{:>14}\n", what, result.seconds,
+                             result.most_wait,
+                             human_bytes(static_cast<std::uint64_t>(result.n_bytes)));
+  };
+  std::cout << fmt::format("{:<34}{:>14}{:>14}{:>14}\n", "simulated", "time", "longest wait",
+                           "sent");
+  row("phase 1", study.as_planned);
+  row(fmt::format("phase 1, one rank {:.3g} x as slow", options.slow), study.with_slow_rank);
+  if (study.ring) row("phase 1, exact ring", *study.ring);
+  for (const Study::Step& step : study.steps) {
+    const std::string what =
+        fmt::format("a step of {} row{}", step.n_rows, step.n_rows == 1 ? "" : "s");
+    row(what + ", gather", step.gather);
+    row(what + ", tree", step.tree);
+  }
+}
+
+Json to_json(const Study& study) {
+  const auto seconds = [](const Simulated& result) { return Json(result.seconds); };
+  Json json = {{"phase_1", seconds(study.as_planned)},
+               {"phase_1_with_slow_rank", seconds(study.with_slow_rank)},
+               {"phase_1_ring", study.ring ? seconds(*study.ring) : Json(nullptr)},
+               {"steps", Json::array()}};
+  for (const Study::Step& step : study.steps)
+    json["steps"].push_back(
+        {{"rows", step.n_rows}, {"gather", seconds(step.gather)}, {"tree", seconds(step.tree)}});
+  return json;
+}
+
+Json to_json(const Times& times) {
+  Json json = {{"phase_1_seconds", times.phase1.seconds},
+               {"phase_1_least_wait_seconds", times.phase1.least_wait},
+               {"phase_1_most_wait_seconds", times.phase1.most_wait},
+               {"phase_1_moved_bytes", times.phase1.n_bytes},
+               {"phase_2", Json::array()}};
+  for (const auto& [n, answers] : times.answers)
+    json["phase_2"].push_back(
+        {{"queries", n}, {"seconds", answers.seconds}, {"steps", answers.n_steps}});
+  return json;
+}
+
 Json to_json(const MemoryNeed& need) {
   return {{"weights", need.weights}, {"own_kv", need.own_kv},       {"host_kv", need.host_kv},
           {"anchor", need.anchor},   {"workspace", need.workspace}, {"total", need.total()}};
@@ -120,13 +260,17 @@ Json to_json(const PlanOptions& options, const ModelConfig& config, const BlockP
   json["step_bytes"] = {{"weights", step.weights}, {"kv", step.kv}};
   if (options.read_rate > 0)
     json["step_least_seconds"] = static_cast<double>(step.total()) / (options.read_rate * 1e9);
+  if (!options.machine.empty()) {
+    const Machine machine = read_machine(options.machine);
+    json["modelled"] = to_json(times_of(options, config, plan, machine));
+    if (options.simulate)
+      json["simulated_seconds"] = to_json(study_of(options, config, plan, machine));
+  }
   return json;
 }
 
-Exit print_plan(const PlanOptions& options) {
-  const ModelConfig config = read_model_config(options.common.model);
-  const std::int64_t n_tokens = parse_tokens(options.tokens, "--tokens");
-  if (n_tokens > config.max_positions && !options.common.allow_long) {
+void refuse_too_long(const ModelConfig& config, std::int64_t n_tokens, bool allow_long) {
+  if (n_tokens > config.max_positions && !allow_long) {
     fail(Exit::bad_data,
          "--tokens: {} tokens, but the model has {} positions; --allow-long goes beyond",
          with_commas(n_tokens), with_commas(config.max_positions));
@@ -137,10 +281,96 @@ Exit print_plan(const PlanOptions& options) {
          "not supported",
          with_commas(n_tokens), with_commas(config.sliding_window));
   }
+}
+
+// What is to be done: one document of --tokens, or those of --input, tokenized.
+Work work_of(const PlanOptions& options, const ModelConfig& config, InputCounts& counts) {
+  Work work;
+  work.n_queries = options.n_queries.front();
+  work.n_query_tokens = options.n_query_tokens;
+  work.n_new_tokens = options.n_new_tokens;
+  if (options.common.input.empty()) {
+    work.lengths = {parse_tokens(options.tokens, "--tokens")};
+    refuse_too_long(config, work.lengths[0], options.common.allow_long);
+    return work;
+  }
+  const TextModel model = open_text_model(options.common);
+  std::int64_t n_query_tokens = 0;
+  const auto take = [&](const Document& document) {
+    std::vector<std::int64_t> all;
+    for (std::size_t i = 0; i < document.queries.size(); ++i)
+      all.push_back(static_cast<std::int64_t>(i));
+    const DocumentTask task = tokenize(document, all, options.common.input, options.common, model);
+    for (const BadQuery& bad : task.bad) log::error("{}", bad.error);
+    counts.n_bad += std::ssize(task.bad);
+    work.lengths.push_back(std::ssize(task.context));
+    counts.n_queries += std::ssize(task.queries);
+    for (const QueryTask& query : task.queries) n_query_tokens += std::ssize(query.job.tokens);
+  };
+  for_each_document(options.common, take, [&](const Error& error) {
+    log::error("{}", error.what());
+    ++counts.n_bad;
+  });
+  if (work.lengths.empty()) fail(Exit::bad_data, "{}: no document in it", options.common.input);
+  counts.n_documents = std::ssize(work.lengths);
+  for (const std::int64_t n : work.lengths) {
+    counts.n_tokens += n;
+    counts.most_tokens = std::max(counts.most_tokens, n);
+  }
+  const auto mean = [](std::int64_t sum, std::int64_t n) {
+    return n == 0 ? 1 : std::max<std::int64_t>(1, (sum + n / 2) / n);
+  };
+  work.n_queries = mean(counts.n_queries, counts.n_documents);
+  work.n_query_tokens = mean(n_query_tokens, counts.n_queries);
+  return work;
+}
+
+Exit print_goal(const PlanOptions& options, const ModelConfig& config, const Work& work) {
+  if (options.machine.empty())
+    fail(Exit::usage, "--deadline and --min-score need --machine, a file that has times");
+  const Machine machine = read_machine(options.machine);
+  Goal goal = options.goal;
+  if (!options.deadline.empty()) goal.deadline = parse_duration(options.deadline, "--deadline");
+  if (!options.memory.empty()) goal.memory_bytes = parse_bytes(options.memory, "--memory");
+  goal.most_ranks = options.n_ranks;
+  const std::vector<Choice> all = choices(config, machine, options.cluster(), goal, work,
+                                          bytes_of_weights(config, machine.dtype == Dtype::bf16));
+  std::cout << fmt::format("times    by {} ({}), modelled, not measured, without loading\n",
+                           options.machine, machine.name);
+  std::cout << to_table(all);
+  if (goal.scores.empty())
+    std::cout << "sees: share of the pairs that exact attention sees. It is no score; eval and "
+                 "--scores have that\n";
+  const Choice* choice = best(all, goal);
+  if (!choice) {
+    std::cout << "none meets the goal\n";
+    return Exit::unfit;
+  }
+  std::cout << fmt::format("choice   {} on {} rank(s): {}, {:.4g} hours of a rank\n",
+                           choice->setting, choice->n_ranks, human_seconds(choice->seconds),
+                           choice->rank_hours());
+  std::cout << "submit   " << sbatch_line(*choice, options.ranks_per_node) << "\n";
+  return Exit::ok;
+}
+
+Exit print_plan(const PlanOptions& options) {
+  const ModelConfig config = read_model_config(options.common.model);
+  if (options.common.input.empty() == options.tokens.empty())
+    fail(Exit::usage, "plan: expected either --tokens or --input");
+  InputCounts counts;
+  const Work work = work_of(options, config, counts);
+  if (!options.common.input.empty())
+    std::cout << fmt::format("input    {}: {}\n", options.common.input, counts.text());
+  const Exit input = counts.n_bad > 0 ? Exit::bad_data : Exit::ok;
+  if (options.has_goal()) {
+    const Exit goal = print_goal(options, config, work);
+    return goal == Exit::ok ? input : goal;
+  }
+  const std::int64_t n_tokens = *std::ranges::max_element(work.lengths);
   const BlockPlan plan = BlockPlan::make(options.common.plan_request(), n_tokens, options.n_ranks);
   if (options.json) {
     std::cout << to_line(to_json(options, config, plan)) << "\n";
-    return Exit::ok;
+    return input;
   }
   const AnchorMode anchor_mode = options.common.anchor_mode();
   const bool on_gpu = options.common.device == "cuda";
@@ -195,7 +425,12 @@ Exit print_plan(const PlanOptions& options) {
     std::cout << fmt::format("         at least {:.2f} ms at {} GB/s a rank\n", seconds * 1e3,
                              options.read_rate);
   }
-  return Exit::ok;
+  if (!options.machine.empty()) {
+    const Machine machine = read_machine(options.machine);
+    print_times(options, times_of(options, config, plan, machine), machine);
+    if (options.simulate) print_study(options, study_of(options, config, plan, machine));
+  }
+  return input;
 }
 
 }  // namespace
@@ -205,7 +440,10 @@ Command add_plan(CLI::App& parser) {
   CLI::App* app = parser.add_subcommand(
       "plan", "Show blocks, memory and arithmetic of a document (no launcher, no GPU)");
   add_model_options(*app, options->common);
-  app->add_option("--tokens", options->tokens, "Tokens of the context: 128k, 1m")->required();
+  app->add_option("--tokens", options->tokens, "Tokens of the context: 128k, 1m");
+  app->add_option("--input", options->common.input,
+                  "In place of --tokens: documents and queries, every line of which is checked and "
+                  "counted; the plan is of the longest");
   app->add_option("--ranks", options->n_ranks, "Ranks that share the document")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
@@ -214,6 +452,58 @@ Command add_plan(CLI::App& parser) {
   app->add_option("--read-rate", options->read_rate,
                   "GB/s that one rank reads, for the time of a step of phase 2; bench measures it")
       ->check(between(0.001, 1e7));
+  app->add_option("--machine", options->machine,
+                  "Machine file, for times of both phases; bench --calibrate makes one")
+      ->check(CLI::ExistingFile);
+  app->add_option("--ranks-per-node", options->ranks_per_node,
+                  "Ranks that share a node's memory; by default all do")
+      ->check(CLI::Range(1, 1 << 20));
+  app->add_flag("--simulate", options->simulate,
+                "Also the schedule with a slow rank, the exact ring, and both merges of phase 2")
+      ->needs(app->get_option("--machine"));
+  app->add_option("--slow", options->slow, "How many times as long the slow rank takes")
+      ->check(between(1, 1000))
+      ->capture_default_str();
+  app->add_option("--network-rate", options->network_rate,
+                  "GB/s of each rank between nodes, where the machine file has none")
+      ->check(between(0.001, 1e6))
+      ->capture_default_str();
+  app->add_option("--network-latency", options->network_latency, "Microseconds of a message there")
+      ->check(between(0, 1e6))
+      ->capture_default_str();
+  app->add_option("--merge", options->common.merge,
+                  "How partials of phase 2 meet: gather, or tree for hundreds of ranks")
+      ->check(CLI::IsMember({"gather", "tree"}))
+      ->capture_default_str();
+  app->add_option("--queries", options->n_queries, "Queries that come together: 1,32")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  app->add_option("--query-tokens", options->n_query_tokens, "Tokens of each")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app->add_option("--new-tokens", options->n_new_tokens, "New tokens of each")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  const char* goal = "Goal";
+  app->add_option("--deadline", options->deadline,
+                  "Of several settings and of 1 to --ranks ranks those that are done in this time: "
+                  "20s, 5m")
+      ->group(goal);
+  app->add_option("--min-score", options->goal.min_score,
+                  "Those that keep this share of the exact score: 0.95")
+      ->check(between(0, 10))
+      ->group(goal);
+  app->add_option("--scores", options->goal.scores, "What eval --output wrote; repeatable")
+      ->allow_extra_args(false)
+      ->check(CLI::ExistingFile)
+      ->group(goal);
+  app->add_option("--setting", options->goal.settings,
+                  "A setting to choose from, as in eval; repeatable. By default those of --scores, "
+                  "or a list")
+      ->allow_extra_args(false)
+      ->group(goal);
+  app->add_option("--memory", options->memory, "What a rank has: 80GB")->group(goal);
   app->add_option("--device", options->common.device,
                   "auto, cpu or cuda: decides the KV dtype; auto plans for a CPU")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
@@ -222,6 +512,9 @@ Command add_plan(CLI::App& parser) {
   add_plan_options(*app, options->common);
   add_anchor_options(*app, options->common);
   add_length_options(*app, options->common);
+  add_text_options(*app, options->common);
+  app->add_option("--question-marker", options->common.question_marker,
+                  "As run has it, where the input is an OpenAI batch file");
   return {app, [options] { return print_plan(*options); }, [] { return false; }};
 }
 

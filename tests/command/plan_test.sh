@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# plan with a machine file: times, goals, an input in place of a length; and the whole input in a dry run.
+# usage: plan_test.sh PROGRAM SOURCE_DIR
+source "$(dirname "$0")/../checks.sh"
+
+machine=$source_dir/data/machines/h200.json
+base=(plan --model "$model" --device cuda --machine "$machine" --allow-long)
+plan() { # arguments... ; as `on`, without a launcher
+  "$program" "${base[@]}" "$@" >"$work/out" 2>"$work/log"
+  code=$?
+}
+
+plan --tokens 128k --ranks 4 --block-size 32k
+check "a machine file gives times" shows '^ +phase 1 [0-9.]+ '
+check "that are called modelled" shows 'modelled, not measured'
+plan --tokens 1m --ranks 1024 --ranks-per-node 8 --block-size 1k --simulate --queries 1,32
+check "a simulation has a slow rank" shows '^phase 1, one rank 1.5 x as slow'
+check "and both merges" shows '^a step of 32 rows, tree'
+plan --tokens 128k --ranks 2 --json --simulate
+check "JSON has the seconds" shows '"modelled":\{"phase_1_seconds":[0-9.e-]+.*"simulated_seconds":'
+
+plan --tokens 256k --ranks 8 --deadline 1h --setting star:b=n/4 --setting star:b=n/8
+check "a goal is met" [ $code -eq 0 ]
+check "by the setting that sees most" shows '^choice   star:b=n/4 on 1 rank'
+check "which is ready to be submitted" shows '^submit   sbatch --nodes=1 --ntasks-per-node=1 --time=[0-9:]+ slurm/run.sbatch --block-size 65536'
+plan --tokens 256k --ranks 8 --deadline 0.001s
+check "or is not" [ $code -eq 69 ]
+check "which is said" shows '^none meets the goal'
+plan --tokens 256k --min-score 0.9
+check "a score needs an evaluation" [ $code -eq 2 ]
+
+score() { # setting, sample, score
+  echo "{\"id\":\"vt-4096-$2\",\"setting\":\"$1\",\"task\":\"vt\",\"length\":4096,\"seed\":1,\"score\":$3,\"n_right\":5,\"n_context\":4096,\"n_new_tokens\":4,\"seconds\":{\"encode\":1,\"answer\":1,\"ranks\":1},\"answer\":\"x\"}"
+}
+for i in 1 2 3 4; do score dense $i 1; score star:b=n/4 $i 1; score star:b=n/16 $i 0.$((i > 2)); done >"$work/trials.jsonl"
+plan --tokens 256k --ranks 4 --min-score 0.9 --scores "$work/trials.jsonl"
+check "the fastest that keeps the score is chosen among what was evaluated" shows '^choice   star:b=n/4'
+check "scores are shares of the exact one's" shows '^star:b=n/16 .* 5.0 %'
+
+{
+  echo '{"id": "a", "context": "The code is 7391.", "queries": ["What is the code?"]}'
+  echo '{"id": "b", "context": "The code is 7392.", "queries": ["What?", "Why?"]}'
+  echo '{"id": "c"}'
+  echo '{"id": "a", "context": "again", "queries": ["What is the code?"]}'
+} >"$work/in.jsonl"
+plan --input "$work/in.jsonl"
+check "an input is counted" shows '^input .*: 2 document\(s\) with 3 queries; .*; 2 cannot be answered'
+check "its bad lines are named" says 'in.jsonl:3'
+check "those that were there before, too" says "in.jsonl:4: document 'a', query '0' was there before"
+check "and make it 65" [ $code -eq 65 ]
+plan --input "$work/in.jsonl" --tokens 1k
+check "a length beside it is 2" [ $code -eq 2 ]
+on 2 run --dry-run --model "$model" --input "$work/in.jsonl" --output "$work/dry"
+check "a dry run reads the whole input" says '2 document(s) with 3 queries; .*; 2 cannot be answered'
+check "and has its exit code" [ $code -eq 65 ]
+check "auto blocks are said" says '(auto)'
+
+echo '{"format": "starattn machine"}' >"$work/m.json"
+"$program" plan --model "$model" --tokens 1k --machine "$work/m.json" >"$work/out" 2>"$work/log"
+check "a bad machine file is 65" [ $? -eq 65 ]
+check "by its key" says "m.json.*version"
+exit $failed
