@@ -50,7 +50,6 @@ class Calibration {
         element_(static_cast<double>(size_of(backend.activation_dtype()))),
         chunk_(backend.chunk_rows()) {
     numbers_.resize(static_cast<std::size_t>(kWidest * kWidest));
-    Random random(7);
     for (std::size_t i = 0; i < numbers_.size(); ++i)
       numbers_[i] = f32_to_bf16(static_cast<float>(random_unit(1, i) - 0.5) * 0.03F);
     backend_.load(weight(kWidest, kWidest));

@@ -9,13 +9,12 @@
 #include "base/text.h"
 #include "command/commands.h"
 #include "command/plan_goal.h"
+#include "command/plan_times.h"
 #include "model/config.h"
 #include "run/document_task.h"
 #include "run/input_check.h"
 #include "run/option_checks.h"
 #include "run/options.h"
-#include "simulate/schedule.h"
-#include "star/answer.h"
 #include "star/cost.h"
 
 namespace starattn {
@@ -32,23 +31,23 @@ struct PlanOptions {
   double network_rate = 50;    // GB/s
   double network_latency = 5;  // us
   bool simulate = false;
-  double slow = 1.5;
-  std::vector<std::int64_t> n_queries = {1};
-  std::int64_t n_query_tokens = 64;
-  std::int64_t n_new_tokens = 128;
+  TimesRequest times;  // as far as options are of it alone; the rest by times_request()
   bool json = false;
   std::string deadline;
   Goal goal;
   std::string memory;
 
   bool has_goal() const { return !deadline.empty() || goal.min_score > 0; }
-  Cluster cluster() const {
-    Cluster cluster;
-    if (ranks_per_node > 0) cluster.ranks_per_node = ranks_per_node;
-    cluster.network = {network_latency * 1e-6, network_rate * 1e9};
-    return cluster;
+  TimesRequest times_request() const {
+    TimesRequest request = times;
+    if (ranks_per_node > 0) request.cluster.ranks_per_node = ranks_per_node;
+    request.cluster.network = {network_latency * 1e-6, network_rate * 1e9};
+    request.phase1 = {common.anchor_mode(),
+                      common.kv_memory == "host" ? KvMemory::host : KvMemory::device};
+    request.layout = {.tree_merge = common.merge == "tree",
+                      .n_shares = common.shard_weights == "on" ? n_ranks : 1};
+    return request;
   }
-  AnswerLayout layout() const { return {.tree_merge = common.merge == "tree"}; }
 };
 
 // Embedding and head of an FP8 model are in its other type, and a GPU widens experts.
@@ -102,119 +101,6 @@ void print_shared(const ModelConfig& config, const BlockPlan& plan, MemoryNeed n
       need.arithmetic(), human_bytes(step.weights / n_ranks));
 }
 
-// What a machine file makes of a plan.
-struct Times {
-  Simulated phase1;
-  std::vector<std::pair<std::int64_t, SimulatedAnswers>> answers;  // by the number of queries
-};
-
-Times times_of(const PlanOptions& options, const ModelConfig& config, const BlockPlan& plan,
-               const Machine& machine) {
-  const KvMemory kv_memory = options.common.kv_memory == "host" ? KvMemory::host : KvMemory::device;
-  Times times;
-  times.phase1 = simulate_phase1(config, plan, machine, options.cluster(),
-                                 {options.common.anchor_mode(), kv_memory});
-  for (const std::int64_t n : options.n_queries)
-    times.answers.emplace_back(
-        n, simulate_answers(config, plan, machine, options.cluster(), n, options.n_query_tokens,
-                            options.n_new_tokens, options.layout(), kv_memory));
-  return times;
-}
-
-void print_times(const PlanOptions& options, const Times& times, const Machine& machine) {
-  std::cout << fmt::format("time     by {} ({}), modelled, not measured\n", options.machine,
-                           machine.name);
-  std::cout << fmt::format(
-      "         phase 1 {}; ranks wait {} to {}, {} move\n", human_seconds(times.phase1.seconds),
-      human_seconds(times.phase1.least_wait), human_seconds(times.phase1.most_wait),
-      human_bytes(static_cast<std::uint64_t>(times.phase1.n_bytes)));
-  for (const auto& [n, answers] : times.answers) {
-    std::cout << fmt::format(
-        "         phase 2 {} for {} {} of {} tokens with {} new ones each; {:.2f} ms a step\n",
-        human_seconds(answers.seconds), n, n == 1 ? "query" : "queries", options.n_query_tokens,
-        options.n_new_tokens, 1e3 * answers.seconds / static_cast<double>(answers.n_steps));
-  }
-}
-
-// The schedule once more with other choices and with a slow rank.
-struct Study {
-  Simulated as_planned;
-  Simulated with_slow_rank;       // the last one
-  std::optional<Simulated> ring;  // exact, its default blocks; none on one rank
-  struct Step {
-    std::int64_t n_rows = 1;
-    Simulated gather, tree;
-  };
-  std::vector<Step> steps;
-};
-
-Study study_of(const PlanOptions& options, const ModelConfig& config, const BlockPlan& plan,
-               const Machine& machine) {
-  const Cluster cluster = options.cluster();
-  Cluster slow = cluster;
-  slow.slow.emplace_back(plan.n_ranks() - 1, options.slow);
-  const Phase1Options phase1{options.common.anchor_mode(), KvMemory::device};
-  Study study;
-  study.as_planned = simulate_phase1(config, plan, machine, cluster, phase1);
-  study.with_slow_rank = simulate_phase1(config, plan, machine, slow, phase1);
-  if (plan.n_ranks() > 1) {
-    PlanRequest ring;
-    ring.attention = Attention::ring;
-    study.ring = simulate_phase1(config, BlockPlan::make(ring, plan.n_context(), plan.n_ranks()),
-                                 machine, cluster);
-  }
-  for (const std::int64_t n : options.n_queries) {
-    const StepRows rows{std::min(n, Answerer::kMaxRows), {std::min(n, Answerer::kMaxRows)}};
-    study.steps.push_back(
-        {rows.n_rows, simulate_step(config, plan, machine, cluster, rows),
-         simulate_step(config, plan, machine, cluster, rows, {.tree_merge = true})});
-  }
-  return study;
-}
-
-void print_study(const PlanOptions& options, const Study& study) {
-  const auto row = [](const std::string& what, const Simulated& result) {
-    std::cout << fmt::format("{:<34}{:>12.4f} s{:>12.4f} s{:>14}\n", what, result.seconds,
-                             result.most_wait,
-                             human_bytes(static_cast<std::uint64_t>(result.n_bytes)));
-  };
-  std::cout << fmt::format("{:<34}{:>14}{:>14}{:>14}\n", "simulated", "time", "longest wait",
-                           "sent");
-  row("phase 1", study.as_planned);
-  row(fmt::format("phase 1, one rank {:.3g} x as slow", options.slow), study.with_slow_rank);
-  if (study.ring) row("phase 1, exact ring", *study.ring);
-  for (const Study::Step& step : study.steps) {
-    const std::string what =
-        fmt::format("a step of {} row{}", step.n_rows, step.n_rows == 1 ? "" : "s");
-    row(what + ", gather", step.gather);
-    row(what + ", tree", step.tree);
-  }
-}
-
-Json to_json(const Study& study) {
-  const auto seconds = [](const Simulated& result) { return Json(result.seconds); };
-  Json json = {{"phase_1", seconds(study.as_planned)},
-               {"phase_1_with_slow_rank", seconds(study.with_slow_rank)},
-               {"phase_1_ring", study.ring ? seconds(*study.ring) : Json(nullptr)},
-               {"steps", Json::array()}};
-  for (const Study::Step& step : study.steps)
-    json["steps"].push_back(
-        {{"rows", step.n_rows}, {"gather", seconds(step.gather)}, {"tree", seconds(step.tree)}});
-  return json;
-}
-
-Json to_json(const Times& times) {
-  Json json = {{"phase_1_seconds", times.phase1.seconds},
-               {"phase_1_least_wait_seconds", times.phase1.least_wait},
-               {"phase_1_most_wait_seconds", times.phase1.most_wait},
-               {"phase_1_moved_bytes", times.phase1.n_bytes},
-               {"phase_2", Json::array()}};
-  for (const auto& [n, answers] : times.answers)
-    json["phase_2"].push_back(
-        {{"queries", n}, {"seconds", answers.seconds}, {"steps", answers.n_steps}});
-  return json;
-}
-
 Json to_json(const MemoryNeed& need) {
   return {{"weights", need.weights}, {"own_kv", need.own_kv},       {"host_kv", need.host_kv},
           {"anchor", need.anchor},   {"workspace", need.workspace}, {"total", need.total()}};
@@ -262,9 +148,9 @@ Json to_json(const PlanOptions& options, const ModelConfig& config, const BlockP
     json["step_least_seconds"] = static_cast<double>(step.total()) / (options.read_rate * 1e9);
   if (!options.machine.empty()) {
     const Machine machine = read_machine(options.machine);
-    json["modelled"] = to_json(times_of(options, config, plan, machine));
+    json["modelled"] = to_json(times_of(options.times_request(), config, plan, machine));
     if (options.simulate)
-      json["simulated_seconds"] = to_json(study_of(options, config, plan, machine));
+      json["simulated_seconds"] = to_json(study_of(options.times_request(), config, plan, machine));
   }
   return json;
 }
@@ -286,9 +172,9 @@ void refuse_too_long(const ModelConfig& config, std::int64_t n_tokens, bool allo
 // What is to be done: one document of --tokens, or those of --input, tokenized.
 Work work_of(const PlanOptions& options, const ModelConfig& config, InputCounts& counts) {
   Work work;
-  work.n_queries = options.n_queries.front();
-  work.n_query_tokens = options.n_query_tokens;
-  work.n_new_tokens = options.n_new_tokens;
+  work.n_queries = options.times.n_queries.front();
+  work.n_query_tokens = options.times.n_query_tokens;
+  work.n_new_tokens = options.times.n_new_tokens;
   if (options.common.input.empty()) {
     work.lengths = {parse_tokens(options.tokens, "--tokens")};
     refuse_too_long(config, work.lengths[0], options.common.allow_long);
@@ -333,8 +219,9 @@ Exit print_goal(const PlanOptions& options, const ModelConfig& config, const Wor
   if (!options.deadline.empty()) goal.deadline = parse_duration(options.deadline, "--deadline");
   if (!options.memory.empty()) goal.memory_bytes = parse_bytes(options.memory, "--memory");
   goal.most_ranks = options.n_ranks;
-  const std::vector<Choice> all = choices(config, machine, options.cluster(), goal, work,
-                                          bytes_of_weights(config, machine.dtype == Dtype::bf16));
+  const std::vector<Choice> all =
+      choices(config, machine, options.times_request().cluster, goal, work,
+              bytes_of_weights(config, machine.dtype == Dtype::bf16));
   std::cout << fmt::format("times    by {} ({}), modelled, not measured, without loading\n",
                            options.machine, machine.name);
   std::cout << to_table(all);
@@ -353,10 +240,12 @@ Exit print_goal(const PlanOptions& options, const ModelConfig& config, const Wor
   return Exit::ok;
 }
 
-Exit print_plan(const PlanOptions& options) {
+Exit print_plan(PlanOptions options) {
   const ModelConfig config = read_model_config(options.common.model);
   if (options.common.input.empty() == options.tokens.empty())
     fail(Exit::usage, "plan: expected either --tokens or --input");
+  if (!options.machine.empty() && options.common.device == "auto")
+    options.common.device = read_machine(options.machine).dtype == Dtype::bf16 ? "cuda" : "cpu";
   InputCounts counts;
   const Work work = work_of(options, config, counts);
   if (!options.common.input.empty())
@@ -427,8 +316,11 @@ Exit print_plan(const PlanOptions& options) {
   }
   if (!options.machine.empty()) {
     const Machine machine = read_machine(options.machine);
-    print_times(options, times_of(options, config, plan, machine), machine);
-    if (options.simulate) print_study(options, study_of(options, config, plan, machine));
+    const TimesRequest request = options.times_request();
+    std::cout << fmt::format("time     by {} ({}), modelled, not measured\n", options.machine,
+                             machine.name);
+    std::cout << to_text(times_of(request, config, plan, machine), request);
+    if (options.simulate) std::cout << to_text(study_of(request, config, plan, machine), request);
   }
   return input;
 }
@@ -461,7 +353,7 @@ Command add_plan(CLI::App& parser) {
   app->add_flag("--simulate", options->simulate,
                 "Also the schedule with a slow rank, the exact ring, and both merges of phase 2")
       ->needs(app->get_option("--machine"));
-  app->add_option("--slow", options->slow, "How many times as long the slow rank takes")
+  app->add_option("--slow", options->times.slow, "How many times as long the slow rank takes")
       ->check(between(1, 1000))
       ->capture_default_str();
   app->add_option("--network-rate", options->network_rate,
@@ -475,14 +367,19 @@ Command add_plan(CLI::App& parser) {
                   "How partials of phase 2 meet: gather, or tree for hundreds of ranks")
       ->check(CLI::IsMember({"gather", "tree"}))
       ->capture_default_str();
-  app->add_option("--queries", options->n_queries, "Queries that come together: 1,32")
+  app->add_option("--shard-weights", options->common.shard_weights,
+                  "Whether the ranks of a node share the weights in phase 2: on, off; auto is off "
+                  "here")
+      ->check(CLI::IsMember({"auto", "on", "off"}))
+      ->capture_default_str();
+  app->add_option("--queries", options->times.n_queries, "Queries that come together: 1,32")
       ->delimiter(',')
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
-  app->add_option("--query-tokens", options->n_query_tokens, "Tokens of each")
+  app->add_option("--query-tokens", options->times.n_query_tokens, "Tokens of each")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
-  app->add_option("--new-tokens", options->n_new_tokens, "New tokens of each")
+  app->add_option("--new-tokens", options->times.n_new_tokens, "New tokens of each")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   const char* goal = "Goal";
@@ -505,12 +402,13 @@ Command add_plan(CLI::App& parser) {
       ->group(goal);
   app->add_option("--memory", options->memory, "What a rank has: 80GB")->group(goal);
   app->add_option("--device", options->common.device,
-                  "auto, cpu or cuda: decides the KV dtype; auto plans for a CPU")
+                  "auto, cpu or cuda: decides the KV dtype; auto is as the machine file, or a CPU")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
   app->add_flag("--json", options->json, "Print one line of JSON instead, in bytes and seconds");
   add_plan_options(*app, options->common);
   add_anchor_options(*app, options->common);
+  add_kv_memory_options(*app, options->common);
   add_length_options(*app, options->common);
   add_text_options(*app, options->common);
   app->add_option("--question-marker", options->common.question_marker,

@@ -428,6 +428,30 @@ class StepOfRanks {
   Timeline timeline_;
 };
 
+// With shared weights every rank takes its columns of all rows, attends to its own blocks, and all
+// exchange six times a layer (exchange/shard_exchange.h): they go in step, so this is a sum.
+Simulated shared_step(const ModelConfig& config, const BlockPlan& plan, const Machine& machine,
+                      std::int64_t n_rows, AnswerLayout layout, KvMemory kv_memory) {
+  if (!machine.peer) {
+    fail(Exit::unfit,
+         "the machine file has no exchange of shared weights (peer): leave out --shard-weights");
+  }
+  const Seconds seconds(config, machine);
+  double attention = 0;
+  for (const std::vector<BlockId>& blocks : blocks_by_rank(plan)) {
+    std::int64_t n_keys = 0;
+    for (const BlockId i : blocks) n_keys += plan.block(i).n_tokens;
+    attention = std::max(attention, seconds.step_attention(n_rows, std::ssize(blocks), n_keys,
+                                                           kv_memory == KvMemory::host));
+  }
+  constexpr double kExchanges = 6;
+  const double n_bytes = seconds.q_bytes(n_rows);
+  const auto n_layers = static_cast<double>(config.n_layers);
+  const double layer = seconds.step_layer(n_rows, layout.n_shares) + attention +
+                       kExchanges * machine.peer->seconds(n_bytes);
+  return {n_layers * layer, 0, 0, n_layers * kExchanges * n_bytes};
+}
+
 // simulate(n_layers) with all layers, or with a few of them where that would be long.
 template <typename Simulate>
 Simulated over_layers(std::int64_t n_layers, std::size_t n_operations_of_few, std::int64_t few,
@@ -457,16 +481,14 @@ Simulated simulate_step(const ModelConfig& config, const BlockPlan& plan, const 
                         KvMemory kv_memory) {
   const Seconds seconds(config, machine);
   Simulated result;
-  if (layout.n_shares == 1) {
-    const auto simulate = [&](std::int64_t n_layers) {
-      return run(
-          StepOfRanks(config, plan, machine, cluster, rows.n_rows, layout, kv_memory, n_layers)
-              .timeline(),
-          plan, cluster);
-    };
-    result = simulate(config.n_layers);
+  if (layout.n_shares > 1) {
+    result = shared_step(config, plan, machine, rows.n_rows, layout, kv_memory);
+  } else {
+    StepOfRanks step(config, plan, machine, cluster, rows.n_rows, layout, kv_memory,
+                     config.n_layers);
+    result = run(step.timeline(), plan, cluster);
   }
-  for (const std::int64_t n : rows.runs) result.seconds += seconds.next_tokens(n);
+  for (const std::int64_t n : rows.runs) result.seconds += seconds.next_tokens(n, layout.n_shares);
   return result;
 }
 

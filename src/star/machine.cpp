@@ -198,6 +198,7 @@ Machine read_machine(const std::string& path) {
   m.next_tokens = thin_of(file, "next_tokens");
   m.message = find_line(file, "message");
   m.step = find_line(file, "step");
+  m.peer = find_line(file, "peer");
   m.network = find_line(file, "network");
   if (file.has("bus_bytes_per_s")) m.bus_bytes_per_s = positive(file, "bus_bytes_per_s");
   require_grid(file, "products", m.products, &Machine::Product::n_in, &Machine::Product::n_out);
@@ -234,6 +235,7 @@ std::string to_text(const Machine& m) {
                {"next_tokens", json_of(m.next_tokens)}};
   if (m.message) file["message"] = json_of(*m.message);
   if (m.step) file["step"] = json_of(*m.step);
+  if (m.peer) file["peer"] = json_of(*m.peer);
   if (m.network) file["network"] = json_of(*m.network);
   if (m.bus_bytes_per_s) file["bus_bytes_per_s"] = *m.bus_bytes_per_s;
   return file.dump(2) + "\n";

@@ -65,6 +65,7 @@ struct Machine {
   // Between two ranks, absent where it was not measured.
   std::optional<Line> message;  // of a channel: from device memory to device memory
   std::optional<Line> step;     // one layer of phase 2: rows of Q out, partials back
+  std::optional<Line> peer;     // one exchange of shared weights, from device to device
   // The same between nodes, and between host and device: bytes a second of one rank.
   std::optional<Line> network;
   std::optional<double> bus_bytes_per_s;
