@@ -47,8 +47,10 @@ struct CommonOptions {
   std::string log_format = "text";
   std::string config;  // the file's name; add_config_option reads it
 
-  log::Format format() const {
-    return log_format == "json" ? log::Format::json : log::Format::text;
+  log::Setup log_setup() const {
+    log::Setup setup;
+    if (log_format == "json") setup.format = log::Format::json;
+    return setup;
   }
 };
 
@@ -62,7 +64,7 @@ void check_files(const Command& command, const CommonOptions& options) {
 int run_without_mpi(const Command& command, const CommonOptions& options) {
   try {
     leave_stop_signals();
-    log::setup(options.format(), false);
+    log::setup(options.log_setup());
     check_files(command, options);
     return finished(static_cast<int>(command.run()));
   } catch (const Error& error) {
@@ -75,9 +77,11 @@ int run_without_mpi(const Command& command, const CommonOptions& options) {
 // An agreed error leaves through MPI_Finalize; one rank's own error takes the whole job down.
 int run_on_all_ranks(const Command& command, const CommonOptions& options, int argc, char** argv) {
   catch_stop_signals();
-  const log::Format format = options.format();
   int rank = rank_by_launcher();
-  log::setup(format, rank != 0);
+  log::Setup log = options.log_setup();
+  log.quiet = rank != 0;
+  log.timed = true;
+  log::setup(log);
   if (const std::string mismatch = launcher_mismatch(0); !mismatch.empty()) {
     return rank == 0 ? report(Error(Exit::unfit, mismatch)) : static_cast<int>(Exit::unfit);
   }
@@ -85,7 +89,9 @@ int run_on_all_ranks(const Command& command, const CommonOptions& options, int a
   try {
     const Communicator world = Communicator::world();
     rank = world.rank();
-    log::setup(format, rank != 0, rank == 0 ? "" : fmt::format("rank {}", rank));
+    log.quiet = rank != 0;
+    if (rank != 0) log.prefix = fmt::format("rank {}", rank);
+    log::setup(log);
     collectively(world, [&] {
       if (rank == 0) check_files(command, options);
     });
@@ -127,17 +133,17 @@ int run(int argc, char** argv) {
     parser.parse(argc, argv);
   } catch (const Error& error) {  // of --config
     if (rank_by_launcher() != 0) return static_cast<int>(error.exit());
-    log::setup(options.format(), false);
+    log::setup(options.log_setup());
     return report(error);
   } catch (const CLI::FileError& error) {  // of --config, too
     if (rank_by_launcher() != 0) return static_cast<int>(Exit::no_input);
-    log::setup(options.format(), false);
+    log::setup(options.log_setup());
     return report(Error(Exit::no_input, fmt::format("--config: {}", error.what())));
   } catch (const CLI::ParseError& error) {
     if (rank_by_launcher() != 0)
       return error.get_exit_code() == 0 ? 0 : static_cast<int>(Exit::usage);
     const int code = parser.exit(error, std::cout, std::cerr);
-    log::setup(options.format(), false);
+    log::setup(options.log_setup());
     return finished(code == 0 ? 0 : static_cast<int>(Exit::usage));
   }
   if (parser.get_config_ptr()->count() > 0)

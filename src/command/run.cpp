@@ -14,6 +14,8 @@ void declare_files(const Options& options, FilePurposes& files) {
   files.reads("--input", options.input);
   AnswerWriter::declare(files, "--output", options.output);
   files.writes("--trace", options.trace);
+  files.writes("--progress-file", options.progress_file);
+  files.writes("--metrics-file", options.metrics_file);
   files.owns_subfolders("--checkpoint-dir", options.checkpoint_dir);
   declare_context_files(options.input, files);
 }
@@ -54,6 +56,7 @@ Command make_command(CLI::App& parser, const char* name, const char* what, Work 
   add_group_options(*app, *options);
   add_kv_memory_options(*app, *options);
   if (work != Work::encode) add_query_rank_options(*app, *options);
+  add_progress_options(*app, *options);
   add_trace_options(*app, *options);
   return {app, [options, work] { return run_batch(*options, work); }, [] { return true; },
           [options](FilePurposes& files) { declare_files(*options, files); }};

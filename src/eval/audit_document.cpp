@@ -50,7 +50,7 @@ DocumentAuditor::DocumentAuditor(const AuditOptions& options, const Ranks& ranks
     : options_(options),
       ranks_(ranks),
       model_(model),
-      runner_(options.run, ranks, model, std::move(poll), DocumentRunner::Verbosity::quiet) {}
+      runner_(options.run, ranks, model, std::move(poll), /*progress=*/nullptr) {}
 
 std::vector<AuditLine> DocumentAuditor::audit(const Document* document) {
   DocumentTask task;

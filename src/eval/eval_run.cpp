@@ -27,8 +27,7 @@ class SampleRunner {
         model_(model),
         queue_(queue),
         runner_(
-            options.run, ranks, model, [&queue] { queue.poll(); },
-            DocumentRunner::Verbosity::quiet) {
+            options.run, ranks, model, [&queue] { queue.poll(); }, /*progress=*/nullptr) {
     collectively(ranks.world, [&] {
       if (ranks_.group.is_root()) materials_ = options_.benchmark.read_materials();
     });

@@ -20,6 +20,7 @@
 #include "run/document_runner.h"
 #include "run/dry_run.h"
 #include "run/loaded_model.h"
+#include "run/progress.h"
 #include "run/thinking.h"
 #include "run/token_logprobs.h"
 #include "run/watchdog.h"
@@ -32,13 +33,15 @@ namespace {
 class GroupRun {
  public:
   GroupRun(const Options& options, const Ranks& ranks, LoadedModel& model, JobQueue& queue,
-           Work work)
+           Work work, Progress& progress)
       : options_(options),
         ranks_(ranks),
         model_(model),
         queue_(queue),
         work_(work),
-        runner_(options, ranks, model, [&queue] { queue.poll(); }) {}
+        progress_(progress),
+        runner_(
+            options, ranks, model, [&queue] { queue.poll(); }, &progress) {}
 
   // Tokens of the contexts this group has encoded or loaded; on its first rank.
   std::int64_t n_context_tokens() const { return n_context_tokens_; }
@@ -56,6 +59,7 @@ class GroupRun {
     if (task.queries.empty()) return;
     try {
       encode_and_answer(task, job);
+      progress_.end_document();
     } catch (const AgreedError& error) {
       if (task.is_of_requests && is_of_document(error)) throw;  // whichever it has for a name
       throw AgreedError(error.within(fmt::format("document '{}'", task.id)));
@@ -146,9 +150,11 @@ class GroupRun {
     };
     AnswerOptions answer_options = runner_.answer_options(task, queries, plan);
     answer_options.finished = [&](std::size_t i, const QueryResult& result) {
+      progress_.count_query();
       const bool is_whole = !queries[i].n_logprobs && !goes_on(i, result);
       if (job && is_whole) send(*job, queries[i].index, make_answer(queries[i], result));
     };
+    progress_.start_phase_2(task.id, std::ssize(jobs));
     Answerer answerer = model_.answering->answerer(kv, answer_options);
     const std::vector<QueryResult> results = answerer.answer(jobs);
     report_overflow(task, queries, results, job);
@@ -287,6 +293,7 @@ class GroupRun {
   LoadedModel& model_;
   JobQueue& queue_;
   Work work_;
+  Progress& progress_;
   DocumentRunner runner_;
   std::int64_t n_context_tokens_ = 0;
   std::int64_t n_dropped_bytes_ = 0;
@@ -312,6 +319,8 @@ Exit run_batch(const Options& options, Work work) {
   const Ranks ranks = arrange_ranks(options);
   const Watchdog watchdog(options.timeout, ranks.world.rank());
   start_trace(options, ranks);
+  Progress progress(!ranks.is_first() || options.dry_run, ranks.world.size(),
+                    {options.progress_file, options.metrics_file});
   const std::unique_ptr<LoadedModel> model = open_model(options, ranks);
   print_banner(options, ranks, *model);
   if (options.dry_run) {
@@ -327,10 +336,10 @@ Exit run_batch(const Options& options, Work work) {
     options.plan_request();
     options.check_thinking();
     if (ranks.is_first())
-      coordinator = std::make_unique<Coordinator>(options, *model, work != Work::encode);
+      coordinator = std::make_unique<Coordinator>(options, *model, work != Work::encode, progress);
   });
   JobQueue queue(ranks.world, ranks.group, ranks.n_groups, coordinator.get());
-  GroupRun group(options, ranks, *model, queue, work);
+  GroupRun group(options, ranks, *model, queue, work, progress);
   queue.run([&](const Job* job) { group.work_on(job); });
   ranks.world.barrier();
 
@@ -338,6 +347,7 @@ Exit run_batch(const Options& options, Work work) {
   warn_of_dropped_bytes(ranks, group.n_dropped_bytes());
   const Exit result = coordinator ? coordinator->finish() : Exit::ok;
   write_trace(options, ranks);
+  progress.finish(result);
   return static_cast<Exit>(ranks.world.bcast_value(static_cast<int>(result), 0));
 }
 

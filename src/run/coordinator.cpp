@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "run/coordinator.h"
 
+#include <filesystem>
+
 #include "base/file_purposes.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -13,7 +15,6 @@
 #include "io/request.h"
 #include "mpi/runtime.h"
 #include "run/model_settings.h"
-#include "run/progress.h"
 #include "trace/range.h"
 
 namespace starattn {
@@ -64,8 +65,9 @@ std::unique_ptr<AnswerWriter> open_output(const Options& options, const LoadedMo
 
 }  // namespace
 
-Coordinator::Coordinator(const Options& options, const LoadedModel& model, bool has_output)
-    : options_(options), reader_(options.input, stop_requested) {
+Coordinator::Coordinator(const Options& options, const LoadedModel& model, bool has_output,
+                         Progress& progress)
+    : options_(options), progress_(progress), reader_(options.input, stop_requested) {
   options.shard_numbers(shard_, n_shards_);
   const bool is_of_requests = is_request_file(options.input);
   if (is_of_requests) {
@@ -77,6 +79,7 @@ Coordinator::Coordinator(const Options& options, const LoadedModel& model, bool 
     }
     requests_ = std::make_unique<RequestIndex>(options.input, options.question_marker);
   }
+  if (!requests_) progress_.expect(n_documents_of_shard());
   if (!has_output) return;
   if (options.output == kStandardStream) {
     writer_ = std::make_unique<AnswerStream>();
@@ -93,9 +96,29 @@ std::optional<Job> Coordinator::next(bool is_asked_to_stop) {
     const std::optional<Line> line = next_line();
     if (!line) break;
     if (!is_of_shard(line->index)) continue;
-    if (std::optional<Job> job = job_of(*line)) return job;
+    if (std::optional<Job> job = job_of(*line)) {
+      progress_.begin_document(line->index / n_shards_ + 1);
+      return job;
+    }
   }
   return std::nullopt;
+}
+
+// 0 where counting them would mean to read what cannot be read twice, or very much.
+std::int64_t Coordinator::n_documents_of_shard() const {
+  constexpr std::uintmax_t kMostBytes = std::uintmax_t{1} << 30;
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(options_.input, error) ||
+      std::filesystem::file_size(options_.input, error) > kMostBytes || error)
+    return 0;
+  try {
+    std::int64_t n = 0;
+    LineReader reader(options_.input, stop_requested);
+    while (const auto line = reader.next()) n += is_of_shard(line->index);
+    return n;
+  } catch (const Error&) {  // whoever reads it in earnest will say so
+    return 0;
+  }
 }
 
 // Input that cannot be read any further ends the batch; what is at work is finished and saved.
@@ -118,15 +141,12 @@ void Coordinator::take(AnswerLine answer) {
   const auto open = job.answers.extract(answer.query);
   writer_->put(open.mapped().id, open.mapped().query_id, answer.line);
   ++n_answers_;
+  progress_.count_answer();
   if (job.answers.empty()) open_.erase(answer.number);
   digest_ += answer.digest;
   if (answer.score) {
     score_ += *answer.score;
     ++n_scores_;
-  }
-  if (since_said_.seconds() >= Progress::kSecondsBetween) {
-    log::info("{} new answer(s) so far", with_commas(n_answers_));
-    since_said_ = Stopwatch();
   }
 }
 
@@ -185,10 +205,13 @@ Exit Coordinator::finish() {
               score_ / static_cast<double>(n_scores_), n_scores_);
   }
   if (writer_) {
-    log::info(
-        "{} new answer(s), {} already there, {} bad line(s); digest of the new {:016x}; output: {}",
-        n_answers_, n_skipped_, n_bad_, digest_,
-        options_.output == kStandardStream ? "standard output" : options_.output);
+    log::event("answers",
+               {{"new", n_answers_}, {"already_there", n_skipped_}, {"bad_lines", n_bad_}},
+               fmt::format(
+                   "{} new answer(s), {} already there, {} bad line(s); digest of the new {:016x}; "
+                   "output: {}",
+                   n_answers_, n_skipped_, n_bad_, digest_,
+                   options_.output == kStandardStream ? "standard output" : options_.output));
   }
   if (ended_early_ == Exit::stopped) {
     const bool is_kept = writer_ && options_.output != kStandardStream;
@@ -236,6 +259,7 @@ void Coordinator::index_requests() {
     if (ended_early_) return;
   }
   is_indexed_ = true;
+  progress_.expect(requests_->n_contexts());
   log::info("{} request(s) to answer over {} context(s)", with_commas(requests_->n_requests()),
             with_commas(requests_->n_contexts()));
 }
@@ -270,6 +294,7 @@ std::optional<Job> Coordinator::next_requests() {
   }
   if (!document) return std::nullopt;
   Job job{n_jobs_++, {}, std::move(*document)};
+  progress_.begin_document(n_jobs_);
   OpenJob open{job.document.id, {}};
   for (const Query& query : job.document.queries) {
     const std::int64_t index = std::ssize(job.todo);
@@ -314,6 +339,7 @@ void Coordinator::report_bad_line(std::int64_t line, const std::string& id,
 
 void Coordinator::count_bad_line() {
   ++n_bad_;
+  progress_.count_bad_line();
   if (options_.strict) end_early(Exit::bad_data);
 }
 

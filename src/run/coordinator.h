@@ -12,13 +12,13 @@
 #include <unordered_map>
 #include <vector>
 
-#include "base/clock.h"
 #include "checkpoint/digest.h"
 #include "io/answer_sink.h"
 #include "io/document.h"
 #include "io/line_reader.h"
 #include "run/loaded_model.h"
 #include "run/options.h"
+#include "run/progress.h"
 #include "run/request_index.h"
 #include "run/work_queue.h"
 
@@ -55,7 +55,9 @@ using JobQueue = WorkQueue<Job, AnswerLine>;
 class Coordinator : public WorkSource<Job, AnswerLine> {
  public:
   // has_output: false for `encode`, which writes no answers. Throws as LineReader and AnswerWriter.
-  Coordinator(const Options& options, const LoadedModel& model, bool has_output);
+  // progress outlives this.
+  Coordinator(const Options& options, const LoadedModel& model, bool has_output,
+              Progress& progress);
 
   // The next line with a query to answer; lines that are no document are reported and passed over.
   // None, once and for all, when this process or who asks has had a stop signal, or a group has
@@ -83,6 +85,7 @@ class Coordinator : public WorkSource<Job, AnswerLine> {
     std::size_t operator()(const Digest& digest) const { return digest.low; }
   };
 
+  std::int64_t n_documents_of_shard() const;
   std::optional<Line> next_line();
   std::optional<Job> job_of(const Line& line);
   void failed_requests(std::int64_t number, std::optional<std::int64_t> query,
@@ -99,6 +102,7 @@ class Coordinator : public WorkSource<Job, AnswerLine> {
   void count_bad_line();
 
   const Options& options_;
+  Progress& progress_;
   LineReader reader_;
   std::unique_ptr<RequestIndex> requests_;                        // of a batch file
   bool is_indexed_ = false;                                       // it has been read through
@@ -116,7 +120,6 @@ class Coordinator : public WorkSource<Job, AnswerLine> {
   std::int64_t n_scores_ = 0;
   double score_ = 0;
   std::uint64_t digest_ = 0;  // of all new answers, whatever their order
-  Stopwatch since_said_;
 };
 
 }  // namespace starattn

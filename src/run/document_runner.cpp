@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "mpi/runtime.h"
@@ -27,14 +28,13 @@ DocumentNeeds needs_of(const Options& options, const LoadedModel& model, const B
 }  // namespace
 
 DocumentRunner::DocumentRunner(const Options& options, const Ranks& ranks, LoadedModel& model,
-                               std::function<void()> poll, Verbosity voice)
+                               std::function<void()> poll, Progress* progress)
     : options_(options),
       ranks_(ranks),
       model_(model),
       poll_(std::move(poll)),
       store_(options.checkpoint_dir, model, ranks.group),
-      is_quiet_(voice == Verbosity::quiet || !ranks.is_first()),
-      progress_(is_quiet_) {}
+      progress_(progress) {}
 
 BlockPlan DocumentRunner::plan(const DocumentTask& task, const PlanRequest& request) const {
   BlockPlan plan;
@@ -53,14 +53,15 @@ DocumentKv DocumentRunner::encode(const DocumentTask& task, const BlockPlan& pla
   const std::int64_t chunks_a_block =
       (std::min(plan.block_size(), plan.n_context()) + model_.backend->chunk_rows() - 1) /
       model_.backend->chunk_rows();
-  progress_.start(fmt::format("document '{}'", task.id), plan.n_context(),
-                  n_own * chunks_a_block * model_.config.n_layers);
+  if (progress_)
+    progress_->start_phase_1(task.id, plan.n_context(),
+                             n_own * chunks_a_block * model_.config.n_layers);
   EncodeOptions encode;
   encode.anchor_mode = options_.anchor_mode();
   encode.kv_memory = kv_memory_ = kv_memory_for(task, plan);
-  if (!is_quiet_) say(task, plan, needs(task.queries, plan, kv_memory_));
+  if (progress_ && ranks_.is_first()) say(task, plan, needs(task.queries, plan, kv_memory_));
   encode.poll = [this] {
-    progress_.step();
+    if (progress_) progress_->step();
     poll_();
   };
   return store_.load_or_encode(plan, task.context, complete_only, std::move(encode));
@@ -79,7 +80,10 @@ AnswerOptions DocumentRunner::answer_options(const DocumentTask& task,
   answer.query_kv_bytes =
       needs(queries, plan, kv_memory_)
           .room_for_queries(ranks_.group.rank(), model_.sharers, model_.memory_share);
-  answer.poll = poll_;
+  answer.poll = [this] {
+    if (progress_) progress_->step();
+    poll_();
+  };
   answer.check = [this] { model_.watch.check(); };
   if (store_.keeps()) answer.stop = stop_requested;
   std::vector<StopSearch> searches;
@@ -125,7 +129,16 @@ StopSearch DocumentRunner::search_of(const QueryTask& query) const {
 // documents.
 void DocumentRunner::say(const DocumentTask& task, const BlockPlan& plan,
                          const DocumentNeeds& needs) {
-  log::info("{}", describe(task, plan, options_));
+  log::event("document",
+             {{"document", task.id},
+              {"tokens", plan.n_context()},
+              {"blocks", plan.n_blocks()},
+              {"block_size", plan.block_size()},
+              {"anchor_size", plan.anchor_size()},
+              {"reach", plan.reach()},
+              {"recall", plan.recall()},
+              {"queries", task.queries.size()}},
+             describe(task, plan, options_));
   const std::uint64_t n_bytes = needs.fullest().total() + needs.fullest().host_kv;
   if (n_bytes <= most_said_ + most_said_ / 4) return;
   most_said_ = n_bytes;

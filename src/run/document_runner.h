@@ -21,11 +21,10 @@ namespace starattn {
 
 class DocumentRunner {
  public:
-  enum class Verbosity { normal, quiet };  // quiet: no line for a document, no progress
-
-  // poll: called every now and then in both phases. Arguments outlive this.
+  // poll: called every now and then in both phases. progress: null where nothing is to be said of
+  // a document. Arguments outlive this.
   DocumentRunner(const Options& options, const Ranks& ranks, LoadedModel& model,
-                 std::function<void()> poll, Verbosity voice = Verbosity::normal);
+                 std::function<void()> poll, Progress* progress);
 
   // Collective over the group, as all that follow. Throws AgreedError: usage, bad_data for a plan
   // that cannot be, or one without room in memory.
@@ -57,8 +56,7 @@ class DocumentRunner {
   LoadedModel& model_;
   std::function<void()> poll_;
   CheckpointedEncoder store_;
-  bool is_quiet_;
-  Progress progress_;
+  Progress* progress_;
   KvMemory kv_memory_ = KvMemory::device;  // of the document that encode() gave last
   std::uint64_t most_said_ = 0;            // bytes of the last memory line
 };

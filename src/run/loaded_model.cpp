@@ -53,7 +53,7 @@ void read_weights(LoadedModel& model, const Ranks& ranks) {
 // A long list, broken behind commas to fit a terminal of 80 columns.
 void log_wrapped(std::string_view list) {
   constexpr std::size_t kWidth = 72;
-  while (list.size() > kWidth) {
+  while (list.size() > kWidth && !log::is_json()) {
     const std::size_t comma = list.rfind(", ", kWidth - 1);
     if (comma == std::string_view::npos) break;
     log::info("{}", list.substr(0, comma + 1));

@@ -302,6 +302,16 @@ void add_query_rank_options(CLI::App& app, Options& options) {
       ->group(group);
 }
 
+void add_progress_options(CLI::App& app, Options& options) {
+  const char* group = "Log";
+  app.add_option("--progress-file", options.progress_file,
+                 "Keep a JSON file of where the run stands, replaced every few seconds")
+      ->group(group);
+  app.add_option("--metrics-file", options.metrics_file,
+                 "The same for Prometheus: NAME.prom in node_exporter's textfile directory")
+      ->group(group);
+}
+
 void add_trace_options(CLI::App& app, Options& options) {
   app.add_option("--trace", options.trace, "Write a Chrome trace of every rank to this file")
       ->group("Log");

@@ -63,6 +63,8 @@ struct Options {
   double timeout = 0;
   // what it says
   std::string trace;
+  std::string progress_file;
+  std::string metrics_file;
   bool dry_run = false;
 
   AnchorMode anchor_mode() const {
@@ -88,6 +90,7 @@ void add_device_options(CLI::App& app, Options& options);  // of one rank
 void add_group_options(CLI::App& app, Options& options);   // ranks on a document
 void add_kv_memory_options(CLI::App& app, Options& options);
 void add_query_rank_options(CLI::App& app, Options& options);  // phase 2 among ranks
+void add_progress_options(CLI::App& app, Options& options);
 void add_trace_options(CLI::App& app, Options& options);
 
 }  // namespace starattn

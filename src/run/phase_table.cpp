@@ -64,14 +64,26 @@ void print_phase_table(const Ranks& ranks, double total_seconds, std::int64_t n_
   for (const std::string& name : names) {
     Row& row = rows[name];
     if (row.n_ranks < texts.size()) row.min = 0;
-    log::info("{:<22} {:>9.3f} {:>9.3f} {:>9.3f}  {:>7}  {:>11}", name, row.min,
-              row.sum / static_cast<double>(texts.size()), row.max,
-              fmt::format("rank {}", row.slowest), row.n_bytes ? human_bytes(row.n_bytes) : "");
+    const double mean = row.sum / static_cast<double>(texts.size());
+    log::event("phase",
+               {{"phase", name},
+                {"min_seconds", row.min},
+                {"mean_seconds", mean},
+                {"max_seconds", row.max},
+                {"slowest_rank", row.slowest},
+                {"moved_bytes", row.n_bytes}},
+               fmt::format("{:<22} {:>9.3f} {:>9.3f} {:>9.3f}  {:>7}  {:>11}", name, row.min, mean,
+                           row.max, fmt::format("rank {}", row.slowest),
+                           row.n_bytes ? human_bytes(row.n_bytes) : ""));
   }
-  log::info("total {}; {} context tokens, {} a second; peak memory of a rank {}",
-            human_seconds(total_seconds), with_commas(n_tokens),
-            with_commas(static_cast<std::int64_t>(static_cast<double>(n_tokens) / total_seconds)),
-            human_bytes(peak_memory));
+  const auto rate = static_cast<std::int64_t>(static_cast<double>(n_tokens) / total_seconds);
+  log::event("total",
+             {{"seconds", total_seconds},
+              {"context_tokens", n_tokens},
+              {"peak_memory_bytes", peak_memory}},
+             fmt::format("total {}; {} context tokens, {} a second; peak memory of a rank {}",
+                         human_seconds(total_seconds), with_commas(n_tokens), with_commas(rate),
+                         human_bytes(peak_memory)));
 }
 
 void start_trace(const Options& options, const Ranks& ranks) {

@@ -195,7 +195,8 @@ TEST_F(CudaBackend, HostMemoryOfADocumentServesTheNext) {
   EXPECT_NE(address_of_freed(kBytes), first) << "nothing is lent twice";
   host.data()[kBytes - 1] = std::byte{7};
   const Buffer device = gpu.allocate(kBytes);
-  gpu.copy_now(CopyDirection::to_device, {host.data(), kBytes}, device.data());
+  gpu.copy_after_operations(CopyDirection::to_device, {host.data(), kBytes}, device.data());
+  gpu.order_after_copies(CopyDirection::to_device);
   std::byte last{};
   gpu.download(device.data() + kBytes - 1, {&last, 1});
   EXPECT_EQ(last, std::byte{7}) << "and the copy engines reach it";

@@ -115,7 +115,7 @@ call eval --model "$model" --task vt --length 1k --setting dense --output -
 check "eval does not, and says why" [ $code -eq 2 ]
 "$program" run "${base[@]}" --output "$work/late.jsonl" --input "$work/fifo" >"$work/out" 2>"$work/log" &
 job=$!
-for i in $(seq 300); do says "^info: rank 0: " && break; sleep 0.1; done
+for i in $(seq 300); do says "^[0-9:]* info: rank 0: " && break; sleep 0.1; done
 sleep 1
 kill -TERM $job
 wait $job
@@ -190,5 +190,19 @@ check "a length too short for a task is found first" [ $code -eq 2 -a ! -e "$wor
 check "and named" says "--length: expected at least .* got 64"
 call "${run[@]}" --output "$work/threads.jsonl" --threads 1000
 check "--threads above the cores are clamped" [ $code -eq 0 ]
-check "which is said" says "^warning: --threads 1000: a rank may use [0-9]* core(s) here, so it takes [0-9]* thread(s)"
+check "which is said" says "^[0-9:]* warning: --threads 1000: a rank may use [0-9]* core(s) here, so it takes [0-9]* thread(s)"
+# A run seen while it runs.
+watched=(run --model "$model" --input "$source_dir/data/demo.jsonl" --output "$work/watched.jsonl" --threads 1 --block-size 1k)
+on 2 "${watched[@]}" --progress-file "$work/progress.json" --metrics-file "$work/run.prom" --log-format json
+check "a run keeps a file of its progress" grep -q '^{"schema":"starattn-progress-1",.*"state":"finished","exit":0,"phase":"done","share":1' "$work/progress.json"
+check "and one for Prometheus" [ "$(grep -cE '^starattn_(running 0|exit_code 0|phase 3|ranks 2)$' "$work/run.prom")" -eq 4 ]
+check "which has a type for every figure" [ "$(grep -c '^# TYPE' "$work/run.prom")" -eq "$(grep -vc '^#' "$work/run.prom")" ]
+check "events have fields in JSON" says '"event":"answers","new":[1-9]'
+on 1 "${watched[@]}" --progress-file "$work/watched.jsonl"
+check "progress in the output's place is refused" [ $code -eq 2 ]
+on 1 "${watched[@]}" --overwrite --metrics-file "$work/one.prom" --progress-file "$work/./one.prom"
+check "and two in one file" [ $code -eq 2 ]
+on 2 run --model "$model" --input "$work/no-such-input.jsonl" --output "$work/never.jsonl" --progress-file "$work/progress.json"
+check "a run that fails says so there" grep -q '"state":"failed"' "$work/progress.json"
+
 exit $failed
