@@ -1,35 +1,119 @@
 // SPDX-License-Identifier: Apache-2.0
-// starattn report: the tables and the page of trials that eval has written, on any machine.
+// starattn report: tables, a page and pictures of what eval, its audit and bench have written, on
+// any machine.
 #include <iostream>
+#include <map>
 
 #include "base/file.h"
 #include "base/log.h"
 #include "command/commands.h"
 #include "eval/accuracy_report.h"
+#include "eval/audit_line.h"
+#include "eval/audit_report.h"
 #include "eval/eval_coordinator.h"
+#include "io/line_reader.h"
 #include "mpi/runtime.h"
+#include "study/study_report.h"
 #include "version.h"
 
 namespace starattn {
 namespace {
 
 struct ReportOptions {
-  std::vector<std::string> trials;
+  std::vector<std::string> files;
   std::string title = "models tried";
   std::string html;
+  std::string svg;
 };
 
+struct Found {
+  Comparison trials;
+  std::vector<AuditRow> audited;
+  std::vector<Study> studies;
+};
+
+// By document, in the order in which they came.
+std::vector<AuditRow> read_audit(const std::string& path) {
+  std::vector<std::vector<AuditLine>> documents;
+  std::map<std::string, std::size_t> place;
+  LineReader lines(path);
+  while (const auto line = lines.next()) {
+    AuditLine one = parse_audit_line(line->text, fmt::format("{}:{}", path, line->number));
+    const auto [at, is_new] = place.try_emplace(one.id, documents.size());
+    if (is_new) documents.emplace_back();
+    documents[at->second].push_back(std::move(one));
+  }
+  std::vector<AuditRow> rows;
+  for (const std::vector<AuditLine>& document : documents) rows.push_back(row_of(document));
+  return rows;
+}
+
+// What a file is, its first line says.
+void read(const std::string& path, Found& found) {
+  const std::optional<Line> first = LineReader(path).next();
+  if (!first) fail(Exit::bad_data, "{}: no line in it", path);
+  const Json json = parse_json(first->text, path + ":1");
+  const JsonObject line(json, path + ":1");
+  if (line.has("schema")) {
+    found.studies.push_back(read_study(path));
+  } else if (line.has("kl_sum")) {
+    for (AuditRow& row : read_audit(path)) found.audited.push_back(std::move(row));
+  } else {
+    add_trials(path, found.trials);
+  }
+}
+
+std::string audit_table(const std::vector<AuditRow>& rows) {
+  std::string table = audit_table_head();
+  for (const AuditRow& row : rows) table += to_table_line(row);
+  return table + to_table(summarise(rows));
+}
+
+void print_studies(const std::vector<Study>& studies) {
+  for (const Study& study : studies) {
+    const auto text = [&](const char* key) { return study.head[key].get<std::string>(); };
+    std::cout << fmt::format("study of {}: {}, {} measurement(s)\n", text("date"), text("model"),
+                             study.measurements.size());
+  }
+}
+
 Exit report(const ReportOptions& options) {
-  if (!options.html.empty()) require_creatable(options.html);
-  Comparison found;
-  for (const std::string& path : options.trials) add_trials(path, found);
-  const std::vector<Cell> cells = found.cells();
-  if (cells.empty()) fail(Exit::bad_data, "{}: no trial in it", fmt::join(options.trials, ", "));
-  std::cout << to_terminal(cells);
+  for (const std::string& path : {options.html, options.svg})
+    if (!path.empty()) require_creatable(path);
+  Found found;
+  for (const std::string& path : options.files) read(path, found);
+  const std::vector<Cell> cells = found.trials.cells();
+  std::vector<PageSection> sections;
+  const auto add = [&](std::vector<PageSection> more) {
+    sections.insert(sections.end(), more.begin(), more.end());
+  };
+  if (!cells.empty()) {
+    std::cout << to_terminal(cells);
+    add(accuracy_sections(cells));
+  }
+  if (!found.audited.empty()) {
+    std::cout << audit_table(found.audited);
+    add({audit_section(found.audited)});
+  }
+  if (!found.studies.empty()) {
+    print_studies(found.studies);
+    add(study_sections(found.studies));
+  }
   if (!options.html.empty()) {
-    const ReportHead head{options.title, command_line(), "starattn " STARATTN_VERSION};
-    write_file_durably(options.html, to_html(cells, head));
+    const bool is_accuracy = !cells.empty();
+    const ReportHead head{(is_accuracy ? "Accuracy of " : "") + options.title, command_line(),
+                          "starattn " STARATTN_VERSION};
+    write_file_durably(options.html, to_page(head, sections));
     log::info("report: {}", options.html);
+  }
+  if (!options.svg.empty()) {
+    const std::vector<Chart> charts = charts_of(found.studies);
+    if (charts.empty())
+      fail(Exit::bad_data,
+           "--svg: expected studies of 'bench --json' with two contexts or numbers "
+           "of ranks at least, whose pictures it writes");
+    write_file_durably(options.svg, to_svg_file(charts));
+    log::info("pictures: {}", options.svg);
   }
   return Exit::ok;
 }
@@ -39,15 +123,19 @@ Exit report(const ReportOptions& options) {
 Command add_report(CLI::App& parser) {
   auto options = std::make_shared<ReportOptions>();
   CLI::App* app = parser.add_subcommand(
-      "report", "Show trials that eval has written as tables and a page (no launcher)");
-  app->add_option("trials", options->trials, "Files that 'eval --output' wrote; of one model")
+      "report",
+      "Show what eval, its audit and bench have written as tables and a page (no launcher)");
+  app->add_option("files", options->files,
+                  "Files of 'eval --output' (of one model), 'eval --audit' and 'bench --json'")
       ->required();
   app->add_option("--title", options->title, "What the page is about")->capture_default_str();
-  app->add_option("--html", options->html, "Write a page with pictures and the table");
+  app->add_option("--html", options->html, "Write a page with pictures and the tables");
+  app->add_option("--svg", options->svg, "Write the pictures of studies alone");
   return {app, [options] { return report(*options); }, [] { return false; },
           [options](FilePurposes& files) {
-            for (const std::string& path : options->trials) files.reads("the trials", path);
+            for (const std::string& path : options->files) files.reads("the results", path);
             files.writes("--html", options->html);
+            files.writes("--svg", options->svg);
           }};
 }
 

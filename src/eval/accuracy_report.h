@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "eval/comparison.h"
+#include "report/page.h"
 
 namespace starattn {
 
@@ -18,15 +19,9 @@ std::string speed_notes(const std::vector<Cell>& cells);
 // JSON Lines, one cell each: shares of 1, tokens a second, milliseconds; unknown is null.
 std::string to_json_lines(const std::vector<Cell>& cells);
 
-// What stands above the table of the page.
-struct ReportHead {
-  std::string model;
-  std::string command;  // that makes it again
-  std::string version;
-};
-
-// One page that needs nothing else: a picture of score over length for each task, a line a
-// setting; then the table, cells coloured by score.
-std::string to_html(const std::vector<Cell>& cells, const ReportHead& head);
+// Score over length for each task, a line a setting, and speed against accuracy; then every cell.
+std::vector<PageSection> accuracy_sections(const std::vector<Cell>& cells);
+// The page of these alone. head.about: the model.
+std::string to_html(const std::vector<Cell>& cells, ReportHead head);
 
 }  // namespace starattn

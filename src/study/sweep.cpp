@@ -99,7 +99,9 @@ std::vector<StudyPoint> points_of(const SweepLists& lists, const Options& common
   const std::vector<std::int64_t> lengths = lengths_of(lists, n_ranks);
   for (const std::string& text : lists.settings) {
     const Setting setting = Setting::parse(with_ranks(text, n_ranks));
-    for (const std::int64_t n : lengths) add(setting.name(), setting.plan_request(n), n);
+    // One name on any number of ranks, so that a study's lines hang together.
+    const std::string name = text.find("/P") == std::string::npos ? setting.name() : text;
+    for (const std::int64_t n : lengths) add(name, setting.plan_request(n), n);
   }
   if (!lists.settings.empty()) return points;
   for (const Options& options : combinations(lists, common)) {

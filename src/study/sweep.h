@@ -25,7 +25,7 @@ struct SweepLists {
 };
 
 struct StudyPoint {
-  std::string setting;  // "star:b=n/2", or what of the plan options is not their default
+  std::string setting;  // "star:b=n/P", or what of the plan options is not their default
   BlockPlan plan;
   AnchorMode anchor = AnchorMode::broadcast;
 };

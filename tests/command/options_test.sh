@@ -168,6 +168,12 @@ check "results on two ranks have the bits of one" [ $code -eq 0 -a "$(rows)" = \
 sed 's/"digest":"[0-9a-f]*"/"digest":"0"/' "$work/one.jsonl" >"$work/wrong.jsonl"
 refused "other bits" 65 "2 result(s) have other bits" "${bench[@]}" --tokens 512 --block-size 256 --no-recompute --check "$work/wrong.jsonl"
 refused "bits of another model" 2 "--check .*its key 'model' is" bench --shape 10m --layers 2 --device cpu --tokens 512 --check "$work/one.jsonl"
+call report "$work/one.jsonl" --svg "$work/one.svg" --html "$work/one.html"
+check "report draws a study" grep -q "^<svg .*</svg>$" <(tr '\n' ' ' <"$work/one.svg" | sed 's/ $//')
+check "and makes a page of it" grep -q "<h2>Where the time goes</h2>" "$work/one.html"
+printf '{"schema":"starattn-plan-1"}\n' >"$work/other.jsonl"
+refused "another schema" 65 "expected a study of schema 'starattn-bench-1'" report "$work/other.jsonl"
+refused "report's own input for its page" 2 "are one file" report "$work/one.jsonl" --html "$work/one.jsonl"
 refused "one file for two purposes" 2 "are one file" "${bench[@]}" --tokens 512 --json "$work/one.jsonl" --check "$work/one.jsonl"
 call bench --model "$model" --device cpu --new-tokens 1 --repeat 1 --warm-up 0 --tokens-a-rank 256
 check "bench takes a model folder, and tokens a rank" [ $code -eq 0 -a "$(rows)" = \

@@ -51,7 +51,7 @@ TEST(Sweep, WeakScalingAndPartsOfRanks) {
   SweepLists lists;
   lists.tokens_a_rank = {"1k"};
   lists.settings = {"star:b=n/P", "ring"};
-  EXPECT_EQ(names_of(lists, 4), (Names{"star:b=n/4 4096", "ring 4096"}));
+  EXPECT_EQ(names_of(lists, 4), (Names{"star:b=n/P 4096", "ring 4096"}));
   EXPECT_EQ(points_of(lists, Options(), 4, false).front().plan.block_size(), 1024);
 }
 
