@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "../temporary_folder.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -41,7 +42,8 @@ class MachineFile : public ::testing::Test {
     write_file_durably(path, json.dump());
     return path;
   }
-  std::string path = ::testing::TempDir() + "/starattn_machine.json";
+  TemporaryFolder folder;
+  std::string path = folder.file("machine.json");
 };
 
 TEST_F(MachineFile, IsReadAsItWasWritten) {
