@@ -14,8 +14,15 @@
 namespace starattn {
 namespace {
 
-// setting, samples, score, interval, difference, tokens a second, speedup: 80 columns
-constexpr const char* kRow = "{:<20}{:>4}{:>6} {:<14} {:<20}{:>8}{:>6}\n";
+// setting, samples, score, interval, difference, tokens a second, speedup: 80 columns where no
+// setting is longer than 19.
+constexpr const char* kRow = "{:<{}}{:>4}{:>6} {:<14} {:<20}{:>8}{:>6}\n";
+
+int width_of_settings(const std::vector<Cell>& cells) {
+  std::size_t width = 20;
+  for (const Cell& cell : cells) width = std::max(width, cell.setting.size() + 1);
+  return static_cast<int>(width);
+}
 
 std::string interval_text(const Estimate& share) {
   return fmt::format("{:.1f} .. {:.1f}", 100 * share.low, 100 * share.high);
@@ -58,8 +65,9 @@ std::string speed_notes(const std::vector<Cell>& cells) {
 }
 
 std::string to_terminal(const std::vector<Cell>& cells) {
+  const int width = width_of_settings(cells);
   std::string table =
-      fmt::format(kRow, "", "n", "score", "95 % interval", "against exact", "tokens/s", "x");
+      fmt::format(kRow, "", width, "n", "score", "95 % interval", "against exact", "tokens/s", "x");
   const Cell* above = nullptr;
   for (const Cell& cell : cells) {
     if (!above || above->task != cell.task || above->length != cell.length)
@@ -67,11 +75,12 @@ std::string to_terminal(const std::vector<Cell>& cells) {
     above = &cell;
     const std::string speedup = cell.speedup.n == 0 ? "" : fmt::format("{:.2f}", cell.speedup.mean);
     table += fmt::format(
-        kRow, " " + cell.setting, cell.score.n, fmt::format("{:.1f}", 100 * cell.score.mean),
+        kRow, " " + cell.setting, width, cell.score.n, fmt::format("{:.1f}", 100 * cell.score.mean),
         interval_text(cell.score), difference_text(cell),
         cell.has_speeds ? fmt::format("{:.0f}", cell.tokens_per_second) : "", speedup);
     if (cell.n_right >= 0)
-      table += fmt::format("{:>30.1f} of the chain before the first miss\n", cell.n_right);
+      table +=
+          fmt::format("{:>{}.1f} of the chain before the first miss\n", cell.n_right, width + 10);
   }
   return table + speed_notes(cells);
 }

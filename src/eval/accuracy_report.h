@@ -10,7 +10,8 @@
 
 namespace starattn {
 
-// 80 columns: a heading for each task and length, a row for each setting.
+// A heading for each task and length, a row for each setting; 80 columns wide, or as much wider as
+// the longest setting asks for.
 std::string to_terminal(const std::vector<Cell>& cells);
 
 // "x: as fast as ring, on 4 rank(s) each", a line for each such basis; and why speeds are missing.

@@ -168,6 +168,21 @@ TEST(AccuracyReport, TheTerminalHas80Columns) {
   EXPECT_EQ(n, 2 + 3 * 2 + 1);  // and on what the speeds are
 }
 
+TEST(AccuracyReport, LongSettingsShiftNoColumn) {
+  Comparison all;
+  all.add(trial(0, "dense", 1));
+  all.add(trial(0, "star:b=n/16,a=b/16,c=b/2,q=b/128", 1));
+  std::istringstream lines(to_terminal(all.cells()));
+  std::size_t width = 0;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with(" dense")) width = line.size();
+    if (line.starts_with(" star:b")) {
+      EXPECT_EQ(line.size(), width) << line;
+    }
+  }
+  EXPECT_GT(width, 80U);
+}
+
 TEST(AccuracyReport, LinesAreJsonWithoutInfinities) {
   Comparison all;
   all.add(trial(0, "dense", 1));
