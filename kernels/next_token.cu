@@ -36,19 +36,26 @@ __device__ __forceinline__ Place highest_of_warp(Place mine) {
   return mine;
 }
 
-// The first highest value of the row; at = -1 where one is not finite. On every thread.
-__device__ Place first_highest(const float* row, int n) {
+// allowed: of the row; nullptr: every token is.
+__device__ __forceinline__ bool is_allowed(const std::uint32_t* allowed, int token) {
+  return !allowed || (allowed[token / 32] >> (token % 32) & 1) != 0;
+}
+
+// The first highest value of the row that is allowed; at = -1 where one is not finite, or none is
+// allowed. On every thread.
+__device__ Place first_highest(const float* row, int n, const std::uint32_t* allowed) {
   __shared__ Place places[kWarps];
   Place mine{-INFINITY, kNowhere};
   bool is_finite = true;
   for (int i = threadIdx.x; i < n; i += kThreads) {
     is_finite &= fabsf(row[i]) <= FLT_MAX;
-    if (row[i] > mine.value || mine.at == kNowhere) mine = {row[i], i};
+    if (is_allowed(allowed, i) && (row[i] > mine.value || mine.at == kNowhere)) mine = {row[i], i};
   }
   mine = highest_of_warp(mine);
   if (threadIdx.x % 32 == 0) places[threadIdx.x / 32] = mine;
   if (!__syncthreads_and(is_finite)) return {0, -1};
-  return highest_of_warp(places[threadIdx.x % 32]);
+  const Place best = highest_of_warp(places[threadIdx.x % 32]);
+  return best.at == kNowhere ? Place{0, -1} : best;
 }
 
 // The sum over all threads, on each of them, always added in the same order.
@@ -156,9 +163,9 @@ __device__ int draw_from(const float* weights, int n, const Nucleus& kept, doubl
     const int i = start + lane;
     const float weight = i < end ? weights[i] : -1.f;
     const unsigned equal = __ballot_sync(kAllLanes, weight == kept.least);
-    const bool is_kept =
-        weight > kept.least ||
-        (weight == kept.least && rank + __popc(equal & ((1u << lane) - 1)) < kept.n_equal);
+    const bool is_kept =  // never what weighs nothing
+        weight > kept.least || (weight == kept.least && weight > 0 &&
+                                rank + __popc(equal & ((1u << lane) - 1)) < kept.n_equal);
     rank += __popc(equal);
     double sum = is_kept ? weight : 0;  // of this step, up to and with this lane
     for (int offset = 1; offset < 32; offset *= 2) {
@@ -173,10 +180,12 @@ __device__ int draw_from(const float* weights, int n, const Nucleus& kept, doubl
 }
 
 __global__ void __launch_bounds__(kThreads)
-    next_token_kernel(float* logits, int n, const Draw* draws, std::int32_t* token) {
+    next_token_kernel(float* logits, int n, const Draw* draws, const std::uint32_t* allowed,
+                      std::int32_t* token) {
   float* row = logits + static_cast<std::int64_t>(blockIdx.x) * n;
   const Draw draw = draws[blockIdx.x];
-  const Place best = first_highest(row, n);
+  if (allowed) allowed += static_cast<std::int64_t>(blockIdx.x) * ((n + 31) / 32);
+  const Place best = first_highest(row, n, allowed);
   if (threadIdx.x == 0) token[blockIdx.x] = best.at;  // also if a sum below is rounded up
   if (draw.temperature <= 0 || best.at < 0) return;
 
@@ -184,7 +193,7 @@ __global__ void __launch_bounds__(kThreads)
   float sum = 0;
 #pragma unroll 8
   for (int i = threadIdx.x; i < n; i += kThreads) {
-    row[i] = expf((row[i] - best.value) / temperature);
+    row[i] = is_allowed(allowed, i) ? expf((row[i] - best.value) / temperature) : 0.f;
     sum += row[i];
   }
   const double total = sum_of_block(sum);  // and all weights are written
@@ -196,13 +205,13 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 void next_tokens(float* logits, std::int64_t n_rows, std::int64_t n, const Draw* draws,
-                 std::int32_t* token, Stream stream) {
+                 const std::uint32_t* allowed, std::int32_t* token, Stream stream) {
   if (n <= 0 || n > kNowhere - kThreads)
     throw BadShape("the next token: a row must have 1 to 2^31 - 1025 logits; got " +
                    std::to_string(n));
   if (n_rows == 0) return;
   next_token_kernel<<<static_cast<unsigned>(n_rows), kThreads, 0, stream>>>(
-      logits, static_cast<int>(n), draws, token);
+      logits, static_cast<int>(n), draws, allowed, token);
   check_launch("the next token");
 }
 

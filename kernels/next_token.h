@@ -14,9 +14,11 @@ struct Draw {
 };
 
 // token[i]: drawn from row i of logits [n_rows, n] fp32, any n > 0, which is overwritten; -1 where
-// one is not finite. draws [n_rows] and token are device memory. Weights and a thread's sums of
+// one is not finite, or no token may come. allowed [n_rows, (n + 31) / 32]: bit t % 32 of word
+// t / 32 for each token t that may; nullptr: all. draws [n_rows], token and allowed are device
+// memory. Weights and a thread's sums of
 // them are fp32, sums over threads fp64; a row's token depends on that row and its draw alone.
 void next_tokens(float* logits, std::int64_t n_rows, std::int64_t n, const Draw* draws,
-                 std::int32_t* token, Stream stream);
+                 const std::uint32_t* allowed, std::int32_t* token, Stream stream);
 
 }  // namespace starattn::kernels

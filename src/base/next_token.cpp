@@ -39,6 +39,21 @@ Token first_highest(std::span<const float> values) {
   return static_cast<Token>(place - values.begin());
 }
 
+bool is_allowed(const Draw& draw, std::size_t token) {
+  return draw.allowed.empty() || (draw.allowed[token / 32] >> (token % 32) & 1) != 0;
+}
+
+// The first highest of those that may come.
+Token first_highest_allowed(std::span<const float> logits, const Draw& draw) {
+  Token best = kNoToken;
+  for (std::size_t token = 0; token < logits.size(); ++token) {
+    if (is_allowed(draw, token) &&
+        (best == kNoToken || logits[token] > logits[static_cast<std::size_t>(best)]))
+      best = static_cast<Token>(token);
+  }
+  return best;
+}
+
 // The heaviest tokens that together weigh at least `enough`, in the order of their ids.
 std::vector<std::int32_t> nucleus(std::span<const double> weights, double enough) {
   std::vector<std::int32_t> heap(weights.size());
@@ -62,13 +77,17 @@ std::vector<std::int32_t> nucleus(std::span<const double> weights, double enough
 }  // namespace
 
 Token next_token(std::span<const float> logits, const Draw& draw) {
-  const std::int32_t best = first_highest(logits);
+  STARATTN_CHECK(draw.allowed.empty() || draw.allowed.size() * 32 >= logits.size());
+  Token best = first_highest(logits);
+  if (best != kNoToken && !draw.allowed.empty()) best = first_highest_allowed(logits, draw);
   if (draw.temperature <= 0 || best == kNoToken) return best;
   const double highest = logits[static_cast<std::size_t>(best)];
   std::vector<double> weights;
   weights.reserve(logits.size());
-  for (const float logit : logits)
-    weights.push_back(std::exp((logit - highest) / draw.temperature));
+  for (std::size_t token = 0; token < logits.size(); ++token) {
+    const bool may_come = is_allowed(draw, token);
+    weights.push_back(may_come ? std::exp((logits[token] - highest) / draw.temperature) : 0);
+  }
   const double total = std::accumulate(weights.begin(), weights.end(), 0.0);
 
   std::vector<std::int32_t> kept;

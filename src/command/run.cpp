@@ -12,6 +12,7 @@ namespace {
 void declare_files(const Options& options, FilePurposes& files) {
   files.reads_folder("--model", options.model);
   files.reads("--input", options.input);
+  files.reads("--schema", options.schema);
   AnswerWriter::declare(files, "--output", options.output);
   files.writes("--trace", options.trace);
   files.writes("--progress-file", options.progress_file);
@@ -52,6 +53,7 @@ Command make_command(CLI::App& parser, const char* name, const char* what, Work 
   add_text_options(*app, *options);
   add_chat_options(*app, *options);
   if (work != Work::encode) add_answer_options(*app, *options);
+  if (work != Work::encode) add_form_options(*app, *options);
   add_device_options(*app, *options);
   add_group_options(*app, *options);
   add_kv_memory_options(*app, *options);

@@ -13,6 +13,7 @@ namespace starattn {
 namespace {
 
 constexpr std::size_t kMaxContextBytes = std::size_t{1} << 32;
+constexpr int kDeepest = 80;  // of a line, where a schema may stand in a query
 
 std::string id_text(const Json& id, const std::string& where) {
   if (id.is_string()) return id.get<std::string>();
@@ -75,6 +76,20 @@ void allow_keys(const JsonObject& json, const std::vector<std::string_view>& kno
   }
 }
 
+std::optional<AnswerForm> form_of(const JsonObject& query) {
+  const bool has_schema = query.has("schema");
+  const bool has_regex = query.has("regex");
+  const bool has_choice = query.has("choice");
+  if (has_schema + has_regex + has_choice > 1)
+    fail(Exit::bad_data, "{}: expected one of 'schema', 'regex' and 'choice'", query.where());
+  using Kind = AnswerForm::Kind;
+  if (has_schema) return AnswerForm{Kind::schema, {to_line(query.get("schema"))}};
+  if (has_regex) return AnswerForm{Kind::regex, {query.get_string("regex")}};
+  if (has_choice)
+    return AnswerForm{Kind::choice, texts(query.get("choice"), query.where() + ": key 'choice'")};
+  return std::nullopt;
+}
+
 Query parse_query(const Json& json, std::size_t index, const std::string& document_where) {
   const std::string where = fmt::format("{}: query {}", document_where, index);
   Query query;
@@ -85,7 +100,8 @@ Query parse_query(const Json& json, std::size_t index, const std::string& docume
     return query;
   }
   const JsonObject object(json, where);
-  allow_keys(object, {"id", "text", "tokens", "answers", "max_new_tokens", "stop", "meta"});
+  allow_keys(object, {"id", "text", "tokens", "answers", "max_new_tokens", "stop", "schema",
+                      "regex", "choice", "meta"});
   if (object.has("id")) query.id = id_text(object.get("id"), where + ": key 'id'");
   if (object.has("tokens") == object.has("text")) {
     fail(Exit::bad_data, "{}: expected exactly one of 'text' and 'tokens'", where);
@@ -100,6 +116,7 @@ Query parse_query(const Json& json, std::size_t index, const std::string& docume
   if (object.has("answers"))
     query.answers = texts(object.get("answers"), where + ": key 'answers'");
   if (object.has("stop")) query.stop = texts(object.get("stop"), where + ": key 'stop'");
+  query.form = form_of(object);
   query.max_new_tokens = object.find_int("max_new_tokens", 1, std::int64_t{1} << 20);
   return query;
 }
@@ -146,7 +163,7 @@ Json parse_line(std::string_view text, const std::string& where) {
   if (text.find("\"input_context\"") != std::string_view::npos)
     return parse_json(text, where, {kMaxContextBytes, 60});
   // What stands under "meta" is the user's: of any depth, and not kept.
-  return parse_json(text, where, {kMaxContextBytes, 16, SIZE_MAX, "meta"});
+  return parse_json(text, where, {kMaxContextBytes, kDeepest, SIZE_MAX, "meta"});
 }
 
 }  // namespace
@@ -205,7 +222,7 @@ Document parse_document(std::string_view text, std::int64_t line, const std::str
 
 std::string readable_id(std::string_view text, std::int64_t line) {
   try {
-    const Json json = parse_json(text, "", {kMaxContextBytes, 16, SIZE_MAX, "meta"});
+    const Json json = parse_json(text, "", {kMaxContextBytes, kDeepest, SIZE_MAX, "meta"});
     for (const char* key : {"id", "index"}) {
       if (json.is_object() && json.contains(key)) return id_text(json[key], "");
     }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "grammar/answer_form.h"
 
 namespace starattn {
 
@@ -36,11 +37,12 @@ struct Query {
   std::vector<std::string> answers;              // references, for the score
   std::optional<std::vector<std::string>> stop;  // in place of --stop, also when empty
   std::optional<std::int64_t> max_new_tokens;
-  RequestFields request;  // of a request
+  std::optional<AnswerForm> form;  // in place of the run's
+  RequestFields request;           // of a request
 
   static void fields(auto& query, auto& archive) {
-    auto& [id, text, tokens, answers, stop, max_new_tokens, request] = query;
-    archive(id, text, tokens, answers, stop, max_new_tokens, request);
+    auto& [id, text, tokens, answers, stop, max_new_tokens, form, request] = query;
+    archive(id, text, tokens, answers, stop, max_new_tokens, form, request);
   }
 };
 

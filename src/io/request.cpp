@@ -14,14 +14,16 @@
 namespace starattn {
 namespace {
 
-constexpr JsonLimits kLimits{std::size_t{1} << 32, 64};
+constexpr JsonLimits kLimits{std::size_t{1} << 32, 80};
 constexpr const char* kSpace = " \t\r\n";
 
 using Keys = std::vector<std::string_view>;
 
 // What a body may say, beside what its kind of request asks.
-const Keys kHeeded = {"model", "max_tokens", "temperature", "top_p",
-                      "seed",  "stop",       "logprobs",    "context_file"};
+const Keys kHeeded = {
+    "model",       "max_tokens",   "temperature",  "top_p",           "seed",
+    "stop",        "logprobs",     "context_file", "response_format", "structured_outputs",
+    "guided_json", "guided_regex", "guided_choice"};
 const Keys kChat = {"messages", "max_completion_tokens", "top_logprobs"};
 const Keys kCompletion = {"prompt"};
 const Keys kWithoutEffect = {"user",           "metadata",           "store",
@@ -49,7 +51,6 @@ const std::vector<std::pair<std::string_view, Json>>& only_as() {
       {"logit_bias", Json::object()},
       {"tools", Json::array()},
       {"tool_choice", "none"},
-      {"response_format", {{"type", "text"}}},
       {"modalities", Json::array({"text"})}};
   return kOnlyAs;
 }
@@ -196,6 +197,70 @@ std::vector<std::string> stops_of(const JsonObject& body) {
   return all;
 }
 
+AnswerForm choice_of(const Json& texts, const std::string& where) {
+  AnswerForm form{AnswerForm::Kind::choice, {}};
+  if (!texts.is_array()) {
+    fail(Exit::bad_data, "{}: expected an array of texts, got {}", where, texts.type_name());
+  }
+  for (const Json& text : texts) {
+    if (!text.is_string())
+      fail(Exit::bad_data, "{}: expected an array of texts, got a {}", where, text.type_name());
+    form.texts.push_back(text.get<std::string>());
+  }
+  return form;
+}
+
+// What vLLM takes, as keys of the body or in one object: one of these three, under such names.
+std::optional<AnswerForm> find_form(const JsonObject& object, const char* json, const char* regex,
+                                    const char* choice) {
+  if (object.has(json) + object.has(regex) + object.has(choice) > 1) {
+    fail(Exit::bad_data, "{}: expected one of '{}', '{}' and '{}'", object.where(), json, regex,
+         choice);
+  }
+  if (object.has(json)) {
+    const Json& schema = object.get(json);  // or its text
+    return AnswerForm{AnswerForm::Kind::schema,
+                      {schema.is_string() ? schema.get<std::string>() : to_line(schema)}};
+  }
+  if (object.has(regex)) return AnswerForm{AnswerForm::Kind::regex, {object.get_string(regex)}};
+  if (!object.has(choice)) return std::nullopt;
+  return choice_of(object.get(choice), fmt::format("{}: key '{}'", object.where(), choice));
+}
+
+std::optional<AnswerForm> form_of(const JsonObject& body) {
+  std::optional<AnswerForm> form = find_form(body, "guided_json", "guided_regex", "guided_choice");
+  const auto set = [&](std::optional<AnswerForm> other) {
+    if (form)
+      fail(Exit::bad_data, "{}: more than one key says what the answer looks like", body.where());
+    form = std::move(other);
+  };
+  if (body.has("structured_outputs")) {
+    const JsonObject said = body.get_object("structured_outputs");
+    set(find_form(said, "json", "regex", "choice"));
+    for (const auto& [key, value] : said.json().items()) {
+      if (key != "json" && key != "regex" && key != "choice" && !value.is_null()) {
+        fail(Exit::bad_data, "{}: unknown key '{}'; the keys are json, regex, choice", said.where(),
+             one_line(key.substr(0, 80)));
+      }
+    }
+  }
+  if (!body.has("response_format")) return form;
+  const JsonObject format = body.get_object("response_format");
+  const std::string type = format.get_string("type");
+  if (type == "text") {
+    set(AnswerForm{});
+  } else if (type == "json_object") {
+    set(AnswerForm{AnswerForm::Kind::json, {}});
+  } else if (type == "json_schema") {
+    const JsonObject json_schema = format.get_object("json_schema");
+    set(AnswerForm{AnswerForm::Kind::schema, {to_line(json_schema.get("schema"))}});
+  } else {
+    fail(Exit::bad_data, "{}: key 'type': expected json_schema, json_object or text, got '{}'",
+         format.where(), one_line(type.substr(0, 80)));
+  }
+  return form;
+}
+
 std::optional<double> find_between(const JsonObject& body, const char* key, double low,
                                    double high) {
   const std::optional<double> value = body.find_number(key);
@@ -217,6 +282,7 @@ void read_settings(Query& query, const JsonObject& body, DocumentKind kind) {
   if (const auto seed = body.find_int("seed", INT64_MIN, INT64_MAX))
     request.seed = static_cast<std::uint64_t>(*seed);
   if (body.has("stop")) query.stop = stops_of(body);
+  query.form = form_of(body);
   if (kind == DocumentKind::completion) {
     request.n_logprobs = body.find_int("logprobs", 0, kMostLogprobs);
     return;

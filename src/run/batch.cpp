@@ -335,8 +335,9 @@ Exit run_batch(const Options& options, Work work) {
   collectively(ranks.world, [&] {
     options.plan_request();
     options.check_thinking();
-    if (ranks.is_first())
-      coordinator = std::make_unique<Coordinator>(options, *model, work != Work::encode, progress);
+    if (!ranks.is_first()) return;
+    check_form(*model);
+    coordinator = std::make_unique<Coordinator>(options, *model, work != Work::encode, progress);
   });
   JobQueue queue(ranks.world, ranks.group, ranks.n_groups, coordinator.get());
   GroupRun group(options, ranks, *model, queue, work, progress);

@@ -46,6 +46,8 @@ Json settings_of(const Options& options, const LoadedModel& model, bool is_of_re
   json["top_p"] = options.top_p;
   json["seed"] = options.seed;
   json["logprobs"] = options.logprobs;
+  if (model.form.kind != AnswerForm::Kind::text)
+    json["answer_form"] = {name_of(model.form.kind), model.form.texts};
   json["output_format"] = is_of_requests ? "openai-batch" : options.output_format;
   if (!options.question_marker.empty()) json["question_marker"] = options.question_marker;
   return json;

@@ -86,6 +86,11 @@ AnswerOptions DocumentRunner::answer_options(const DocumentTask& task,
   };
   answer.check = [this] { model_.watch.check(); };
   if (store_.keeps()) answer.stop = stop_requested;
+  // Ranks that draw no tokens need no grammars.
+  const bool has_queries =
+      model_.answering->n_shares() > 1 || answer.spread_queries || ranks_.group.is_root();
+  for (const QueryTask& query : queries)
+    answer.guides.push_back(has_queries ? guide_of(query) : Guide{});
   std::vector<StopSearch> searches;
   for (const QueryTask& query : queries) searches.push_back(search_of(query));
   answer.stops_by_text = [searches = std::move(searches)](std::size_t i, Token next) mutable {
@@ -114,6 +119,14 @@ Thought DocumentRunner::thought_of(const QueryTask& query, std::span<const Token
   Thought thought = split_thought(text_with_tags(*model_.tokenizer, tokens), query.opens_thinking);
   thought.answer.resize(std::min(first_stop(query.stop, thought.answer), thought.answer.size()));
   return thought;
+}
+
+Guide DocumentRunner::guide_of(const QueryTask& query) const {
+  Guide guide{grammar_of(query, options_, model_), {}};
+  if (!guide.grammar) return guide;
+  guide.state = guide.grammar->start();
+  for (const Token token : query.begun) guide.state = guide.grammar->after(guide.state, token);
+  return guide;
 }
 
 StopSearch DocumentRunner::search_of(const QueryTask& query) const {

@@ -46,6 +46,7 @@ class DocumentRunner {
 
  private:
   StopSearch search_of(const QueryTask& query) const;
+  Guide guide_of(const QueryTask& query) const;
   void say(const DocumentTask& task, const BlockPlan& plan, const DocumentNeeds& needs);
   DocumentNeeds needs(std::span<const QueryTask> queries, const BlockPlan& plan,
                       KvMemory kv_memory) const;

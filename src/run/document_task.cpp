@@ -130,6 +130,22 @@ std::string text_of_context(const Document& document, const TaskWriter& writer,
   return text;
 }
 
+// Whatever is wrong with a form is said before anything is asked.
+void check_form(const QueryTask& task, const Options& options, const TextModel& model) {
+  if (task.form.kind == AnswerForm::Kind::text) return;
+  if (task.opens_thinking && !options.splits_thinking()) {
+    fail(Exit::bad_data,
+         "query '{}': the prompt ends with <think>, behind which an answer has no form: pass "
+         "--thinking keep or drop, so that it has one when the thinking is over, or off",
+         task.id);
+  }
+  try {
+    grammar_of(task, options, model);
+  } catch (const Error& error) {
+    throw error.within(fmt::format("query '{}'", task.id));
+  }
+}
+
 // n_context: tokens. Throws Error(bad_data) for what cannot be asked.
 QueryTask query_task(const Document& document, std::int64_t index, const TaskWriter& writer,
                      std::int64_t n_context, const Options& options, const TextModel& model) {
@@ -150,6 +166,8 @@ QueryTask query_task(const Document& document, std::int64_t index, const TaskWri
   task.job.sampling = {request.temperature.value_or(options.temperature),
                        request.top_p.value_or(options.top_p)};
   task.opens_thinking = writer.opens_thinking(query);
+  task.form = query.form.value_or(model.form);
+  check_form(task, options, model);
   task.n_logprobs = request.n_logprobs;
   task.stop = query.stop.value_or(options.stop);
   check_tokens(task.job.tokens, model, fmt::format("query '{}'", query.id));
@@ -201,6 +219,15 @@ DocumentTask tokenize(const Document& document, const std::vector<std::int64_t>&
   }
   task.n_dropped_bytes = model.tokenizer->n_dropped_bytes() - n_dropped_before;
   return task;
+}
+
+std::shared_ptr<Grammar> grammar_of(const QueryTask& query, const Options& options,
+                                    const TextModel& model) {
+  if (query.form.kind == AnswerForm::Kind::text) return nullptr;
+  const Preamble preamble = !options.splits_thinking() ? Preamble::none
+                            : query.opens_thinking     ? Preamble::rest_of_thinking
+                                                       : Preamble::thinking;
+  return model.grammars->of(query.form, preamble);
 }
 
 void share(DocumentTask& task, const Communicator& group) {

@@ -20,6 +20,7 @@ struct QueryTask {
   std::string id;
   QueryJob job;
   bool opens_thinking = false;  // the prompt does: the answer begins inside
+  AnswerForm form;
   std::vector<std::string> stop;
   // Of a request that asks for the logits' probabilities: how many beside the token's own.
   std::optional<std::int64_t> n_logprobs;
@@ -30,11 +31,12 @@ struct QueryTask {
   std::int64_t n_later = 0;
 
   static void fields(auto& query, auto& archive) {
-    auto& [index, id, job, opens_thinking, stop, n_logprobs, begun, begun_seconds, n_later] = query;
+    auto& [index, id, job, opens_thinking, form, stop, n_logprobs, begun, begun_seconds, n_later] =
+        query;
     auto& [tokens, max_new_tokens, sampling_key, sampling] = job;
     auto& [temperature, top_p] = sampling;
     archive(index, id, tokens, max_new_tokens, sampling_key, temperature, top_p, opens_thinking,
-            stop, n_logprobs, begun, begun_seconds, n_later);
+            form, stop, n_logprobs, begun, begun_seconds, n_later);
   }
 };
 
@@ -68,6 +70,10 @@ struct DocumentTask {
 DocumentTask tokenize(const Document& document, const std::vector<std::int64_t>& todo,
                       const std::string& input_path, const Options& options,
                       const TextModel& model);
+
+// What the query's answer is held to; nothing where it is free. Throws Error(bad_data) as Grammar.
+std::shared_ptr<Grammar> grammar_of(const QueryTask& query, const Options& options,
+                                    const TextModel& model);
 
 // Everybody in the group gets the first rank's task. Collective.
 void share(DocumentTask& task, const Communicator& group);

@@ -234,6 +234,19 @@ void add_answer_options(CLI::App& app, Options& options) {
   app.add_flag("--strict", options.strict, "Stop at the first bad input line")->group(group);
 }
 
+void add_form_options(CLI::App& app, Options& options) {
+  const char* group = "Answers";
+  app.add_option("--schema", options.schema,
+                 "Answers are JSON that the JSON schema in this file describes")
+      ->group(group);
+  app.add_option("--regex", options.regex, "Answers match this regular expression as a whole")
+      ->allow_extra_args(false)  // else a class in brackets would count as a list
+      ->group(group);
+  app.add_option("--choice", options.choice, "Answers are one of these texts: A,B,C")
+      ->delimiter(',')
+      ->group(group);
+}
+
 void add_device_options(CLI::App& app, Options& options) {
   const char* group = "Machine";
   app.add_option("--device", options.device, "auto, cpu or cuda")

@@ -38,6 +38,9 @@ struct Options {
   double top_p = 1;
   std::uint64_t seed = 0;
   std::int64_t logprobs = 0;
+  std::string schema;  // a file
+  std::string regex;
+  std::vector<std::string> choice;
   std::string chat = "auto";
   std::string thinking = "text";
   std::int64_t thinking_tokens = 0;         // 0: as many as the answer may have
@@ -86,6 +89,7 @@ void add_length_options(CLI::App& app, Options& options);  // more than the mode
 void add_text_options(CLI::App& app, Options& options);    // which tokens a text becomes
 void add_chat_options(CLI::App& app, Options& options);    // requests of batch files, and thinking
 void add_answer_options(CLI::App& app, Options& options);
+void add_form_options(CLI::App& app, Options& options);    // what an answer looks like
 void add_device_options(CLI::App& app, Options& options);  // of one rank
 void add_group_options(CLI::App& app, Options& options);   // ranks on a document
 void add_kv_memory_options(CLI::App& app, Options& options);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "run/text_model.h"
 
+#include "base/error.h"
+
 namespace starattn {
 
 TextModel open_text_model(const Options& options) {
@@ -10,7 +12,22 @@ TextModel open_text_model(const Options& options) {
   model.chat = chat_style_from_name(options.chat, options.model, *model.tokenizer,
                                     options.thinking != "off");
   if (options.query_prefix) model.chat.query_prefix = *options.query_prefix;
+  model.form = form_of(options);
+  std::vector<Token> eos = model.config.eos_tokens;
+  eos.insert(eos.end(), model.chat.stops.begin(), model.chat.stops.end());
+  model.grammars = std::make_unique<Grammars>(*model.tokenizer, model.config.vocab_size,
+                                              std::move(eos), options.splits_thinking());
   return model;
+}
+
+void check_form(const TextModel& model) {
+  if (model.form.kind == AnswerForm::Kind::text) return;
+  try {
+    model.grammars->of(model.form, Preamble::none);
+  } catch (const Error& error) {
+    const bool is_file = model.form.kind == AnswerForm::Kind::schema;
+    throw Error(is_file ? Exit::bad_data : Exit::usage, error.what());
+  }
 }
 
 }  // namespace starattn

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "model/config.h"
+#include "run/grammars.h"
 #include "run/options.h"
 #include "tokenizer/chat.h"
 #include "tokenizer/tokenizer.h"
@@ -17,10 +18,15 @@ struct TextModel {
   ModelConfig config;
   std::unique_ptr<Tokenizer> tokenizer;
   ChatStyle chat;
+  AnswerForm form;  // of answers whose query does not say one
+  std::unique_ptr<Grammars> grammars;
   std::map<Token, std::string> unusable_tokens;  // and why; of a loaded model
 };
 
-// As --model, --chat and --query-prefix say. Throws Error(no_input | bad_data | usage).
+// As --model, --chat, --query-prefix and the options of an answer's form say. Throws Error(no_input
+// | bad_data | usage).
 TextModel open_text_model(const Options& options);
+// That answers can have the options' form. Throws Error(usage | bad_data).
+void check_form(const TextModel& model);
 
 }  // namespace starattn

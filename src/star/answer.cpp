@@ -11,6 +11,24 @@
 #include "trace/range.h"
 
 namespace starattn {
+namespace {
+
+// Takes a token that is no EOS to its answer's form; kNoToken: none was allowed. Why that cannot
+// be; else empty.
+std::string take_on(Guide& guide, Token next) {
+  try {
+    if (next == kNoToken) {
+      guide.grammar->allowed(guide.state);
+    } else {
+      guide.state = guide.grammar->after(guide.state, next);
+    }
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+}  // namespace
 
 QueryExchange Answerer::exchange(Decoder& decoder, const Communicator& group) {
   return {group, group.split_by_node(), decoder.backend(), decoder.attention_shape(),
@@ -108,11 +126,17 @@ std::vector<QueryResult> Answerer::answer(std::span<const QueryJob> jobs) {
     if (step.has_answers) hand_out_answers(results);
     if (!step.has_rows()) break;
     const auto runs = batch.runs();
-    std::vector<std::vector<Token>> next;  // of each run
+    std::vector<std::vector<Draw>> draws;  // of each run
+    std::vector<std::vector<Token>> next;
+    allowed_.clear();
     do {
       forward_->run(batch);
       next.clear();
-      for (const auto& run : runs) next.push_back(next_tokens(batch, run));
+      // Which tokens may come is found out while the device works.
+      for (std::size_t r = draws.size(); r < runs.size(); ++r)
+        draws.push_back(draws_of(batch, runs[r]));
+      for (std::size_t r = 0; r < runs.size(); ++r)
+        next.push_back(next_tokens(batch, runs[r], draws[r]));
     } while (forward_->was_in_vain());
     batch.rows_are_done();
     take_next_tokens(batch, runs, next, clock.seconds());
@@ -179,15 +203,37 @@ void Answerer::count_over_ranks(std::int64_t n_not_begun) {
   }
 }
 
-// Logits come to the host only where they are asked for.
-std::vector<Token> Answerer::next_tokens(StepBatch& batch, const Run& run) {
+std::vector<Draw> Answerer::draws_of(StepBatch& batch, const Run& run) {
+  const std::size_t n_words = (static_cast<std::size_t>(config_->vocab_size) + 31) / 32;
   std::vector<Draw> draws;
+  Grammar::State state;  // of the query, behind its drafts so far
   for (const StepBatch::Prediction& p : run) {
     const std::size_t n_known = batch.result_of(p.query).tokens.size();
     const QueryJob& job = batch.job_of(p.query);
     draws.push_back(
         draw_of(job.sampling, job.sampling_key, n_known + static_cast<std::size_t>(p.nth)));
+    Guide* guide = guide_of(batch.index_of(p.query));
+    if (!guide || job.max_new_tokens == 0) continue;
+    try {
+      state =
+          p.nth == 0 ? guide->state : guide->grammar->after(state, batch.draft(p.query, p.nth - 1));
+      allowed_.push_back(guide->grammar->allowed(state));
+    } catch (const Error&) {  // take_on() says it, if the answer comes here
+      allowed_.push_back(std::make_shared<const TokenSet>(n_words));
+    }
+    draws.back().allowed = *allowed_.back();
   }
+  return draws;
+}
+
+Guide* Answerer::guide_of(std::size_t index) {
+  const bool has_one = index < options_.guides.size() && options_.guides[index].grammar;
+  return has_one ? &options_.guides[index] : nullptr;
+}
+
+// Logits come to the host only where they are asked for.
+std::vector<Token> Answerer::next_tokens(StepBatch& batch, const Run& run,
+                                         std::span<const Draw> draws) {
   const std::vector<Token> next = forward_->next_tokens(run.front().row, draws);
   for (std::size_t i = 0; i < run.size(); ++i) {
     QueryResult& result = batch.result_of(run[i].query);
@@ -223,13 +269,19 @@ bool Answerer::take_next_token(StepBatch& batch, std::size_t query, Token next, 
   const std::size_t index = batch.index_of(query);
   const bool is_wanted = batch.job_of(query).max_new_tokens > 0;
   const bool is_eos = std::ranges::count(options_.eos_tokens, next) > 0;
-  const bool is_stop = next != kNoToken && is_wanted &&
-                       (is_eos || (options_.stops_by_text && options_.stops_by_text(index, next)));
-  std::string overflow;
-  if (next == kNoToken || is_stop || batch.is_at_last_token(query))
-    overflow = overflow_of(batch, query, next);
-  if (!overflow.empty()) {
-    batch.give_up(query, std::move(overflow));
+  std::string problem;
+  bool is_complete = false;
+  if (Guide* guide = guide_of(index); guide && is_wanted && !is_eos) {
+    problem = take_on(*guide, next);
+    is_complete = Grammar::is_complete(guide->state);
+  }
+  const bool is_stop =
+      next != kNoToken && is_wanted &&
+      (is_eos || is_complete || (options_.stops_by_text && options_.stops_by_text(index, next)));
+  if (problem.empty() && (next == kNoToken || is_stop || batch.is_at_last_token(query)))
+    problem = overflow_of(batch, query, next);
+  if (!problem.empty()) {
+    batch.give_up(query, std::move(problem));
   } else if (!batch.take(query, next, is_stop)) {
     return true;
   }

@@ -16,6 +16,7 @@
 
 #include "exchange/query_exchange.h"
 #include "exchange/shard_exchange.h"
+#include "grammar/grammar.h"
 #include "model/decoder.h"
 #include "model/sharded_decoder.h"
 #include "mpi/communicator.h"
@@ -30,6 +31,9 @@ namespace starattn {
 
 struct AnswerOptions {
   std::vector<Token> eos_tokens;
+  // What form each query's answer has, and how far it has come; none: all are free. An answer that
+  // nothing can follow is finished.
+  std::vector<Guide> guides;
   std::int64_t n_logprobs = 0;
   // Tokens that a step may try beside the next one, found in the context; 0: none. They change
   // nothing but the number of steps.
@@ -102,12 +106,14 @@ class Answerer {
   // answers to hand out, or cannot go on. Then the exchange has the rows.
   Step meet(const StepBatch& batch);
   using Run = std::vector<StepBatch::Prediction>;
-  std::vector<Token> next_tokens(StepBatch& batch, const Run& run);
+  std::vector<Draw> draws_of(StepBatch& batch, const Run& run);
+  std::vector<Token> next_tokens(StepBatch& batch, const Run& run, std::span<const Draw> draws);
   // Of each query the predicted token, and those behind it as long as the drafts came true.
   void take_next_tokens(StepBatch& batch, const std::vector<Run>& runs,
                         const std::vector<std::vector<Token>>& next, double seconds);
   // False where the query is finished with it.
   bool take_next_token(StepBatch& batch, std::size_t query, Token next, double seconds);
+  Guide* guide_of(std::size_t index);  // nullptr: the answer is free
   // Where values of a query in work overflow; empty where they do not.
   std::string overflow_of(StepBatch& batch, std::size_t query, Token next) const;
   bool passes_check();
@@ -127,6 +133,7 @@ class Answerer {
   std::optional<Error> failure_;                               // what the check threw
   std::int64_t n_left_ = 0;
   std::optional<PromptLookup> lookup_;
+  std::vector<std::shared_ptr<const TokenSet>> allowed_;  // that this step's draws look at
   std::int64_t n_predicted_ = 0;  // queries of all steps whose next token was predicted
   std::int64_t n_taken_ = 0;      // tokens
 };

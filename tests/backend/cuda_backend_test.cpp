@@ -216,9 +216,14 @@ TEST_F(CudaBackend, DrawsTokens) {
     gpu_->backend->linear_to_host(x, w, logits);
     for (const double temperature : {1e-300, 0.3, 1.0, 8.0, 100.0}) {
       std::vector<Draw> draws;
+      // In every third row one token in seven may come.
+      std::vector<std::uint32_t> allowed(static_cast<std::size_t>((n_out + 31) / 32));
+      for (std::size_t token = 0; token < static_cast<std::size_t>(n_out); token += 7)
+        allowed[token / 32] |= 1U << (token % 32);
       for (std::int64_t row = 0; row < n_rows; ++row) {
         const double top_p = std::array{1.0, 0.95, 0.5, 0.0}[static_cast<std::size_t>(row % 4)];
         draws.push_back({temperature, top_p, static_cast<double>(row) / n_rows});
+        if (row % 3 == 1) draws.back().allowed = allowed;
       }
       std::vector<Token> tokens(draws.size());
       gpu_->backend->next_tokens(x, w, draws, tokens);
@@ -230,6 +235,7 @@ TEST_F(CudaBackend, DrawsTokens) {
         more.unit += kSlack;
         EXPECT_GE(tokens[row], next_token(of_row, less)) << n_out << ", row " << row;
         EXPECT_LE(tokens[row], next_token(of_row, more)) << n_out << ", row " << row;
+        EXPECT_TRUE(row % 3 != 1 || tokens[row] % 7 == 0) << tokens[row] << " may not come";
       }
     }
   }

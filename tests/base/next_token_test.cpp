@@ -45,6 +45,22 @@ TEST(NextToken, ComesUpAsOftenAsItWeighs) {
   }
 }
 
+TEST(NextToken, IsOneThatMayCome) {
+  const std::vector<std::uint32_t> allowed{0b101011};  // neither of the threes
+  EXPECT_EQ(next_token(kLogits, {.allowed = allowed}), 0);
+  for (const double top_p : {0.0, 0.5, 0.999, 1.0}) {
+    for (int i = 0; i < 1000; ++i) {
+      const Token token = next_token(kLogits, {2, top_p, i / 1000.0, allowed});
+      ASSERT_TRUE(token == 0 || (top_p > 0 && (token == 1 || token == 3 || token == 5))) << token;
+    }
+  }
+  const std::vector<std::uint32_t> none{0};
+  EXPECT_EQ(next_token(kLogits, {1, 1, 0.5, none}), kNoToken);
+  std::vector<float> wrong = kLogits;
+  wrong[2] = NAN;  // though it may not come
+  EXPECT_EQ(next_token(wrong, {1, 1, 0.5, allowed}), kNoToken);
+}
+
 TEST(NextToken, ComesFromTheSmallestNucleus) {
   // At temperature 1 the two threes weigh 0.436 each, 1.5 weighs 0.097, 0.25 weighs 0.028.
   const auto keys = [](const std::map<std::int32_t, double>& found) {

@@ -123,6 +123,26 @@ TEST(Request, AsksAllOfItAboutAFile) {
   EXPECT_EQ(document.queries[0].text, "\n\nOne.\n\nWhat?");
 }
 
+TEST(Request, SaysWhatItsAnswerLooksLike) {
+  using Kind = AnswerForm::Kind;
+  const auto form = [](const char* key, const Json& value) {
+    Json body = user("What?");
+    body[key] = value;
+    return parse(line_of(body)).queries[0].form;
+  };
+  const Json schema = {{"type", "integer"}};
+  EXPECT_EQ(form("response_format",
+                 {{"type", "json_schema"}, {"json_schema", {{"name", "x"}, {"schema", schema}}}}),
+            (AnswerForm{Kind::schema, {R"({"type":"integer"})"}}));
+  EXPECT_EQ(form("response_format", {{"type", "json_object"}}), (AnswerForm{Kind::json, {}}));
+  EXPECT_EQ(form("response_format", {{"type", "text"}}), AnswerForm{});
+  EXPECT_EQ(form("guided_json", schema), (AnswerForm{Kind::schema, {R"({"type":"integer"})"}}));
+  EXPECT_EQ(form("guided_regex", "a+"), (AnswerForm{Kind::regex, {"a+"}}));
+  EXPECT_EQ(form("structured_outputs", {{"choice", {"a", "b"}}}),
+            (AnswerForm{Kind::choice, {"a", "b"}}));
+  EXPECT_EQ(form("user", "somebody"), std::nullopt);
+}
+
 TEST(Request, RefusesWhatIsWrongByName) {
   const auto with = [](const char* key, const Json& value) {
     Json body = user("What?");
@@ -137,7 +157,11 @@ TEST(Request, RefusesWhatIsWrongByName) {
   no_name["custom_id"] = "";
   const std::pair<Json, const char*> cases[] = {
       {with("n", 2), "'n': nothing but 1"},
-      {with("response_format", {{"type", "json_object"}}), "'response_format'"},
+      {with("response_format", {{"type", "grammar"}}), "expected json_schema, json_object or text"},
+      {with("response_format", {{"type", "json_schema"}}), "'json_schema' is missing"},
+      {with("structured_outputs", {{"regex", "a"}, {"choice", Json::array({"b"})}}),
+       "expected one of"},
+      {with("guided_choice", "a"), "an array of texts"},
       {with("tools", Json::array({1})), "'tools'"},
       {with("temprature", 1), "'temprature'; the keys are messages"},
       {with("temperature", -1), "'temperature': expected a number from 0 to 100, got -1"},

@@ -70,7 +70,7 @@ int starattn_swiglu(const void* gate, const void* up, void* y, std::int64_t n, v
 int starattn_next_tokens(float* logits, std::int64_t n_rows, std::int64_t n, const Draw* draws,
                          std::int32_t* token, void* stream) {
   return guarded(
-      [&] { next_tokens(logits, n_rows, n, draws, token, static_cast<Stream>(stream)); });
+      [&] { next_tokens(logits, n_rows, n, draws, nullptr, token, static_cast<Stream>(stream)); });
 }
 
 int starattn_thin_linear(const ThinLinear* product, void* stream) {

@@ -171,8 +171,10 @@ class CudaBackend : public Backend {
     const Buffer draws_there = device_.allocate(row_bytes.size());
     upload_later(row_bytes, draws_there.data());
     const Buffer found = device_.allocate(tokens.size_bytes());
+    const Buffer allowed = upload_allowed(draws, n_values);
     kernels::next_tokens(logits, std::ssize(draws), n_values,
                          reinterpret_cast<const kernels::Draw*>(draws_there.data()),
+                         reinterpret_cast<const std::uint32_t*>(allowed.data()),
                          reinterpret_cast<std::int32_t*>(found.data()), stream());
     download(found.data(), std::as_writable_bytes(tokens));
   }
@@ -437,6 +439,23 @@ class CudaBackend : public Backend {
   }
 
  private:
+  // [draws.size(), words of a row] on the device, all bits set for a draw that may take any token;
+  // empty where all may.
+  Buffer upload_allowed(std::span<const Draw> draws, std::int64_t n_values) {
+    const bool any = std::ranges::all_of(draws, [](const Draw& d) { return d.allowed.empty(); });
+    if (any) return {};
+    const auto n_words = static_cast<std::size_t>((n_values + 31) / 32);
+    std::vector<std::uint32_t> rows;
+    for (const Draw& draw : draws) {
+      STARATTN_CHECK(draw.allowed.empty() || draw.allowed.size() == n_words);
+      rows.resize(rows.size() + n_words, ~0U);
+      std::copy(draw.allowed.begin(), draw.allowed.end(), rows.end() - std::ssize(draw.allowed));
+    }
+    Buffer there = device_.allocate(rows.size() * sizeof(std::uint32_t));
+    upload_later(std::as_bytes(std::span(rows)), there.data());
+    return there;
+  }
+
   static constexpr auto kMostParts = static_cast<std::size_t>(kernels::kMaxSegments);
 
   // Of n bf16 values on the device, or -1.
