@@ -21,8 +21,25 @@ namespace {
 constexpr std::size_t kMostOperations = 20'000'000;
 constexpr std::int64_t kFewLayers = 4;
 
+// What is made in memory before it runs, roughly: of star an entry a block, of recall one a block
+// and rank, of reach one a pair of blocks.
+void refuse_too_many(const BlockPlan& plan) {
+  constexpr int kMostRanks = 8192;
+  constexpr double kMostEntries = 1e7;
+  const auto blocks = static_cast<double>(plan.n_blocks());
+  const double entries = plan.reach() > 0    ? blocks * blocks
+                         : plan.recall() > 0 ? blocks * plan.n_ranks()
+                                             : 8 * blocks;
+  if (plan.n_ranks() <= kMostRanks && entries <= kMostEntries) return;
+  fail(Exit::unfit,
+       "{} blocks on {} ranks are too many to simulate: at most {} ranks, and fewer and larger "
+       "blocks",
+       plan.n_blocks(), plan.n_ranks(), kMostRanks);
+}
+
 Links links_of(const BlockPlan& plan, const Machine& machine, const Cluster& cluster,
                const std::optional<Line>& near) {
+  refuse_too_many(plan);
   if (plan.n_ranks() > 1 && !near) {
     fail(
         Exit::unfit,

@@ -128,6 +128,15 @@ TEST(Schedule, QueriesGoThroughStepsAsTheyDoInPhase2) {
   EXPECT_EQ(answers(1, 300, 1), 3);   // 128 + 128 + 44 rows
 }
 
+TEST(Schedule, WhatWouldTakeTooLongIsRefused) {
+  const auto refuses = [](const BlockPlan& plan) {
+    EXPECT_THROW(simulate_phase1(model(), plan, machine(), {}), Error) << plan.n_blocks();
+  };
+  refuses(BlockPlan::make(request(1), 10'000'000, 2));
+  refuses(BlockPlan::make(request(1, Attention::ring), 100'000, 2));
+  refuses(BlockPlan::make(request(1), 10'000, 10'000));
+}
+
 TEST(Schedule, SeveralRanksNeedAMachineWithMessages) {
   Machine alone = machine();
   alone.message.reset();
