@@ -63,6 +63,10 @@ const FileDigests& DocumentCheckpoint::entry(const Manifest& manifest, std::int6
   return it->second;
 }
 
+void DocumentCheckpoint::note_name(const std::string& id) const {
+  if (in_use_) in_use_->leave_note(id);
+}
+
 std::vector<std::int64_t> DocumentCheckpoint::blocks_present() const {
   std::vector<std::int64_t> present;
   for (const auto& [block, file] : manifest().blocks) {
@@ -79,6 +83,14 @@ bool DocumentCheckpoint::write_block(std::int64_t block, std::int64_t first_toke
   const std::vector<Digest> given = write_block_file(file.path(), info_, block, source);
   file.sync();
   return commit_block(block, file, verify_written(file, info_, block, given));
+}
+
+bool DocumentCheckpoint::add_block(std::int64_t block, TemporaryFile& file,
+                                   const FileDigests& digests) {
+  STARATTN_CHECK(block >= 0 && block < info_.n_blocks);
+  VerifiedFile written(file.path(), digests);
+  digest_block_file(written, info_, block);
+  return commit_block(block, file, digests);
 }
 
 bool DocumentCheckpoint::commit_block(std::int64_t block, TemporaryFile& file,

@@ -25,6 +25,9 @@ class DocumentCheckpoint {
   const Digest& key() const { return key_; }
   const std::string& directory() const { return directory_; }
 
+  // For `checkpoints list`: what the document is called where it is used.
+  void note_name(const std::string& id) const;
+
   // Committed blocks whose file has the right size, ascending. Reads the manifest anew: other
   // processes add blocks too. Digests are not checked here.
   std::vector<std::int64_t> blocks_present() const;
@@ -35,6 +38,10 @@ class DocumentCheckpoint {
   // after which the block is absent (or the other process's).
   bool write_block(std::int64_t block, std::int64_t first_token, std::int64_t n_tokens,
                    const KvSource& source);
+
+  // The same with a file that was written elsewhere, synced, of these digests. Throws Error(bad_data)
+  // where it does not pass read_block's checks.
+  bool add_block(std::int64_t block, TemporaryFile& file, const FileDigests& digests);
 
   // Reads one block: every digest, then the structure, then the values. Throws Error(bad_data)
   // naming file and field, no_input when the block is not committed, io. After an exception what

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/text.h"
+#include "checkpoint/file_io.h"
 
 namespace starattn {
 namespace {
@@ -79,10 +80,10 @@ std::string holder_in(const std::string& path) {
 }
 
 // For messages only, so failures do not matter.
-void write_holder(int fd) {
+void write_holder(int fd, std::string_view note = {}) {
   char host[256] = "";
   ::gethostname(host, sizeof host - 1);
-  const std::string text = fmt::format("process {} on {}\n", ::getpid(), host);
+  const std::string text = fmt::format("process {} on {}\n{}", ::getpid(), host, note);
   const bool written =
       ::ftruncate(fd, 0) == 0 && ::pwrite(fd, text.data(), text.size(), 0) == ssize_t(text.size());
   (void)written;
@@ -139,6 +140,24 @@ std::optional<KernelLock> KernelLock::share_if_possible(const std::string& path,
 bool KernelLock::is_free(const std::string& path) {
   const FileDescriptor file = open_lock_file(path, O_RDONLY);
   return !file.valid() || try_flock(file.get(), LOCK_EX, path);
+}
+
+void KernelLock::leave_note(std::string_view line) const {
+  constexpr std::size_t kMostBytes = 1000;
+  write_holder(file_.get(), one_line(first_characters(line, kMostBytes)) + "\n");
+}
+
+std::string KernelLock::note_in(const std::string& path) {
+  constexpr std::size_t kMostBytes = 16 << 10;
+  try {
+    const std::string text = read_regular(path, kMostBytes);
+    const std::size_t line = text.find('\n');  // the holder's
+    if (line == std::string::npos) return "";
+    const std::string note = text.substr(line + 1, text.find('\n', line + 1) - line - 1);
+    return is_utf8(note) ? one_line(note) : "";
+  } catch (const Error&) {
+    return "";
+  }
 }
 
 void KernelLock::downgrade() {

@@ -28,6 +28,11 @@ class KernelLock {
   // Whether nobody holds it now, in either mode; true where there is no such file. Creates nothing.
   static bool is_free(const std::string& path);
 
+  // Leaves a line for people in the file, behind its holder's; nothing where it may not be written.
+  void leave_note(std::string_view line) const;
+  // The line that was left in the file last; empty where there is none.
+  static std::string note_in(const std::string& path);
+
   void downgrade();  // exclusive to shared; another may take it in between
 
  private:

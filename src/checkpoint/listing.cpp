@@ -50,6 +50,7 @@ DocumentSummary summarize_document(const std::string& directory, const Digest& k
   summary.key = key;
   summary.directory = directory;
   add_files(summary);
+  summary.name = KernelLock::note_in(directory + "/" + kInUseName);
   try {
     const std::optional<Manifest> manifest = read_manifest(directory, key);
     if (!manifest) {

@@ -24,6 +24,7 @@ struct DocumentSummary {
   std::string directory;
   std::string problem;  // why it cannot be used; then info and blocks_present mean nothing
   DocumentInfo info;
+  std::string name;  // the id of the document that a run used it for last; empty: not known
   std::int64_t n_blocks_present = 0;
   std::uint64_t n_bytes = 0;           // of all its files but the locks
   std::int64_t last_written_unix = 0;  // seconds since 1970

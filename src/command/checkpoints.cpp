@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// checkpoints: what a directory of saved documents holds, and giving its space back.
+// checkpoints: what a directory of saved documents holds, giving its space back, and documents as
+// single files.
 #include <algorithm>
 #include <ctime>
 #include <filesystem>
@@ -8,6 +9,7 @@
 
 #include "base/json.h"
 #include "base/text.h"
+#include "checkpoint/archive.h"
 #include "checkpoint/prune.h"
 #include "command/commands.h"
 
@@ -21,9 +23,12 @@ struct CheckpointsOptions {
   std::string keep_newest;
   bool dry_run = false;
   bool json = false;
+  std::string key;
+  std::string file;
 };
 
 constexpr std::size_t kShownKeyDigits = 12;
+constexpr std::size_t kShownName = 20;  // bytes
 
 // A mistyped name must not look like an empty store.
 CheckpointStore open_store(const std::string& directory) {
@@ -57,7 +62,9 @@ void print_row(const DocumentSummary& document, std::int64_t now) {
   const bool known = document.problem.empty();
   const auto number = [&](std::int64_t n) { return known ? with_commas(n) : "?"; };
   std::cout << fmt::format(
-      "{:<14}{:>12}{:>12}{:>12}{:>12}{:>7}  {:<5}{:>12}{:>13}{:>13}  {}\n", short_key(document),
+      "{:<14}{:<22}{:>12}{:>12}{:>12}{:>12}{:>7}  {:<5}{:>12}{:>13}{:>13}  {}\n",
+      short_key(document),
+      document.name.empty() ? "?" : std::string(first_characters(document.name, kShownName)),
       number(info.n_tokens),
       known ? fmt::format("{}/{}", document.n_blocks_present, info.n_blocks) : "?",
       number(info.block_size), number(info.anchor_size), number(info.reach),
@@ -77,6 +84,7 @@ Json to_json(const DocumentSummary& document) {
   json["bytes"] = document.n_bytes;
   json["last_written"] = time(document.last_written_unix);
   json["last_used"] = time(document.last_used_unix);
+  json["document"] = document.name.empty() ? Json(nullptr) : Json(document.name);
   if (!document.problem.empty()) return json;
   const DocumentInfo& info = document.info;
   json["tokens"] = info.n_tokens;
@@ -104,9 +112,10 @@ Exit list(const CheckpointsOptions& options) {
   const std::int64_t now = std::time(nullptr);
   std::uint64_t n_bytes = 0;
   if (!documents.empty()) {
-    std::cout << fmt::format("{:<14}{:>12}{:>12}{:>12}{:>12}{:>7}  {:<5}{:>12}{:>13}{:>13}  {}\n",
-                             "KEY", "TOKENS", "BLOCKS", "BLOCK SIZE", "ANCHOR", "REACH", "DTYPE",
-                             "SIZE", "AGE", "USED", "STATE");
+    std::cout << fmt::format(
+        "{:<14}{:<22}{:>12}{:>12}{:>12}{:>12}{:>7}  {:<5}{:>12}{:>13}{:>13}  {}\n", "KEY",
+        "DOCUMENT", "TOKENS", "BLOCKS", "BLOCK SIZE", "ANCHOR", "REACH", "DTYPE", "SIZE", "AGE",
+        "USED", "STATE");
   }
   for (const DocumentSummary& document : documents) {
     print_row(document, now);
@@ -149,6 +158,52 @@ Exit prune_store(const CheckpointsOptions& options) {
        options.directory, result.failed.size(), result.failed.front().reason);
 }
 
+// By its key, or as many digits as only one has.
+Digest key_of(const CheckpointStore& store, const std::string& digits) {
+  std::vector<Digest> keys;
+  for (const DocumentSummary& document : store.list())
+    if (!digits.empty() && document.key.hex().starts_with(digits)) keys.push_back(document.key);
+  if (keys.size() != 1) {
+    fail(Exit::no_input,
+         "{}: {} document(s) whose key begins with '{}', expected one: 'starattn "
+         "checkpoints list' shows the keys",
+         store.directory(), keys.size(), one_line(digits.substr(0, 80)));
+  }
+  return keys.front();
+}
+
+Exit export_one(const CheckpointsOptions& options) {
+  const CheckpointStore store = open_store(options.directory);
+  const Digest key = key_of(store, options.key);
+  export_document(store, key, options.file);
+  std::cout << fmt::format("{} is in {}\n", key.hex(), options.file);
+  return Exit::ok;
+}
+
+Exit import_one(const CheckpointsOptions& options) {
+  const Imported imported = import_document(CheckpointStore(options.directory), options.file);
+  std::cout << fmt::format("{}: {} block(s), {} of them new\n", imported.key.hex(),
+                           imported.n_blocks, imported.n_new);
+  return Exit::ok;
+}
+
+CLI::App* add_export(CLI::App& parent, CheckpointsOptions& options) {
+  CLI::App* app = parent.add_subcommand("export", "Write one document to a file, a tar archive");
+  app->add_option("dir", options.directory, "The --checkpoint-dir of a run")->required();
+  app->add_option("key", options.key, "Its key, or the first digits of it")->required();
+  app->add_option("file", options.file, "The file, which must not be there")->required();
+  return app;
+}
+
+CLI::App* add_import(CLI::App& parent, CheckpointsOptions& options) {
+  CLI::App* app = parent.add_subcommand("import", "Take what export wrote into a directory");
+  app->add_option("dir", options.directory,
+                  "The --checkpoint-dir of a run; made where it is missing")
+      ->required();
+  app->add_option("file", options.file, "The file")->required();
+  return app;
+}
+
 CLI::App* add_list(CLI::App& parent, CheckpointsOptions& options) {
   CLI::App* app = parent.add_subcommand("list", "Show every document, the newest first");
   app->add_option("dir", options.directory, "The --checkpoint-dir of a run")->required();
@@ -174,12 +229,19 @@ CLI::App* add_prune(CLI::App& parent, CheckpointsOptions& options) {
 
 Command add_checkpoints(CLI::App& parser) {
   auto options = std::make_shared<CheckpointsOptions>();
-  CLI::App* app = parser.add_subcommand("checkpoints", "List saved documents, or remove some");
+  CLI::App* app = parser.add_subcommand(
+      "checkpoints", "List saved documents, remove some, or carry one elsewhere");
   app->require_subcommand(1);
   const CLI::App* listing = add_list(*app, *options);
+  const CLI::App* exporting = add_export(*app, *options);
+  const CLI::App* importing = add_import(*app, *options);
   add_prune(*app, *options);
-  return {app, [=] { return listing->parsed() ? list(*options) : prune_store(*options); },
-          [] { return false; }};
+  const auto run = [=] {
+    if (listing->parsed()) return list(*options);
+    if (exporting->parsed()) return export_one(*options);
+    return importing->parsed() ? import_one(*options) : prune_store(*options);
+  };
+  return {app, run, [] { return false; }};
 }
 
 }  // namespace starattn

@@ -44,14 +44,16 @@ DocumentInfo CheckpointedEncoder::info_of(const BlockPlan& plan) const {
   return info;
 }
 
-DocumentKv CheckpointedEncoder::load_or_encode(const BlockPlan& plan,
+DocumentKv CheckpointedEncoder::load_or_encode(const std::string& id, const BlockPlan& plan,
                                                std::span<const Token> context, bool complete_only,
                                                EncodeOptions options) {
   if (!keeps()) return encode(plan, context, std::move(options), {});
   std::optional<DocumentCheckpoint> saved;
   std::map<BlockId, KvCache> loaded;
   collectively(group_, [&] {  // the first rank makes what is missing, the others find it
-    if (group_.is_root()) saved = open(plan, context, complete_only);
+    if (!group_.is_root()) return;
+    saved = open(plan, context, complete_only);
+    saved->note_name(id);
   });
   collectively(group_, [&] {
     if (!group_.is_root()) saved = find_what_first_rank_has(plan, context);

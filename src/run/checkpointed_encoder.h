@@ -25,8 +25,10 @@ class CheckpointedEncoder {
   // signal to any rank ends this with AgreedError(stopped) on all: ranks finish and save the blocks
   // they are at, and the message says how many are saved. AgreedError(io) where the weights have
   // changed: no block is saved that was computed since.
-  DocumentKv load_or_encode(const BlockPlan& plan, std::span<const Token> context,
-                            bool complete_only, EncodeOptions options);
+  // id: of the document, for `checkpoints list`.
+  DocumentKv load_or_encode(const std::string& id, const BlockPlan& plan,
+                            std::span<const Token> context, bool complete_only,
+                            EncodeOptions options);
 
  private:
   DocumentInfo info_of(const BlockPlan& plan) const;

@@ -64,7 +64,7 @@ DocumentKv DocumentRunner::encode(const DocumentTask& task, const BlockPlan& pla
     if (progress_) progress_->step();
     poll_();
   };
-  return store_.load_or_encode(plan, task.context, complete_only, std::move(encode));
+  return store_.load_or_encode(task.id, plan, task.context, complete_only, std::move(encode));
 }
 
 AnswerOptions DocumentRunner::answer_options(const DocumentTask& task,
