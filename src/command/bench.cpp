@@ -11,6 +11,7 @@
 #include "command/calibrate.h"
 #include "command/commands.h"
 #include "model/shapes.h"
+#include "mpi/runtime.h"
 #include "study/machine.h"
 #include "study/median.h"
 #include "study/point_runner.h"
@@ -212,6 +213,9 @@ Exit run_bench(const BenchOptions& options) {
     time_products();
     std::size_t n_operations = 0;
     for (int i = -options.n_warm_ups; i < options.n_repeats; ++i) {
+      if (ranks.world.any(stop_requested()))
+        throw AgreedError(Exit::stopped,
+                          "stopped as asked; --json and --csv have what was measured");
       const std::vector<Measurement> all =
           runner.run(point, options.n_queries, options.n_new_tokens);
       n_operations = all.size();

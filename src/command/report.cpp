@@ -21,7 +21,7 @@ namespace {
 
 struct ReportOptions {
   std::vector<std::string> files;
-  std::string title = "models tried";
+  std::string title;
   std::string html;
   std::string svg;
 };
@@ -100,8 +100,9 @@ Exit report(const ReportOptions& options) {
     add(study_sections(found.studies));
   }
   if (!options.html.empty()) {
-    const bool is_accuracy = !cells.empty();
-    const ReportHead head{(is_accuracy ? "Accuracy of " : "") + options.title, command_line(),
+    const std::string usual = cells.empty() ? "Measurements" : "models tried";
+    const std::string title = options.title.empty() ? usual : options.title;
+    const ReportHead head{cells.empty() ? title : "Accuracy of " + title, command_line(),
                           "starattn " STARATTN_VERSION};
     write_file_durably(options.html, to_page(head, sections));
     log::info("report: {}", options.html);
@@ -128,7 +129,7 @@ Command add_report(CLI::App& parser) {
   app->add_option("files", options->files,
                   "Files of 'eval --output' (of one model), 'eval --audit' and 'bench --json'")
       ->required();
-  app->add_option("--title", options->title, "What the page is about")->capture_default_str();
+  app->add_option("--title", options->title, "What the page is about");
   app->add_option("--html", options->html, "Write a page with pictures and the tables");
   app->add_option("--svg", options->svg, "Write the pictures of studies alone");
   return {app, [options] { return report(*options); }, [] { return false; },

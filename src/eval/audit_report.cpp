@@ -25,7 +25,8 @@ PageSection audit_section(const std::vector<AuditRow>& documents) {
                with_commas(row.n_context), fmt::format("{}", row.n_queries),
                fmt::format("{:.3g}", row.exact_seconds), fmt::format("{:.3g}", row.star_seconds)});
   return {"Audit: the same queries, answered exactly and not",
-          "<pre>" + escaped(to_table(summarise(documents))) + "</pre>\n" + table.html()};
+          "<div class='scroll'><pre>" + escaped(to_table(summarise(documents))) + "</pre></div>\n" +
+              table.html()};
 }
 
 }  // namespace starattn

@@ -16,7 +16,7 @@ h1 { font-size: 1.5rem; margin-bottom: .2rem } h2 { font-size: 1.1rem; margin: 2
 code { background: var(--faint); padding: .1em .3em; overflow-wrap: anywhere }
 .pictures { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start } .chart { max-width: 100%; height: auto }
 .scroll { overflow-x: auto; max-width: 100% }
-table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums }
+table { border-collapse: separate; border-spacing: 0; font-size: .88rem; font-variant-numeric: tabular-nums }
 th, td { padding: .22rem .6rem; text-align: right; border-bottom: 1px solid var(--faint); white-space: nowrap }
 th { border-bottom: 2px solid var(--grey); font-weight: 600 }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--paper) }
