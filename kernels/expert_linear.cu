@@ -14,28 +14,16 @@
 
 #include "ampere.cuh"
 #include "cuda_check.h"
+#include "expert_linear_f8.h"
+#include "expert_rows.cuh"
 #include "experts.h"
+#include "launch.cuh"
 
 namespace starattn::kernels {
 namespace {
 
 constexpr int kWarps = 8;
 constexpr int kThreads = 32 * kWarps;
-
-__device__ __forceinline__ float rounded(float x) {
-  return __bfloat162float(__float2bfloat16_rn(x));
-}
-
-__device__ __forceinline__ float gated(float gate, float up) {
-  gate = rounded(gate);
-  return __fdividef(gate, 1.f + __expf(-gate)) * rounded(up);
-}
-
-// Row of x that belongs to a sorted place.
-__device__ __forceinline__ std::int64_t row_of(const ExpertLinear& p, const std::int32_t* places,
-                                               int sorted) {
-  return p.places_per_row > 0 ? places[sorted] / p.places_per_row : sorted;
-}
 
 // --- wide ---------------------------------------------------------------------------------------
 
@@ -172,6 +160,8 @@ __global__ void __launch_bounds__(kThreads)
                 const ExpertTile* tiles) {
   constexpr int kMatrices = kGated ? 2 : 1;
   __shared__ float sums[kWarps][kMatrices][kThinTileRows][kThinOut + 1];
+  let_next_kernel_start();
+  await_earlier_kernels();
   const ExpertTile tile = tiles[blockIdx.y];
   if (tile.n == 0) return;
   const std::int64_t first_out = static_cast<std::int64_t>(blockIdx.x) * kThinOut;
@@ -245,8 +235,8 @@ void launch(const ExpertLinear& p, const SortedPlaces& sorted, Stream stream) {
       static_cast<unsigned>(most_expert_tiles(sorted.n_places, p.n_experts, sorted.tile_rows));
   if (sorted.tile_rows == kThinTileRows) {
     const auto n_blocks = static_cast<unsigned>((p.n_out + kThinOut - 1) / kThinOut);
-    thin_kernel<kGated>
-        <<<dim3(n_blocks, n_tiles), kThreads, 0, stream>>>(p, sorted.places, sorted.tiles);
+    launch_overlapping("thin product of experts", thin_kernel<kGated>,
+                       {n_blocks, n_tiles, kThreads}, stream, p, sorted.places, sorted.tiles);
   } else {
     constexpr int kOut = kGated ? kMatrixRows / 2 : kMatrixRows;
     const auto n_blocks = static_cast<unsigned>((p.n_out + kOut - 1) / kOut);
@@ -255,8 +245,8 @@ void launch(const ExpertLinear& p, const SortedPlaces& sorted, Stream stream) {
                "product of experts: shared memory");
     wide_kernel<kGated>
         <<<dim3(n_tiles, n_blocks), kThreads, kWideBytes, stream>>>(p, sorted.places, sorted.tiles);
+    check_launch("product of experts");
   }
-  check_launch("product of experts");
 }
 
 }  // namespace
@@ -271,6 +261,7 @@ void expert_linear(const ExpertLinear& p, const SortedPlaces& sorted, Stream str
                    std::to_string(p.n_out) + ", " + std::to_string(p.n_in) +
                    "]: the width must be a multiple of 8, the outputs of 2");
   if (sorted.n_places == 0) return;
+  if (p.scales) return expert_linear_f8(p, sorted, stream);
   if (p.w_up)
     launch<true>(p, sorted, stream);
   else

@@ -8,8 +8,8 @@
 #include <limits>
 #include <string>
 
-#include "cuda_check.h"
 #include "experts.h"
+#include "launch.cuh"
 #include "warp.cuh"
 
 namespace starattn::kernels {
@@ -27,6 +27,8 @@ __global__ void __launch_bounds__(kChooseThreads)
   const int lane = threadIdx.x % 32;
   const std::int64_t row =
       static_cast<std::int64_t>(blockIdx.x) * (kChooseThreads / 32) + threadIdx.x / 32;
+  let_next_kernel_start();
+  await_earlier_kernels();
   if (row >= n_rows) return;
   const float* mine = logits + row * n_experts;
   float value[kLogitsPerLane];  // of expert 32 i + lane
@@ -100,6 +102,8 @@ __global__ void __launch_bounds__(kSortThreads)
   __shared__ int found[kSortThreads / 32];
   const int expert = blockIdx.x;
   const auto n_places = static_cast<int>(to.n_places);
+  let_next_kernel_start();
+  await_earlier_kernels();
   for (int i = threadIdx.x; i < n_experts; i += kSortThreads) counts[i] = 0;
   __syncthreads();
   for (int i = threadIdx.x; i < n_places; i += kSortThreads) atomicAdd(&counts[experts[i]], 1);
@@ -144,6 +148,8 @@ __global__ void __launch_bounds__(kAddThreads)
     add_made_kernel(uint4* x, const uint4* made, const std::int32_t* sorted, const float* shares,
                     int n_chosen, int n_chunks) {
   const std::int64_t row = blockIdx.x;
+  let_next_kernel_start();
+  await_earlier_kernels();
   for (int chunk = threadIdx.x; chunk < n_chunks; chunk += kAddThreads) {
     float sum[8] = {};
     for (int i = 0; i < n_chosen; ++i) {
@@ -180,10 +186,10 @@ void choose_experts(const float* logits, std::int64_t n_rows, int n_experts, int
                    std::to_string(n_experts));
   if (n_rows == 0) return;
   constexpr int kRowsPerBlock = kChooseThreads / 32;
-  choose_experts_kernel<<<static_cast<unsigned>((n_rows + kRowsPerBlock - 1) / kRowsPerBlock),
-                          kChooseThreads, 0, stream>>>(logits, n_rows, n_experts, n_chosen,
-                                                       renormalise, experts, shares);
-  check_launch("choosing experts");
+  launch_overlapping(
+      "choosing experts", choose_experts_kernel,
+      {static_cast<unsigned>((n_rows + kRowsPerBlock - 1) / kRowsPerBlock), 1, kChooseThreads},
+      stream, logits, n_rows, n_experts, n_chosen, renormalise, experts, shares);
 }
 
 std::int64_t most_expert_tiles(std::int64_t n_places, int n_experts, int tile_rows) {
@@ -198,9 +204,9 @@ void sort_places(const std::int32_t* experts, int n_experts, const SortedPlaces&
                    std::to_string(n_experts) + " experts, of which there may be 1 to " +
                    std::to_string(kMostExperts));
   if (to.n_places == 0) return;
-  sort_places_kernel<<<static_cast<unsigned>(n_experts), kSortThreads, 0, stream>>>(
-      experts, n_experts, to, most_expert_tiles(to.n_places, n_experts, to.tile_rows));
-  check_launch("sorting rows by expert");
+  launch_overlapping("sorting rows by expert", sort_places_kernel,
+                     {static_cast<unsigned>(n_experts), 1, kSortThreads}, stream, experts,
+                     n_experts, to, most_expert_tiles(to.n_places, n_experts, to.tile_rows));
 }
 
 void add_made(void* x, const void* made, const std::int32_t* sorted, const float* shares,
@@ -209,10 +215,10 @@ void add_made(void* x, const void* made, const std::int32_t* sorted, const float
     throw BadShape("adding experts: the width must be a multiple of 8; got " +
                    std::to_string(width));
   if (n_rows == 0) return;
-  add_made_kernel<<<static_cast<unsigned>(n_rows), kAddThreads, 0, stream>>>(
-      static_cast<uint4*>(x), static_cast<const uint4*>(made), sorted, shares, n_chosen,
-      static_cast<int>(width / 8));
-  check_launch("adding experts");
+  launch_overlapping("adding experts", add_made_kernel,
+                     {static_cast<unsigned>(n_rows), 1, kAddThreads}, stream,
+                     static_cast<uint4*>(x), static_cast<const uint4*>(made), sorted, shares,
+                     n_chosen, static_cast<int>(width / 8));
 }
 
 }  // namespace starattn::kernels

@@ -48,15 +48,31 @@ struct ExpertLinear {
   const void* x = nullptr;            // bf16 [n_rows, n_in]
   const void* const* w = nullptr;     // [n_experts]: bf16 [n_out, n_in]
   const void* const* w_up = nullptr;  // alike, or null. Then y = silu(w's) * (w_up's), each rounded
-  void* y = nullptr;                  // bf16 [n_places, n_out]
-  std::int64_t n_out = 0, n_in = 0;   // n_in: a multiple of 8; n_out: of 2
+  // Where the matrices are FP8 (e4m3): [n_experts], of each a scale for each block, row-major.
+  const float* const* scales = nullptr;
+  const float* const* up_scales = nullptr;
+  std::int64_t block_rows = 0, block_cols = 0;  // block_cols: n_in or more, or a multiple of 128
+  void* y = nullptr;                            // bf16 [n_places, n_out]
+  std::int64_t n_out = 0, n_in = 0;             // n_in: a multiple of 8; n_out: of 2
   int n_experts = 0;
   // Row of a place: place / places_per_row. 0: x has a row for each sorted place, in their order.
   int places_per_row = 0;
 };
 
-// sorted.tile_rows: kThinTileRows or kWideTileRows. Throws BadShape.
+// sorted.tile_rows: kThinTileRows, or kWideTileRows where the matrices are bf16. n_in: a multiple
+// of 16 with FP8. Throws BadShape.
 void expert_linear(const ExpertLinear& product, const SortedPlaces& sorted, Stream stream);
+
+// to bf16 [n_experts, n_rows, n_cols]: FP8 matrices of experts, each times its scales; n_cols and
+// block_cols as above. Throws BadShape.
+struct ExpertMatrices {
+  const void* const* values = nullptr;  // [n_experts]: [n_rows, n_cols]
+  const float* const* scales = nullptr;
+  int n_experts = 0;
+  std::int64_t n_rows = 0, n_cols = 0;
+  std::int64_t block_rows = 0, block_cols = 0;
+};
+void widen_experts(const ExpertMatrices& from, void* to, Stream stream);
 
 // x[i] += the sum over row i's places, in order, of share times made[where the place was sorted
 // to]; x bf16 [n_rows, width], made bf16 [n_places, width]; width: a multiple of 8. The sum is

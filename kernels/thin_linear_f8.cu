@@ -7,6 +7,7 @@
 #include <cuda_runtime.h>
 
 #include "ampere.cuh"
+#include "f8.cuh"
 #include "launch.cuh"
 #include "thin_linear_f8.h"
 #include "thin_output.cuh"
@@ -20,26 +21,6 @@ constexpr int kOut = 16;   // matrix rows of a block
 constexpr int kRun = 128;  // columns that a warp takes at a time; one block of scales has them all
 constexpr int kStep = 64;  // of them: 16 columns a lane
 constexpr int kSteps = kRun / kStep;
-
-// Two e4m3 numbers, each in the upper byte of a half, as bf16. Their bits are those of a bf16
-// number that is 2^120 times smaller, subnormal ones as well.
-__device__ __forceinline__ std::uint32_t widen_pair(std::uint32_t bytes) {
-  const std::uint32_t small = (bytes & 0x80008000u) | ((bytes & 0x7f007f00u) >> 4);
-  constexpr std::uint32_t kFactors = 0x7b807b80u;  // 2^120 twice
-  const __nv_bfloat162 wide = __hmul2(reinterpret_cast<const __nv_bfloat162&>(small),
-                                      reinterpret_cast<const __nv_bfloat162&>(kFactors));
-  return reinterpret_cast<const std::uint32_t&>(wide);
-}
-
-// 16 numbers, in order.
-__device__ __forceinline__ void widen(const uint4& from, std::uint32_t (&pairs)[8]) {
-  const std::uint32_t words[] = {from.x, from.y, from.z, from.w};
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    pairs[2 * i] = widen_pair(__byte_perm(words[i], 0, 0x1404));
-    pairs[2 * i + 1] = widen_pair(__byte_perm(words[i], 0, 0x3424));
-  }
-}
 
 // kColumns: tiles of 8 rows of x.
 template <int kColumns, bool kGated>

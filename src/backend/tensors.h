@@ -108,8 +108,8 @@ struct WeightView {
   Dtype dtype = Dtype::bf16;
   std::int64_t n_rows = 0;
   std::int64_t n_cols = 0;
-  WeightScales scales = {};   // of f8
-  bool is_of_expert = false;  // which no thin product of FP8 takes yet
+  WeightScales scales = {};      // of f8
+  bool is_beside_wider = false;  // an f8 expert of a layer where others are not: none stays f8
 
   explicit operator bool() const { return data != nullptr; }
   // Of an f8 row: one for each block of columns.

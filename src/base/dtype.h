@@ -9,7 +9,7 @@
 
 namespace starattn {
 
-// f8: e4m3 without infinities (arXiv 2209.05433); weights alone have it, with scales beside them.
+// f8: e4m3 without infinities (arXiv 2209.05433), with scales beside the numbers.
 enum class Dtype : std::uint8_t { f32, f16, bf16, f8 };
 
 constexpr std::size_t size_of(Dtype dtype) {
@@ -31,5 +31,27 @@ constexpr std::uint16_t f32_to_bf16(float value) {
 
 float f16_to_f32(std::uint16_t bits);
 float f8_to_f32(std::uint8_t bits);
+
+// Round to nearest, ties to even, at most 448 in size; NaN for what is not finite.
+std::uint8_t f32_to_f8(float value);
+
+// Where FP8 numbers are made here, some share a scale that is a power of two, so that no
+// multiplication by it rounds: 2^(exponent - 127), the least by which the largest finite magnitude
+// becomes at most 448. (E8M0 of the OCP Microscaling Formats.) 1 to 247.
+constexpr std::uint8_t f8_exponent(float largest) {
+  const auto bits = std::bit_cast<std::uint32_t>(largest);
+  if (bits == 0) return 127;
+  const std::uint32_t is_above_448 = (bits & 0x7fffffU) > 0x600000U;  // with the exponent of 448
+  const auto exponent = static_cast<int>((bits >> 23) + is_above_448) - 8;
+  return static_cast<std::uint8_t>(exponent < 1 ? 1 : exponent);
+}
+constexpr float f8_scale(std::uint8_t exponent) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(exponent) << 23);
+}
+constexpr float f8_inverse_scale(std::uint8_t exponent) {
+  return std::bit_cast<float>((254U - exponent) << 23);
+}
+// n numbers that share one, and its exponent.
+std::uint8_t to_f8(const float* values, std::int64_t n, std::uint8_t* to);
 
 }  // namespace starattn

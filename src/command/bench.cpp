@@ -195,10 +195,11 @@ Exit run_bench(const BenchOptions& options) {
   collectively(ranks.world, [&] {  // before weights are made
     points = points_of(options.lists, options.common, ranks.group.size(), !options.skips_recompute);
   });
+  ModelConfig shape = model_shape(options.shape, options.n_layers);
+  if (options.common.weights == "fp8") shape.fp8.scales = Fp8Config::Scales::made;
   const std::unique_ptr<LoadedModel> model =
-      options.common.model.empty()
-          ? make_random_model(model_shape(options.shape, options.n_layers), options.common, ranks)
-          : open_model(options.common, ranks);
+      options.common.model.empty() ? make_random_model(shape, options.common, ranks)
+                                   : open_model(options.common, ranks);
   PointRunner runner(options.common, ranks, *model);
   const Json head = head_of(options, ranks, *model);
   std::unique_ptr<Recorder> recorder;
@@ -312,6 +313,7 @@ Command add_bench(CLI::App& parser) {
                   "Time single operations instead, and write the machine file that plan --machine "
                   "makes times from");
   add_device_options(*app, options->common);
+  add_precision_options(*app, options->common);
   add_group_options(*app, options->common);
   add_kv_memory_options(*app, options->common);
   add_query_rank_options(*app, options->common);

@@ -207,6 +207,7 @@ Command add_eval(CLI::App& parser) {
   app->add_option("--answers", options->answers, "Score these answers that run wrote to --input")
       ->group("Score a file");
   add_device_options(*app, run);
+  add_precision_options(*app, run);
   add_group_options(*app, run);
   add_kv_memory_options(*app, run);
   add_query_rank_options(*app, run);

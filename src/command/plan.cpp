@@ -50,13 +50,11 @@ struct PlanOptions {
   }
 };
 
-// Embedding and head of an FP8 model are in its other type, and a GPU widens experts.
-std::uint64_t bytes_of_weights(const ModelConfig& config, bool on_gpu) {
+// Embedding and head of an FP8 model are in its other type.
+std::uint64_t bytes_of_weights(const ModelConfig& config) {
   const std::uint64_t n = n_parameters(config);
   const std::uint64_t wide = size_of(config.dtype);
-  const bool is_f8 =
-      config.fp8.scales != Fp8Config::Scales::none && !(on_gpu && config.mixture.n_experts > 0);
-  if (!is_f8) return n * wide;
+  if (config.fp8.scales == Fp8Config::Scales::none) return n * wide;
   const auto table = static_cast<std::uint64_t>(config.vocab_size * config.hidden_size);
   return n + (wide - 1) * table * (config.tied_embeddings ? 1 : 2);
 }
@@ -111,7 +109,7 @@ Json to_json(const PlanOptions& options, const ModelConfig& config, const BlockP
   const bool on_gpu = options.common.device == "cuda";
   const Dtype dtype = on_gpu ? Dtype::bf16 : Dtype::f32;
   const AnchorMode anchor_mode = options.common.anchor_mode();
-  const std::uint64_t weight_bytes = bytes_of_weights(config, on_gpu);
+  const std::uint64_t weight_bytes = bytes_of_weights(config);
   const std::int64_t chunk_rows = on_gpu ? 8192 : 512;
   const auto memory = [&](KvMemory where) {
     return to_json(fullest(
@@ -221,7 +219,7 @@ Exit print_goal(const PlanOptions& options, const ModelConfig& config, const Wor
   goal.most_ranks = options.n_ranks;
   const std::vector<Choice> all =
       choices(config, machine, options.times_request().cluster, goal, work,
-              bytes_of_weights(config, machine.dtype == Dtype::bf16));
+              bytes_of_weights(config));
   std::cout << fmt::format("times    by {} ({}), modelled, not measured, without loading\n",
                            options.machine, machine.name);
   std::cout << to_table(all);
@@ -241,7 +239,10 @@ Exit print_goal(const PlanOptions& options, const ModelConfig& config, const Wor
 }
 
 Exit print_plan(PlanOptions options) {
-  const ModelConfig config = read_model_config(options.common.model);
+  ModelConfig config = read_model_config(options.common.model);
+  using Scales = Fp8Config::Scales;
+  if (options.common.weights == "fp8" && config.fp8.scales == Scales::none)
+    config.fp8.scales = Scales::made;
   if (options.common.input.empty() == options.tokens.empty())
     fail(Exit::usage, "plan: expected either --tokens or --input");
   if (!options.machine.empty() && options.common.device == "auto")
@@ -264,7 +265,7 @@ Exit print_plan(PlanOptions options) {
   const AnchorMode anchor_mode = options.common.anchor_mode();
   const bool on_gpu = options.common.device == "cuda";
   const Dtype dtype = on_gpu ? Dtype::bf16 : Dtype::f32;
-  const std::uint64_t weight_bytes = bytes_of_weights(config, on_gpu);
+  const std::uint64_t weight_bytes = bytes_of_weights(config);
 
   std::cout << fmt::format("model    {}\n", describe(config));
   std::cout << fmt::format(
@@ -406,6 +407,7 @@ Command add_plan(CLI::App& parser) {
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
   app->add_flag("--json", options->json, "Print one line of JSON instead, in bytes and seconds");
+  add_precision_options(*app, options->common);
   add_plan_options(*app, options->common);
   add_anchor_options(*app, options->common);
   add_kv_memory_options(*app, options->common);

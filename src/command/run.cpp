@@ -55,6 +55,7 @@ Command make_command(CLI::App& parser, const char* name, const char* what, Work 
   if (work != Work::encode) add_answer_options(*app, *options);
   if (work != Work::encode) add_form_options(*app, *options);
   add_device_options(*app, *options);
+  add_precision_options(*app, *options);
   add_group_options(*app, *options);
   add_kv_memory_options(*app, *options);
   if (work != Work::encode) add_query_rank_options(*app, *options);

@@ -30,7 +30,9 @@ std::string canonical_text(const ModelConfig& c) {
         c.mixture.n_chosen, c.mixture.expert_size, c.mixture.renormalise);
     for (std::int64_t i = 0; i < c.n_layers; ++i) text += c.is_mixture(i) ? '1' : '0';
   }
-  if (c.fp8.scales != Fp8Config::Scales::none) {
+  if (c.fp8.scales == Fp8Config::Scales::made) {
+    text += " fp8=made 1";  // the rule's version
+  } else if (c.fp8.scales != Fp8Config::Scales::none) {
     text += fmt::format(" fp8={} {}x{} {}", static_cast<int>(c.fp8.scales), c.fp8.block_rows,
                         c.fp8.block_cols, c.fp8.suffix);
   }

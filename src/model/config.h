@@ -68,8 +68,9 @@ struct Fp8Config {
     none,
     tensor,
     channel,
-    block
-  };  // one for: no FP8, a matrix, each row, a block
+    block,
+    made
+  };  // one for: no FP8, a matrix, each row, a block; made here (ModelWeights::make_fp8)
   Scales scales = Scales::none;
   std::int64_t block_rows = 0, block_cols = 0;  // block
   std::string suffix;                           // of their names: "_scale_inv" behind "....weight"

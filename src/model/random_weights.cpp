@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/random_weights.h"
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <thread>
-#include <vector>
+
+#include "model/on_all_cores.h"
 
 namespace starattn {
 namespace {
@@ -38,24 +35,11 @@ float bell(std::uint64_t stream, std::uint64_t i) {
   return (static_cast<float>(sum) - kMean) * (1 / kDeviation);
 }
 
-// Calls work(first, end) for pieces of [0, n) on all cores.
-template <typename Work>
-void on_all_cores(std::uint64_t n, const Work& work) {
-  constexpr std::uint64_t kLeast = 1 << 20;  // for which a thread is worth starting
-  const std::uint64_t n_threads =
-      std::clamp<std::uint64_t>(n / kLeast, 1, std::max(1U, std::thread::hardware_concurrency()));
-  const std::uint64_t piece = (n + n_threads - 1) / n_threads;
-  std::vector<std::jthread> threads;
-  for (std::uint64_t first = piece; first < n; first += piece)
-    threads.emplace_back([&work, first, end = std::min(n, first + piece)] { work(first, end); });
-  work(0, std::min(n, piece));
-}
-
 // Values first to first + n - 1 of a stream.
 template <typename Number, typename Convert>
 void fill_with(std::byte* to, std::uint64_t first, std::uint64_t n, std::uint64_t stream,
                float mean, float deviation, Convert convert) {
-  on_all_cores(n, [=](std::uint64_t begin, std::uint64_t end) {
+  on_all_cores(n, 1, [=](std::uint64_t begin, std::uint64_t end) {
     for (std::uint64_t i = begin; i < end; ++i) {
       const Number number = convert(bell(stream, first + i) * deviation + mean);
       std::memcpy(to + i * sizeof(Number), &number, sizeof(Number));
@@ -90,13 +74,6 @@ void RandomWeights::fill(const WeightView& part) const {
     fill_with<std::uint16_t>(to, first, n, numbers.stream, numbers.mean, numbers.deviation,
                              f32_to_bf16);
   }
-}
-
-void RandomWeights::forget(const WeightView& part) const {
-  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const auto begin = (reinterpret_cast<std::uintptr_t>(part.data) + page - 1) / page * page;
-  const auto end = (reinterpret_cast<std::uintptr_t>(part.data) + part.n_bytes()) / page * page;
-  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
 }  // namespace starattn

@@ -21,7 +21,6 @@ class RandomWeights : public WeightSource {
 
   // Of a tensor that was given out, or of some rows of it.
   void fill(const WeightView& part) const;
-  void forget(const WeightView& part) const;  // its memory is free until it is filled again
 
  private:
   struct Numbers {

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/weights.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <cstring>
 
 #include "base/error.h"
 #include "base/log.h"
+#include "model/made_fp8.h"
 #include "model/random_weights.h"
 #include "model/weight_files.h"
 
@@ -27,6 +32,18 @@ std::string prefix_of(const WeightSource& source) {
 std::string head_of(const WeightSource& source) {
   const std::string nested = std::string("language_model.") + kHead;
   return source.has(nested) ? nested : kHead;
+}
+
+// Devices multiply with all experts of a layer in one way.
+void mark_mixed(std::vector<Expert>& experts) {
+  constexpr WeightView Expert::*kKinds[] = {&Expert::gate_proj, &Expert::up_proj,
+                                            &Expert::down_proj};
+  const bool are_f8 = std::ranges::all_of(experts, [&](const Expert& expert) {
+    return std::ranges::all_of(kKinds,
+                               [&](auto kind) { return (expert.*kind).dtype == Dtype::f8; });
+  });
+  for (Expert& expert : experts)
+    for (const auto kind : kKinds) (expert.*kind).is_beside_wider = !are_f8;
 }
 
 LayerWeights layer_from(WeightSource& source, const ModelConfig& c, const std::string& prefix,
@@ -71,14 +88,13 @@ LayerWeights layer_from(WeightSource& source, const ModelConfig& c, const std::s
     w.router = matrix("mlp.gate", c.mixture.n_experts, hidden);
     for (std::int64_t e = 0; e < c.mixture.n_experts; ++e) {
       const auto of_expert = [&](const char* name, std::int64_t n_out, std::int64_t n_in) {
-        WeightView w_of_expert = matrix(fmt::format("mlp.experts.{}.{}", e, name), n_out, n_in);
-        w_of_expert.is_of_expert = true;
-        return w_of_expert;
+        return matrix(fmt::format("mlp.experts.{}.{}", e, name), n_out, n_in);
       };
       w.experts.push_back({of_expert("gate_proj", c.mixture.expert_size, hidden),
                            of_expert("up_proj", c.mixture.expert_size, hidden),
                            of_expert("down_proj", hidden, c.mixture.expert_size)});
     }
+    mark_mixed(w.experts);
     return w;
   }
   if (c.family == Family::phi3) {
@@ -179,11 +195,38 @@ ModelWeights ModelWeights::random_later(const ModelConfig& config, Dtype dtype,
   return weights;
 }
 
-void ModelWeights::fill(const WeightView& part) const {
-  random_->fill(part);
+void ModelWeights::make_fp8() {
+  made_ = std::make_shared<MadeFp8>();
+  const auto make = [&](WeightView& w) {
+    if (!w || w.dtype == Dtype::f8) return;
+    const std::string name = name_of(w).name;
+    w = made_->add(w);
+    names_[w.data] = {name, nullptr};
+  };
+  for (LayerWeights& w : layers) {
+    for (WeightView* matrix :
+         {&w.q_proj, &w.k_proj, &w.v_proj, &w.o_proj, &w.gate_proj, &w.up_proj, &w.down_proj})
+      make(*matrix);
+    for (Expert& expert : w.experts)
+      for (WeightView* matrix : {&expert.gate_proj, &expert.up_proj, &expert.down_proj})
+        make(*matrix);
+    mark_mixed(w.experts);
+  }
 }
+
+void ModelWeights::fill(const WeightView& part) const {
+  const WeightView source = made_ ? made_->source_of(part) : WeightView{};
+  if (random_) random_->fill(source ? source : part);
+  if (!source) return;
+  made_->fill(part);
+  if (random_) forget(source);
+}
+
 void ModelWeights::forget(const WeightView& part) const {
-  random_->forget(part);
+  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = (reinterpret_cast<std::uintptr_t>(part.data) + page - 1) / page * page;
+  const auto end = (reinterpret_cast<std::uintptr_t>(part.data) + part.n_bytes()) / page * page;
+  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
 std::vector<WeightView> ModelWeights::all() const {

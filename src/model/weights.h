@@ -31,6 +31,7 @@ struct LayerWeights {
   std::vector<Expert> experts;  // [n_experts]
 };
 
+class MadeFp8;
 class RandomWeights;
 
 struct WeightName {
@@ -49,10 +50,16 @@ class ModelWeights {
   // The same shapes filled with seeded bell-shaped numbers (for benchmarks; no file needed), bf16
   // or f32.
   static ModelWeights random(const ModelConfig& config, Dtype dtype, std::uint64_t seed);
-  // The same, with numbers that are made where they are asked for: of a tensor or of its rows.
+  // The same, with numbers that are made where they are asked for.
   static ModelWeights random_later(const ModelConfig& config, Dtype dtype, std::uint64_t seed);
+  // FP8 in place of the other matrices of the layers but the routers', with a scale for each row
+  // (f8_exponent). Their numbers, too, are made where they are asked for.
+  void make_fp8();
+  bool are_made() const { return made_ != nullptr; }
+
+  // Makes the numbers of a tensor, or of some rows of one, if they are not a file's.
   void fill(const WeightView& part) const;
-  void forget(const WeightView& part) const;
+  void forget(const WeightView& part) const;  // its memory is free until it is filled again
 
   WeightView embedding;  // [vocab, hidden]
   std::vector<LayerWeights> layers;
@@ -70,6 +77,7 @@ class ModelWeights {
  private:
   std::shared_ptr<std::map<std::string, SafetensorsFile>> files_;
   std::shared_ptr<RandomWeights> random_;  // of random() and random_later()
+  std::shared_ptr<MadeFp8> made_;          // of make_fp8()
   std::shared_ptr<std::vector<std::unique_ptr<std::byte[]>>> owned_;  // scales
   std::map<const std::byte*, WeightName> names_;
 };

@@ -183,7 +183,7 @@ void refuse_too_large(const Options& options, const LoadedModel& model, const Bl
   const bool kv_on_device = on_host || options.kv_memory == "device";
   const DocumentNeeds least =
       needs_of(options, model, plan, kv_on_device ? KvMemory::device : KvMemory::host, queries);
-  const std::size_t n_weights = on_host ? 1 : model.sharers.size();
+  const std::uint64_t n_weights = model.n_copies(model.sharers.size());
   const std::uint64_t together =
       n_weights * model.weight_bytes + least.beside_weights(model.sharers);
   const std::uint64_t host_kv = least.host_kv(model.sharers);

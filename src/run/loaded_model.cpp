@@ -35,9 +35,23 @@ Digest sample_of(const LoadedModel& model) {
   return sampled_fingerprint(canonical_text(model.config), tensors);
 }
 
+// A device with memory of its own has them from here on, unless it shares them with others.
+void make_weights(const LoadedModel& model, bool is_shared) {
+  const trace::Range range("make weights");
+  const bool moves = !model.backend->is_host_memory() && !is_shared;
+  for (const WeightView& weight : model.weights.all()) {
+    if (weight.dtype != Dtype::f8) continue;
+    model.weights.fill(weight);
+    if (!moves) continue;
+    model.backend->load(weight);
+    model.weights.forget(weight);
+  }
+}
+
 // Collective.
 void read_weights(LoadedModel& model, const Ranks& ranks) {
   const bool is_shared = model.sharing.layers != nullptr;
+  if (model.weights.are_made()) collectively(ranks.world, [&] { make_weights(model, is_shared); });
   model.watch = WeightWatch(model.weights, *model.backend, ranks.world, ranks.n_threads, is_shared);
   connect_layers(model.sharing, ranks.group);
   try {
@@ -128,8 +142,12 @@ std::unique_ptr<LoadedModel> open_model(const Options& options, const Ranks& ran
     model->backend = make_backend(options, ranks);
     model->backend->check_model(model->config.shape());
     for (const WeightView& weight : model->weights.all())
-      model->weight_bytes += model->backend->bytes_in_memory(weight);
+    using Scales = Fp8Config::Scales;
+    const bool makes_fp8 = options.weights == "fp8" && model->config.fp8.scales == Scales::none;
+    if (makes_fp8) model->config.fp8.scales = Scales::made;
     model->weights_sample = sample_of(*model);
+    if (makes_fp8) model->weights.make_fp8();
+      model->weight_bytes += model->backend->bytes_in_memory(weight);
   });
   collectively(ranks.world, [&] {  // a group may have a reason of its own against it
     model->sharing =
@@ -153,7 +171,8 @@ std::unique_ptr<LoadedModel> open_model(const Options& options, const Ranks& ran
         model->weights, shared_model(model->weights, model->sharing.plan, model->config.head_dim),
         backend, ranks.group.rank());
   }
-  const std::uint64_t weights = model->weight_bytes;
+  const std::uint64_t weights =
+      model->weight_bytes * model->n_copies(static_cast<std::size_t>(n_sharers));
   const std::uint64_t left = backend.is_host_memory()
                                  ? memory_of_node() - std::min(memory_of_node(), weights)
                                  : backend.free_bytes();

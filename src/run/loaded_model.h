@@ -50,6 +50,11 @@ struct LoadedModel : TextModel {
   ModelWeights weights;
   std::unique_ptr<Backend> backend;
   std::uint64_t weight_bytes = 0;  // in the memory of a rank's device; on the CPU, of a node
+  // Of the weights, where ranks share a node or a GPU: files are mapped once, what is made of them
+  // is a rank's own.
+  std::uint64_t n_copies(std::size_t n_sharers) const {
+    return backend->is_host_memory() && !weights.are_made() ? 1 : n_sharers;
+  }
   WeightSharing sharing;
   std::unique_ptr<Decoder> decoder;
   std::unique_ptr<Answering> answering;  // of this rank's group

@@ -264,6 +264,14 @@ void add_device_options(CLI::App& app, Options& options) {
       ->group(group);
 }
 
+void add_precision_options(CLI::App& app, Options& options) {
+  app.add_option("--weights", options.weights,
+                 "auto (as they are in the files), or fp8: made of wider ones while they load")
+      ->check(CLI::IsMember({"auto", "fp8"}))
+      ->capture_default_str()
+      ->group("Machine");
+}
+
 void add_group_options(CLI::App& app, Options& options) {
   app.add_option(
          "--ranks-per-document", options.ranks_per_document,

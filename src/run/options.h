@@ -54,6 +54,7 @@ struct Options {
   // the machine
   std::string device = "auto";
   std::string dtype = "auto";
+  std::string weights = "auto";
   std::string kv_memory = "auto";
   int threads = 0;
   int ranks_per_document = 0;
@@ -89,9 +90,10 @@ void add_length_options(CLI::App& app, Options& options);  // more than the mode
 void add_text_options(CLI::App& app, Options& options);    // which tokens a text becomes
 void add_chat_options(CLI::App& app, Options& options);    // requests of batch files, and thinking
 void add_answer_options(CLI::App& app, Options& options);
-void add_form_options(CLI::App& app, Options& options);    // what an answer looks like
-void add_device_options(CLI::App& app, Options& options);  // of one rank
-void add_group_options(CLI::App& app, Options& options);   // ranks on a document
+void add_form_options(CLI::App& app, Options& options);       // what an answer looks like
+void add_device_options(CLI::App& app, Options& options);     // of one rank
+void add_group_options(CLI::App& app, Options& options);      // ranks on a document
+void add_precision_options(CLI::App& app, Options& options);  // of weights
 void add_kv_memory_options(CLI::App& app, Options& options);
 void add_query_rank_options(CLI::App& app, Options& options);  // phase 2 among ranks
 void add_progress_options(CLI::App& app, Options& options);

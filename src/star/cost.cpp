@@ -38,11 +38,13 @@ std::int64_t angles_width(const ModelConfig& config) {
   return config.rope.query_beta > 0 ? 2 * config.head_dim : config.head_dim;
 }
 
-// A GPU widens an FP8 matrix for each product of many rows. Bytes of the largest.
-std::uint64_t widened_matrix(const ModelConfig& config, Dtype activation_dtype) {
+// A GPU widens FP8 matrices for products of many rows: one by one, and a layer's experts together.
+std::uint64_t widened_matrices(const ModelConfig& config, Dtype activation_dtype) {
   if (config.fp8.scales == Fp8Config::Scales::none || activation_dtype == Dtype::f32) return 0;
-  return static_cast<std::uint64_t>(config.hidden_size *
-                                    std::max(config.intermediate_size, config.q_width())) *
+  const MixtureConfig& m = config.mixture;
+  const std::int64_t inner = config.has_dense_layers() ? config.intermediate_size : 0;
+  return static_cast<std::uint64_t>(config.hidden_size * (std::max(inner, config.q_width()) +
+                                                          3 * m.n_experts * m.expert_size)) *
          size_of(activation_dtype);
 }
 
@@ -113,10 +115,13 @@ Phase1Flops phase1_flops(const ModelConfig& config, const BlockPlan& plan, Ancho
 
 StepBytes step_bytes(const ModelConfig& config, const BlockPlan& plan, Dtype weight_dtype,
                      Dtype kv_dtype) {
-  const std::int64_t table = config.tied_embeddings ? 0 : config.vocab_size * config.hidden_size;
+  const auto head = static_cast<std::uint64_t>(config.vocab_size * config.hidden_size);
+  const std::uint64_t of_layers =
+      n_parameters_of_a_row(config) - head * (config.tied_embeddings ? 1 : 2);
+  const bool is_f8 = config.fp8.scales != Fp8Config::Scales::none;
   StepBytes bytes;
   bytes.weights =
-      (n_parameters_of_a_row(config) - static_cast<std::uint64_t>(table)) * size_of(weight_dtype);
+      head * size_of(weight_dtype) + of_layers * size_of(is_f8 ? Dtype::f8 : weight_dtype);
   for (Rank rank = 0; rank < plan.n_ranks(); ++rank) {
     std::int64_t n_tokens = 0;
     for (const BlockId i : plan.blocks_of(rank)) n_tokens += plan.block(i).n_tokens;
@@ -172,7 +177,7 @@ std::vector<MemoryNeed> memory_needs(const ModelConfig& config, const BlockPlan&
     const auto partial =
         static_cast<std::uint64_t>(config.q_width() + 2 * config.n_heads) * sizeof(float);
     need.workspace = static_cast<std::uint64_t>(chunk_rows) * (row + partial) +
-                     widened_matrix(config, activation_dtype);
+                     widened_matrices(config, activation_dtype);
     const auto resident = static_cast<std::uint64_t>(config.hidden_size) * element +
                           static_cast<std::uint64_t>(angles_width(config)) * sizeof(float);
     if (plan.recall() > 0) {

@@ -29,7 +29,7 @@ double slowest_rank_flops(const ModelConfig& config, const BlockPlan& plan, Anch
 
 // What one step of phase 2 reads at least, however few its rows: on the query rank every weight but
 // an embedding table of its own and experts that one row leaves out, and beside it on every rank
-// the K and V of its blocks.
+// the K and V of its blocks. weight_dtype: of an FP8 model's head.
 struct StepBytes {
   std::uint64_t weights = 0;
   std::uint64_t kv = 0;  // of the rank with most

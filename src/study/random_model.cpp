@@ -47,6 +47,7 @@ std::unique_ptr<LoadedModel> make_random_model(const ModelConfig& config, const 
   LoadedModel& m = *model;  // its parts refer to each other
   m.config = config;
   m.weights = ModelWeights::random_later(m.config, Dtype::bf16, options.seed + 1);
+  if (m.config.fp8.scales == Fp8Config::Scales::made) m.weights.make_fp8();
   m.backend = make_backend(options, ranks);
   m.sharing = share_weights(options, ranks.group, *m.backend, m.config, m.weights);
   m.weight_bytes = load_weights(m, ranks);

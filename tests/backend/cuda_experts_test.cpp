@@ -40,9 +40,11 @@ class CudaExperts : public CudaBackend {
     }
     return experts;
   }
-  std::vector<Expert> random_matrices(const MixtureShape& shape) {
+  // block: of FP8 matrices, [block, block]; 0: bf16.
+  std::vector<Expert> random_matrices(const MixtureShape& shape, std::int64_t block = 0) {
     std::vector<Expert> experts;
     const auto matrix = [&](std::int64_t n_rows, std::int64_t n_cols) {
+      if (block > 0) return f8_matrix(n_rows, n_cols, block);
       const float deviation = 1 / std::sqrt(static_cast<float>(n_cols));
       return weight(numbers_.bell(n_rows * n_cols, deviation), n_cols);
     };
@@ -51,6 +53,29 @@ class CudaExperts : public CudaBackend {
                          matrix(shape.hidden, shape.size)});
     return experts;
   }
+
+ private:
+  // Every finite number that FP8 has, with a deviation of about 1 / sqrt(n_cols) in all.
+  WeightView f8_matrix(std::int64_t n_rows, std::int64_t n_cols, std::int64_t block) {
+    std::vector<std::uint8_t>& values = f8_values_.emplace_back();
+    for (const float number : numbers_.bell(n_rows * n_cols)) {
+      const auto bits = static_cast<std::uint8_t>(std::abs(number) * 1000);
+      values.push_back((bits & 0x7f) == 0x7f ? 0 : bits);
+    }
+    Floats& scales = scales_.emplace_back();
+    const float middle = 0.01F / std::sqrt(static_cast<float>(n_cols));
+    const std::int64_t n_blocks = (n_rows + block - 1) / block * ((n_cols + block - 1) / block);
+    for (const float number : numbers_.bell(n_blocks))
+      scales.push_back(middle * (0.1F + std::abs(number)));
+    return {reinterpret_cast<const std::byte*>(values.data()),
+            Dtype::f8,
+            n_rows,
+            n_cols,
+            {scales.data(), block, block}};
+  }
+
+  std::list<std::vector<std::uint8_t>> f8_values_;
+  std::list<Floats> scales_;
 };
 
 TEST_F(CudaExperts, AreChosenAlike) {
@@ -115,31 +140,54 @@ TEST_F(CudaExperts, OfEqualsAreTheLowerOnes) {
 }
 
 TEST_F(CudaExperts, AreAddedAlike) {
-  for (const MixtureShape& shape : kShapes) {
-    SCOPED_TRACE(shape.n_rows);
-    const std::vector<Expert> experts = random_matrices(shape);
-    const std::vector<std::int32_t> chosen = random_experts(shape);
-    Floats shares;
-    for (const float share : numbers_.bell(std::ssize(chosen))) shares.push_back(std::abs(share));
-    const Floats x = numbers_.bell(shape.n_rows * shape.hidden);
-    const Floats normed = numbers_.bell(shape.n_rows * shape.hidden);
-    for (const Product product : {Product::chunk, Product::batch_invariant}) {
-      expect_same(kTwoRoundings, [&](Side& side) {
-        const Rows sum = side.rows(x, shape.hidden);
-        side.backend->add_experts(sum, side.rows(normed, shape.hidden), experts,
-                                  choice_on(side, chosen, shares, shape.n_chosen), product);
-        return side.get(sum);
-      });
+  // Blocks that products of few rows take as they are, and those that they do not.
+  for (const std::int64_t block : {0, 128, 48, 4096}) {
+    for (const MixtureShape& shape : kShapes) {
+      SCOPED_TRACE(fmt::format("block {}, {} rows", block, shape.n_rows));
+      const std::vector<Expert> experts = random_matrices(shape, block);
+      const std::vector<std::int32_t> chosen = random_experts(shape);
+      Floats shares;
+      for (const float share : numbers_.bell(std::ssize(chosen))) shares.push_back(std::abs(share));
+      const Floats x = numbers_.bell(shape.n_rows * shape.hidden);
+      const Floats normed = numbers_.bell(shape.n_rows * shape.hidden);
+      for (const Product product : {Product::chunk, Product::batch_invariant}) {
+        expect_same(kTwoRoundings, [&](Side& side) {
+          const Rows sum = side.rows(x, shape.hidden);
+          side.backend->add_experts(sum, side.rows(normed, shape.hidden), experts,
+                                    choice_on(side, chosen, shares, shape.n_chosen), product);
+          return side.get(sum);
+        });
+      }
     }
   }
 }
 
+// Many rows widen a layer's experts together; another layer's come after them, and the first again.
+TEST_F(CudaExperts, OfTwoLayersAreNotMixedUp) {
+  const MixtureShape shape{40, 128, 256, 6, 2};
+  const std::vector<Expert> layers[] = {random_matrices(shape, 128), random_matrices(shape, 128)};
+  const std::vector<std::int32_t> chosen = random_experts(shape);
+  const Floats shares(chosen.size(), 0.5F);
+  const Floats x = numbers_.bell(shape.n_rows * shape.hidden);
+  expect_same(kTwoRoundings, [&](Side& side) {
+    Floats all;
+    for (const int layer : {0, 1, 1, 0}) {
+      const Rows sum = side.rows(x, shape.hidden);
+      side.backend->add_experts(sum, side.rows(x, shape.hidden), layers[layer],
+                                choice_on(side, chosen, shares, shape.n_chosen), Product::chunk);
+      const Floats one = side.get(sum);
+      all.insert(all.end(), one.begin(), one.end());
+    }
+    return all;
+  });
+}
+
 TEST_F(CudaExperts, TreatARowAlikeWhateverIsBesideIt) {
   const MixtureShape shape{100, 512, 384, 16, 4};
-  const std::vector<Expert> experts = random_matrices(shape);
+  const std::vector<Expert> layers[] = {random_matrices(shape), random_matrices(shape, 128)};
   const WeightView router = weight(numbers_.bell(shape.n_experts * shape.hidden), shape.hidden);
   const Floats x = numbers_.bell(shape.n_rows * shape.hidden);
-  const auto run = [&](std::int64_t first, std::int64_t n) {
+  const auto run = [&](const std::vector<Expert>& experts, std::int64_t first, std::int64_t n) {
     const Floats some(x.begin() + first * shape.hidden, x.begin() + (first + n) * shape.hidden);
     const auto n_places = static_cast<std::size_t>(n * shape.n_chosen);
     const ExpertChoice choice =
@@ -150,10 +198,13 @@ TEST_F(CudaExperts, TreatARowAlikeWhateverIsBesideIt) {
     gpu_->backend->add_experts(sum, normed, experts, choice, Product::batch_invariant);
     return gpu_->get(sum);
   };
-  const Floats all = run(0, shape.n_rows);
-  for (const auto& [first, n] : {std::pair{0, 1}, {7, 1}, {50, 9}, {64, 36}, {99, 1}}) {
-    const Floats some = run(first, n);
-    EXPECT_TRUE(std::equal(some.begin(), some.end(), all.begin() + first * shape.hidden)) << first;
+  for (const std::vector<Expert>& experts : layers) {
+    const Floats all = run(experts, 0, shape.n_rows);
+    for (const auto& [first, n] : {std::pair{0, 1}, {7, 1}, {50, 9}, {64, 36}, {99, 1}}) {
+      const Floats some = run(experts, first, n);
+      EXPECT_TRUE(std::equal(some.begin(), some.end(), all.begin() + first * shape.hidden))
+          << first;
+    }
   }
 }
 

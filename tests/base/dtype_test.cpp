@@ -111,5 +111,50 @@ TEST(F8, HasItsPublishedValues) {
   }
 }
 
+TEST(F8, IsTheNearestOfAllThereAre) {
+  const auto nearest = [](float size) {  // the code of the nearest, of two the even one
+    unsigned best = 0;
+    for (unsigned code = 1; code <= 0x7e; ++code) {
+      const double to_best = std::abs(static_cast<double>(f8_to_f32(best)) - size);
+      const double to_code = std::abs(double{f8_to_f32(static_cast<std::uint8_t>(code))} - size);
+      if (to_code < to_best || (to_code == to_best && code % 2 == 0)) best = code;
+    }
+    return best;
+  };
+  for (unsigned code = 0; code < 0x7e; ++code) {
+    const float below = f8_to_f32(static_cast<std::uint8_t>(code));
+    const float above = f8_to_f32(static_cast<std::uint8_t>(code + 1));
+    const float middle = (below + above) / 2;
+    for (const float value : {below, middle, std::nextafter(middle, 0.0F),
+                              std::nextafter(middle, above), below + (above - below) / 3}) {
+      EXPECT_EQ(f32_to_f8(value), nearest(value)) << value;
+      EXPECT_EQ(f32_to_f8(-value), nearest(value) | 0x80) << value;
+    }
+  }
+  EXPECT_EQ(f32_to_f8(1e-30F), 0);
+  EXPECT_EQ(f32_to_f8(-1e30F), 0xfe);
+  for (const float bad : {NAN, INFINITY, -INFINITY}) EXPECT_EQ(f32_to_f8(bad) & 0x7f, 0x7f);
+}
+
+TEST(F8, SharesTheLeastScaleThatFits) {
+  for (const float largest :
+       {1e-38F, 3e-7F, 0.75F, 0.874F, 0.875F, 0.8751F, 1.0F, 448.0F, 449.0F, 60000.0F, 3.3e38F}) {
+    const std::uint8_t exponent = f8_exponent(largest);
+    const double scaled = double{largest} / f8_scale(exponent);
+    EXPECT_LE(scaled, 448) << largest;
+    EXPECT_TRUE(scaled > 224 || exponent == 1) << largest;
+    EXPECT_EQ(double{f8_scale(exponent)} * f8_inverse_scale(exponent), 1) << largest;
+  }
+  EXPECT_EQ(f8_scale(f8_exponent(0)), 1);
+  const float values[] = {-7, 0.5F, 0, NAN, 6.9F, -INFINITY};
+  std::uint8_t codes[6];
+  const float scale = f8_scale(to_f8(values, 6, codes));
+  EXPECT_EQ(scale, 1.0F / 64);  // 7 * 64 = 448
+  EXPECT_EQ(f8_to_f32(codes[0]) * scale, -7);
+  EXPECT_EQ(f8_to_f32(codes[1]) * scale, 0.5F);
+  EXPECT_EQ(f8_to_f32(codes[4]) * scale, 7);
+  EXPECT_TRUE(std::isnan(f8_to_f32(codes[3])) && std::isnan(f8_to_f32(codes[5])));
+}
+
 }  // namespace
 }  // namespace starattn

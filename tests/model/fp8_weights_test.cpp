@@ -147,6 +147,53 @@ TEST(Fp8Weights, AreRefusedWhereNobodySaysTheirScales) {
   other.expect_refused({kChannels, "F8_E5M2"});
 }
 
+TEST(MadeFp8, HasAScaleForEachRow) {
+  const std::string folder = kGoldenModels + "qwen3_moe";
+  ModelConfig config = read_model_config(folder);
+  const ModelWeights wide = ModelWeights::open(folder, config);
+  ModelWeights made = wide;
+  const std::string plain = canonical_text(config);
+  config.fp8.scales = Fp8Config::Scales::made;
+  made.make_fp8();
+  EXPECT_EQ(canonical_text(config), plain + " fp8=made 1");
+  const auto value_of = [](const WeightView& w, std::int64_t i) {
+    std::uint16_t bits = 0;
+    std::memcpy(&bits, w.data + i * 2, 2);
+    return bf16_to_f32(bits);
+  };
+  const auto expect_close = [&](const WeightView& f8, const WeightView& from) {
+    ASSERT_EQ(f8.dtype, Dtype::f8);
+    ASSERT_EQ(from.dtype, Dtype::bf16);
+    made.fill(f8);
+    for (std::int64_t row = 0; row < f8.n_rows; ++row) {
+      float largest = 0;
+      for (std::int64_t i = 0; i < f8.n_cols; ++i)
+        largest = std::max(largest, std::abs(value_of(from, row * f8.n_cols + i)));
+      const float scale = f8.scales_of_row(row)[0];
+      EXPECT_EQ(scale, f8_scale(f8_exponent(largest)));
+      for (std::int64_t i = row * f8.n_cols; i < (row + 1) * f8.n_cols; ++i) {
+        const float value = f8_to_f32(std::to_integer<std::uint8_t>(f8.data[i])) * scale;
+        const float expected = value_of(from, i);
+        EXPECT_LE(std::abs(value - expected),
+                  std::max(std::abs(expected) / 16, scale * std::ldexp(1.0F, -10)));
+      }
+    }
+  };
+  expect_close(made.layers[0].q_proj, wide.layers[0].q_proj);
+  expect_close(made.layers[0].experts[2].down_proj, wide.layers[0].experts[2].down_proj);
+  EXPECT_EQ(made.name_of(made.layers[0].q_proj).name, "model.layers.0.self_attn.q_proj.weight");
+  EXPECT_FALSE(made.layers[0].experts[2].down_proj.is_beside_wider);
+  for (const WeightView& kept : {made.embedding, made.lm_head, made.final_norm,
+                                 made.layers[0].router, made.layers[0].input_norm})
+    EXPECT_NE(kept.dtype, Dtype::f8);
+
+  const WeightView& k = made.layers[0].k_proj;  // some rows alone
+  made.fill(k.rows(3, 2));
+  const std::vector<std::byte> two(k.data + 3 * k.n_cols, k.data + 5 * k.n_cols);
+  made.fill(k);
+  EXPECT_TRUE(std::equal(two.begin(), two.end(), k.data + 3 * k.n_cols));
+}
+
 TEST(Fp8Configs, AreReadInTheirSpellings) {
   using Scales = Fp8Config::Scales;
   const auto read = [](const Json& json) {

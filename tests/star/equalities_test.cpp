@@ -4,6 +4,7 @@
 // a batch. recall_equalities_test.cpp has those of recall.
 #include "equalities.h"
 
+#include <list>
 #include <map>
 
 namespace starattn::testing {
@@ -55,6 +56,52 @@ TEST_F(Equalities, RaggedCasesWork) {
       setting.anchor = anchor;
       expect_same_bits_as_alone(setting);
     }
+  }
+}
+
+// A model whose weights are made FP8 does what one does whose weights are these numbers in fp32.
+TEST_F(Equalities, MadeFp8WeightsAreTheirNumbers) {
+  if (on_gpu()) GTEST_SKIP() << "a GPU sums thin FP8 products in another order";
+  for (const ModelConfig& config : {tiny_config(), tiny_mixture_config()}) {
+    ModelWeights made = ModelWeights::random(config, Dtype::bf16, 7);
+    made.make_fp8();
+    for (const WeightView& w : made.all())
+      if (w.dtype == Dtype::f8) made.fill(w);
+    ModelWeights wide = made;
+    std::list<std::vector<float>> numbers;
+    const auto widen = [&](WeightView& w) {
+      if (w.dtype != Dtype::f8) return;
+      std::vector<float>& to = numbers.emplace_back();
+      for (std::int64_t i = 0; i < w.n_rows * w.n_cols; ++i) {
+        to.push_back(f8_to_f32(std::to_integer<std::uint8_t>(w.data[i])) *
+                     w.scales_of_row(i / w.n_cols)[0]);
+        EXPECT_EQ(bf16_to_f32(f32_to_bf16(to.back())), to.back());  // a GPU widens without rounding
+      }
+      w = {reinterpret_cast<const std::byte*>(to.data()), Dtype::f32, w.n_rows, w.n_cols};
+    };
+    for (LayerWeights& w : wide.layers) {
+      for (WeightView* matrix :
+           {&w.q_proj, &w.k_proj, &w.v_proj, &w.o_proj, &w.gate_proj, &w.up_proj, &w.down_proj})
+        widen(*matrix);
+      for (Expert& expert : w.experts)
+        for (WeightView* matrix : {&expert.gate_proj, &expert.up_proj, &expert.down_proj})
+          widen(*matrix);
+    }
+    EXPECT_GE(numbers.size(), 21U);
+    const auto logits_of = [&](const ModelWeights& weights) {
+      const Communicator self = world_.split(world_.rank());
+      const auto backend = test_backend(1);
+      Decoder decoder(config, weights, *backend,
+                      std::max(backend->chunk_rows(), Answerer::kMaxRows));
+      PlanRequest request;
+      request.block_size = 200;
+      const BlockPlan plan = BlockPlan::make(request, 700, 1);
+      Encoder encoder(decoder, self);
+      const DocumentKv kv = encoder.encode(plan, random_tokens(700, 1));
+      QueryExchange exchange = Answerer::exchange(decoder, self);
+      return Answerer(decoder, exchange, kv, {}).logits_of(random_tokens(9, 50), 3);
+    };
+    EXPECT_TRUE(same_bits(logits_of(made), logits_of(wide)));
   }
 }
 

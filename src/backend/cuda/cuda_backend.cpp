@@ -350,24 +350,27 @@ class CudaBackend : public Backend {
     const kernels::SortedPlaces sorted{in_order, in_order + n_places,
                                        reinterpret_cast<kernels::ExpertTile*>(tiles.data()),
                                        n_places, tile_rows};
-    const void* const* matrices = matrices_of(experts);
     kernels::sort_places(choice.experts, n_experts, sorted, stream());
-    kernels::expert_linear({.x = normed.data,
-                            .w = matrices,
-                            .w_up = matrices + n_experts,
-                            .y = inner.data(),
-                            .n_out = size,
-                            .n_in = x.width,
-                            .n_experts = n_experts,
-                            .places_per_row = n_chosen},
-                           sorted, stream());
-    kernels::expert_linear({.x = inner.data(),
-                            .w = matrices + 2 * n_experts,
-                            .y = made.data(),
-                            .n_out = x.width,
-                            .n_in = size,
-                            .n_experts = n_experts},
-                           sorted, stream());
+    const auto multiply = [&](kernels::ExpertLinear p, WeightView Expert::*kind,
+                              WeightView Expert::*up_kind) {
+      const ExpertMatrices w = matrices_of(experts, kind, product);
+      p.n_out = w.of_one.n_rows;
+      p.n_in = w.of_one.n_cols;
+      p.n_experts = n_experts;
+      p.w = w.values;
+      p.scales = w.scales;
+      p.block_rows = w.of_one.scales.block_rows;
+      p.block_cols = w.of_one.scales.block_cols;
+      if (up_kind) {
+        const ExpertMatrices up = matrices_of(experts, up_kind, product);
+        p.w_up = up.values;
+        p.up_scales = up.scales;
+      }
+      kernels::expert_linear(p, sorted, stream());
+    };
+    multiply({.x = normed.data, .y = inner.data(), .places_per_row = n_chosen}, &Expert::gate_proj,
+             &Expert::up_proj);
+    multiply({.x = inner.data(), .y = made.data()}, &Expert::down_proj, nullptr);
     kernels::add_made(x.data, made.data(), sorted.sorted, choice.shares, x.n_rows, n_chosen,
                       x.width, stream());
   }
@@ -469,20 +472,77 @@ class CudaBackend : public Backend {
     download(found.data(), bytes);
     return place == kNowhere ? -1 : place;
   }
-  // Where the device has the experts' matrices: gate, up and down of all, one kind after another.
-  // Made once.
-  const void* const* matrices_of(std::span<const Expert> experts) {
-    Buffer& table = expert_tables_[experts[0].gate_proj.data];
-    if (!table.data()) {
-      std::vector<const void*> matrices;
-      for (const WeightView Expert::*kind :
-           {&Expert::gate_proj, &Expert::up_proj, &Expert::down_proj})
-        for (const Expert& expert : experts) matrices.push_back(weights_.find(expert.*kind));
-      const auto bytes = std::as_bytes(std::span(matrices));
-      table = device_.allocate(bytes.size());
-      device_.upload(bytes, table.data());
+  // One matrix of each of a layer's experts, as the device has them: [n_experts].
+  struct ExpertMatrices {
+    WeightView of_one;  // their shape and blocks
+    const void* const* values = nullptr;
+    const float* const* scales = nullptr;  // null: bf16
+  };
+  // For products of many rows all are bf16. Phase 1 goes through a layer chunk by chunk, so what
+  // was widened for one is kept for the next; phase 2 has no use for it.
+  ExpertMatrices matrices_of(std::span<const Expert> experts, WeightView Expert::*kind,
+                             Product product) {
+    const WeightView& first = experts[0].*kind;
+    ExpertTable& table = expert_tables_[first.data];
+    if (!table.values.data()) table = make_table(experts, kind);
+    const auto* values = reinterpret_cast<const void* const*>(table.values.data());
+    const auto* scales = reinterpret_cast<const float* const*>(table.scales.data());
+    if (!scales) return {first, values};
+    if (product == Product::batch_invariant) {
+      widened_.clear();
+      return {first, values, scales};
     }
-    return reinterpret_cast<const void* const*>(table.data());
+    const std::size_t number = kind == &Expert::gate_proj ? 0 : kind == &Expert::up_proj ? 1 : 2;
+    widened_.resize(3);
+    WidenedExperts& wide = widened_[number];
+    if (wide.of != first.data) widen(std::ssize(experts), first, {values, scales}, wide);
+    return {first, reinterpret_cast<const void* const*>(wide.places.data())};
+  }
+  struct ExpertTable {
+    Buffer values, scales;  // [n_experts] pointers; no scales: bf16
+  };
+  ExpertTable make_table(std::span<const Expert> experts, WeightView Expert::*kind) {
+    std::vector<const void*> values, scales;
+    for (const Expert& expert : experts) {
+      if (is_f8(expert.*kind)) {
+        const kernels::ScaledMatrix matrix = weights_.find_f8(expert.*kind);
+        values.push_back(matrix.values);
+        scales.push_back(matrix.scales);
+      } else {
+        values.push_back(weights_.find(expert.*kind));
+      }
+    }
+    STARATTN_CHECK(scales.empty() || scales.size() == values.size());
+    return {pointers_there(values), scales.empty() ? Buffer{} : pointers_there(scales)};
+  }
+  Buffer pointers_there(const std::vector<const void*>& pointers) {
+    const auto bytes = std::as_bytes(std::span(pointers));
+    Buffer there = device_.allocate(bytes.size());
+    device_.upload(bytes, there.data());
+    return there;
+  }
+  struct WidenedExperts {
+    const std::byte* of = nullptr;  // the first expert's matrix on the host
+    Buffer memory, places;          // places: [n_experts] pointers into memory
+  };
+  void widen(std::int64_t n_experts, const WeightView& one, kernels::ExpertMatrices from,
+             WidenedExperts& to) {
+    const auto one_bytes = static_cast<std::size_t>(one.n_rows * one.n_cols) * size_of(Dtype::bf16);
+    const std::size_t n_bytes = static_cast<std::size_t>(n_experts) * one_bytes;
+    if (to.memory.n_bytes() != n_bytes) {
+      to.memory = device_.allocate(n_bytes);
+      std::vector<const void*> places;
+      for (std::size_t at = 0; at < n_bytes; at += one_bytes)
+        places.push_back(to.memory.data() + at);
+      to.places = pointers_there(places);
+    }
+    to.of = one.data;
+    from.n_experts = static_cast<int>(n_experts);
+    from.n_rows = one.n_rows;
+    from.n_cols = one.n_cols;
+    from.block_rows = one.scales.block_rows;
+    from.block_cols = one.scales.block_cols;
+    kernels::widen_experts(from, to.memory.data(), stream());
   }
   kernels::Stream stream() const { return device_.stream(); }
   static float* floats(const Buffer& buffer) { return reinterpret_cast<float*>(buffer.data()); }
@@ -592,8 +652,8 @@ class CudaBackend : public Backend {
   cuda::PinnedPool pinned_;
   cuda::Matmul matmul_;
   cuda::DeviceWeights weights_;
-  std::unordered_map<const std::byte*, Buffer>
-      expert_tables_;  // by the first expert's first matrix
+  std::unordered_map<const std::byte*, ExpertTable> expert_tables_;  // by the first expert's matrix
+  std::vector<WidenedExperts> widened_;  // gate, up and down of one layer, or nothing
 };
 
 }  // namespace

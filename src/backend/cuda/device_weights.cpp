@@ -38,12 +38,11 @@ kernels::ScaledMatrix scaled(const WeightView& host, const std::byte* values,
 
 }  // namespace
 
-// Other shapes and the matrices of experts are widened: their only new rounding is that of value
-// times scale to bf16.
+// Others are widened: their only new rounding is that of value times scale to bf16.
 bool DeviceWeights::stays_f8(const WeightView& host) {
   constexpr std::int64_t kRun = 128;  // columns that need the same scale (thin_linear.h)
   const std::int64_t block_cols = host.scales.block_cols;
-  return host.dtype == Dtype::f8 && !host.is_of_expert && host.n_cols % 16 == 0 &&
+  return host.dtype == Dtype::f8 && !host.is_beside_wider && host.n_cols % 16 == 0 &&
          (block_cols % kRun == 0 || block_cols >= host.n_cols);
 }
 

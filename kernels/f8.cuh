@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// FP8 numbers (e4m3, arXiv 2209.05433) in registers.
+#pragma once
+
+#include <cuda_bf16.h>
+
+#include <cstdint>
+
+namespace starattn::kernels {
+
+// Two e4m3 numbers, each in the upper byte of a half, as bf16. Their bits are those of a bf16
+// number that is 2^120 times smaller, subnormal ones as well.
+__device__ __forceinline__ std::uint32_t widen_pair(std::uint32_t bytes) {
+  const std::uint32_t small = (bytes & 0x80008000u) | ((bytes & 0x7f007f00u) >> 4);
+  constexpr std::uint32_t kFactors = 0x7b807b80u;  // 2^120 twice
+  const __nv_bfloat162 wide = __hmul2(reinterpret_cast<const __nv_bfloat162&>(small),
+                                      reinterpret_cast<const __nv_bfloat162&>(kFactors));
+  return reinterpret_cast<const std::uint32_t&>(wide);
+}
+
+// 16 numbers, in order.
+__device__ __forceinline__ void widen(const uint4& from, std::uint32_t (&pairs)[8]) {
+  const std::uint32_t words[] = {from.x, from.y, from.z, from.w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    pairs[2 * i] = widen_pair(__byte_perm(words[i], 0, 0x1404));
+    pairs[2 * i + 1] = widen_pair(__byte_perm(words[i], 0, 0x3424));
+  }
+}
+
+}  // namespace starattn::kernels
