@@ -81,7 +81,7 @@ KeySplits splits_of(const KvSegment* segments, int n_segments, const AttentionSh
 
 KeyCut cut_into(const KeySplits* blocks, int n_blocks, const AttentionInput& in) {
   KeyCut cut{blocks, n_blocks};
-  cut.in_pairs = takes_hopper_kernels() && take_splits_in_pairs(in, cut);
+  cut.in_pairs = takes_hopper_kernels() && !in.is_f8 && take_splits_in_pairs(in, cut);
   return cut;
 }
 
@@ -178,6 +178,7 @@ bool takes_hopper_kernels() {
 
 void prefill_attention(const AttentionInput& in, const AttentionOutput& out, Stream stream) {
   check_input(in);
+  require(!in.is_f8, "FP8 keys are for blocks of keys");
   const Partial& partial = out.partial;
   require(is_whole(partial) || is_absent(partial), "a partial needs o, m and l");
   const KeySplits whole;
@@ -192,6 +193,7 @@ std::size_t partial_attention_workspace(const AttentionInput& in) {
 void partial_attention(const AttentionInput& in, const Partial& result, void* workspace,
                        Stream stream) {
   check_input(in);
+  require(!in.is_f8, "FP8 keys are for blocks of keys");
   require(is_whole(result), "a partial needs o, m and l");
   if (in.n_rows == 0) return;
   const KeySplits splits = splits_of(in.segments, in.n_segments, in.shape);
@@ -219,6 +221,7 @@ void block_attention(const AttentionInput& in, const Merge* merges, int n_merges
                      const Partial* results, void* workspace, Stream stream) {
   check_input(in);
   require(!in.causal, "blocks beside each other cannot be causal");
+  require(!in.is_f8 || takes_hopper_kernels(), "FP8 keys need Hopper's kernels");
   if (in.n_rows == 0 || in.n_segments == 0) return;
   require(workspace, "block attention needs its workspace");
   KeySplits splits[kMaxSegments];

@@ -5,6 +5,7 @@
 #include "attention_sm90.cuh"
 
 #include "attention_sm90.h"
+#include "f8_kv.h"
 #include "tensor_map.h"
 
 namespace starattn::kernels {
@@ -17,6 +18,10 @@ using FewRows = AttentionTile<kHeadDim, kKeysPerTile, 3, 1>;
 template <int kHeadDim>
 using ManyRows = AttentionTile<kHeadDim, kKeysPerTile, 2, 2>;
 template <int kHeadDim>
+using FewF8Rows = AttentionTile<kHeadDim, kKeysPerTile, 2, 1, false, 512 / kHeadDim>;
+template <int kHeadDim>
+using ManyF8Rows = AttentionTile<kHeadDim, kKeysPerTile, 2, 2, false, 384 / kHeadDim>;
+template <int kHeadDim>
 using ManyRowsInPairs = AttentionTile<kHeadDim, kKeysPerTile, 2, 2, true>;
 
 int group_of(const AttentionShape& shape) {
@@ -27,12 +32,7 @@ std::int64_t packed_rows(const AttentionInput& in) {
 }
 
 template <typename Tile>
-HopperTask make_hopper_task(const AttentionInput& in, const AttentionOutput& out,
-                            const KeyCut& cut) {
-  const AttentionShape& shape = in.shape;
-  HopperTask task{make_task(in, out, cut, Tile::kRows, Tile::kKeys), {}, {}, {}};
-  task.q_map = tensor_map(in.q, {shape.head_dim, shape.n_heads, in.n_rows}, in.q_row_stride,
-                          {64, task.group, task.tokens_per_tile});
+void add_maps(const AttentionShape& shape, HopperTask& task) {
   const std::int64_t stride = static_cast<std::int64_t>(shape.n_kv_heads) * shape.head_dim;
   const TensorBox box{64, 1, Tile::kKeys};
   for (int i = 0; i < task.n_segments; ++i) {
@@ -40,13 +40,46 @@ HopperTask make_hopper_task(const AttentionInput& in, const AttentionOutput& out
     task.k_maps[i] = tensor_map(task.k[i], size, stride, box);
     task.v_maps[i] = tensor_map(task.v[i], size, stride, box);
   }
+}
+
+template <typename Tile>
+void add_f8_maps(const AttentionShape& shape, HopperF8Task& task) {
+  for (int i = 0; i < task.n_segments; ++i) {
+    const F8Rows rows{nullptr, task.n_tokens[i], shape.n_kv_heads, shape.head_dim};
+    const std::int64_t row_bytes = rows.row_bytes();
+    const auto numbers = [&](const void* data) {
+      return byte_map(data, rows.width(), rows.n_rows, row_bytes, shape.head_dim, Tile::kKeys);
+    };
+    const auto exponents = [&](const void* data) {
+      return byte_map(static_cast<const char*>(data) + rows.width(), row_bytes - rows.width(),
+                      rows.n_rows, row_bytes, 16, Tile::kKeys);
+    };
+    task.k_maps[i] = numbers(task.k[i]);
+    task.v_maps[i] = numbers(task.v[i]);
+    task.k_exponent_maps[i] = exponents(task.k[i]);
+    task.v_exponent_maps[i] = exponents(task.v[i]);
+  }
+}
+
+template <typename Tile>
+typename Tile::Task make_hopper_task(const AttentionInput& in, const AttentionOutput& out,
+                                     const KeyCut& cut) {
+  const AttentionShape& shape = in.shape;
+  typename Tile::Task task{};
+  static_cast<AttentionTask&>(task) = make_task(in, out, cut, Tile::kRows, Tile::kKeys);
+  task.q_map = tensor_map(in.q, {shape.head_dim, shape.n_heads, in.n_rows}, in.q_row_stride,
+                          {64, task.group, task.tokens_per_tile});
+  if constexpr (Tile::kIsF8)
+    add_f8_maps<Tile>(shape, task);
+  else
+    add_maps<Tile>(shape, task);
   return task;
 }
 
 template <typename Tile>
 void launch(const AttentionInput& in, const AttentionOutput& out, const KeyCut& cut,
             Stream stream) {
-  const HopperTask task = make_hopper_task<Tile>(in, out, cut);
+  const typename Tile::Task task = make_hopper_task<Tile>(in, out, cut);
   check_cuda(cudaFuncSetAttribute(attention_sm90_kernel<Tile>,
                                   cudaFuncAttributeMaxDynamicSharedMemorySize, Tile::kSharedBytes),
              "attention: shared memory");
@@ -64,6 +97,9 @@ bool are_few(std::int64_t n_packed_rows) {
 template <int kHeadDim, typename WholeRows>
 void launch_fitting(const AttentionInput& in, const AttentionOutput& out, const KeyCut& cut,
                     Stream stream) {
+  if (in.is_f8 && are_few(packed_rows(in)))
+    return launch<FewF8Rows<kHeadDim>>(in, out, cut, stream);
+  if (in.is_f8) return launch<ManyF8Rows<kHeadDim>>(in, out, cut, stream);
   if (are_whole(cut.blocks[0])) return launch<WholeRows>(in, out, cut, stream);
   if (cut.in_pairs) return launch<ManyRowsInPairs<kHeadDim>>(in, out, cut, stream);
   if (are_few(packed_rows(in))) return launch<FewRows<kHeadDim>>(in, out, cut, stream);

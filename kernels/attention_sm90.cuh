@@ -9,7 +9,10 @@
 
 #include <cuda.h>
 
+#include <type_traits>
+
 #include "attention_rows.cuh"
+#include "f8.cuh"
 #include "hopper.cuh"
 #include "launch.cuh"
 #include "merging.cuh"
@@ -22,20 +25,32 @@ struct HopperTask : AttentionTask {
   CUtensorMap v_maps[kMaxSegments];
 };
 
-template <int kHeadDim_, int kKeys_, int kStages_, int kConsumers_, bool kInPairs_ = false>
+// Keys and values in FP8 (f8_kv.h): the maps above are of their bytes.
+struct HopperF8Task : HopperTask {
+  CUtensorMap k_exponent_maps[kMaxSegments];  // (16 columns, 1, tokens)
+  CUtensorMap v_exponent_maps[kMaxSegments];
+};
+
+template <int kHeadDim_, int kKeys_, int kStages_, int kConsumers_, bool kInPairs_ = false,
+          int kF8Slots_ = 0>
 struct AttentionTile {
   static constexpr int kHeadDim = kHeadDim_;
   static constexpr int kKeys = kKeys_;            // keys of a tile
   static constexpr int kStages = kStages_;        // K tiles and V tiles in flight
   static constexpr int kConsumers = kConsumers_;  // warpgroups of 64 rows
   static constexpr bool kInPairs = kInPairs_;     // KeyCut::in_pairs
+  static constexpr int kF8Slots = kF8Slots_;      // FP8 tiles in flight; 0: K and V are bf16
+  static constexpr bool kIsF8 = kF8Slots > 0;
+  using Task = std::conditional_t<kIsF8, HopperF8Task, HopperTask>;
   static constexpr int kRows = 64 * kConsumers;
   static constexpr int kThreads = 128 * (kConsumers + 1);
   static constexpr int kColumnBlocks = kHeadDim / 64;  // a TMA box is 64 columns: 128 bytes wide
   static constexpr int kQBytes = kRows * kHeadDim * 2;
   static constexpr int kKvBytes = kKeys * kHeadDim * 2;
   static constexpr int kAsideBytes = kInPairs ? kRows * kHeadDim * 4 : 0;
-  static constexpr int kSharedBytes = kQBytes + 2 * kStages * kKvBytes + kAsideBytes + 1024 + 256;
+  static constexpr int kF8Bytes = kKeys * (kHeadDim + 16);  // numbers, then exponents of 16 heads
+  static constexpr int kSharedBytes =
+      kQBytes + 2 * kStages * kKvBytes + kAsideBytes + kF8Slots * kF8Bytes + 1024 + 256;
 };
 
 template <typename Tile>
@@ -44,28 +59,32 @@ struct AttentionShared {
   char* k;  // [stage][column block][key][64]
   char* v;
   float* aside;  // [head_dim / 2][consumer thread]: its o of a pair's first split
-  std::uint64_t *q_full, *q_empty, *k_full, *k_empty, *v_full, *v_empty;
+  char* f8;      // [slot][key][head_dim], [key][16]
+  std::uint64_t *q_full, *q_empty, *k_full, *k_empty, *v_full, *v_empty, *f8_full;
 
   __device__ explicit AttentionShared(char* memory) {
     q = memory + (-hopper::shared_address(memory) & 1023);
     k = q + Tile::kQBytes;
     v = k + Tile::kStages * Tile::kKvBytes;
     aside = reinterpret_cast<float*>(v + Tile::kStages * Tile::kKvBytes);
-    q_full =
-        reinterpret_cast<std::uint64_t*>(v + Tile::kStages * Tile::kKvBytes + Tile::kAsideBytes);
+    f8 = v + Tile::kStages * Tile::kKvBytes + Tile::kAsideBytes;
+    q_full = reinterpret_cast<std::uint64_t*>(f8 + Tile::kF8Slots * Tile::kF8Bytes);
     q_empty = q_full + 1;
     k_full = q_full + 2;
     k_empty = k_full + Tile::kStages;
     v_full = k_empty + Tile::kStages;
     v_empty = v_full + Tile::kStages;
+    f8_full = v_empty + Tile::kStages;
   }
 
   __device__ void init() {
     hopper::barrier_init(q_full, 1);
     hopper::barrier_init(q_empty, Tile::kConsumers);
+    constexpr int kWriters = Tile::kIsF8 ? 128 : 1;  // threads that fill a stage
+    for (int i = 0; i < Tile::kF8Slots; ++i) hopper::barrier_init(f8_full + i, 1);
     for (int i = 0; i < Tile::kStages; ++i) {
-      hopper::barrier_init(k_full + i, 1);
-      hopper::barrier_init(v_full + i, 1);
+      hopper::barrier_init(k_full + i, kWriters);
+      hopper::barrier_init(v_full + i, kWriters);
       hopper::barrier_init(k_empty + i, Tile::kConsumers);
       hopper::barrier_init(v_empty + i, Tile::kConsumers);
     }
@@ -96,6 +115,19 @@ __device__ void load_kv(const CUtensorMap& map, char* to, std::uint64_t* full, i
 }
 
 template <typename Tile>
+__device__ void load_queries(const HopperTask& task, const AttentionShared<Tile>& shared,
+                             const WorkItem& item, Ring<1>& q_ring) {
+  hopper::barrier_wait(shared.q_empty, q_ring.phase ^ 1);
+  q_ring.step();
+  hopper::barrier_expect(shared.q_full,
+                         Tile::kColumnBlocks * task.tokens_per_tile * task.group * 128);
+#pragma unroll
+  for (int c = 0; c < Tile::kColumnBlocks; ++c)
+    hopper::tma_load(shared.q + c * Tile::kRows * 128, &task.q_map, shared.q_full, c * 64,
+                     item.kv_head * task.group, first_row_of(task, item));
+}
+
+template <typename Tile>
 __device__ void produce_queries(const HopperTask& task, const AttentionShared<Tile>& shared) {
   Ring<1> q_ring;
   WorkList work(task);
@@ -104,14 +136,7 @@ __device__ void produce_queries(const HopperTask& task, const AttentionShared<Ti
     const KeyWalk<Tile::kKeys> walk(task, last_row_of(task, item), item.split);
     if (walk.n_left == 0) continue;
     await_earlier_kernels();
-    hopper::barrier_wait(shared.q_empty, q_ring.phase ^ 1);
-    q_ring.step();
-    hopper::barrier_expect(shared.q_full,
-                           Tile::kColumnBlocks * task.tokens_per_tile * task.group * 128);
-#pragma unroll
-    for (int c = 0; c < Tile::kColumnBlocks; ++c)
-      hopper::tma_load(shared.q + c * Tile::kRows * 128, &task.q_map, shared.q_full, c * 64,
-                       item.kv_head * task.group, first_row_of(task, item));
+    load_queries(task, shared, item, q_ring);
   }
 }
 
@@ -146,6 +171,132 @@ __device__ void produce_keys(const HopperTask& task, const AttentionShared<Tile>
       load_v(segment, key);
     }
     load_v(walk.segment, walk.key);
+  }
+}
+
+// --- the producer of FP8 tiles: a warpgroup, which widens what its first thread has fetched
+
+// Fetches tiles in the order in which consumers take them: K of a unit's first tile, then K of each
+// next one and V of the one before it, then the last V.
+template <typename Tile>
+struct F8Fetch {
+  const HopperF8Task& task;
+  const AttentionShared<Tile>& shared;
+  Ring<Tile::kF8Slots> ring;
+  WorkList work;
+  WorkItem item;
+  KeyWalk<Tile::kKeys> walk;
+  int last_row = 0;
+  int v_segment = 0, v_key = 0;
+  enum { new_unit, next_k, v_before } state = new_unit;
+
+  __device__ F8Fetch(const HopperF8Task& task, const AttentionShared<Tile>& shared)
+      : task(task), shared(shared), work(task) {}
+
+  __device__ void load(const CUtensorMap* maps, const CUtensorMap* exponent_maps, int segment,
+                       int key) {
+    char* to = shared.f8 + ring.stage * Tile::kF8Bytes;
+    std::uint64_t* full = shared.f8_full + ring.stage;
+    ring.step();
+    hopper::barrier_expect(full, Tile::kF8Bytes);
+    hopper::tma_load(to, maps + segment, full, item.kv_head * Tile::kHeadDim, 0, key);
+    hopper::tma_load(to + Tile::kKeys * Tile::kHeadDim, exponent_maps + segment, full,
+                     item.kv_head / 16 * 16, 0, key);
+  }
+  __device__ void load_k() { load(task.k_maps, task.k_exponent_maps, walk.segment, walk.key); }
+  __device__ void load_v(int segment, int key) {
+    load(task.v_maps, task.v_exponent_maps, segment, key);
+  }
+
+  // The next tile, if one is left.
+  __device__ void next() {
+    if (state == v_before) {
+      load_v(v_segment, v_key);
+      state = next_k;
+    } else if (state == next_k && walk.n_left > 1) {
+      v_segment = walk.segment;
+      v_key = walk.key;
+      walk.step(task, last_row);
+      load_k();
+      state = v_before;
+    } else if (state == next_k) {
+      load_v(walk.segment, walk.key);
+      state = new_unit;
+    } else {
+      do {
+        if (!work.next(task, item)) return;
+        last_row = last_row_of(task, item);
+        walk = KeyWalk<Tile::kKeys>(task, last_row, item.split);
+      } while (walk.n_left == 0);
+      load_k();
+      state = next_k;
+    }
+  }
+};
+
+// One tile of FP8 rows to bf16 in the 128-byte swizzle, by 128 threads: 16 columns each.
+template <typename Tile>
+__device__ __forceinline__ void widen_tile(const char* f8, int kv_head, char* to) {
+  constexpr int kParts = Tile::kHeadDim / 16;  // of a key
+  const int part = threadIdx.x % kParts;
+  // Lanes whose parts lie 64 columns apart write their halves in turns, so that none meet in a
+  // bank.
+  const bool second_first = part / 4 == 1;
+  const int first = part % 4 * 2 + second_first, second = part % 4 * 2 + !second_first;
+  to += part / 4 * Tile::kKeys * 128;
+#pragma unroll 4
+  for (int key = threadIdx.x / kParts; key < Tile::kKeys; key += 128 / kParts) {
+    const unsigned exponent =
+        static_cast<std::uint8_t>(f8[Tile::kKeys * Tile::kHeadDim + key * 16 + kv_head % 16]);
+    std::uint32_t pairs[8];
+    widen(*reinterpret_cast<const uint4*>(f8 + key * Tile::kHeadDim + part * 16), exponent, pairs);
+    const uint4 low{pairs[0], pairs[1], pairs[2], pairs[3]};
+    const uint4 high{pairs[4], pairs[5], pairs[6], pairs[7]};
+    char* row = to + key * 128;
+    *reinterpret_cast<uint4*>(row + ((first ^ key % 8) << 4)) = second_first ? high : low;
+    *reinterpret_cast<uint4*>(row + ((second ^ key % 8) << 4)) = second_first ? low : high;
+  }
+}
+
+template <typename Tile>
+__device__ void produce_from_f8(const HopperF8Task& task, const AttentionShared<Tile>& shared) {
+  constexpr int kProducersBarrier = 4;  // 1 to 3 are the consumers'
+  const bool fetches = threadIdx.x == 0;
+  F8Fetch<Tile> fetch(task, shared);
+  await_earlier_kernels();
+  for (int i = 0; fetches && i < Tile::kF8Slots; ++i) fetch.next();
+
+  Ring<Tile::kF8Slots> slots;
+  Ring<Tile::kStages> k_ring, v_ring;
+  Ring<1> q_ring;
+  WorkList work(task);
+  WorkItem item{};
+  const auto widen_next = [&](char* tiles, std::uint64_t* full, std::uint64_t* empty,
+                              Ring<Tile::kStages>& ring) {
+    hopper::barrier_wait(shared.f8_full + slots.stage, slots.phase);
+    hopper::barrier_wait(empty + ring.stage, ring.phase ^ 1);
+    widen_tile<Tile>(shared.f8 + slots.stage * Tile::kF8Bytes, item.kv_head,
+                     tiles + ring.stage * Tile::kKvBytes);
+    hopper::writes_are_done();
+    hopper::barrier_arrive(full + ring.stage);
+    __syncwarp();
+    hopper::named_sync(kProducersBarrier, 128);  // the slot has been read
+    slots.step();
+    ring.step();
+    if (fetches) fetch.next();
+  };
+  const auto widen_k = [&] { widen_next(shared.k, shared.k_full, shared.k_empty, k_ring); };
+  const auto widen_v = [&] { widen_next(shared.v, shared.v_full, shared.v_empty, v_ring); };
+  while (work.next(task, item)) {
+    const KeyWalk<Tile::kKeys> walk(task, last_row_of(task, item), item.split);
+    if (walk.n_left == 0) continue;
+    widen_k();
+    if (fetches) load_queries(task, shared, item, q_ring);
+    for (int i = 1; i < walk.n_left; ++i) {
+      widen_k();
+      widen_v();
+    }
+    widen_v();
   }
 }
 
@@ -331,7 +482,7 @@ __device__ void consume(const HopperTask& task, const AttentionShared<Tile>& sha
 
 template <typename Tile>
 __global__ void __launch_bounds__(Tile::kThreads, 1)
-    attention_sm90_kernel(const __grid_constant__ HopperTask task) {
+    attention_sm90_kernel(const __grid_constant__ typename Tile::Task task) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ char memory[];
   const AttentionShared<Tile> shared(memory);
@@ -344,13 +495,20 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
   __syncthreads();
   let_next_kernel_start();
   // Earlier kernels are awaited where a thread has worked out its first unit.
+  // Registers of two consumers: 168 a thread to begin with.
+  constexpr int kProducerRegisters = Tile::kIsF8 ? 72 : Tile::kConsumers == 2 ? 40 : 32;
+  constexpr int kConsumerRegisters = Tile::kIsF8 ? 216 : Tile::kConsumers == 2 ? 232 : 160;
   if (threadIdx.x < 128) {
-    if constexpr (Tile::kConsumers > 1) hopper::give_registers<Tile::kConsumers == 2 ? 40 : 32>();
-    if (threadIdx.x == 0) produce_keys<Tile>(task, shared);
-    if (threadIdx.x == 32) produce_queries<Tile>(task, shared);
+    if constexpr (Tile::kConsumers > 1) hopper::give_registers<kProducerRegisters>();
+    if constexpr (Tile::kIsF8) {
+      produce_from_f8<Tile>(task, shared);
+    } else {
+      if (threadIdx.x == 0) produce_keys<Tile>(task, shared);
+      if (threadIdx.x == 32) produce_queries<Tile>(task, shared);
+    }
     __syncwarp();
   } else {
-    if constexpr (Tile::kConsumers > 1) hopper::take_registers<Tile::kConsumers == 2 ? 232 : 160>();
+    if constexpr (Tile::kConsumers > 1) hopper::take_registers<kConsumerRegisters>();
     consume<Tile>(task, shared);
   }
   await_earlier_kernels();

@@ -126,6 +126,7 @@ struct KeyWalk {
   int n_left_at_second = 0;  // of a pair: where its second split begins; below 1: it has none
 
 #ifdef __CUDACC__
+  KeyWalk() = default;
   // last_row: the last query row of the unit; split: which run of tiles.
   __device__ KeyWalk(const AttentionTask& task, int last_row, int split) {
     const KeyBlock* block = task.blocks;

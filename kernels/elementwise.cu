@@ -252,7 +252,7 @@ __device__ __forceinline__ bool is_finite(std::uint16_t bf16) {
 
 // 16 bytes at a time where they are aligned. A thread stops at its first find: its others lie
 // behind.
-__global__ void find_not_finite_kernel(const std::uint16_t* x, std::int64_t n,
+__global__ void find_not_finite_kernel(const std::uint16_t* x, std::int64_t n, std::int64_t first,
                                        unsigned long long* place) {
   const std::int64_t step = gridDim.x * static_cast<std::int64_t>(blockDim.x);
   const bool is_aligned = reinterpret_cast<std::uintptr_t>(x) % sizeof(uint4) == 0;
@@ -263,13 +263,13 @@ __global__ void find_not_finite_kernel(const std::uint16_t* x, std::int64_t n,
 #pragma unroll
     for (int c = 0; c < kWidth; ++c) {
       if (is_finite(values[c])) continue;
-      atomicMin(place, static_cast<unsigned long long>(i * kWidth + c));
+      atomicMin(place, static_cast<unsigned long long>(first + i * kWidth + c));
       return;
     }
   }
   for (std::int64_t i = n_vectors * kWidth + thread_index(); i < n; i += step) {
     if (is_finite(x[i])) continue;
-    atomicMin(place, static_cast<unsigned long long>(i));
+    atomicMin(place, static_cast<unsigned long long>(first + i));
     return;
   }
 }
@@ -387,12 +387,13 @@ void to_f32(const void* from_bf16, std::int64_t n, float* to, Stream stream) {
   check_launch("conversion to fp32");
 }
 
-void find_not_finite(const void* x, std::int64_t n, std::int64_t* place, Stream stream) {
+void find_not_finite(const void* x, std::int64_t n, std::int64_t first, std::int64_t* place,
+                     Stream stream) {
   constexpr std::int64_t kMostBlocks = 2048;  // enough to keep any device's memory busy
   if (n == 0) return;
   const unsigned n_blocks = blocks_for(std::min(kMostBlocks * kThreads, (n + kWidth - 1) / kWidth));
   find_not_finite_kernel<<<n_blocks, kThreads, 0, stream>>>(
-      static_cast<const std::uint16_t*>(x), n, reinterpret_cast<unsigned long long*>(place));
+      static_cast<const std::uint16_t*>(x), n, first, reinterpret_cast<unsigned long long*>(place));
   check_launch("the search for values that are not finite");
 }
 

@@ -71,7 +71,8 @@ void f8_to_bf16(const ScaledMatrix& from, void* to, Stream stream);
 void to_f32(const void* from_bf16, std::int64_t n, float* to, Stream stream);
 
 // place, one number on the device: becomes the smaller of itself and the place of the first NaN or
-// infinity among x, bf16 [n], any n, any alignment of elements.
-void find_not_finite(const void* x, std::int64_t n, std::int64_t* place, Stream stream);
+// infinity among x, bf16 [n], any n, any alignment of elements. first: the place of x[0].
+void find_not_finite(const void* x, std::int64_t n, std::int64_t first, std::int64_t* place,
+                     Stream stream);
 
 }  // namespace starattn::kernels

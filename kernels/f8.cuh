@@ -28,4 +28,17 @@ __device__ __forceinline__ void widen(const uint4& from, std::uint32_t (&pairs)[
   }
 }
 
+// The same times 2^(exponent - 127), which rounds nothing; 0 where the exponent is.
+__device__ __forceinline__ void widen(const uint4& from, unsigned exponent,
+                                      std::uint32_t (&pairs)[8]) {
+  const std::uint32_t scale = (exponent << 7) * 0x10001u;  // twice, as bf16
+  widen(from, pairs);
+#pragma unroll
+  for (std::uint32_t& pair : pairs) {
+    const __nv_bfloat162 wide = __hmul2(reinterpret_cast<const __nv_bfloat162&>(pair),
+                                        reinterpret_cast<const __nv_bfloat162&>(scale));
+    pair = reinterpret_cast<const std::uint32_t&>(wide);
+  }
+}
+
 }  // namespace starattn::kernels

@@ -48,6 +48,11 @@ __device__ __forceinline__ void barrier_wait(std::uint64_t* barrier, int phase) 
       : "memory");
 }
 
+// What this thread has written to shared memory is there for the copy engine and wgmma.
+__device__ __forceinline__ void writes_are_done() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
 // Named barriers among some warps of a block.
 __device__ __forceinline__ void named_sync(int name, int n_threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(name), "r"(n_threads) : "memory");

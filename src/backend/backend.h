@@ -3,8 +3,8 @@
 // is checked against it operation by operation. Nothing here knows of blocks, ranks or files.
 //
 // Memory belongs to the backend: a Buffer is device memory, and only upload/download cross over.
-// Activations, K and V are fp32 on the CPU and bf16 on CUDA (activation_dtype); partials are fp32
-// everywhere.
+// Activations are fp32 on the CPU and bf16 on CUDA (activation_dtype), and so are K and V, unless a
+// context's are kept in FP8 (kv_dtype); partials are fp32 everywhere.
 #pragma once
 
 #include <cstddef>
@@ -39,7 +39,16 @@ class Backend {
   // Rows that phase 1 sends through a layer together: a constant of the backend, so that the plan
   // alone decides the shape, and with it the bits, of every product.
   virtual std::int64_t chunk_rows() const { return 512; }
-  Dtype kv_dtype() const { return activation_dtype(); }
+  // Of a context's K and V: the activations' dtype, or f8 from keep_kv_in_f8() on, which comes
+  // before anything is made of them.
+  Dtype kv_dtype() const { return has_f8_kv_ ? Dtype::f8 : activation_dtype(); }
+  void keep_kv_in_f8() { has_f8_kv_ = true; }
+  KvLayout kv_layout(const AttentionShape& shape) const {
+    return {kv_dtype(), shape.n_kv_heads, shape.head_dim};
+  }
+  RawRows raw(Rows x) const {
+    return {x.data, x.n_rows, static_cast<std::size_t>(x.width) * size_of(activation_dtype())};
+  }
   // Throws Error(unfit) where no operation takes the model's shapes.
   virtual void check_model(const ModelShape&) const {}
 
@@ -143,6 +152,9 @@ class Backend {
     rope(q, head_dim, cos, sin);
     rope(k, head_dim, cos, sin);
   }
+  // to = keys or values x [n_rows, n_kv_heads * head_dim] as KvLayout has them in FP8: to the
+  // nearest, and what is not finite as NaN.
+  virtual void narrow(Rows x, std::int64_t head_dim, RawRows to) = 0;
   // partial <- partial merged with attention of q over the segments, in the order given; a row's
   // result depends on its own q and the segments alone, never on the other rows.
   // q [n_rows, n_heads * head_dim]; heads are grouped: kv head = head / (n_heads / n_kv_heads).
@@ -211,7 +223,7 @@ class Backend {
   virtual void choose_asking_rows(const KvSegment& block, const AttentionShape& shape,
                                   std::int64_t n_rows, std::int32_t* rows) = 0;
   // to[i] = row rows[i] of all that `from` has, one after another. from may be pinned host memory.
-  virtual void gather_rows(std::span<const Rows> from, const std::int32_t* rows, Rows to) = 0;
+  virtual void gather_rows(std::span<const RawRows> from, const std::int32_t* rows, RawRows to) = 0;
   // z [n_rows, n_heads] = log sum_j exp(s_j) of each row's scaled scores over all keys of two
   // segments, of which one may be empty.
   virtual void log_sum_exp(Rows q, const KvSegment& first, const KvSegment& second,
@@ -227,11 +239,14 @@ class Backend {
 
   // --- values that are not finite, NaN or infinite ----------------------------------------------
   // place, on the device: becomes the smaller of itself and the place of the first such value in x,
-  // counted row by row.
-  virtual void find_not_finite(Rows x, std::int64_t* place) = 0;
+  // counted row by row from `first` on.
+  virtual void find_not_finite(Rows x, std::int64_t first, std::int64_t* place) = 0;
   // The place in w of the first such value among these rows, as operations see them; none: -1.
   virtual std::int64_t first_not_finite(const WeightView& w, std::int64_t first_row,
                                         std::int64_t n_rows) = 0;
+
+ private:
+  bool has_f8_kv_ = false;
 };
 
 // CUDA devices that this process can use; 0 in a build without CUDA.

@@ -56,13 +56,21 @@ struct Rows {
   std::int64_t width = 0;
 };
 
-// Keys and values of consecutive tokens in one layer, on the device, in the KV dtype.
+// Rows of any kind: activations, or keys or values.
+struct RawRows {
+  std::byte* data = nullptr;
+  std::int64_t n_rows = 0;
+  std::size_t row_bytes = 0;
+};
+
+// Keys and values of consecutive tokens in one layer, on the device.
 struct KvSegment {
   const std::byte* k = nullptr;  // [n_tokens, n_kv_heads, head_dim], RoPE applied
   const std::byte* v = nullptr;  // [n_tokens, n_kv_heads, head_dim]
   std::int64_t n_tokens = 0;
   // Causal, bottom-right: of n query rows, row i sees the first n_tokens - n + 1 + i tokens.
   bool causal = false;
+  bool is_f8 = false;  // rows as KvLayout says; else of the activations' dtype
 };
 
 // Unfinished attention of some rows over some keys (the merge: FlashAttention, arXiv 2205.14135):
@@ -81,7 +89,7 @@ struct AttentionShape {
   std::int64_t head_dim = 0;
 };
 
-// Where a row's query keeps its K and V of one layer, on the device, in the KV dtype.
+// Where a row's query keeps its K and V of one layer, on the device, in the activations' dtype.
 struct OwnTokens {
   std::byte* k = nullptr;  // [at least n_before + 1, n_kv_heads, head_dim], RoPE applied
   std::byte* v = nullptr;

@@ -23,10 +23,10 @@ std::string_view name_of(Dtype dtype) {
 }
 
 Dtype dtype_from_name(std::string_view name) {
-  for (Dtype dtype : {Dtype::f32, Dtype::f16, Dtype::bf16}) {
+  for (Dtype dtype : {Dtype::f32, Dtype::f16, Dtype::bf16, Dtype::f8}) {
     if (name == name_of(dtype)) return dtype;
   }
-  fail(Exit::usage, "unknown dtype '{}': expected f32, f16 or bf16", name);
+  fail(Exit::usage, "unknown dtype '{}': expected f32, f16, bf16 or f8", name);
 }
 
 float f16_to_f32(std::uint16_t bits) {

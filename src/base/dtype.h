@@ -16,7 +16,7 @@ constexpr std::size_t size_of(Dtype dtype) {
   return dtype == Dtype::f32 ? 4 : dtype == Dtype::f8 ? 1 : 2;
 }
 std::string_view name_of(Dtype dtype);         // "f32", "f16", "bf16", "f8"
-Dtype dtype_from_name(std::string_view name);  // of all but f8; throws Error(usage)
+Dtype dtype_from_name(std::string_view name);  // throws Error(usage)
 
 constexpr float bf16_to_f32(std::uint16_t bits) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
@@ -53,5 +53,21 @@ constexpr float f8_inverse_scale(std::uint8_t exponent) {
 }
 // n numbers that share one, and its exponent.
 std::uint8_t to_f8(const float* values, std::int64_t n, std::uint8_t* to);
+
+// How a token's keys, or values, of one layer lie in memory: head by head. Behind FP8 numbers
+// stands the exponent of each head's scale (f8_exponent), a byte each, and the row is filled up
+// with zeros to a multiple of 16 bytes.
+struct KvLayout {
+  Dtype dtype = Dtype::f32;
+  std::int64_t n_heads = 0;
+  std::int64_t head_dim = 0;
+
+  bool is_f8() const { return dtype == Dtype::f8; }
+  std::int64_t width() const { return n_heads * head_dim; }
+  std::size_t row_bytes() const {
+    const auto n = static_cast<std::size_t>(width());
+    return is_f8() ? (n + static_cast<std::size_t>(n_heads) + 15) / 16 * 16 : n * size_of(dtype);
+  }
+};
 
 }  // namespace starattn

@@ -35,9 +35,16 @@ h5::Attributes attributes_of(const DocumentInfo& info, std::int64_t block) {
           {"head_dim", info.head_dim}};
 }
 
+// FP8 rows are bytes: numbers, then the exponents of their scales.
 h5::Shape shape_of(const DocumentInfo& info, std::int64_t block) {
-  return {static_cast<hsize_t>(info.n_tokens_of(block)), static_cast<hsize_t>(info.n_kv_heads),
-          static_cast<hsize_t>(info.head_dim)};
+  const auto n_tokens = static_cast<hsize_t>(info.n_tokens_of(block));
+  if (info.kv_dtype == Dtype::f8) return {n_tokens, info.part_bytes(1)};
+  return {n_tokens, static_cast<hsize_t>(info.n_kv_heads), static_cast<hsize_t>(info.head_dim)};
+}
+
+h5::Datatype type_of(const DocumentInfo& info) {
+  if (info.kv_dtype == Dtype::f8) return {H5Tcopy(H5T_STD_U8LE), "copy an integer type"};
+  return h5::float_type(info.kv_dtype);
 }
 
 // Calls visit(layer, part) in the order of the file.
@@ -50,7 +57,7 @@ void for_each_part(const DocumentInfo& info, const Visit& visit) {
 
 void create_structure(hid_t file, const DocumentInfo& info, std::int64_t block) {
   h5::write_attributes(file, attributes_of(info, block));
-  const h5::Datatype type = h5::float_type(info.kv_dtype);
+  const h5::Datatype type = type_of(info);
   for (std::int64_t layer = 0; layer < info.n_layers; ++layer) {
     h5::create_group(file, group_name(layer));
     for (const KvPart part : kParts) {
@@ -65,7 +72,7 @@ void check_structure(hid_t file, const DocumentInfo& info, std::int64_t block,
   std::vector<std::string> groups;
   for (std::int64_t layer = 0; layer < info.n_layers; ++layer) groups.push_back(group_name(layer));
   h5::expect_links(file, groups, path);
-  const h5::Datatype type = h5::float_type(info.kv_dtype);
+  const h5::Datatype type = type_of(info);
   for (const std::string& name : groups) {
     const h5::Group group = h5::open_group(file, name, path);
     h5::expect_links(group, {"k", "v"}, path + ": /" + name);
@@ -90,12 +97,16 @@ class RowReader {
     for (hsize_t first = 0; first < shape_[0]; first += n_rows_at_once_) {
       const hsize_t n = std::min(n_rows_at_once_, shape_[0] - first);
       const h5::Dataspace wanted(H5Dget_space(dataset), "get the space of " + where);
-      const h5::Shape start{first, 0, 0};
-      const h5::Shape count{n, shape_[1], shape_[2]};
+      h5::Shape start(shape_.size(), 0);
+      h5::Shape count = shape_;
+      start[0] = first;
+      count[0] = n;
       h5::check(
           H5Sselect_hyperslab(wanted, H5S_SELECT_SET, start.data(), nullptr, count.data(), nullptr),
           "select rows of " + where);
-      const h5::Dataspace memory(H5Screate_simple(3, count.data(), nullptr), "create a space");
+      const h5::Dataspace memory(
+          H5Screate_simple(static_cast<int>(count.size()), count.data(), nullptr),
+          "create a space");
       h5::check(H5Dread(dataset, type, memory, wanted, H5P_DEFAULT, rows_.data()), "read " + where);
       digest.add(std::span(rows_).first(n * row_bytes_));
     }
@@ -116,7 +127,7 @@ std::vector<Digest> write_block_file(const std::string& path, const DocumentInfo
   // All of HDF5's own structures at the front, in the first piece: 4 KiB a layer is plenty.
   h5::File file = h5::create_file(path, 65536 + 4096 * static_cast<std::size_t>(info.n_layers));
   create_structure(file, info, block);
-  const h5::Datatype type = h5::float_type(info.kv_dtype);
+  const h5::Datatype type = type_of(info);
   const std::size_t n_bytes = info.part_bytes(info.n_tokens_of(block));
   std::vector<Digest> digests;
   for_each_part(info, [&](std::int64_t layer, KvPart part) {
@@ -138,7 +149,7 @@ void read_block_file(VerifiedFile& file, const DocumentInfo& info, std::int64_t 
                      const KvSink& sink) {
   h5::with_verified_file(file, [&](hid_t opened) {
     check_structure(opened, info, block, file.path());
-    const h5::Datatype type = h5::float_type(info.kv_dtype);
+    const h5::Datatype type = type_of(info);
     const std::size_t n_bytes = info.part_bytes(info.n_tokens_of(block));
     for_each_part(info, [&](std::int64_t layer, KvPart part) {
       const std::string name = part_name(layer, part);
@@ -157,7 +168,7 @@ std::vector<Digest> digest_block_file(VerifiedFile& file, const DocumentInfo& in
   std::vector<Digest> digests;
   h5::with_verified_file(file, [&](hid_t opened) {
     check_structure(opened, info, block, file.path());
-    const h5::Datatype type = h5::float_type(info.kv_dtype);
+    const h5::Datatype type = type_of(info);
     RowReader rows(info, block);
     for_each_part(info, [&](std::int64_t layer, KvPart part) {
       const std::string name = part_name(layer, part);

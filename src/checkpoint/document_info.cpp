@@ -41,8 +41,7 @@ std::int64_t DocumentInfo::n_tokens_of(std::int64_t block) const {
 }
 
 std::size_t DocumentInfo::part_bytes(std::int64_t n) const {
-  return static_cast<std::size_t>(n) * static_cast<std::size_t>(n_kv_heads * head_dim) *
-         size_of(kv_dtype);
+  return static_cast<std::size_t>(n) * KvLayout{kv_dtype, n_kv_heads, head_dim}.row_bytes();
 }
 
 void validate(const DocumentInfo& info, const std::string& where) {
@@ -60,7 +59,8 @@ void validate(const DocumentInfo& info, const std::string& where) {
     fail(Exit::bad_data, "{}: plan: expected 1 to {} bytes of text", where, kMaxPlanBytes);
   }
   std::int64_t bytes = 0;
-  const auto row = info.n_kv_heads * info.head_dim * std::int64_t{4};
+  const auto row = static_cast<std::int64_t>(
+      KvLayout{info.kv_dtype, info.n_kv_heads, info.head_dim}.row_bytes());
   if (__builtin_mul_overflow(std::min(info.n_tokens, info.block_size), row, &bytes) ||
       __builtin_mul_overflow(bytes, 2 * info.n_layers, &bytes)) {
     fail(Exit::bad_data, "{}: the K and V of one block would not fit 64 bits", where);

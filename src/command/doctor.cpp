@@ -75,14 +75,15 @@ AnchorWay time_anchor(const Communicator& world, Backend& backend) {
   constexpr std::int64_t kWidth = 1024;
   const auto n_tokens =
       static_cast<std::int64_t>((std::size_t{16} << 20) / (kWidth * size_of(backend.kv_dtype())));
-  const KvCache block_0(backend, world.is_root() ? kLayers : 0, n_tokens, kWidth);
+  const KvLayout layout{backend.kv_dtype(), 1, kWidth};
+  const KvCache block_0(backend, world.is_root() ? kLayers : 0, n_tokens, layout);
   backend.synchronize();
   GroupChannel channel(world, world.split_by_node(), backend);
   const std::vector<bool> everybody(static_cast<std::size_t>(world.size()), true);
   double best = 1e9;
   for (int i = 0; i < 3; ++i) {
     AnchorBroadcast broadcast(channel, world.rank(), channel.nodes(), everybody, 0, backend,
-                              kLayers, n_tokens, kWidth);
+                              kLayers, n_tokens, layout);
     world.barrier();
     const Stopwatch clock;
     for (std::int64_t layer = 0; world.is_root() && layer < kLayers; ++layer)

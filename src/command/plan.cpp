@@ -265,6 +265,7 @@ Exit print_plan(PlanOptions options) {
   const AnchorMode anchor_mode = options.common.anchor_mode();
   const bool on_gpu = options.common.device == "cuda";
   const Dtype dtype = on_gpu ? Dtype::bf16 : Dtype::f32;
+  const Dtype kv_dtype = options.common.kv_dtype == "fp8" ? Dtype::f8 : dtype;
   const std::uint64_t weight_bytes = bytes_of_weights(config);
 
   std::cout << fmt::format("model    {}\n", describe(config));
@@ -276,11 +277,11 @@ Exit print_plan(PlanOptions options) {
       with_commas(plan.anchor_size()), plan.reach(), with_commas(plan.recall()), options.n_ranks);
   print_blocks(plan);
   const MemoryNeed need = fullest(
-      memory_needs(config, plan, anchor_mode, weight_bytes, dtype, dtype, on_gpu ? 8192 : 512));
-  std::cout << fmt::format("memory   fullest rank, {}: {}\n", name_of(dtype), need.arithmetic());
+      memory_needs(config, plan, anchor_mode, weight_bytes, kv_dtype, dtype, on_gpu ? 8192 : 512));
+  std::cout << fmt::format("memory   fullest rank, {}: {}\n", name_of(kv_dtype), need.arithmetic());
   if (on_gpu) {
-    const MemoryNeed in_host_memory = fullest(
-        memory_needs(config, plan, anchor_mode, weight_bytes, dtype, dtype, 8192, KvMemory::host));
+    const MemoryNeed in_host_memory = fullest(memory_needs(config, plan, anchor_mode, weight_bytes,
+                                                           kv_dtype, dtype, 8192, KvMemory::host));
     std::cout << fmt::format("         with --kv-memory host, or auto where the GPU has less: {}\n",
                              in_host_memory.arithmetic());
   }
@@ -305,7 +306,7 @@ Exit print_plan(PlanOptions options) {
     std::cout << fmt::format("         at least {} at {} GFLOP/s a rank\n",
                              human_seconds(slowest / (options.gflops * 1e9)), options.gflops);
   }
-  const StepBytes step = step_bytes(config, plan, on_gpu ? Dtype::bf16 : config.dtype, dtype);
+  const StepBytes step = step_bytes(config, plan, on_gpu ? Dtype::bf16 : config.dtype, kv_dtype);
   std::cout << fmt::format(
       "phase 2  a step reads {} of weights on the query rank, {} of keys and values on the "
       "fullest\n",
@@ -403,7 +404,7 @@ Command add_plan(CLI::App& parser) {
       ->group(goal);
   app->add_option("--memory", options->memory, "What a rank has: 80GB")->group(goal);
   app->add_option("--device", options->common.device,
-                  "auto, cpu or cuda: decides the KV dtype; auto is as the machine file, or a CPU")
+                  "auto, cpu or cuda: decides the compute type; auto is as the machine file, or a CPU")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
   app->add_flag("--json", options->json, "Print one line of JSON instead, in bytes and seconds");

@@ -31,9 +31,10 @@ std::vector<Rank> leaders_of(const std::vector<Rank>& nodes, const std::vector<b
 AnchorBroadcast::AnchorBroadcast(Channel& channel, Rank me, const std::vector<Rank>& nodes,
                                  const std::vector<bool>& is_member, Rank root, Backend& backend,
                                  std::int64_t n_layers, std::int64_t anchor_size,
-                                 std::int64_t kv_width)
+                                 const KvLayout& layout)
     : channel_(&channel),
-      half_bytes_(static_cast<std::size_t>(anchor_size * kv_width) * size_of(backend.kv_dtype())),
+      is_f8_(layout.is_f8()),
+      half_bytes_(static_cast<std::size_t>(anchor_size) * layout.row_bytes()),
       messages_a_half_((half_bytes_ + Channel::kPieceBytes - 1) / Channel::kPieceBytes),
       anchor_size_(anchor_size),
       n_layers_(n_layers),
@@ -83,7 +84,7 @@ KvSegment AnchorBroadcast::wait(std::int64_t layer) {
   poll_until(
       kWait, [this] { poll(); }, [&] { return channel_->has_arrived(last); });
   const std::byte* k = received_.data() + 2 * static_cast<std::size_t>(layer) * half_bytes_;
-  return {k, k + half_bytes_, anchor_size_};
+  return {k, k + half_bytes_, anchor_size_, false, is_f8_};
 }
 
 void AnchorBroadcast::poll() {

@@ -20,7 +20,7 @@ class AnchorBroadcast {
   // and carries nothing else until finish().
   AnchorBroadcast(Channel& channel, Rank me, const std::vector<Rank>& nodes,
                   const std::vector<bool>& is_member, Rank root, Backend& backend,
-                  std::int64_t n_layers, std::int64_t anchor_size, std::int64_t kv_width);
+                  std::int64_t n_layers, std::int64_t anchor_size, const KvLayout& layout);
 
   // Root: the next layer's keys and values, as the operations called so far leave their first
   // anchor_size tokens. Layers 0, 1, ... n_layers - 1. They stay as they are until finish().
@@ -44,6 +44,7 @@ class AnchorBroadcast {
   void send_on(Channel::Source source, std::size_t n_bytes);
 
   Channel* channel_;
+  bool is_f8_;              // keys and values
   std::size_t half_bytes_;  // of one layer's keys, or values
   std::size_t messages_a_half_;
   std::int64_t anchor_size_;
@@ -51,7 +52,7 @@ class AnchorBroadcast {
   bool is_root_;
   std::int64_t n_sent_ = 0;    // root: layers
   std::vector<Rank> readers_;  // of this rank's messages
-  Buffer received_;            // not on the root: [n_layers][k, v][anchor_size, kv_width]
+  Buffer received_;            // not on the root: [n_layers][k, v][anchor_size]
   std::vector<Channel::Arrival> arrivals_;
   std::size_t n_handed_on_ = 0;  // messages
 };

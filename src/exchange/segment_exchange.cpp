@@ -16,11 +16,12 @@ constexpr const char* kBytes = "segment exchange";
 }  // namespace
 
 SegmentExchange::SegmentExchange(Channel& channel, Rank me, Backend& backend, Needs needs,
-                                 std::size_t row_bytes, std::int64_t n_layers)
+                                 const KvLayout& layout, std::int64_t n_layers)
     : channel_(&channel),
       me_(me),
       needs_(std::move(needs)),
-      row_bytes_(row_bytes),
+      is_f8_(layout.is_f8()),
+      row_bytes_(layout.row_bytes()),
       n_layers_(n_layers) {
   STARATTN_CHECK(channel.is_idle());
   std::int64_t most = 0;
@@ -82,7 +83,7 @@ KvSegment SegmentExchange::receive(std::int64_t segment) {
   const Slot& slot = slots_[n_taken_++ % kInFlight];
   channel_->wait(slot.has_k, kWait);
   channel_->wait(slot.has_v, kWait);
-  return {slot.k.data(), slot.v.data(), n_needed(me_, segment)};
+  return {slot.k.data(), slot.v.data(), n_needed(me_, segment), false, is_f8_};
 }
 
 void SegmentExchange::finish() {

@@ -22,9 +22,9 @@ class SegmentExchange {
     std::vector<std::vector<std::int64_t>> n_tokens;  // by rank, by segment
   };
 
-  // row_bytes: of one token's keys in a layer, or values. n_layers: those that are exchanged. The
+  // n_layers: those that are exchanged. The
   // channel outlives this, and carries nothing else until finish().
-  SegmentExchange(Channel& channel, Rank me, Backend& backend, Needs needs, std::size_t row_bytes,
+  SegmentExchange(Channel& channel, Rank me, Backend& backend, Needs needs, const KvLayout& layout,
                   std::int64_t n_layers);
 
   std::int64_t n_needed(Rank rank, std::int64_t segment) const {
@@ -53,6 +53,7 @@ class SegmentExchange {
   Channel* channel_;
   Rank me_;
   Needs needs_;
+  bool is_f8_;
   std::size_t row_bytes_;
   std::int64_t n_layers_;
   std::vector<Slot> slots_;

@@ -118,7 +118,8 @@ struct ModelConfig {
   }
   // K and V of one token in every layer, in bytes.
   std::uint64_t kv_bytes_per_token(Dtype dtype_of_kv) const {
-    return 2ULL * static_cast<std::uint64_t>(n_layers * kv_width()) * size_of(dtype_of_kv);
+    const KvLayout layout{dtype_of_kv, n_kv_heads, head_dim};
+    return 2ULL * static_cast<std::uint64_t>(n_layers) * layout.row_bytes();
   }
 };
 

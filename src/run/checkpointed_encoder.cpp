@@ -167,7 +167,7 @@ std::map<BlockId, KvCache> CheckpointedEncoder::load_blocks(DocumentCheckpoint& 
   for (const BlockId block : plan.blocks_of(group_.rank())) {
     if (!std::ranges::binary_search(present, block)) continue;
     KvCache cache(backend, model_.config.n_layers, plan.block(block).n_tokens,
-                  model_.config.kv_width(), kv_memory);
+                  backend.kv_layout(model_.config.shape().attention), kv_memory);
     std::vector<std::byte> staging(cache.part_bytes());
     KvSink sink;
     sink.place = [&](std::int64_t, KvPart) { return std::span(staging); };

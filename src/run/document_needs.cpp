@@ -18,9 +18,9 @@ DocumentNeeds::DocumentNeeds(const LoadedModel& model, const BlockPlan& plan,
                                   backend.chunk_rows());
   for (const QueryTask& query : queries) {
     largest_query_ =
-        std::max(largest_query_,
-                 query_kv_bytes(model.config, std::ssize(query.job.tokens),
-                                query.job.max_new_tokens, backend.kv_dtype(), layout.n_shares));
+        std::max(largest_query_, query_kv_bytes(model.config, std::ssize(query.job.tokens),
+                                                query.job.max_new_tokens,
+                                                backend.activation_dtype(), layout.n_shares));
   }
 }
 

@@ -84,6 +84,7 @@ std::unique_ptr<Backend> make_backend(const Options& options, const Ranks& ranks
   auto backend = on_gpu ? make_cuda_backend(ranks.node_rank % std::max(1, n_devices))
                         : make_cpu_backend(ranks.n_threads);
   compute_dtype(options, *backend);
+  if (options.kv_dtype == "fp8") backend->keep_kv_in_f8();
   return backend;
 }
 
@@ -141,12 +142,12 @@ std::unique_ptr<LoadedModel> open_model(const Options& options, const Ranks& ran
     for (const Token token : model->chat.stops) model->eos_tokens.push_back(token);
     model->backend = make_backend(options, ranks);
     model->backend->check_model(model->config.shape());
-    for (const WeightView& weight : model->weights.all())
     using Scales = Fp8Config::Scales;
     const bool makes_fp8 = options.weights == "fp8" && model->config.fp8.scales == Scales::none;
     if (makes_fp8) model->config.fp8.scales = Scales::made;
     model->weights_sample = sample_of(*model);
     if (makes_fp8) model->weights.make_fp8();
+    for (const WeightView& weight : model->weights.all())
       model->weight_bytes += model->backend->bytes_in_memory(weight);
   });
   collectively(ranks.world, [&] {  // a group may have a reason of its own against it

@@ -52,7 +52,8 @@ Json model_settings(const Options& options, const LoadedModel& model) {
   json["weights"] = model.weights_sample.hex();
   json["tokenizer"] = tokenizer_digest(options.model).hex();
   json["eos_tokens"] = model.eos_tokens;
-  json["dtype"] = name_of(model.backend->kv_dtype());
+  json["dtype"] = name_of(model.backend->activation_dtype());
+  if (options.kv_dtype == "fp8") json["kv_dtype"] = name_of(model.backend->kv_dtype());
   json["chat"] = options.chat;
   if (!has_markup_of_0_1_0(options, model)) json["chat_markup"] = markup_of(model.chat);
   json["query_prefix"] = query_prefix(options, model);

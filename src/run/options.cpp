@@ -270,6 +270,11 @@ void add_precision_options(CLI::App& app, Options& options) {
       ->check(CLI::IsMember({"auto", "fp8"}))
       ->capture_default_str()
       ->group("Machine");
+  app.add_option("--kv-dtype", options.kv_dtype,
+                 "Keys and values of a context: auto (the compute type), or fp8 (half of bf16)")
+      ->check(CLI::IsMember({"auto", "fp8"}))
+      ->capture_default_str()
+      ->group("Machine");
 }
 
 void add_group_options(CLI::App& app, Options& options) {

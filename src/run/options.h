@@ -55,6 +55,7 @@ struct Options {
   std::string device = "auto";
   std::string dtype = "auto";
   std::string weights = "auto";
+  std::string kv_dtype = "auto";
   std::string kv_memory = "auto";
   int threads = 0;
   int ranks_per_document = 0;
@@ -93,7 +94,7 @@ void add_answer_options(CLI::App& app, Options& options);
 void add_form_options(CLI::App& app, Options& options);       // what an answer looks like
 void add_device_options(CLI::App& app, Options& options);     // of one rank
 void add_group_options(CLI::App& app, Options& options);      // ranks on a document
-void add_precision_options(CLI::App& app, Options& options);  // of weights
+void add_precision_options(CLI::App& app, Options& options);  // of weights, keys and values
 void add_kv_memory_options(CLI::App& app, Options& options);
 void add_query_rank_options(CLI::App& app, Options& options);  // phase 2 among ranks
 void add_progress_options(CLI::App& app, Options& options);

@@ -88,7 +88,7 @@ bool Answerer::is_mine(std::size_t query) const {
 StepBatch Answerer::new_batch() const {
   const std::uint64_t bytes_per_token =
       2 * static_cast<std::uint64_t>(config_->n_layers * forward_->own_kv_width()) *
-      size_of(backend_->kv_dtype());
+      size_of(backend_->activation_dtype());
   return {{max_rows_, options_.query_kv_bytes, bytes_per_token},
           [this](std::int64_t n_tokens) { return make_own_kv(n_tokens); },
           lookup_ ? StepBatch::Drafter([this](const QueryJob& job, std::span<const Token> answer,
@@ -100,7 +100,8 @@ StepBatch Answerer::new_batch() const {
 
 KvCache Answerer::make_own_kv(std::int64_t n_tokens) const {
   const auto make = [&] {
-    return KvCache(*backend_, config_->n_layers, n_tokens, forward_->own_kv_width());
+    const KvLayout layout{backend_->activation_dtype(), 1, forward_->own_kv_width()};
+    return KvCache(*backend_, config_->n_layers, n_tokens, layout);
   };
   if (!is_sharded_) return make();
   KvCache own;

@@ -48,6 +48,16 @@ std::uint64_t widened_matrices(const ModelConfig& config, Dtype activation_dtype
          size_of(activation_dtype);
 }
 
+// A GPU widens the keys and values that rows of phase 1 attend to: an anchor and a block, or blocks
+// in reach one by one.
+std::uint64_t widened_kv(const ModelConfig& config, const BlockPlan& plan, std::int64_t n_longest,
+                         Dtype kv_dtype, Dtype activation_dtype) {
+  if (kv_dtype != Dtype::f8 || activation_dtype == Dtype::f32) return 0;
+  const std::int64_t n_before = plan.n_blocks() == 1 ? 0 : plan.anchor_size();
+  return static_cast<std::uint64_t>(n_before + n_longest) *
+         config.kv_bytes_per_token(activation_dtype) / static_cast<std::uint64_t>(config.n_layers);
+}
+
 // Values that a row's feed forward takes while it is at work.
 std::int64_t feed_forward_width(const ModelConfig& config) {
   const MixtureConfig& m = config.mixture;
@@ -87,7 +97,8 @@ std::uint64_t recall_workspace(const ModelConfig& config, const BlockPlan& plan,
                                std::int64_t n_longest, std::uint64_t resident,
                                std::uint64_t partial, Dtype kv_dtype, Dtype activation_dtype) {
   const auto q_row = static_cast<std::uint64_t>(config.q_width()) * size_of(activation_dtype);
-  const auto kv_row = static_cast<std::uint64_t>(2 * config.kv_width()) * size_of(kv_dtype);
+  const std::uint64_t kv_row =
+      config.kv_bytes_per_token(kv_dtype) / static_cast<std::uint64_t>(config.n_layers);
   const auto n_asking =
       static_cast<std::uint64_t>(std::min<std::int64_t>(plan.n_ranks(), plan.n_blocks()));
   const auto n_recalled = static_cast<std::uint64_t>(plan.n_recalled(plan.n_blocks() - 1));
@@ -177,7 +188,8 @@ std::vector<MemoryNeed> memory_needs(const ModelConfig& config, const BlockPlan&
     const auto partial =
         static_cast<std::uint64_t>(config.q_width() + 2 * config.n_heads) * sizeof(float);
     need.workspace = static_cast<std::uint64_t>(chunk_rows) * (row + partial) +
-                     widened_matrices(config, activation_dtype);
+                     widened_matrices(config, activation_dtype) +
+                     widened_kv(config, plan, n_longest, kv_dtype, activation_dtype);
     const auto resident = static_cast<std::uint64_t>(config.hidden_size) * element +
                           static_cast<std::uint64_t>(angles_width(config)) * sizeof(float);
     if (plan.recall() > 0) {
@@ -269,12 +281,12 @@ std::vector<std::uint64_t> answer_workspaces(const ModelConfig& config, const Bl
 }
 
 std::uint64_t query_kv_bytes(const ModelConfig& config, std::int64_t n_query_tokens,
-                             std::int64_t max_new_tokens, Dtype kv_dtype, int n_shares) {
+                             std::int64_t max_new_tokens, Dtype activation_dtype, int n_shares) {
   const auto n_kv_heads = static_cast<std::uint64_t>(config.n_kv_heads);
   const std::uint64_t n_most = (n_kv_heads + static_cast<std::uint64_t>(n_shares) - 1) /
                                static_cast<std::uint64_t>(n_shares);
   return static_cast<std::uint64_t>(n_query_tokens + max_new_tokens) *
-         config.kv_bytes_per_token(kv_dtype) / n_kv_heads * n_most;
+         config.kv_bytes_per_token(activation_dtype) / n_kv_heads * n_most;
 }
 
 const MemoryNeed& fullest(const std::vector<MemoryNeed>& needs) {

@@ -71,7 +71,7 @@ std::vector<std::uint64_t> answer_workspaces(const ModelConfig& config, const Bl
 // K and V of a query in work, on a rank that keeps them: of its tokens and as many new ones as it
 // may get. n_shares: ranks that keep some heads of it each; this is the one with most.
 std::uint64_t query_kv_bytes(const ModelConfig& config, std::int64_t n_query_tokens,
-                             std::int64_t max_new_tokens, Dtype kv_dtype, int n_shares = 1);
+                             std::int64_t max_new_tokens, Dtype activation_dtype, int n_shares = 1);
 
 const MemoryNeed& fullest(const std::vector<MemoryNeed>& needs);
 

@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "exchange/anchor_broadcast.h"
-#include "star/kv_double_buffer.h"
 #include "star/kv_prefetch.h"
 #include "trace/range.h"
 
@@ -35,6 +34,10 @@ Encoder::Encoder(Decoder& decoder, const Communicator& group)
       chunk_rows_(backend_->chunk_rows()),
       q_(*backend_, chunk_rows_, decoder.config().q_width()),
       attended_(*backend_, chunk_rows_, decoder.config().q_width()),
+      k_(*backend_, backend_->kv_dtype() == Dtype::f8 ? chunk_rows_ : 0,
+         decoder.config().kv_width()),
+      v_(*backend_, backend_->kv_dtype() == Dtype::f8 ? chunk_rows_ : 0,
+         decoder.config().kv_width()),
       partial_(*backend_, chunk_rows_, decoder.attention_shape()) {
   STARATTN_CHECK(decoder.max_rows() >= chunk_rows_);
 }
@@ -61,8 +64,9 @@ DocumentKv Encoder::encode(const BlockPlan& plan, std::span<const Token> context
         group_->bcast_value<char>(mine && !kv.blocks.contains(i), plan.owner(i)) != 0;
     computing[static_cast<std::size_t>(i)] = missing;
     if (mine && missing) {
-      kv.blocks.emplace(i, KvCache(*backend_, decoder_->config().n_layers, plan.block(i).n_tokens,
-                                   decoder_->config().kv_width(), options_.kv_memory));
+      kv.blocks.emplace(
+          i, KvCache(*backend_, decoder_->config().n_layers, plan.block(i).n_tokens,
+                     backend_->kv_layout(decoder_->attention_shape()), options_.kv_memory));
     }
   }
   if (plan.n_recalled(plan.n_blocks() - 1) > 0) {
@@ -86,7 +90,8 @@ std::optional<AnchorBroadcast> Encoder::start_broadcast(const BlockPlan& plan,
       std::ranges::count(members, true) < 2)
     return broadcast;
   broadcast.emplace(channel(), group_->rank(), channel().nodes(), members, plan.owner(0), *backend_,
-                    n_layers - 1, plan.anchor_size(), decoder_->config().kv_width());
+                    n_layers - 1, plan.anchor_size(),
+                    backend_->kv_layout(decoder_->attention_shape()));
   return broadcast;
 }
 
@@ -150,7 +155,8 @@ void Encoder::encode_star(DocumentKv& kv, std::span<const Token> context,
     KvCache again;  // the anchor, encoded again for this block alone
     if (n_anchor > 0 && anchor_mode == AnchorMode::recompute) {
       const trace::Range range("encode anchor again");
-      again = KvCache(*backend_, n_layers - 1, n_anchor, decoder_->config().kv_width());
+      again = KvCache(*backend_, n_layers - 1, n_anchor,
+                      backend_->kv_layout(decoder_->attention_shape()));
       encode_rows(context.first(static_cast<std::size_t>(n_anchor)), 0, {}, again, {});
     }
     const auto anchor = [&, n_anchor](std::int64_t layer) -> KvSegment {
@@ -179,6 +185,25 @@ void Encoder::encode_star(DocumentKv& kv, std::span<const Token> context,
   if (broadcast) broadcast->finish();
 }
 
+void Encoder::project_rows(std::int64_t layer, Rows x, const Angles& angles, const Rows* q,
+                           std::int64_t first_blk, const KvDoubleBuffer& window, KvCheck& check) {
+  const RawRows kept_k = window.k_rows(layer, first_blk, x.n_rows);
+  const RawRows kept_v = window.v_rows(layer, first_blk, x.n_rows);
+  const bool is_f8 = backend_->kv_dtype() == Dtype::f8;
+  const std::int64_t width = decoder_->config().kv_width();
+  const Rows k = is_f8 ? k_.rows(x.n_rows) : Rows{kept_k.data, x.n_rows, width};
+  const Rows v = is_f8 ? v_.rows(x.n_rows) : Rows{kept_v.data, x.n_rows, width};
+  if (q) {
+    decoder_->project_qkv(layer, x, angles, *q, k, v, Product::chunk);
+  } else {
+    decoder_->project_kv(layer, x, angles, k, v, Product::chunk);
+  }
+  check.look(layer, first_blk, k, v);
+  if (!is_f8) return;
+  backend_->narrow(k, decoder_->config().head_dim, kept_k);
+  backend_->narrow(v, decoder_->config().head_dim, kept_v);
+}
+
 KvCheck Encoder::encode_rows(std::span<const Token> tokens, std::int64_t first_doc,
                              const std::function<KvSegment(std::int64_t layer)>& anchor,
                              KvCache& out,
@@ -200,13 +225,9 @@ KvCheck Encoder::encode_rows(std::span<const Token> tokens, std::int64_t first_d
       const std::int64_t n = std::min(chunk_rows_, n_rows - first_blk);
       const Rows rows = x.rows(first_blk, n);
       const Rows q = q_.rows(n);
-      const Rows k = window.k_rows(layer, first_blk, n);  // straight into the cache
-      const Rows v = window.v_rows(layer, first_blk, n);
-      const Angles angles = rope.angles(first_blk);
-      if (keys_and_values_only) {
-        decoder_->project_kv(layer, rows, angles, k, v, Product::chunk);
-      } else {
-        decoder_->project_qkv(layer, rows, angles, q, k, v, Product::chunk);
+      project_rows(layer, rows, rope.angles(first_blk), keys_and_values_only ? nullptr : &q,
+                   first_blk, window, check);
+      if (!keys_and_values_only) {
         const KvSegment segments[] = {before,
                                       window.segment(layer, first_blk + n, /*causal=*/true)};
         {
@@ -220,7 +241,6 @@ KvCheck Encoder::encode_rows(std::span<const Token> tokens, std::int64_t first_d
       }
       options_.poll();
     }
-    check.look(layer, window.k_rows(layer, 0, n_rows), window.v_rows(layer, 0, n_rows));
     window.store(layer);
     if (layer_done) layer_done(layer);
   }

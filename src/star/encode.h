@@ -19,6 +19,7 @@
 #include "mpi/communicator.h"
 #include "star/kv.h"
 #include "star/kv_check.h"
+#include "star/kv_double_buffer.h"
 #include "star/plan.h"
 
 namespace starattn {
@@ -66,7 +67,7 @@ class Encoder {
   void encode_wave(const DocumentKv& kv, WaveBlock* block, RecallExchange& exchange,
                    const std::function<KvSegment(std::int64_t layer)>& anchor,
                    const std::function<void(std::int64_t layer)>& layer_done);
-  void project(const WaveBlock& block, std::int64_t layer, bool keys_and_values_only);
+  void project(WaveBlock& block, std::int64_t layer, bool keys_and_values_only);
   void ask(const WaveBlock& block, std::int64_t layer, const KvSegment& before,
            RecallExchange& exchange);
   // Rows from `first` on, until at least `end` have attended; returns how many have.
@@ -85,6 +86,10 @@ class Encoder {
   // Every rank throws for the first layer where one had an overflow.
   void refuse_overflow(const BlockPlan& plan) const;
 
+  // Keys and values of rows x, tokens from first_blk on, into the window, and what they ask into q
+  // unless that is null. The check sees them.
+  void project_rows(std::int64_t layer, Rows x, const Angles& angles, const Rows* q,
+                    std::int64_t first_blk, const KvDoubleBuffer& window, KvCheck& check);
   // Encodes `tokens` at first_doc.. causally after anchor(layer), into the layers that `out` has.
   KvCheck encode_rows(std::span<const Token> tokens, std::int64_t first_doc,
                       const std::function<KvSegment(std::int64_t layer)>& anchor, KvCache& out,
@@ -98,6 +103,7 @@ class Encoder {
   std::optional<std::pair<BlockId, Overflow>> overflow_;  // this rank's first
   std::int64_t chunk_rows_;
   RowBuffer q_, attended_;                    // [chunk_rows, ...]
+  RowBuffer k_, v_;                           // the same where they are not made in their place
   std::optional<GroupChannel> channel_;       // from the first document that needs it on
   std::optional<Communicator> recall_group_;  // its messages meet no others
   std::optional<GroupChannel> recall_channel_;

@@ -8,7 +8,6 @@
 
 #include "exchange/segment_exchange.h"
 #include "star/encode.h"
-#include "star/kv_double_buffer.h"
 #include "trace/range.h"
 
 namespace starattn {
@@ -51,10 +50,8 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
   const auto is_computed = [&](BlockId i) { return computing[static_cast<std::size_t>(i)]; };
 
   if (std::ranges::none_of(computing, std::identity{})) return;
-  const std::size_t row_bytes =
-      static_cast<std::size_t>(config.kv_width()) * size_of(backend_->kv_dtype());
   SegmentExchange exchange(channel(), group_->rank(), *backend_, needs_of(plan, computing),
-                           row_bytes, config.n_layers - 1);
+                           backend_->kv_layout(shape), config.n_layers - 1);
   const auto poll = [&] {
     exchange.poll();
     options_.poll();
@@ -92,15 +89,10 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
     for (std::size_t c = 0; c < chunks.size(); ++c) {
       const Chunk& chunk = chunks[c];
       if (chunk.block != i) continue;
-      const Rows rows = x.rows(chunk.first_row, chunk.n_rows);
-      const Rows k = kv_of_block.k_rows(layer, chunk.first_blk, chunk.n_rows);
-      const Rows v = kv_of_block.v_rows(layer, chunk.first_blk, chunk.n_rows);
-      if (keys_and_values_only) {
-        decoder_->project_kv(layer, rows, rope[c].angles(), k, v, Product::chunk);
-      } else {
-        decoder_->project_qkv(layer, rows, rope[c].angles(), q.rows(chunk.first_row, chunk.n_rows),
-                              k, v, Product::chunk);
-      }
+      const Rows of_chunk = q.rows(chunk.first_row, chunk.n_rows);
+      project_rows(layer, x.rows(chunk.first_row, chunk.n_rows), rope[c].angles(),
+                   keys_and_values_only ? nullptr : &of_chunk, chunk.first_blk, kv_of_block,
+                   checks.at(i));
       poll();
     }
   };
@@ -131,8 +123,6 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
       KvDoubleBuffer& window = windows.at(i);
       if (is_computed(i)) {
         project_block(i, window, layer, keys_and_values_only);
-        checks.at(i).look(layer, window.k_rows(layer, 0, cache.n_tokens()),
-                          window.v_rows(layer, 0, cache.n_tokens()));
         window.store(layer);
       } else if (!keys_and_values_only) {
         window.fetch(layer);

@@ -11,7 +11,6 @@
 
 #include "exchange/anchor_broadcast.h"
 #include "star/encode.h"
-#include "star/kv_double_buffer.h"
 #include "star/kv_prefetch.h"
 #include "star/recall_exchange.h"
 #include "trace/range.h"
@@ -54,7 +53,9 @@ struct Encoder::WaveBlock {
     n_sampled = std::ssize(rows);
     sample = backend.allocate(rows.size() * sizeof(std::int32_t));
     backend.upload_later(std::as_bytes(std::span(rows)), sample.data());
-    sampled_keys = RowBuffer(backend, n_sampled, encoder.decoder_->config().kv_width());
+    sampled_keys =
+        backend.allocate(static_cast<std::size_t>(n_sampled) *
+                         backend.kv_layout(encoder.decoder_->attention_shape()).row_bytes());
     z = backend.allocate(static_cast<std::size_t>(n_asking * encoder.decoder_->config().n_heads) *
                          sizeof(float));
   }
@@ -71,7 +72,7 @@ struct Encoder::WaveBlock {
   RowBuffer asking_q;
   std::int64_t n_sampled = 0;  // own keys
   Buffer sample;               // int32 [n_sampled]: their rows
-  RowBuffer sampled_keys;
+  Buffer sampled_keys;
   Buffer z;  // fp32 [n_asking, n_heads]
 };
 
@@ -147,8 +148,6 @@ void Encoder::encode_wave(const DocumentKv& kv, WaveBlock* block, RecallExchange
     const bool keys_and_values_only = layer + 1 == n_layers;
     if (block) {
       project(*block, layer, keys_and_values_only);
-      block->check.look(layer, block->window.k_rows(layer, 0, block->n_rows),
-                        block->window.v_rows(layer, 0, block->n_rows));
       block->window.store(layer);
       layer_done(layer);
     }
@@ -157,14 +156,14 @@ void Encoder::encode_wave(const DocumentKv& kv, WaveBlock* block, RecallExchange
     // The anchor first: behind the keys' fetch for the next layer it would wait for all of them.
     const KvSegment before = block ? anchor(layer) : KvSegment{};
     const std::span<const KvSegment> keys_of_finished = earlier.layer(layer);
-    const std::int64_t width = decoder_->config().kv_width();
-    const auto keys = [&](BlockId i) -> Rows {
+    const std::size_t row_bytes = backend_->kv_layout(decoder_->attention_shape()).row_bytes();
+    const auto keys = [&](BlockId i) -> RawRows {
       if (block && i == block->id) return block->window.k_rows(layer, 0, block->n_rows);
       const auto at = static_cast<std::size_t>(std::ranges::find(finished, i) - finished.begin());
       const KvSegment& segment = keys_of_finished[at];
-      return {const_cast<std::byte*>(segment.k), segment.n_tokens, width};
+      return {const_cast<std::byte*>(segment.k), segment.n_tokens, row_bytes};
     };
-    const auto values = [&](BlockId i) -> Rows {
+    const auto values = [&](BlockId i) -> RawRows {
       if (block && i == block->id) return block->window.v_rows(layer, 0, block->n_rows);
       const KvCache& cache = kv.blocks.at(i);
       return cache.v_rows(layer, 0, cache.n_tokens());
@@ -189,18 +188,12 @@ void Encoder::encode_wave(const DocumentKv& kv, WaveBlock* block, RecallExchange
   if (block) block->window.finish();
 }
 
-void Encoder::project(const WaveBlock& block, std::int64_t layer, bool keys_and_values_only) {
+void Encoder::project(WaveBlock& block, std::int64_t layer, bool keys_and_values_only) {
   for (std::int64_t first = 0; first < block.n_rows; first += chunk_rows_) {
     const std::int64_t n = std::min(chunk_rows_, block.n_rows - first);
-    const Rows rows = block.x.rows(first, n);
-    const Rows k = block.window.k_rows(layer, first, n);  // straight into the cache
-    const Rows v = block.window.v_rows(layer, first, n);
-    const Angles angles = block.rope.angles(first);
-    if (keys_and_values_only) {
-      decoder_->project_kv(layer, rows, angles, k, v, Product::chunk);
-    } else {
-      decoder_->project_qkv(layer, rows, angles, block.q.rows(first, n), k, v, Product::chunk);
-    }
+    const Rows q = block.q.rows(first, n);
+    project_rows(layer, block.x.rows(first, n), block.rope.angles(first),
+                 keys_and_values_only ? nullptr : &q, first, block.window, block.check);
     options_.poll();
   }
 }
@@ -212,15 +205,15 @@ void Encoder::ask(const WaveBlock& block, std::int64_t layer, const KvSegment& b
   auto* rows = reinterpret_cast<std::int32_t*>(block.asking_rows.data());
   auto* z = reinterpret_cast<float*>(block.z.data());
   const Rows q = block.asking_q.rows(block.n_asking);
-  const Rows all_q = block.q.rows(block.n_rows);
+  const RawRows all_q = backend_->raw(block.q.rows(block.n_rows));
   backend_->choose_asking_rows(own, decoder_->attention_shape(), block.n_asking, rows);
-  backend_->gather_rows({&all_q, 1}, rows, q);
+  backend_->gather_rows({&all_q, 1}, rows, backend_->raw(q));
   // The background: enough keys of all kinds, and rarely the very one that a row looks for.
-  const Rows own_keys = block.window.k_rows(layer, 0, block.n_rows);
-  const Rows sampled = block.sampled_keys.rows(block.n_sampled);
+  const RawRows own_keys = block.window.k_rows(layer, 0, block.n_rows);
+  const RawRows sampled{block.sampled_keys.data(), block.n_sampled, own_keys.row_bytes};
   backend_->gather_rows({&own_keys, 1}, reinterpret_cast<const std::int32_t*>(block.sample.data()),
                         sampled);
-  backend_->log_sum_exp(q, before, {sampled.data, nullptr, block.n_sampled, false},
+  backend_->log_sum_exp(q, before, {sampled.data, nullptr, block.n_sampled, false, own.is_f8},
                         decoder_->attention_shape(), z);
   exchange.ask(block.id, q, z);
 }

@@ -15,41 +15,41 @@ namespace starattn {
 // by layer (star/kv_double_buffer.h, star/kv_prefetch.h); the bits are the same.
 enum class KvMemory { device, host };
 
-// K and V of consecutive tokens in several layers: [n_layers][k, v][n_tokens, n_kv_heads,
-// head_dim].
+// K and V of consecutive tokens in several layers: [n_layers][k, v][n_tokens], each row as the
+// layout says.
 class KvCache {
  public:
   KvCache() = default;
-  KvCache(Backend& backend, std::int64_t n_layers, std::int64_t n_tokens, std::int64_t kv_width,
+  KvCache(Backend& backend, std::int64_t n_layers, std::int64_t n_tokens, const KvLayout& layout,
           KvMemory where = KvMemory::device)
       : where_(where),
         n_layers_(n_layers),
         n_tokens_(n_tokens),
-        width_(kv_width),
-        row_bytes_(static_cast<std::size_t>(kv_width) * size_of(backend.kv_dtype())),
+        layout_(layout),
         memory_(where == KvMemory::host ? backend.allocate_pinned(n_bytes())
                                         : backend.allocate(n_bytes())) {}
 
   std::byte* k(std::int64_t layer) const { return part(layer, 0); }
   std::byte* v(std::int64_t layer) const { return part(layer, 1); }
-  // n rows of one layer from row `first` on, [n, n_kv_heads * head_dim].
-  Rows k_rows(std::int64_t layer, std::int64_t first, std::int64_t n) const {
-    return {k(layer) + static_cast<std::size_t>(first) * row_bytes_, n, width_};
+  // n rows of one layer from row `first` on.
+  RawRows k_rows(std::int64_t layer, std::int64_t first, std::int64_t n) const {
+    return {k(layer) + static_cast<std::size_t>(first) * row_bytes(), n, row_bytes()};
   }
-  Rows v_rows(std::int64_t layer, std::int64_t first, std::int64_t n) const {
-    return {v(layer) + static_cast<std::size_t>(first) * row_bytes_, n, width_};
+  RawRows v_rows(std::int64_t layer, std::int64_t first, std::int64_t n) const {
+    return {v(layer) + static_cast<std::size_t>(first) * row_bytes(), n, row_bytes()};
   }
-  std::size_t row_bytes() const { return row_bytes_; }
-  std::size_t part_bytes() const { return static_cast<std::size_t>(n_tokens_) * row_bytes_; }
+  std::size_t row_bytes() const { return layout_.row_bytes(); }
+  std::size_t part_bytes() const { return static_cast<std::size_t>(n_tokens_) * row_bytes(); }
   std::size_t n_bytes() const { return static_cast<std::size_t>(n_layers_) * 2 * part_bytes(); }
   bool is_on_host() const { return where_ == KvMemory::host; }
-  std::int64_t width() const { return width_; }
+  const KvLayout& layout() const { return layout_; }
+  std::int64_t width() const { return layout_.width(); }
   std::int64_t n_tokens() const { return n_tokens_; }
   std::int64_t n_layers() const { return n_layers_; }
 
   // The first n tokens of one layer.
   KvSegment segment(std::int64_t layer, std::int64_t n_tokens, bool causal = false) const {
-    return {k(layer), v(layer), n_tokens, causal};
+    return {k(layer), v(layer), n_tokens, causal, layout_.is_f8()};
   }
 
  private:
@@ -61,8 +61,7 @@ class KvCache {
   KvMemory where_ = KvMemory::device;
   std::int64_t n_layers_ = 0;
   std::int64_t n_tokens_ = 0;
-  std::int64_t width_ = 0;
-  std::size_t row_bytes_ = 0;
+  KvLayout layout_;
   Buffer memory_;
 };
 

@@ -11,14 +11,17 @@ namespace {
 constexpr std::int64_t kNowhere = INT64_MAX;
 
 // One token's K or V is NaN throughout.
-bool is_nan_throughout(Backend& backend, const KvCache& cache, Rows row) {
+bool is_nan_throughout(Backend& backend, const KvCache& cache, RawRows row) {
   std::vector<std::byte> bytes(cache.row_bytes());
   if (cache.is_on_host()) {
     std::memcpy(bytes.data(), row.data, bytes.size());
   } else {
     backend.download(row.data, bytes);
   }
-  const std::size_t width = bytes.size() / static_cast<std::size_t>(row.width);
+  if (cache.layout().is_f8())
+    return std::all_of(bytes.begin(), bytes.begin() + cache.width(),
+                       [](std::byte f8) { return (f8 & std::byte{0x7f}) == std::byte{0x7f}; });
+  const std::size_t width = size_of(cache.layout().dtype);
   for (std::size_t at = 0; at < bytes.size(); at += width) {
     std::uint32_t bits = 0;  // of the value in fp32: bf16 is its upper half
     std::memcpy(reinterpret_cast<std::byte*>(&bits) + (sizeof(bits) - width), bytes.data() + at,
@@ -43,11 +46,11 @@ KvCheck::KvCheck(Backend& backend, std::int64_t n_layers)
   backend.upload_later(std::as_bytes(std::span(nowhere_)), places_.data());
 }
 
-void KvCheck::look(std::int64_t layer, Rows k, Rows v) {
+void KvCheck::look(std::int64_t layer, std::int64_t first, Rows k, Rows v) {
   width_ = k.width;
   auto* places = reinterpret_cast<std::int64_t*>(places_.data()) + 2 * layer;
-  backend_->find_not_finite(k, places);
-  backend_->find_not_finite(v, places + 1);
+  backend_->find_not_finite(k, first * width_, places);
+  backend_->find_not_finite(v, first * width_, places + 1);
 }
 
 std::optional<Overflow> KvCheck::result(const KvCache& cache) const {
@@ -68,7 +71,8 @@ std::optional<Overflow> find_overflow(Backend& backend, const KvCache& cache,
                                       std::int64_t n_tokens) {
   KvCheck check(backend, cache.n_layers());
   for (std::int64_t layer = 0; layer < cache.n_layers(); ++layer)
-    check.look(layer, cache.k_rows(layer, 0, n_tokens), cache.v_rows(layer, 0, n_tokens));
+    check.look(layer, 0, {cache.k(layer), n_tokens, cache.width()},
+               {cache.v(layer), n_tokens, cache.width()});
   return check.result(cache);
 }
 

@@ -28,8 +28,9 @@ class KvCheck {
  public:
   KvCheck(Backend& backend, std::int64_t n_layers);
 
-  // K and V of all tokens in one layer, computed by the operations so far.
-  void look(std::int64_t layer, Rows k, Rows v);
+  // K and V of tokens from `first` on in one layer, as the operations so far leave them, before
+  // they are narrowed.
+  void look(std::int64_t layer, std::int64_t first, Rows k, Rows v);
   // What was found; the cache holds what was looked at, and is finished. Waits for the device.
   std::optional<Overflow> result(const KvCache& cache) const;
 
@@ -40,7 +41,7 @@ class KvCheck {
   Buffer places_;  // [n_layers][k, v], std::int64_t on the device
 };
 
-// In K and V of the first n_tokens, which are on the device. Waits for it.
+// In K and V of the first n_tokens, which are on the device and not FP8. Waits for it.
 std::optional<Overflow> find_overflow(Backend& backend, const KvCache& cache,
                                       std::int64_t n_tokens);
 

@@ -12,7 +12,7 @@ class KvDoubleBuffer {
  public:
   // Layers in ascending order. The cache must outlive this.
   KvDoubleBuffer(Backend& backend, const KvCache& cache) : backend_(&backend), cache_(&cache) {
-    if (cache.is_on_host()) buffers_ = KvCache(backend, kBuffers, cache.n_tokens(), cache.width());
+    if (cache.is_on_host()) buffers_ = KvCache(backend, kBuffers, cache.n_tokens(), cache.layout());
   }
   ~KvDoubleBuffer() {  // memory is freed in the order of the operations
     if (cache_->is_on_host()) backend_->order_after_copies(CopyDirection::to_host);
@@ -20,10 +20,10 @@ class KvDoubleBuffer {
   KvDoubleBuffer(const KvDoubleBuffer&) = delete;
   KvDoubleBuffer& operator=(const KvDoubleBuffer&) = delete;
 
-  Rows k_rows(std::int64_t layer, std::int64_t first, std::int64_t n) const {
+  RawRows k_rows(std::int64_t layer, std::int64_t first, std::int64_t n) const {
     return place().k_rows(at(layer), first, n);
   }
-  Rows v_rows(std::int64_t layer, std::int64_t first, std::int64_t n) const {
+  RawRows v_rows(std::int64_t layer, std::int64_t first, std::int64_t n) const {
     return place().v_rows(at(layer), first, n);
   }
   KvSegment segment(std::int64_t layer, std::int64_t n_tokens, bool causal = false) const {

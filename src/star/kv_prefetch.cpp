@@ -42,7 +42,7 @@ std::span<const KvSegment> KvPrefetch::layer(std::int64_t layer) {
       at += part_bytes(source);
       const std::byte* v = what_ == What::keys ? nullptr : at;
       if (v) at += part_bytes(source);
-      segments_.push_back({k, v, source.n_tokens, false});
+      segments_.push_back({k, v, source.n_tokens, false, source.cache->layout().is_f8()});
     } else {
       segments_.push_back(source.cache->segment(layer, source.n_tokens));
     }

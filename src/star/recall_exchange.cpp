@@ -28,8 +28,8 @@ RecallExchange::RecallExchange(const Communicator& group, Channel* channel, Back
       backend_(&backend),
       plan_(&plan),
       shape_(shape),
-      kv_width_(shape.n_kv_heads * shape.head_dim),
-      row_bytes_(static_cast<std::size_t>(kv_width_) * size_of(backend.kv_dtype())),
+      has_f8_kv_(backend.kv_dtype() == Dtype::f8),
+      row_bytes_(backend.kv_layout(shape).row_bytes()),
       messages_(group, backend, [channel, poll = std::move(poll)] {
         if (channel) channel->poll();
         poll();
@@ -148,9 +148,9 @@ void RecallExchange::answer(const RowsOf& keys) {
     auto* scores = reinterpret_cast<float*>(scores_.data());
     std::int64_t n_before = 0;
     for (const RecallablePart& part : asking.parts) {
-      const Rows block = keys(part.block);
+      const RawRows block = keys(part.block);
       const KvSegment segment{block.data + static_cast<std::size_t>(part.first_blk) * row_bytes_,
-                              nullptr, part.n_tokens, false};
+                              nullptr, part.n_tokens, false, has_f8_kv_};
       backend_->score_keys(asking.q, asking.z, segment, shape_, scores + n_before);
       n_before += part.n_tokens;
     }
@@ -193,7 +193,7 @@ void RecallExchange::choose() {
     if (answering_[r] != group_->rank() && !wanted.empty()) {
       const std::size_t n_bytes = wanted.size() * row_bytes_;
       for (const Buffer* half : {&arrived_k_, &arrived_v_}) {
-        const Rows to = rows_of(*half, first, std::ssize(wanted));
+        const RawRows to = rows_of(*half, first, std::ssize(wanted));
         arrivals_.push_back(channel_->receive(answering_[r], {to.data, n_bytes}));
       }
     }
@@ -202,18 +202,18 @@ void RecallExchange::choose() {
 }
 
 void RecallExchange::gather(const Asking& asking, const RowsOf& rows, const std::int32_t* numbers,
-                            Rows to) {
-  std::vector<Rows> from;
+                            RawRows to) {
+  std::vector<RawRows> from;
   for (const RecallablePart& part : asking.parts) {
-    const Rows block = rows(part.block);
+    const RawRows block = rows(part.block);
     from.push_back({block.data + static_cast<std::size_t>(part.first_blk) * row_bytes_,
-                    part.n_tokens, kv_width_});
+                    part.n_tokens, row_bytes_});
   }
   backend_->gather_rows(from, numbers, to);
 }
 
-Rows RecallExchange::rows_of(const Buffer& buffer, std::int64_t first, std::int64_t n) const {
-  return {buffer.data() + static_cast<std::size_t>(first) * row_bytes_, n, kv_width_};
+RawRows RecallExchange::rows_of(const Buffer& buffer, std::int64_t first, std::int64_t n) const {
+  return {buffer.data() + static_cast<std::size_t>(first) * row_bytes_, n, row_bytes_};
 }
 
 std::int32_t* RecallExchange::upload(std::span<const std::int32_t> numbers, Buffer& to) {
@@ -249,8 +249,8 @@ void RecallExchange::hand_over(const RowsOf& keys, const RowsOf& values) {
       continue;
     }
     // The asking rank has what it was handed before: it could not have asked again otherwise.
-    const Rows handed_k = rows_of(asking.handed, 0, n);
-    const Rows handed_v = rows_of(asking.handed, n, n);
+    const RawRows handed_k = rows_of(asking.handed, 0, n);
+    const RawRows handed_v = rows_of(asking.handed, n, n);
     gather(asking, keys, numbers, handed_k);
     gather(asking, values, numbers, handed_v);
     const auto n_bytes = static_cast<std::size_t>(n) * row_bytes_;
@@ -264,13 +264,13 @@ KvSegment RecallExchange::recalled() {
   if (!is_alone() && n > 0) {
     for (const Channel::Arrival arrival : arrivals_) await(arrival);
     const std::int32_t* order = upload(choice_.order, numbers_);
-    const Rows arrived_k = rows_of(arrived_k_, 0, n);
-    const Rows arrived_v = rows_of(arrived_v_, 0, n);
+    const RawRows arrived_k = rows_of(arrived_k_, 0, n);
+    const RawRows arrived_v = rows_of(arrived_v_, 0, n);
     backend_->gather_rows({&arrived_k, 1}, order, rows_of(recalled_k_, 0, n));
     backend_->gather_rows({&arrived_v, 1}, order, rows_of(recalled_v_, 0, n));
   }
   if (!is_alone()) messages_.forget();
-  return {recalled_k_.data(), recalled_v_.data(), n, false};
+  return {recalled_k_.data(), recalled_v_.data(), n, false, has_f8_kv_};
 }
 
 void RecallExchange::finish_wave() {

@@ -31,7 +31,7 @@ class RecallExchange {
   void start_wave(std::span<const BlockId> asking);
 
   // K or V of all tokens of a block that this rank holds, in the layer in work.
-  using RowsOf = std::function<Rows(BlockId)>;
+  using RowsOf = std::function<RawRows(BlockId)>;
 
   // This rank's block asks with q [n_asking_rows, n_heads * head_dim] and their log-sum-exps z
   // [n_asking_rows, n_heads]. Both stay as they are until recalled().
@@ -62,8 +62,8 @@ class RecallExchange {
   bool is_mine(BlockId block) const { return plan_->owner(block) == group_->rank(); }
   std::int64_t n_candidates(BlockId asking, Rank rank) const;
   std::size_t ask_bytes(BlockId asking) const;
-  void gather(const Asking& asking, const RowsOf& rows, const std::int32_t* numbers, Rows to);
-  Rows rows_of(const Buffer& buffer, std::int64_t first, std::int64_t n) const;
+  void gather(const Asking& asking, const RowsOf& rows, const std::int32_t* numbers, RawRows to);
+  RawRows rows_of(const Buffer& buffer, std::int64_t first, std::int64_t n) const;
   std::int32_t* upload(std::span<const std::int32_t> numbers, Buffer& to);
 
   void send(std::span<const std::byte> bytes, Rank to);
@@ -74,7 +74,7 @@ class RecallExchange {
   Backend* backend_;
   const BlockPlan* plan_;
   AttentionShape shape_;
-  std::int64_t kv_width_;
+  bool has_f8_kv_;
   std::size_t row_bytes_;  // of K, or of V
   RankMessages messages_;
 

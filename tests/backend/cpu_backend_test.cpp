@@ -217,14 +217,14 @@ TEST_P(CpuBackend, FindsTheFirstValueThatIsNotFinite) {
   }
   Floats x(5 * 1000, 1);
   std::int64_t place = INT64_MAX;
-  backend_->find_not_finite(rows_of(x, 1000), &place);
+  backend_->find_not_finite(rows_of(x, 1000), 0, &place);
   EXPECT_EQ(place, INT64_MAX);
   x[4321] = INFINITY;
-  backend_->find_not_finite(rows_of(x, 1000), &place);
+  backend_->find_not_finite(rows_of(x, 1000), 0, &place);
   EXPECT_EQ(place, 4321);
   x[4321] = 1;
   x[4322] = NAN;
-  backend_->find_not_finite(rows_of(x, 1000), &place);
+  backend_->find_not_finite(rows_of(x, 1000), 0, &place);
   EXPECT_EQ(place, 4321);  // the smaller stays
 }
 

@@ -149,14 +149,14 @@ TEST_F(CudaBackend, FindsTheFirstValueThatIsNotFinite) {
                             std::as_writable_bytes(std::span(&at, 1)));
     return at;
   };
-  gpu_->backend->find_not_finite(gpu_->rows(numbers_.bell(n_rows * n_cols), n_cols), place);
+  gpu_->backend->find_not_finite(gpu_->rows(numbers_.bell(n_rows * n_cols), n_cols), 0, place);
   EXPECT_EQ(found(), nowhere);
   const Rows rows = gpu_->rows(values, n_cols);
-  gpu_->backend->find_not_finite(rows, place);
+  gpu_->backend->find_not_finite(rows, 0, place);
   EXPECT_EQ(found(), 7 * n_cols + 3);
   // Any number of values at any address.
   const Rows odd{rows.data + (7 * n_cols + 1) * 2, 1, 3};
-  gpu_->backend->find_not_finite(odd, place);
+  gpu_->backend->find_not_finite(odd, 0, place);
   EXPECT_EQ(found(), 2);
 }
 

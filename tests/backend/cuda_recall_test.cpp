@@ -48,8 +48,8 @@ class CudaRecall : public CudaBackend,
   float* log_sums(Side& side, Rows q) {
     const Floats none(static_cast<std::size_t>(c_.n_asking * c_.shape.n_heads));
     auto* z = reinterpret_cast<float*>(side.keep(std::as_bytes(std::span(none))));
-    side.backend->log_sum_exp(q, segment(side, before_, c_.n_before),
-                              segment(side, own_, c_.n_own), c_.shape, z);
+    side.backend->log_sum_exp(q, segment(side, before_, c_.n_before), segment(side, own_, c_.n_own),
+                              c_.shape, z);
     return z;
   }
   Floats scores(Side& side, std::int64_t first) {
@@ -170,12 +170,12 @@ TEST_F(CudaChoice, RowsAreGatheredFromManyParts) {
   }
   for (std::int32_t i = 0; i < n; i += 3) numbers.push_back(n - 1 - i);
   expect_same(0, [&](Side& side) {
-    std::vector<Rows> from;
-    for (const Floats& part : parts) from.push_back(side.rows(part, kWidth));
+    std::vector<RawRows> from;
+    for (const Floats& part : parts) from.push_back(side.backend->raw(side.rows(part, kWidth)));
     const auto* rows =
         reinterpret_cast<std::int32_t*>(side.keep(std::as_bytes(std::span(numbers))));
     const Rows to = side.empty(std::ssize(numbers), kWidth);
-    side.backend->gather_rows(from, rows, to);
+    side.backend->gather_rows(from, rows, side.backend->raw(to));
     return side.get(to);
   });
 }

@@ -132,8 +132,11 @@ class LateBackend : public Backend {
   void add(Rows x, Rows y) override { backend_->add(x, y); }
   void scale(Rows x, float factor) override { backend_->scale(x, factor); }
   void swiglu(Rows gate, Rows up, Rows y) override { backend_->swiglu(gate, up, y); }
-  void find_not_finite(Rows x, std::int64_t* place) override {
-    backend_->find_not_finite(x, place);
+  void narrow(Rows x, std::int64_t head_dim, RawRows to) override {
+    backend_->narrow(x, head_dim, to);
+  }
+  void find_not_finite(Rows x, std::int64_t first, std::int64_t* place) override {
+    backend_->find_not_finite(x, first, place);
   }
   std::int64_t first_not_finite(const WeightView& w, std::int64_t first_row,
                                 std::int64_t n_rows) override {
@@ -151,7 +154,7 @@ class LateBackend : public Backend {
                           std::int32_t* rows) override {
     backend_->choose_asking_rows(block, shape, n_rows, rows);
   }
-  void gather_rows(std::span<const Rows> from, const std::int32_t* rows, Rows to) override {
+  void gather_rows(std::span<const RawRows> from, const std::int32_t* rows, RawRows to) override {
     backend_->gather_rows(from, rows, to);
   }
   void log_sum_exp(Rows q, const KvSegment& first, const KvSegment& second,

@@ -87,10 +87,10 @@ TEST(Dtype, HasASizeAndAName) {
   EXPECT_EQ(size_of(Dtype::f32), 4U);
   EXPECT_EQ(size_of(Dtype::f16), 2U);
   EXPECT_EQ(size_of(Dtype::bf16), 2U);
-  for (const Dtype dtype : {Dtype::f32, Dtype::f16, Dtype::bf16})
+  for (const Dtype dtype : {Dtype::f32, Dtype::f16, Dtype::bf16, Dtype::f8})
     EXPECT_EQ(dtype_from_name(name_of(dtype)), dtype);
   for (const char* name : {"", "BF16", "bf16 ", "float32"})
-    expect_refused([&] { dtype_from_name(name); }, Exit::usage, {name, "f32, f16 or bf16"});
+    expect_refused([&] { dtype_from_name(name); }, Exit::usage, {name, "f32, f16, bf16 or f8"});
 }
 
 TEST(F8, HasItsPublishedValues) {

@@ -12,7 +12,7 @@ namespace {
 class RoundTripTest : public StoreTest {};
 
 TEST_F(RoundTripTest, EveryBlockComesBackBitForBit) {
-  for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::f16}) {
+  for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::f16, Dtype::f8}) {
     for (const std::int64_t n_tokens : {1, 4, 10, 12}) {
       const Sample s = sample(n_tokens, 4, dtype);
       save(s);

@@ -54,11 +54,12 @@ class AnchorBroadcastTest : public ::testing::TestWithParam<Layout> {
   // Rank `root` computes block 0; `slow` dawdles between its layers.
   void broadcast(GroupChannel& channel, std::int64_t anchor_size,
                  const std::vector<bool>& is_member, Rank root, Rank slow) {
+    const KvLayout layout{backend->kv_dtype(), 1, kWidth};
     AnchorBroadcast broadcast(channel, world.rank(), channel.nodes(), is_member, root, *backend,
-                              kLayers, anchor_size, kWidth);
+                              kLayers, anchor_size, layout);
     const bool is_root = world.rank() == root;
     // The block is longer than its anchor.
-    const KvCache block_0(*backend, kLayers, is_root ? anchor_size + 3 : 1, kWidth);
+    const KvCache block_0(*backend, kLayers, is_root ? anchor_size + 3 : 1, layout);
     const std::size_t n_bytes =
         static_cast<std::size_t>(anchor_size * kWidth) * size_of(backend->kv_dtype());
     for (std::int64_t layer = 0; layer < kLayers; ++layer) {

@@ -61,6 +61,7 @@ class SegmentExchangeTest : public ::testing::TestWithParam<Layout> {
     SegmentExchange::Needs needs;
     needs.n_tokens.resize(static_cast<std::size_t>(world.size()),
                           std::vector<std::int64_t>(n_tokens.size(), 0));
+    const KvLayout layout{backend->kv_dtype(), 1, kWidth};
     std::map<std::int64_t, KvCache> own;
     for (std::int64_t i = 0; i < std::ssize(n_tokens); ++i) {
       const auto turn = static_cast<Rank>(i % (2 * world.size()));  // zigzag
@@ -71,10 +72,9 @@ class SegmentExchangeTest : public ::testing::TestWithParam<Layout> {
         of_owner[j] = std::max(of_owner[j], n_needed(i, static_cast<std::int64_t>(j)));
       if (owner == world.rank())
         own.emplace(
-            i, KvCache(*backend, kLayers, n_tokens[static_cast<std::size_t>(i)], kWidth, where));
+            i, KvCache(*backend, kLayers, n_tokens[static_cast<std::size_t>(i)], layout, where));
     }
-    SegmentExchange exchange(channel, world.rank(), *backend, needs,
-                             kWidth * size_of(backend->kv_dtype()), kLayers);
+    SegmentExchange exchange(channel, world.rank(), *backend, needs, layout, kLayers);
     std::int64_t n_received = 0;
     for (std::int64_t layer = 0; layer < kLayers; ++layer) {
       if (world.rank() == slow) std::this_thread::sleep_for(std::chrono::milliseconds(20));

@@ -33,6 +33,7 @@ struct Setting {
   Sampling sampling;
   bool only_first_is_drawn = false;
   bool experts = false;
+  bool has_f8_kv = false;
 };
 
 struct Outcome {
@@ -74,6 +75,7 @@ inline std::vector<QueryJob> jobs(std::size_t n, const Sampling& sampling = {}) 
 inline Outcome run(const Communicator& group, const Setting& setting, int n_threads = 1,
                    std::size_t n_queries = 4) {
   TinyModel model(n_threads, Dtype::bf16, setting.experts ? tiny_mixture_config() : tiny_config());
+  if (setting.has_f8_kv) model.backend->keep_kv_in_f8();
   PlanRequest request;
   request.attention = setting.attention;
   if (setting.attention == Attention::star) {

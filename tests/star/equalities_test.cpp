@@ -59,6 +59,36 @@ TEST_F(Equalities, RaggedCasesWork) {
   }
 }
 
+TEST_F(Equalities, KvInFp8HasTheSameBitsOnAnyRanks) {
+  Setting star;
+  star.has_f8_kv = true;
+  star.block = 90;
+  star.anchor = 40;
+  Setting zigzag = star, reach = star, ring = star, tree = star, host = star, experts = star;
+  zigzag.placement = Placement::zigzag;
+  reach.reach = 2;
+  ring.attention = Attention::ring;
+  tree.tree = true;
+  tree.spread = true;
+  host.kv_memory = KvMemory::host;
+  experts.experts = true;
+  for (const Setting& setting : {star, zigzag, reach, ring, tree, host, experts})
+    expect_same_bits_as_alone(setting);
+}
+
+TEST_F(Equalities, KvInFp8IsRounded) {
+  Setting dense;
+  dense.attention = Attention::dense;
+  Setting f8 = dense;
+  f8.has_f8_kv = true;
+  const Outcome plain = run_alone(world_, dense);
+  const Outcome rounded = run_alone(world_, f8);
+  if (!world_.is_root()) return;
+  const double difference = relative_difference(rounded.logits, plain.logits);
+  EXPECT_GT(difference, 1e-3);
+  EXPECT_LT(difference, 1.0 / 16);  // a number of FP8 is wrong by that at most
+}
+
 // A model whose weights are made FP8 does what one does whose weights are these numbers in fp32.
 TEST_F(Equalities, MadeFp8WeightsAreTheirNumbers) {
   if (on_gpu()) GTEST_SKIP() << "a GPU sums thin FP8 products in another order";
@@ -431,38 +461,41 @@ TEST_F(Equalities, ThreadsDoNotMatter) {
 
 TEST_F(Equalities, LoadedBlocksAreKeptAndGiveTheSameBits) {
   Setting setting;
-  TinyModel model;
-  PlanRequest request;
-  request.block_size = 90;
-  for (const std::int64_t reach : {0, 1, -1}) {  // -1: recall
-    request.reach = std::max<std::int64_t>(0, reach);
-    if (reach < 0) {
-      request.reach.reset();
-      request.anchor_size = TokenShare{20};
-      request.recall = TokenShare{30};
-    }
-    const BlockPlan plan = BlockPlan::make(request, setting.n_context, world_.size());
-    const std::vector<Token> context = random_tokens(setting.n_context, 1);
-    Encoder encoder(model.decoder, world_);
-    QueryExchange exchange = Answerer::exchange(model.decoder, world_);
-    const DocumentKv fresh = encoder.encode(plan, context);
-    std::map<BlockId, KvCache> loaded;  // every other block, and block 0 among them
-    for (const auto& [i, cache] : fresh.blocks) {
-      if (i % 2 != 0) continue;
-      KvCache copy(*model.backend, cache.n_layers(), cache.n_tokens(), model.config.kv_width());
-      for (std::int64_t layer = 0; layer < cache.n_layers(); ++layer) {
-        model.backend->upload(bytes_of(model, cache, cache.k(layer)), copy.k(layer));
-        model.backend->upload(bytes_of(model, cache, cache.v(layer)), copy.v(layer));
+  for (const bool has_f8_kv : {false, true}) {
+    TinyModel model;
+    if (has_f8_kv) model.backend->keep_kv_in_f8();
+    PlanRequest request;
+    request.block_size = 90;
+    for (const std::int64_t reach : {0, 1, -1}) {  // -1: recall
+      request.reach = std::max<std::int64_t>(0, reach);
+      if (reach < 0) {
+        request.reach.reset();
+        request.anchor_size = TokenShare{20};
+        request.recall = TokenShare{30};
       }
-      loaded.emplace(i, std::move(copy));
-    }
-    const DocumentKv resumed = encoder.encode(plan, context, {}, std::move(loaded));
-    ASSERT_EQ(resumed.blocks.size(), fresh.blocks.size());
-    for (const auto& [i, cache] : fresh.blocks) {
-      for (std::int64_t layer = 0; layer < cache.n_layers(); ++layer) {
-        const KvCache& again = resumed.blocks.at(i);
-        EXPECT_EQ(bytes_of(model, cache, again.k(layer)), bytes_of(model, cache, cache.k(layer)));
-        EXPECT_EQ(bytes_of(model, cache, again.v(layer)), bytes_of(model, cache, cache.v(layer)));
+      const BlockPlan plan = BlockPlan::make(request, setting.n_context, world_.size());
+      const std::vector<Token> context = random_tokens(setting.n_context, 1);
+      Encoder encoder(model.decoder, world_);
+      QueryExchange exchange = Answerer::exchange(model.decoder, world_);
+      const DocumentKv fresh = encoder.encode(plan, context);
+      std::map<BlockId, KvCache> loaded;  // every other block, and block 0 among them
+      for (const auto& [i, cache] : fresh.blocks) {
+        if (i % 2 != 0) continue;
+        KvCache copy(*model.backend, cache.n_layers(), cache.n_tokens(), cache.layout());
+        for (std::int64_t layer = 0; layer < cache.n_layers(); ++layer) {
+          model.backend->upload(bytes_of(model, cache, cache.k(layer)), copy.k(layer));
+          model.backend->upload(bytes_of(model, cache, cache.v(layer)), copy.v(layer));
+        }
+        loaded.emplace(i, std::move(copy));
+      }
+      const DocumentKv resumed = encoder.encode(plan, context, {}, std::move(loaded));
+      ASSERT_EQ(resumed.blocks.size(), fresh.blocks.size());
+      for (const auto& [i, cache] : fresh.blocks) {
+        for (std::int64_t layer = 0; layer < cache.n_layers(); ++layer) {
+          const KvCache& again = resumed.blocks.at(i);
+          EXPECT_EQ(bytes_of(model, cache, again.k(layer)), bytes_of(model, cache, cache.k(layer)));
+          EXPECT_EQ(bytes_of(model, cache, again.v(layer)), bytes_of(model, cache, cache.v(layer)));
+        }
       }
     }
   }

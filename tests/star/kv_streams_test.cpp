@@ -24,7 +24,7 @@ std::byte value_of(std::int64_t layer, int part, std::int64_t block = 0) {
 class KvStreamsTest : public ::testing::TestWithParam<KvMemory> {
  protected:
   KvCache cache_of(KvMemory where, std::int64_t n_tokens = kTokens) {
-    return {backend, kLayers, n_tokens, kWidth, where};
+    return {backend, kLayers, n_tokens, KvLayout{Dtype::f32, 1, kWidth}, where};
   }
   static bool all(const std::byte* data, std::size_t n, std::byte value) {
     return std::all_of(data, data + n, [&](std::byte byte) { return byte == value; });
@@ -51,8 +51,8 @@ TEST_P(KvStreamsTest, WhatIsComputedLayerByLayerIsInTheCache) {
   {
     KvDoubleBuffer buffer(backend, cache);
     for (std::int64_t layer = 0; layer < kLayers; ++layer) {
-      const Rows k = buffer.k_rows(layer, 0, kTokens);
-      const Rows v = buffer.v_rows(layer, 0, kTokens);
+      const RawRows k = buffer.k_rows(layer, 0, kTokens);
+      const RawRows v = buffer.v_rows(layer, 0, kTokens);
       std::memset(k.data, static_cast<int>(value_of(layer, 0)), cache.part_bytes());
       std::memset(v.data, static_cast<int>(value_of(layer, 1)), cache.part_bytes());
       const KvSegment segment = buffer.segment(layer, kTokens);
@@ -108,7 +108,7 @@ TEST_P(KvStreamsTest, BlocksComeLayerByLayerAgainAndAgain) {
 }
 
 TEST_P(KvStreamsTest, ASingleLayerIsNotFetchedAhead) {
-  const KvCache cache(backend, 1, kTokens, kWidth, GetParam());
+  const KvCache cache(backend, 1, kTokens, KvLayout{Dtype::f32, 1, kWidth}, GetParam());
   std::memset(cache.k(0), 3, cache.part_bytes());
   std::memset(cache.v(0), 4, cache.part_bytes());
   KvPrefetch prefetch(backend, {{&cache, kTokens}}, 1);

@@ -22,6 +22,7 @@ struct Case {
   std::int64_t n_blocks = 6;
   TokenShare recall{};
   std::optional<TokenShare> anchor_size{};
+  bool has_f8_kv = false;
 };
 
 ModelConfig config_of_test() {
@@ -44,6 +45,7 @@ TEST_P(Memory, IsWhatThePlanSays) {
   const ModelConfig config = config_of_test();
   const ModelWeights weights = ModelWeights::random(config, Dtype::bf16, 7);
   const auto backend = testing::test_backend(1);
+  if (c.has_f8_kv) backend->keep_kv_in_f8();
   const std::uint64_t of_backend = backend->peak_bytes();  // 64 MiB for cuBLASLt on a GPU
   Decoder decoder(config, weights, *backend, std::max(backend->chunk_rows(), Answerer::kMaxRows));
   const std::uint64_t loaded = of_backend + (testing::on_gpu() ? weights.total_bytes() : 0);
@@ -85,7 +87,7 @@ TEST_P(Memory, IsWhatThePlanSays) {
   options.tree_merge = c.layout.tree_merge;
   options.stops_by_text = [](std::size_t, Token) { return true; };
   for (const std::int64_t n_at_once : {1, 3}) {
-    const std::uint64_t query = query_kv_bytes(config, 4, n_new, backend->kv_dtype());
+    const std::uint64_t query = query_kv_bytes(config, 4, n_new, backend->activation_dtype());
     options.query_kv_bytes = static_cast<std::uint64_t>(n_at_once) * query;
     Answerer(decoder, exchange, kv, options).answer(jobs);
     const bool has_queries = c.layout.spread_queries || world.is_root();
@@ -112,6 +114,9 @@ INSTANTIATE_TEST_SUITE_P(
         Case{.name = "reach", .reach = 2}, Case{.name = "ring", .attention = Attention::ring},
         Case{.name = "host", .kv_memory = KvMemory::host},
         Case{.name = "recall", .recall = {.divisor = 2}},
+        Case{.name = "star_fp8", .has_f8_kv = true},
+        Case{.name = "ring_fp8", .attention = Attention::ring, .has_f8_kv = true},
+        Case{.name = "recall_fp8", .recall = {.divisor = 2}, .has_f8_kv = true},
         Case{.name = "recall_small_anchor",
              .recall = {.divisor = 2},
              .anchor_size = {{.divisor = 16}}},

@@ -34,6 +34,17 @@ TEST_F(RecallEqualities, WorksInRaggedCases) {
   }
 }
 
+TEST_F(RecallEqualities, OfKeysInFp8HasTheSameBitsOnAnyRanks) {
+  Setting setting;
+  setting.has_f8_kv = true;
+  setting.block = 70;
+  setting.anchor = 20;
+  setting.recall = 40;
+  expect_same_bits_as_alone(setting);
+  setting.kv_memory = KvMemory::host;
+  expect_same_bits_as_alone(setting);
+}
+
 TEST_F(RecallEqualities, OfEverythingIsDense) {
   for (const std::int64_t anchor : {0, 20, 70}) {
     Setting setting;

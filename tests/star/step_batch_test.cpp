@@ -22,7 +22,7 @@ class StepBatchTest : public ::testing::Test {
   StepBatch batch(std::int64_t n_rows, std::uint64_t most_tokens = UINT64_MAX / kBytesPerToken) {
     return {{n_rows, most_tokens * kBytesPerToken, kBytesPerToken}, [this](std::int64_t n_tokens) {
               if (n_tokens > n_tokens_free_) fail(Exit::unfit, "out of memory");
-              return KvCache(*backend_, kLayers, n_tokens, kWidth);
+              return KvCache(*backend_, kLayers, n_tokens, KvLayout{Dtype::f32, 1, kWidth});
             }};
   }
   const QueryJob& job(std::vector<Token> tokens, std::int64_t max_new_tokens) {

@@ -7,6 +7,7 @@
 #include <limits>
 #include <vector>
 
+#include "backend/cpu/f8.h"
 #include "base/error.h"
 
 namespace starattn::cpu {
@@ -41,7 +42,8 @@ struct Workspace {
         o(size(capacity, d)),
         m(size(capacity, 1)),
         l(size(capacity, 1)),
-        keys(size(d, kKeyTile)) {}
+        keys(size(d, kKeyTile)),
+        wide(size(2 * kKeyTile, d)) {}
   static std::size_t size(std::int64_t a, std::int64_t b) {
     return static_cast<std::size_t>(a * b);
   }
@@ -51,6 +53,7 @@ struct Workspace {
   std::vector<float> o;       // [packed, d]
   std::vector<float> m, l;    // [packed]
   std::vector<float> keys;    // [d, kKeyTile], transposed
+  std::vector<float> wide;    // [k, v][kKeyTile, d], of FP8
 };
 
 void pack_queries(const Call& call, const RowTile& tile, Workspace& work) {
@@ -72,10 +75,23 @@ std::int64_t n_visible(const Call& call, const KvSegment& segment, std::int64_t 
 void attend_key_tile(const Call& call, const RowTile& tile, const KvSegment& segment,
                      std::int64_t first, std::int64_t n, Workspace& work) {
   const std::int64_t d = call.shape.head_dim;
-  const std::int64_t stride = call.shape.n_kv_heads * d;
+  std::int64_t stride = call.shape.n_kv_heads * d;
   const std::int64_t packed = tile.n_rows * call.group();
-  const auto* k = reinterpret_cast<const float*>(segment.k) + first * stride + tile.kv_head * d;
-  const auto* v = reinterpret_cast<const float*>(segment.v) + first * stride + tile.kv_head * d;
+  const float* k = nullptr;
+  const float* v = nullptr;
+  if (segment.is_f8) {
+    const KvLayout layout{Dtype::f8, call.shape.n_kv_heads, d};
+    const std::size_t at = static_cast<std::size_t>(first) * layout.row_bytes();
+    float* wide_v = work.wide.data() + kKeyTile * d;
+    widen_head(segment.k + at, layout, tile.kv_head, n, work.wide.data());
+    widen_head(segment.v + at, layout, tile.kv_head, n, wide_v);
+    k = work.wide.data();
+    v = wide_v;
+    stride = d;
+  } else {
+    k = reinterpret_cast<const float*>(segment.k) + first * stride + tile.kv_head * d;
+    v = reinterpret_cast<const float*>(segment.v) + first * stride + tile.kv_head * d;
+  }
   const std::int64_t n_padded = (n + 15) / 16 * 16;
   const float scale = 1.0F / std::sqrt(static_cast<float>(d));
 

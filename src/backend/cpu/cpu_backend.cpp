@@ -173,6 +173,21 @@ class CpuBackend : public Backend {
     finish(context, shape, out);
   }
 
+  void narrow(Rows x, std::int64_t head_dim, RawRows to) override {
+    const KvLayout layout{Dtype::f8, x.width / head_dim, head_dim};
+    STARATTN_CHECK(x.width % head_dim == 0 && to.n_rows == x.n_rows &&
+                   to.row_bytes == layout.row_bytes());
+    for_rows(x.n_rows, [&](std::int64_t row) {
+      auto* bytes =
+          reinterpret_cast<std::uint8_t*>(to.data) + static_cast<std::size_t>(row) * to.row_bytes;
+      std::fill(bytes + x.width, bytes + to.row_bytes, 0);
+      for (std::int64_t head = 0; head < layout.n_heads; ++head) {
+        const std::int64_t at = head * head_dim;
+        bytes[x.width + head] = to_f8(floats(x) + row * x.width + at, head_dim, bytes + at);
+      }
+    });
+  }
+
   void attend(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
               Product product, Partial partial) override {
     cpu::attend(pool_, kernels_, q, segments, shape, product, partial);
@@ -240,17 +255,17 @@ class CpuBackend : public Backend {
     std::vector<float> theirs(static_cast<std::size_t>(n_rows));
     cpu::choose_best(unlikeness.data(), block.n_tokens, n_rows, rows, theirs.data());
   }
-  void gather_rows(std::span<const Rows> from, const std::int32_t* rows, Rows to) override {
-    const std::size_t row_bytes = static_cast<std::size_t>(to.width) * sizeof(float);
+  void gather_rows(std::span<const RawRows> from, const std::int32_t* rows, RawRows to) override {
+    const std::size_t row_bytes = to.row_bytes;
     std::vector<std::int64_t> ends;  // of each part, among all rows
-    for (const Rows& part : from) {
-      STARATTN_CHECK(part.width == to.width);
+    for (const RawRows& part : from) {
+      STARATTN_CHECK(part.row_bytes == row_bytes);
       ends.push_back((ends.empty() ? 0 : ends.back()) + part.n_rows);
     }
     for_rows(to.n_rows, [&](std::int64_t i) {
       const auto end = std::upper_bound(ends.begin(), ends.end(), std::int64_t{rows[i]});
       STARATTN_CHECK(rows[i] >= 0 && end != ends.end());
-      const Rows& part = from[static_cast<std::size_t>(end - ends.begin())];
+      const RawRows& part = from[static_cast<std::size_t>(end - ends.begin())];
       const std::int64_t row = rows[i] - (*end - part.n_rows);
       std::memcpy(to.data + static_cast<std::size_t>(i) * row_bytes,
                   part.data + static_cast<std::size_t>(row) * row_bytes, row_bytes);
@@ -276,9 +291,9 @@ class CpuBackend : public Backend {
     });
   }
 
-  void find_not_finite(Rows x, std::int64_t* place) override {
+  void find_not_finite(Rows x, std::int64_t first, std::int64_t* place) override {
     const std::int64_t found = first_of(x.data, Dtype::f32, x.n_rows * x.width);
-    if (found >= 0) *place = std::min(*place, found);
+    if (found >= 0) *place = std::min(*place, first + found);
   }
   std::int64_t first_not_finite(const WeightView& w, std::int64_t first_row,
                                 std::int64_t n_rows) override {

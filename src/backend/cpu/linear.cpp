@@ -4,9 +4,9 @@
 #include <cblas.h>
 
 #include <algorithm>
-#include <array>
 #include <vector>
 
+#include "backend/cpu/f8.h"
 #include "base/error.h"
 
 namespace starattn::cpu {
@@ -36,17 +36,6 @@ void add_bias(const Kernels& kernels, const WeightView& bias, std::int64_t first
 const std::byte* row_of(const WeightView& w, std::int64_t row) {
   return w.data +
          static_cast<std::size_t>(row) * static_cast<std::size_t>(w.n_cols) * size_of(w.dtype);
-}
-
-// Every number that f8 has.
-const std::array<float, 256>& f8_values() {
-  static const std::array<float, 256> values = [] {
-    std::array<float, 256> all{};
-    for (std::size_t bits = 0; bits < all.size(); ++bits)
-      all[bits] = f8_to_f32(static_cast<std::uint8_t>(bits));
-    return all;
-  }();
-  return values;
 }
 
 // Rows of w in fp32. [n, n_cols]

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "backend/cpu/attend.h"
+#include "backend/cpu/f8.h"
 #include "base/error.h"
 
 namespace starattn::cpu {
@@ -33,7 +34,8 @@ void likeness_to_mean(ThreadPool& pool, const KvSegment& block, const AttentionS
                       float* likeness) {
   const std::int64_t d = shape.head_dim;
   const std::int64_t width = shape.n_kv_heads * d;
-  const float* keys = floats(block.k);
+  std::vector<float> memory;
+  const float* keys = keys_in_f32(block, shape, memory);
   std::vector<float> mean(static_cast<std::size_t>(width));
   pool.parallel_for(shape.n_kv_heads, [&](std::int64_t head, int) {
     float* sum = mean.data() + head * d;
@@ -75,6 +77,9 @@ void log_sum_exp(ThreadPool& pool, const Kernels& kernels, Rows q, const KvSegme
   const std::int64_t stride = shape.n_kv_heads * d;
   const std::int64_t n_tiles = (q.n_rows + kRowTile - 1) / kRowTile;
   const float scale = 1.0F / std::sqrt(static_cast<float>(d));
+  std::vector<float> memory[2];
+  const float* keys_of[] = {keys_in_f32(first, shape, memory[0]),
+                            keys_in_f32(second, shape, memory[1])};
   pool.parallel_for(shape.n_kv_heads * n_tiles, [&](std::int64_t task, int) {
     const std::int64_t kv_head = task % shape.n_kv_heads;
     const std::int64_t first_row = task / shape.n_kv_heads * kRowTile;
@@ -82,11 +87,12 @@ void log_sum_exp(ThreadPool& pool, const Kernels& kernels, Rows q, const KvSegme
     std::vector<float> keys(static_cast<std::size_t>(d * kKeyTile));
     std::vector<float> scores(static_cast<std::size_t>(kRowTile * kKeyTile));
     std::vector<RunningSum> sums(static_cast<std::size_t>(kRowTile * group));
-    for (const KvSegment* segment : {&first, &second}) {
-      for (std::int64_t key = 0; key < segment->n_tokens; key += kKeyTile) {
-        const std::int64_t n = std::min(kKeyTile, segment->n_tokens - key);
+    for (const int s : {0, 1}) {
+      const std::int64_t n_tokens = (s == 0 ? first : second).n_tokens;
+      for (std::int64_t key = 0; key < n_tokens; key += kKeyTile) {
+        const std::int64_t n = std::min(kKeyTile, n_tokens - key);
         const std::int64_t n_padded = (n + 15) / 16 * 16;
-        transpose_keys(floats(segment->k) + key * stride + kv_head * d, stride, n, d, keys.data());
+        transpose_keys(keys_of[s] + key * stride + kv_head * d, stride, n, d, keys.data());
         for (std::int64_t h = 0; h < group; ++h) {
           const float* rows = floats(q.data) + first_row * q.width + (kv_head * group + h) * d;
           kernels.multiply(rows, q.width, keys.data(), kKeyTile, scores.data(), kKeyTile, n_rows,
@@ -118,6 +124,8 @@ void score_keys(ThreadPool& pool, const Kernels& kernels, Rows q, const float* z
   const std::int64_t group = shape.n_heads / shape.n_kv_heads;
   const std::int64_t stride = shape.n_kv_heads * d;
   const float scale = 1.0F / std::sqrt(static_cast<float>(d));
+  std::vector<float> memory;
+  const float* all_keys = keys_in_f32(segment, shape, memory);
   pool.parallel_for((segment.n_tokens + kKeyTile - 1) / kKeyTile, [&](std::int64_t task, int) {
     const std::int64_t first = task * kKeyTile;
     const std::int64_t n = std::min(kKeyTile, segment.n_tokens - first);
@@ -126,8 +134,7 @@ void score_keys(ThreadPool& pool, const Kernels& kernels, Rows q, const float* z
     float total[kKeyTile] = {};
     for (std::int64_t head = 0; head < shape.n_heads; ++head) {
       if (head % group == 0)
-        transpose_keys(floats(segment.k) + first * stride + head / group * d, stride, n, d,
-                       keys.data());
+        transpose_keys(all_keys + first * stride + head / group * d, stride, n, d, keys.data());
       float best[kKeyTile];
       std::fill_n(best, kKeyTile, kNothing);
       for (std::int64_t first_row = 0; first_row < q.n_rows; first_row += kRowTile) {

@@ -4,7 +4,9 @@
 // backend/cpu.
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <unordered_map>
+#include <utility>
 
 #include "attention.h"
 #include "backend/backend.h"
@@ -18,6 +20,7 @@
 #include "base/text.h"
 #include "elementwise.h"
 #include "experts.h"
+#include "f8_kv.h"
 #include "next_token.h"
 #include "own_tokens.h"
 #include "recall.h"
@@ -201,8 +204,17 @@ class CudaBackend : public Backend {
                          static_cast<int>(head_dim), stream());
   }
 
+  void narrow(Rows x, std::int64_t head_dim, RawRows to) override {
+    const KvLayout layout{Dtype::f8, x.width / head_dim, head_dim};
+    STARATTN_CHECK(x.width % head_dim == 0 && to.n_rows == x.n_rows &&
+                   to.row_bytes == layout.row_bytes());
+    kernels::narrow_rows(x.data, f8_rows(to.data, to.n_rows, layout), stream());
+  }
+
   void attend(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
               Product product, Partial partial) override {
+    const WideSegments wide(*this, segments, shape);
+    segments = wide.segments();
     const PartialBuffer memory(*this, q.n_rows, shape);
     const Partial part = memory.partial();
     for_each_input(q, segments, shape, [&](const kernels::AttentionInput& input) {
@@ -218,6 +230,8 @@ class CudaBackend : public Backend {
 
   void attend_alone(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
                     Product product, Partial partial) override {
+    const WideSegments wide(*this, segments, shape);
+    segments = wide.segments();
     if (segments.empty() || segments.size() > kMostParts)
       return Backend::attend_alone(q, segments, shape, product, partial);
     for_each_input(q, segments, shape, [&](const kernels::AttentionInput& input) {
@@ -233,6 +247,8 @@ class CudaBackend : public Backend {
     STARATTN_CHECK(parts.size() == blocks.size());
     if (blocks.size() > kMostParts || merges.size() > kMostParts)
       return Backend::attend_blocks(q, blocks, shape, merges, parts);
+    std::optional<WideSegments> wide;
+    if (!kernels::takes_hopper_kernels()) blocks = wide.emplace(*this, blocks, shape).segments();
     const std::vector<kernels::Merge> steps = as_kernel(merges);
     std::vector<kernels::Partial> results;
     for (const Partial& part : parts) results.push_back(as_kernel(part));
@@ -257,6 +273,8 @@ class CudaBackend : public Backend {
 
   void attend_all(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
                   Product product, Partial scratch, Rows out) override {
+    const WideSegments wide(*this, segments, shape);
+    segments = wide.segments();
     if (product != Product::chunk || segments.empty() || segments.size() > kMostParts)
       return Backend::attend_all(q, segments, shape, product, scratch, out);
     for_each_input(q, segments, shape, [&](const kernels::AttentionInput& input) {
@@ -383,40 +401,44 @@ class CudaBackend : public Backend {
     const Buffer workspace =
         device_.allocate(kernels::unlikeness_workspace(block.n_tokens, as_kernel(shape)));
     const Buffer theirs = device_.allocate(static_cast<std::size_t>(n_rows) * sizeof(float));
-    kernels::unlikeness_to_mean(block.k, block.n_tokens, as_kernel(shape), floats(unlikeness),
-                                workspace.data(), stream());
+    const WideSegments wide(*this, {&block, 1}, shape, /*keys_only=*/true);
+    kernels::unlikeness_to_mean(wide.segments()[0].k, block.n_tokens, as_kernel(shape),
+                                floats(unlikeness), workspace.data(), stream());
     kernels::choose_best(floats(unlikeness), block.n_tokens, n_rows, rows, floats(theirs),
                          stream());
   }
-  void gather_rows(std::span<const Rows> from, const std::int32_t* rows, Rows to) override {
+  void gather_rows(std::span<const RawRows> from, const std::int32_t* rows, RawRows to) override {
     std::vector<kernels::RowSource> sources;
-    for (const Rows& part : from) {
-      STARATTN_CHECK(part.width == to.width);
+    for (const RawRows& part : from) {
+      STARATTN_CHECK(part.row_bytes == to.row_bytes);
       sources.push_back({part.data, part.n_rows});
     }
     kernels::gather_rows(sources.data(), static_cast<int>(sources.size()), rows, to.n_rows,
-                         static_cast<std::size_t>(to.width) * size_of(Dtype::bf16), to.data,
-                         stream());
+                         to.row_bytes, to.data, stream());
   }
   void log_sum_exp(Rows q, const KvSegment& first, const KvSegment& second,
                    const AttentionShape& shape, float* z) override {
-    kernels::log_sum_exp(asking_rows(q, shape), {first.k, first.v, first.n_tokens},
-                         {second.k, second.v, second.n_tokens}, z, stream());
+    const KvSegment both[] = {first, second};
+    const WideSegments wide(*this, both, shape, /*keys_only=*/true);
+    const std::span<const KvSegment> keys = wide.segments();
+    kernels::log_sum_exp(asking_rows(q, shape), {keys[0].k, nullptr, first.n_tokens},
+                         {keys[1].k, nullptr, second.n_tokens}, z, stream());
   }
   void score_keys(Rows q, const float* z, const KvSegment& keys, const AttentionShape& shape,
                   float* scores) override {
     const kernels::AskingRows asking = asking_rows(q, shape);
     const Buffer workspace = device_.allocate(kernels::score_workspace(asking));
-    kernels::score_keys(asking, z, {keys.k, keys.v, keys.n_tokens}, scores, workspace.data(),
-                        stream());
+    const WideSegments wide(*this, {&keys, 1}, shape, /*keys_only=*/true);
+    kernels::score_keys(asking, z, {wide.segments()[0].k, nullptr, keys.n_tokens}, scores,
+                        workspace.data(), stream());
   }
   void choose_best(const float* scores, std::int64_t n_scores, std::int64_t n_best,
                    std::int32_t* best, float* best_scores) override {
     kernels::choose_best(scores, n_scores, n_best, best, best_scores, stream());
   }
 
-  void find_not_finite(Rows x, std::int64_t* place) override {
-    kernels::find_not_finite(x.data, x.n_rows * x.width, place, stream());
+  void find_not_finite(Rows x, std::int64_t first, std::int64_t* place) override {
+    kernels::find_not_finite(x.data, x.n_rows * x.width, first, place, stream());
   }
   std::int64_t first_not_finite(const WeightView& w, std::int64_t first_row,
                                 std::int64_t n_rows) override {
@@ -468,7 +490,7 @@ class CudaBackend : public Backend {
     const std::span<std::byte> bytes = std::as_writable_bytes(std::span(&place, 1));
     const Buffer found = device_.allocate(bytes.size());
     upload_later(bytes, found.data());
-    kernels::find_not_finite(values, n, reinterpret_cast<std::int64_t*>(found.data()), stream());
+    kernels::find_not_finite(values, n, 0, reinterpret_cast<std::int64_t*>(found.data()), stream());
     download(found.data(), bytes);
     return place == kNowhere ? -1 : place;
   }
@@ -544,6 +566,35 @@ class CudaBackend : public Backend {
     from.block_cols = one.scales.block_cols;
     kernels::widen_experts(from, to.memory.data(), stream());
   }
+  // The segments, with those that are FP8 in bf16.
+  class WideSegments {
+   public:
+    WideSegments(CudaBackend& backend, std::span<const KvSegment> segments,
+                 const AttentionShape& shape, bool keys_only = false)
+        : segments_(segments.begin(), segments.end()) {
+      const KvLayout layout{Dtype::f8, shape.n_kv_heads, shape.head_dim};
+      for (KvSegment& segment : segments_) {
+        if (!std::exchange(segment.is_f8, false)) continue;
+        for (const std::byte** half : {&segment.k, keys_only ? nullptr : &segment.v}) {
+          if (!half || segment.n_tokens == 0) continue;
+          const Buffer& wide = memory_.emplace_back(backend.device_.allocate(
+              static_cast<std::size_t>(segment.n_tokens * layout.width()) * size_of(Dtype::bf16)));
+          kernels::widen_rows(f8_rows(*half, segment.n_tokens, layout), wide.data(),
+                              backend.stream());
+          *half = wide.data();
+        }
+      }
+    }
+    std::span<const KvSegment> segments() const { return segments_; }
+
+   private:
+    std::vector<KvSegment> segments_;
+    std::vector<Buffer> memory_;
+  };
+  static kernels::F8Rows f8_rows(const std::byte* data, std::int64_t n_rows,
+                                 const KvLayout& layout) {
+    return {data, n_rows, static_cast<int>(layout.n_heads), static_cast<int>(layout.head_dim)};
+  }
   kernels::Stream stream() const { return device_.stream(); }
   static float* floats(const Buffer& buffer) { return reinterpret_cast<float*>(buffer.data()); }
   static kernels::AskingRows asking_rows(Rows q, const AttentionShape& shape) {
@@ -578,6 +629,7 @@ class CudaBackend : public Backend {
       kernels::KvSegment converted[kMostParts];
       for (std::size_t i = 0; i < some.size(); ++i) {
         STARATTN_CHECK(!some[i].causal || first + i + 1 == segments.size());
+        STARATTN_CHECK(some[i].is_f8 == segments[0].is_f8);
         converted[i] = {some[i].k, some[i].v, some[i].n_tokens};
       }
       use({.shape = as_kernel(shape),
@@ -587,7 +639,8 @@ class CudaBackend : public Backend {
            .segments = converted,
            .n_segments = static_cast<int>(some.size()),
            .causal = some.back().causal,
-           .scale = scale_of(shape)});
+           .scale = scale_of(shape),
+           .is_f8 = segments[0].is_f8});
     }
   }
 

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+// A thread has 8 numbers to narrow or 16 to widen; the lanes of a head lie side by side in a warp.
+#include <cuda_bf16.h>
+#include <cuda_fp8.h>
+#include <cuda_runtime.h>
+
+#include "cuda_check.h"
+#include "f8.cuh"
+#include "f8_kv.h"
+
+namespace starattn::kernels {
+namespace {
+
+constexpr int kThreads = 256;
+
+// As f8_exponent() in base/dtype.h.
+__device__ __forceinline__ unsigned exponent_of(float largest) {
+  const unsigned bits = __float_as_uint(largest);
+  if (bits == 0) return 127;
+  const int exponent = static_cast<int>((bits >> 23) + ((bits & 0x7fffffu) > 0x600000u)) - 8;
+  return static_cast<unsigned>(max(exponent, 1));
+}
+
+__global__ void __launch_bounds__(kThreads)
+    narrow_kernel(const uint4* x, std::int64_t n_threads, int n_heads, int head_dim,
+                  std::int64_t row_bytes, std::uint8_t* to) {
+  const std::int64_t at = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  const int lanes = head_dim / 8;  // of a head
+  const int a_row = n_heads * lanes;
+  const bool inside = at < n_threads;
+  const uint4 packed = inside ? x[at] : uint4{};
+  const auto* pairs = reinterpret_cast<const __nv_bfloat162*>(&packed);
+  float values[8];
+  float largest = 0;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const float2 pair = __bfloat1622float2(pairs[i]);
+    values[2 * i] = pair.x;
+    values[2 * i + 1] = pair.y;
+  }
+#pragma unroll
+  for (const float value : values)
+    if (isfinite(value)) largest = fmaxf(largest, fabsf(value));
+  for (int offset = lanes / 2; offset > 0; offset /= 2)
+    largest = fmaxf(largest, __shfl_xor_sync(0xffffffff, largest, offset));
+  if (!inside) return;
+  const unsigned exponent = exponent_of(largest);
+  const float inverse = __uint_as_float((254 - exponent) << 23);
+  std::uint8_t codes[8];
+#pragma unroll
+  for (int i = 0; i < 8; ++i)
+    codes[i] = isfinite(values[i])
+                   ? __nv_cvt_float_to_fp8(values[i] * inverse, __NV_SATFINITE, __NV_E4M3)
+                   : static_cast<std::uint8_t>(signbit(values[i]) ? 0xff : 0x7f);
+  const std::int64_t row = at / a_row;
+  const int lane = static_cast<int>(at % a_row);
+  std::uint8_t* out = to + row * row_bytes;
+  std::uint32_t words[2];
+#pragma unroll
+  for (int i = 0; i < 2; ++i)
+    words[i] = codes[4 * i] | codes[4 * i + 1] << 8 | codes[4 * i + 2] << 16 |
+               static_cast<std::uint32_t>(codes[4 * i + 3]) << 24;
+  *reinterpret_cast<uint2*>(out + lane * 8) = {words[0], words[1]};
+  const int width = n_heads * head_dim;
+  if (lane % lanes == 0) out[width + lane / lanes] = static_cast<std::uint8_t>(exponent);
+  if (lane == 0)
+    for (std::int64_t i = width + n_heads; i < row_bytes; ++i) out[i] = 0;
+}
+
+__global__ void __launch_bounds__(kThreads)
+    widen_kernel(const std::uint8_t* from, std::int64_t n_threads, int n_heads, int head_dim,
+                 std::int64_t row_bytes, uint4* to) {
+  const std::int64_t at = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (at >= n_threads) return;
+  const int width = n_heads * head_dim;
+  const std::int64_t row = at / (width / 16);
+  const int column = static_cast<int>(at % (width / 16)) * 16;
+  const std::uint8_t* bytes = from + row * row_bytes;
+  std::uint32_t pairs[8];
+  widen(*reinterpret_cast<const uint4*>(bytes + column), bytes[width + column / head_dim], pairs);
+  to[2 * at] = {pairs[0], pairs[1], pairs[2], pairs[3]};
+  to[2 * at + 1] = {pairs[4], pairs[5], pairs[6], pairs[7]};
+}
+
+void check_rows(const F8Rows& rows) {
+  if (rows.n_rows < 0 || rows.n_heads < 1 || (rows.head_dim != 64 && rows.head_dim != 128))
+    throw BadShape("FP8 keys: head_dim must be 64 or 128; got " + std::to_string(rows.n_rows) +
+                   " rows of " + std::to_string(rows.n_heads) + " heads of " +
+                   std::to_string(rows.head_dim));
+}
+
+unsigned blocks_for(std::int64_t n_threads) {
+  return static_cast<unsigned>((n_threads + kThreads - 1) / kThreads);
+}
+
+}  // namespace
+
+void narrow_rows(const void* x, const F8Rows& to, Stream stream) {
+  check_rows(to);
+  const std::int64_t n_threads = to.n_rows * to.width() / 8;
+  if (n_threads == 0) return;
+  narrow_kernel<<<blocks_for(n_threads), kThreads, 0, stream>>>(
+      static_cast<const uint4*>(x), n_threads, to.n_heads, to.head_dim, to.row_bytes(),
+      static_cast<std::uint8_t*>(const_cast<void*>(to.data)));
+  check_launch("narrowing keys or values to FP8");
+}
+
+void widen_rows(const F8Rows& from, void* to, Stream stream) {
+  check_rows(from);
+  const std::int64_t n_threads = from.n_rows * from.width() / 16;
+  if (n_threads == 0) return;
+  widen_kernel<<<blocks_for(n_threads), kThreads, 0, stream>>>(
+      static_cast<const std::uint8_t*>(from.data), n_threads, from.n_heads, from.head_dim,
+      from.row_bytes(), static_cast<uint4*>(to));
+  check_launch("widening FP8 keys or values");
+}
+
+}  // namespace starattn::kernels
