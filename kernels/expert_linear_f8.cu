@@ -39,6 +39,7 @@ __global__ void __launch_bounds__(kThreads)
   // Lanes own row lane / 4 of every 8, and 16 of a step's columns.
   const int first_column = lane % 4 * 16;
   const std::int64_t n_blocks = (p.n_in + p.block_cols - 1) / p.block_cols;
+  const auto block_cols = static_cast<unsigned>(p.block_cols < p.n_in ? p.block_cols : p.n_in);
   const std::uint8_t* w[kMatrices][2];
   const float* scales[kMatrices][2];
   bool has_w[2];
@@ -62,6 +63,12 @@ __global__ void __launch_bounds__(kThreads)
   float c[kMatrices][4] = {};
   for (std::int64_t run = warp * kRun; run < p.n_in; run += kWarps * kRun) {
     uint4 packed[kSteps][kMatrices][2], b[kSteps][2];
+    float of_row[kMatrices][2];  // scales
+    const unsigned block = static_cast<unsigned>(run) / block_cols;
+#pragma unroll
+    for (int m = 0; m < kMatrices; ++m)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) of_row[m][half] = __ldg(scales[m][half] + block);
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
       const std::int64_t column = run + step * kStep;
@@ -94,12 +101,9 @@ __global__ void __launch_bounds__(kThreads)
         }
       }
 #pragma unroll
-    for (int m = 0; m < kMatrices; ++m) {
-      const std::int64_t block = run / p.block_cols;
-      const float of_low = scales[m][0][block], of_high = scales[m][1][block];
+    for (int m = 0; m < kMatrices; ++m)
 #pragma unroll
-      for (int j = 0; j < 4; ++j) c[m][j] = fmaf(j < 2 ? of_low : of_high, part[m][j], c[m][j]);
-    }
+      for (int j = 0; j < 4; ++j) c[m][j] = fmaf(of_row[m][j / 2], part[m][j], c[m][j]);
   }
 #pragma unroll
   for (int m = 0; m < kMatrices; ++m)

@@ -40,11 +40,13 @@ __global__ void __launch_bounds__(kThreads) thin_f8_kernel(const __grid_constant
   const int first_column = lane % 4 * 16;
   const std::uint8_t* w[kMatrices][2];
   const float* scales[kMatrices][2];
+  unsigned block_cols[kMatrices];
   bool is_row[2];
 #pragma unroll
   for (int m = 0; m < kMatrices; ++m) {
     const ThinOutput& of = p.outputs[kGated ? m : which];
     const std::int64_t n_blocks = (p.n_in + of.block_cols - 1) / of.block_cols;
+    block_cols[m] = static_cast<unsigned>(of.block_cols < p.n_in ? of.block_cols : p.n_in);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       is_row[half] = first_out + 8 * half + lane / 4 < of.n_out;
@@ -55,31 +57,53 @@ __global__ void __launch_bounds__(kThreads) thin_f8_kernel(const __grid_constant
   }
   const auto* x = static_cast<const __nv_bfloat16*>(p.x) + lane / 4 * p.n_in + first_column;
 
+  // A run of the matrix and the scales of its rows. With few rows of x one run is on its way while
+  // the one before is multiplied; the first is, in any case, before earlier kernels have finished
+  // x.
+  constexpr bool kIsAhead = kColumns == 1;
+  uint4 next[kSteps][kMatrices][2];
+  float next_scales[kMatrices][2];
+  const auto fetch = [&](std::int64_t run) {
+#pragma unroll
+    for (int m = 0; m < kMatrices; ++m) {
+      const unsigned block = static_cast<unsigned>(run) / block_cols[m];
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        next_scales[m][half] = run < p.n_in ? __ldg(scales[m][half] + block) : 0.f;
+#pragma unroll
+        for (int step = 0; step < kSteps; ++step) {
+          const std::int64_t column = run + step * kStep;
+          const bool inside = column + first_column < p.n_in && is_row[half];
+          next[step][m][half] =
+              inside ? __ldg(reinterpret_cast<const uint4*>(w[m][half] + column)) : uint4{};
+        }
+      }
+    }
+  };
   let_next_kernel_start();
+  fetch(warp * kRun);
   await_earlier_kernels();
   float c[kMatrices][kColumns][4] = {};
   for (std::int64_t run = warp * kRun; run < p.n_in; run += kWarps * kRun) {
     uint4 packed[kSteps][kMatrices][2];
+    float of_row[kMatrices][2];
     float part[kMatrices][kColumns][4] = {};
-    bool inside[kSteps];
 #pragma unroll
-    for (int step = 0; step < kSteps; ++step) {
-      const std::int64_t column = run + step * kStep;
-      inside[step] = column + first_column < p.n_in;
+    for (int m = 0; m < kMatrices; ++m)
 #pragma unroll
-      for (int m = 0; m < kMatrices; ++m)
+      for (int half = 0; half < 2; ++half) {
+        of_row[m][half] = next_scales[m][half];
 #pragma unroll
-        for (int half = 0; half < 2; ++half)
-          packed[step][m][half] = inside[step] && is_row[half]
-                                      ? __ldg(reinterpret_cast<const uint4*>(w[m][half] + column))
-                                      : uint4{};
-    }
+        for (int step = 0; step < kSteps; ++step) packed[step][m][half] = next[step][m][half];
+      }
+    if (kIsAhead) fetch(run + kWarps * kRun);
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
       uint4 b[kColumns][2];
 #pragma unroll
       for (int n = 0; n < kColumns; ++n) {
-        const bool is_there = inside[step] && 8 * n + lane / 4 < p.n_rows;
+        const bool is_there =
+            run + step * kStep + first_column < p.n_in && 8 * n + lane / 4 < p.n_rows;
         const auto* from = reinterpret_cast<const uint4*>(x + 8 * n * p.n_in + run + step * kStep);
         b[n][0] = is_there ? from[0] : uint4{};
         b[n][1] = is_there ? from[1] : uint4{};
@@ -102,14 +126,12 @@ __global__ void __launch_bounds__(kThreads) thin_f8_kernel(const __grid_constant
     }
 #pragma unroll
     for (int m = 0; m < kMatrices; ++m) {
-      const std::int64_t block = run / p.outputs[kGated ? m : which].block_cols;
-      const float of_low = scales[m][0][block], of_high = scales[m][1][block];
 #pragma unroll
       for (int n = 0; n < kColumns; ++n)
 #pragma unroll
-        for (int j = 0; j < 4; ++j)
-          c[m][n][j] = fmaf(j < 2 ? of_low : of_high, part[m][n][j], c[m][n][j]);
+        for (int j = 0; j < 4; ++j) c[m][n][j] = fmaf(of_row[m][j / 2], part[m][n][j], c[m][n][j]);
     }
+    if (!kIsAhead) fetch(run + kWarps * kRun);
   }
 
 #pragma unroll

@@ -41,11 +41,17 @@ class Partial(ctypes.Structure):
 class Input(ctypes.Structure):
     _fields_ = [("shape", Shape), ("q", ctypes.c_void_p), ("n_rows", ctypes.c_int64),
                 ("q_row_stride", ctypes.c_int64), ("segments", ctypes.POINTER(Segment)),
-                ("n_segments", ctypes.c_int), ("causal", ctypes.c_bool), ("scale", ctypes.c_float)]
+                ("n_segments", ctypes.c_int), ("causal", ctypes.c_bool), ("scale", ctypes.c_float),
+                ("is_f8", ctypes.c_bool)]
 
 
 class Output(ctypes.Structure):
     _fields_ = [("out", ctypes.c_void_p), ("lse", ctypes.c_void_p), ("partial", Partial)]
+
+
+class F8Rows(ctypes.Structure):
+    _fields_ = [("data", ctypes.c_void_p), ("n_rows", ctypes.c_int64), ("n_heads", ctypes.c_int),
+                ("head_dim", ctypes.c_int)]
 
 
 class Asking(ctypes.Structure):
@@ -76,6 +82,25 @@ class Kernels:
         self.call("partial_attention", ctypes.byref(inp), ctypes.byref(partial),
                   ctypes.c_void_p(workspace.data_ptr()))
 
+    def block_workspace(self, inp):
+        n = ctypes.c_size_t()
+        if self.lib.starattn_block_workspace(ctypes.byref(inp), ctypes.byref(n)):
+            raise RuntimeError(self.lib.starattn_last_error().decode())
+        return torch.empty(n.value, dtype=torch.uint8, device="cuda")
+
+    def block(self, inp, partial, workspace):
+        self.call("block_attention", ctypes.byref(inp), ctypes.byref(partial),
+                  ctypes.c_void_p(workspace.data_ptr()))
+
+    def narrow(self, x):
+        """x [tokens, kv_heads, d] as FP8 rows, and what these stand for."""
+        n, heads, d = x.shape
+        rows = torch.full((n, (heads * (d + 1) + 15) // 16 * 16), 255, dtype=torch.uint8, device="cuda")
+        to = F8Rows(rows.data_ptr(), n, heads, d)
+        self.call("narrow_rows", ctypes.c_void_p(x.data_ptr()), ctypes.byref(to))
+        wide = poisoned(n, heads, d, dtype=torch.bfloat16)
+        self.call("widen_rows", ctypes.byref(to), ctypes.c_void_p(wide.data_ptr()))
+        return rows, wide
 
     def log_sum_exp(self, asking, keys, z):
         self.call("log_sum_exp", ctypes.byref(asking), ctypes.byref(keys), ctypes.c_void_p(z.data_ptr()))
@@ -111,6 +136,13 @@ def make_input(q, segments, causal):
     inp = Input(Shape(q.shape[1], kv_heads, q.shape[2]), q.data_ptr(), q.shape[0], q.stride(0),
                 array, len(segments), causal, 1 / math.sqrt(q.shape[2]))
     inp.keep = (q, segments, array)
+    return inp
+
+
+def make_f8_input(q, k, v, kv_heads):
+    """The same of one segment whose keys and values are FP8 rows."""
+    inp = make_input(q, [(k.view(k.shape[0], 1, -1), v)], False)
+    inp.shape.n_kv_heads, inp.is_f8 = kv_heads, True
     return inp
 
 
@@ -341,6 +373,37 @@ def time_prefill(libraries, d, lengths, rounds, ms_each, star, heads=32, kv_head
             lambda ms: flops / ms / 1e9, "cudnn x2")
 
 
+def check_f8(kernels):
+    """FP8 rows against torch's own FP8, and attention to them against that to the same numbers in bf16."""
+    worst = 0
+    if torch.cuda.get_device_capability()[0] != 9 or os.environ.get("STARATTN_KERNELS") == "sm80":
+        return worst  # others widen first
+    for n, rows, heads, kv_heads, d in [(1, 1, 4, 2, 64), (130, 3, 8, 1, 128), (5000, 1, 32, 8, 128),
+                                        (9000, 7, 32, 8, 128), (4111, 40, 40, 20, 64), (20000, 64, 32, 4, 128)]:
+        sizes = torch.randn(n, kv_heads, 1, device="cuda").mul(2).exp()
+        k, v = ((random(n, kv_heads, d) * sizes).bfloat16() for _ in range(2))
+        (k8, wide_k), (v8, wide_v) = kernels.narrow(k), kernels.narrow(v)
+        exponent = k8[:, kv_heads * d:kv_heads * (d + 1)].float() - 127
+        scaled = k.float() * (-exponent).exp2()[:, :, None]
+        good = bool((scaled.abs().amax(-1) <= 448).all() and (scaled.abs().amax(-1) > 224).all())
+        mine = k8[:, :kv_heads * d].view(torch.float8_e4m3fn).view(n, kv_heads, d)
+        good &= torch.equal(mine.float(), scaled.to(torch.float8_e4m3fn).float())
+        good &= torch.equal(wide_k.float(), mine.float() * exponent.exp2()[:, :, None])
+        q = random(rows, heads, d, spread=2)
+        results = []
+        for inp in (make_f8_input(q, k8, v8, kv_heads), make_input(q, [(wide_k, wide_v)], False)):
+            tensors, partial = make_partial(rows, heads, d)
+            kernels.block(inp, partial, kernels.block_workspace(inp))
+            torch.cuda.synchronize()
+            results.append(torch.cat([t.flatten() for t in tensors]))
+        good &= torch.equal(*results) and bool(torch.isfinite(results[0]).all())
+        worst += not good
+        if not good:
+            print("BAD ", kernels.name, "FP8", n, rows, heads, kv_heads, d, flush=True)
+    print(kernels.name, "check of FP8:", "ok" if not worst else f"{worst} BAD", flush=True)
+    return worst
+
+
 def time_partial(libraries, d, lengths, row_counts, rounds, heads=32, kv_heads=8):
     for n in lengths:
         sets = max(2, (256 << 20) // (n * kv_heads * d * 4) + 1)  # rotate past the cache
@@ -373,6 +436,18 @@ def time_partial(libraries, d, lengths, row_counts, rounds, heads=32, kv_heads=8
                     work = lib.workspace(inp)
                     return lambda: lib.partial(inp, partial, work)
                 contenders[lib.name] = rotating(make)
+                f8 = [(lib.narrow(k)[0], lib.narrow(v)[0]) for k, v in kvs]
+                keep.append(f8)
+
+                def make_f8(lib=lib, partial=partial, f8=f8):
+                    inputs = [make_f8_input(q, k, v, kv_heads) for k, v in f8]
+                    work = lib.block_workspace(inputs[0])
+
+                    def call():
+                        for inp in inputs:
+                            lib.block(inp, partial, work)
+                    return call
+                contenders[lib.name + " FP8"] = make_f8()
             # Graph replays: launch gaps are the host's, not the kernel's.
             graphs = {}
             for name, call in contenders.items():
@@ -386,7 +461,9 @@ def time_partial(libraries, d, lengths, row_counts, rounds, heads=32, kv_heads=8
                 except RuntimeError as e:
                     print("left out:", name, str(e)[:200])
             result = compare(graphs, 20, rounds)
-            cells = [f"{name} {sets * n_bytes / ms / 1e9:.2f}" for name, ms in result.items()]
+            f8_bytes = 2 * n * ((kv_heads * (d + 1) + 15) // 16 * 16)
+            cells = [f"{name} {sets * (f8_bytes if name.endswith('FP8') else n_bytes) / ms / 1e9:.2f}"
+                     for name, ms in result.items()]
             print(f"partial d{d} {n // 1024}K keys {rows} rows, TB/s:", "  ".join(cells), flush=True)
 
 
@@ -425,7 +502,8 @@ def time_recall(libraries, d, lengths, row_counts, rounds, ms_each, heads=32, kv
 
 class ThinOutput(ctypes.Structure):
     _fields_ = [("w", ctypes.c_void_p), ("bias", ctypes.c_void_p), ("plus", ctypes.c_void_p),
-                ("y", ctypes.c_void_p), ("n_out", ctypes.c_int64)]
+                ("y", ctypes.c_void_p), ("n_out", ctypes.c_int64), ("scales", ctypes.c_void_p),
+                ("block_rows", ctypes.c_int64), ("block_cols", ctypes.c_int64), ("first_row", ctypes.c_int64)]
 
 
 class ThinLinear(ctypes.Structure):
@@ -501,10 +579,20 @@ def time_rest(libraries, rounds):
                     p.outputs[0] = ThinOutput(w.data_ptr(), None, None, ys.data_ptr(), n_out)
                     lib.call("thin_linear", ctypes.byref(p))
 
+            f8 = [(torch.randn(n_out, n_in, device="cuda").to(torch.float8_e4m3fn), torch.rand(n_out, device="cuda"))
+                  for _ in range(2 * sets)]
+
+            def thin_f8(f8=f8, xs=xs, ys=ys, n_out=n_out, n_in=n_in):
+                for w, scales in f8:
+                    p = ThinLinear(xs.data_ptr(), rows, n_in, 0, 1)
+                    p.outputs[0] = ThinOutput(w.data_ptr(), None, None, ys.data_ptr(), n_out, scales.data_ptr(),
+                                              1, n_in, 0)
+                    lib.call("thin_linear", ctypes.byref(p))
+
             def peer(ws=ws, xs=xs):
                 for w in ws:
                     torch.nn.functional.linear(xs, w)
-            for name, call in (("ours", thin), ("cublas", peer)):
+            for name, call in (("ours", thin), ("FP8", thin_f8), ("cublas", peer)):
                 call()
                 torch.cuda.synchronize()
                 graph = torch.cuda.CUDAGraph()
@@ -542,7 +630,7 @@ def main():
     sizes = lambda text: [int(x) * 1024 for x in text.split(",") if x]
     libraries = [Kernels(path) for path in args.libraries]
     if args.action == "check":
-        sys.exit(1 if sum(check(lib) + check_recall(lib) for lib in libraries) else 0)
+        sys.exit(1 if sum(check(lib) + check_f8(lib) + check_recall(lib) for lib in libraries) else 0)
     if args.action == "ceilings":
         return ceilings()
     if args.action == "time":

@@ -7,6 +7,7 @@
 
 #include "attention.h"
 #include "elementwise.h"
+#include "f8_kv.h"
 #include "next_token.h"
 #include "recall.h"
 #include "thin_linear.h"
@@ -49,6 +50,26 @@ int starattn_partial_attention(const AttentionInput* input, const Partial* resul
                                void* stream) {
   return guarded(
       [&] { partial_attention(*input, *result, workspace, static_cast<Stream>(stream)); });
+}
+
+int starattn_block_workspace(const AttentionInput* input, std::size_t* n_bytes) {
+  return guarded([&] { *n_bytes = block_attention_workspace(*input); });
+}
+
+// Without merges: one result for each segment.
+int starattn_block_attention(const AttentionInput* input, const Partial* results, void* workspace,
+                             void* stream) {
+  return guarded([&] {
+    block_attention(*input, nullptr, 0, results, workspace, static_cast<Stream>(stream));
+  });
+}
+
+int starattn_narrow_rows(const void* x, const F8Rows* to, void* stream) {
+  return guarded([&] { narrow_rows(x, *to, static_cast<Stream>(stream)); });
+}
+
+int starattn_widen_rows(const F8Rows* from, void* to, void* stream) {
+  return guarded([&] { widen_rows(*from, to, static_cast<Stream>(stream)); });
 }
 
 int starattn_rms_norm(const void* x, const void* weight, float eps, std::int64_t n_rows,

@@ -82,6 +82,34 @@ TEST(Cost, AGpuWidensOneFp8MatrixAtATime) {
       workspace(fp8, Dtype::bf16) - workspace(plain, Dtype::bf16),
       2U * 48 * static_cast<std::uint64_t>(std::max(plain.intermediate_size, plain.q_width())));
   EXPECT_EQ(workspace(fp8, Dtype::f32), workspace(plain, Dtype::f32));
+
+  // All experts of a layer together.
+  const ModelConfig mixture = testing::tiny_mixture_config();
+  ModelConfig f8_mixture = mixture;
+  f8_mixture.fp8.scales = Fp8Config::Scales::made;
+  EXPECT_EQ(workspace(f8_mixture, Dtype::bf16) - workspace(mixture, Dtype::bf16),
+            2U * 48 * static_cast<std::uint64_t>(plain.q_width() + 3 * 7 * 40));
+  // A step reads a byte of each weight, two of the head's, and nothing of the other table.
+  EXPECT_EQ(step_bytes(f8_mixture, plan, Dtype::bf16, Dtype::bf16).weights,
+            n_parameters_of_a_row(mixture));
+}
+
+TEST(Cost, KvInFp8TakesAByteForEachNumberAndHead) {
+  const ModelConfig config = testing::tiny_config();             // 2 KV heads of 16, 3 layers
+  EXPECT_EQ(config.kv_bytes_per_token(Dtype::f8), 3U * 2 * 48);  // 32 + 2, filled up
+  EXPECT_EQ(config.kv_bytes_per_token(Dtype::bf16), 3U * 2 * 64);
+  PlanRequest request;
+  request.block_size = 64;
+  request.anchor_size = TokenShare{40};
+  const BlockPlan plan = BlockPlan::make(request, 200, 1);
+  const auto needs = [&](Dtype kv_dtype, Dtype dtype) {
+    return memory_needs(config, plan, AnchorMode::broadcast, 1000, kv_dtype, dtype, 32)[0];
+  };
+  EXPECT_EQ(needs(Dtype::f8, Dtype::bf16).own_kv, 200U * 3 * 2 * 48);
+  // A GPU widens an anchor and a block; a CPU a tile.
+  EXPECT_EQ(needs(Dtype::f8, Dtype::bf16).workspace - needs(Dtype::bf16, Dtype::bf16).workspace,
+            (40U + 64) * 2 * 32 * 2);
+  EXPECT_EQ(needs(Dtype::f8, Dtype::f32).workspace, needs(Dtype::f32, Dtype::f32).workspace);
 }
 
 }  // namespace
