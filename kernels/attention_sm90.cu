@@ -17,10 +17,9 @@ template <int kHeadDim>
 using FewRows = AttentionTile<kHeadDim, kKeysPerTile, 3, 1>;
 template <int kHeadDim>
 using ManyRows = AttentionTile<kHeadDim, kKeysPerTile, 2, 2>;
+// Many rows are several tiles: L2 has the keys for the second.
 template <int kHeadDim>
-using FewF8Rows = AttentionTile<kHeadDim, kKeysPerTile, 2, 1, false, 512 / kHeadDim>;
-template <int kHeadDim>
-using ManyF8Rows = AttentionTile<kHeadDim, kKeysPerTile, 2, 2, false, 384 / kHeadDim>;
+using F8Tile = AttentionTile<kHeadDim, kKeysPerTile, 2, 1, false, 4>;
 template <int kHeadDim>
 using ManyRowsInPairs = AttentionTile<kHeadDim, kKeysPerTile, 2, 2, true>;
 
@@ -48,11 +47,11 @@ void add_f8_maps(const AttentionShape& shape, HopperF8Task& task) {
     const F8Rows rows{nullptr, task.n_tokens[i], shape.n_kv_heads, shape.head_dim};
     const std::int64_t row_bytes = rows.row_bytes();
     const auto numbers = [&](const void* data) {
-      return byte_map(data, rows.width(), rows.n_rows, row_bytes, shape.head_dim, Tile::kKeys);
+      return byte_map(data, rows.width(), rows.n_rows, row_bytes, shape.head_dim, Tile::kF8Keys);
     };
     const auto exponents = [&](const void* data) {
       return byte_map(static_cast<const char*>(data) + rows.width(), row_bytes - rows.width(),
-                      rows.n_rows, row_bytes, 16, Tile::kKeys);
+                      rows.n_rows, row_bytes, 16, Tile::kF8Keys);
     };
     task.k_maps[i] = numbers(task.k[i]);
     task.v_maps[i] = numbers(task.v[i]);
@@ -97,9 +96,7 @@ bool are_few(std::int64_t n_packed_rows) {
 template <int kHeadDim, typename WholeRows>
 void launch_fitting(const AttentionInput& in, const AttentionOutput& out, const KeyCut& cut,
                     Stream stream) {
-  if (in.is_f8 && are_few(packed_rows(in)))
-    return launch<FewF8Rows<kHeadDim>>(in, out, cut, stream);
-  if (in.is_f8) return launch<ManyF8Rows<kHeadDim>>(in, out, cut, stream);
+  if (in.is_f8) return launch<F8Tile<kHeadDim>>(in, out, cut, stream);
   if (are_whole(cut.blocks[0])) return launch<WholeRows>(in, out, cut, stream);
   if (cut.in_pairs) return launch<ManyRowsInPairs<kHeadDim>>(in, out, cut, stream);
   if (are_few(packed_rows(in))) return launch<FewRows<kHeadDim>>(in, out, cut, stream);

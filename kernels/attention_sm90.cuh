@@ -39,18 +39,20 @@ struct AttentionTile {
   static constexpr int kStages = kStages_;        // K tiles and V tiles in flight
   static constexpr int kConsumers = kConsumers_;  // warpgroups of 64 rows
   static constexpr bool kInPairs = kInPairs_;     // KeyCut::in_pairs
-  static constexpr int kF8Slots = kF8Slots_;      // FP8 tiles in flight; 0: K and V are bf16
+  static constexpr int kF8Slots = kF8Slots_;      // half FP8 tiles in flight; 0: K and V are bf16
   static constexpr bool kIsF8 = kF8Slots > 0;
   using Task = std::conditional_t<kIsF8, HopperF8Task, HopperTask>;
   static constexpr int kRows = 64 * kConsumers;
-  static constexpr int kThreads = 128 * (kConsumers + 1);
+  static constexpr int kProducers = kIsF8 ? 2 : 1;
+  static constexpr int kThreads = 128 * (kProducers + kConsumers);
   static constexpr int kColumnBlocks = kHeadDim / 64;  // a TMA box is 64 columns: 128 bytes wide
   static constexpr int kQBytes = kRows * kHeadDim * 2;
   static constexpr int kKvBytes = kKeys * kHeadDim * 2;
   static constexpr int kAsideBytes = kInPairs ? kRows * kHeadDim * 4 : 0;
-  static constexpr int kF8Bytes = kKeys * (kHeadDim + 16);  // numbers, then exponents of 16 heads
+  static constexpr int kF8Keys = kKeys / 2;                   // of a slot
+  static constexpr int kF8Bytes = kF8Keys * (kHeadDim + 16);  // numbers, then exponents of 16 heads
   static constexpr int kSharedBytes =
-      kQBytes + 2 * kStages * kKvBytes + kAsideBytes + kF8Slots * kF8Bytes + 1024 + 256;
+      kQBytes + 2 * kStages * kKvBytes + kAsideBytes + 2 * kF8Slots * kF8Bytes + 1024 + 512;
 };
 
 template <typename Tile>
@@ -59,8 +61,9 @@ struct AttentionShared {
   char* k;  // [stage][column block][key][64]
   char* v;
   float* aside;  // [head_dim / 2][consumer thread]: its o of a pair's first split
-  char* f8;      // [slot][key][head_dim], [key][16]
-  std::uint64_t *q_full, *q_empty, *k_full, *k_empty, *v_full, *v_empty, *f8_full;
+  char* f8;      // of K, then of V: [slot][key][head_dim], [key][16]
+  std::uint64_t *q_full, *q_empty, *k_full, *k_empty, *v_full, *v_empty;
+  std::uint64_t *f8_full, *f8_empty;  // of K, then of V
 
   __device__ explicit AttentionShared(char* memory) {
     q = memory + (-hopper::shared_address(memory) & 1023);
@@ -68,20 +71,24 @@ struct AttentionShared {
     v = k + Tile::kStages * Tile::kKvBytes;
     aside = reinterpret_cast<float*>(v + Tile::kStages * Tile::kKvBytes);
     f8 = v + Tile::kStages * Tile::kKvBytes + Tile::kAsideBytes;
-    q_full = reinterpret_cast<std::uint64_t*>(f8 + Tile::kF8Slots * Tile::kF8Bytes);
+    q_full = reinterpret_cast<std::uint64_t*>(f8 + 2 * Tile::kF8Slots * Tile::kF8Bytes);
     q_empty = q_full + 1;
     k_full = q_full + 2;
     k_empty = k_full + Tile::kStages;
     v_full = k_empty + Tile::kStages;
     v_empty = v_full + Tile::kStages;
     f8_full = v_empty + Tile::kStages;
+    f8_empty = f8_full + 2 * Tile::kF8Slots;
   }
 
   __device__ void init() {
     hopper::barrier_init(q_full, 1);
     hopper::barrier_init(q_empty, Tile::kConsumers);
-    constexpr int kWriters = Tile::kIsF8 ? 128 : 1;  // threads that fill a stage
-    for (int i = 0; i < Tile::kF8Slots; ++i) hopper::barrier_init(f8_full + i, 1);
+    constexpr int kWriters = Tile::kIsF8 ? 4 : 1;  // warps that fill a stage, or the copy engine
+    for (int i = 0; i < 2 * Tile::kF8Slots; ++i) {
+      hopper::barrier_init(f8_full + i, 1);
+      hopper::barrier_init(f8_empty + i, 4);
+    }
     for (int i = 0; i < Tile::kStages; ++i) {
       hopper::barrier_init(k_full + i, kWriters);
       hopper::barrier_init(v_full + i, kWriters);
@@ -174,129 +181,128 @@ __device__ void produce_keys(const HopperTask& task, const AttentionShared<Tile>
   }
 }
 
-// --- the producer of FP8 tiles: a warpgroup, which widens what its first thread has fetched
+// --- producers of FP8 tiles: a warpgroup for K and one for V, which widens what its first thread
+// fetches
 
-// Fetches tiles in the order in which consumers take them: K of a unit's first tile, then K of each
-// next one and V of the one before it, then the last V.
-template <typename Tile>
+// Slots of half tiles of K or of V.
+template <typename Tile, bool kIsV>
+struct F8Slots {
+  static constexpr int kFirst = kIsV ? Tile::kF8Slots : 0;
+  const AttentionShared<Tile>& shared;
+
+  __device__ char* slot(int i) const { return shared.f8 + (kFirst + i) * Tile::kF8Bytes; }
+  __device__ std::uint64_t* full(int i) const { return shared.f8_full + kFirst + i; }
+  __device__ std::uint64_t* empty(int i) const { return shared.f8_empty + kFirst + i; }
+};
+
+// Fetches half tiles in the order in which consumers take them.
+template <typename Tile, bool kIsV>
 struct F8Fetch {
   const HopperF8Task& task;
-  const AttentionShared<Tile>& shared;
+  F8Slots<Tile, kIsV> slots;
   Ring<Tile::kF8Slots> ring;
   WorkList work;
-  WorkItem item;
+  WorkItem item{};
   KeyWalk<Tile::kKeys> walk;
   int last_row = 0;
-  int v_segment = 0, v_key = 0;
-  enum { new_unit, next_k, v_before } state = new_unit;
+  int first_key = 0;  // of the half, in the tile
 
-  __device__ F8Fetch(const HopperF8Task& task, const AttentionShared<Tile>& shared)
-      : task(task), shared(shared), work(task) {}
-
-  __device__ void load(const CUtensorMap* maps, const CUtensorMap* exponent_maps, int segment,
-                       int key) {
-    char* to = shared.f8 + ring.stage * Tile::kF8Bytes;
-    std::uint64_t* full = shared.f8_full + ring.stage;
-    ring.step();
-    hopper::barrier_expect(full, Tile::kF8Bytes);
-    hopper::tma_load(to, maps + segment, full, item.kv_head * Tile::kHeadDim, 0, key);
-    hopper::tma_load(to + Tile::kKeys * Tile::kHeadDim, exponent_maps + segment, full,
-                     item.kv_head / 16 * 16, 0, key);
-  }
-  __device__ void load_k() { load(task.k_maps, task.k_exponent_maps, walk.segment, walk.key); }
-  __device__ void load_v(int segment, int key) {
-    load(task.v_maps, task.v_exponent_maps, segment, key);
-  }
-
-  // The next tile, if one is left.
+  // The next one, if any is left, once its slot has been read.
   __device__ void next() {
-    if (state == v_before) {
-      load_v(v_segment, v_key);
-      state = next_k;
-    } else if (state == next_k && walk.n_left > 1) {
-      v_segment = walk.segment;
-      v_key = walk.key;
-      walk.step(task, last_row);
-      load_k();
-      state = v_before;
-    } else if (state == next_k) {
-      load_v(walk.segment, walk.key);
-      state = new_unit;
-    } else {
-      do {
-        if (!work.next(task, item)) return;
-        last_row = last_row_of(task, item);
-        walk = KeyWalk<Tile::kKeys>(task, last_row, item.split);
-      } while (walk.n_left == 0);
-      load_k();
-      state = next_k;
+    while (walk.n_left == 0) {
+      if (!work.next(task, item)) return;
+      last_row = last_row_of(task, item);
+      walk = KeyWalk<Tile::kKeys>(task, last_row, item.split);
     }
+    hopper::barrier_wait(slots.empty(ring.stage), ring.phase ^ 1);
+    char* to = slots.slot(ring.stage);
+    std::uint64_t* barrier = slots.full(ring.stage);
+    ring.step();
+    hopper::barrier_expect(barrier, Tile::kF8Bytes);
+    const int key = walk.key + first_key;
+    const CUtensorMap* maps = kIsV ? task.v_maps : task.k_maps;
+    const CUtensorMap* exponent_maps = kIsV ? task.v_exponent_maps : task.k_exponent_maps;
+    hopper::tma_load(to, maps + walk.segment, barrier, item.kv_head * Tile::kHeadDim, 0, key);
+    hopper::tma_load(to + Tile::kF8Keys * Tile::kHeadDim, exponent_maps + walk.segment, barrier,
+                     item.kv_head / 16 * 16, 0, key);
+    first_key += Tile::kF8Keys;
+    if (first_key < Tile::kKeys) return;
+    first_key = 0;
+    walk.step(task, last_row);
   }
 };
 
-// One tile of FP8 rows to bf16 in the 128-byte swizzle, by 128 threads: 16 columns each.
+// Half a tile of FP8 rows to bf16 in the 128-byte swizzle, by 128 threads: 16 columns each. to: its
+// first key.
 template <typename Tile>
-__device__ __forceinline__ void widen_tile(const char* f8, int kv_head, char* to) {
+__device__ __forceinline__ void widen_half(const char* f8, int kv_head, char* to) {
   constexpr int kParts = Tile::kHeadDim / 16;  // of a key
-  const int part = threadIdx.x % kParts;
+  constexpr int kKeyStep = 128 / kParts;
+  constexpr int kTurns = Tile::kF8Keys / kKeyStep;
+  const int thread = threadIdx.x % 128;
+  const int part = thread % kParts, first_key = thread / kParts;
+  uint4 numbers[kTurns];
+  unsigned exponents[kTurns];
+#pragma unroll
+  for (int i = 0; i < kTurns; ++i) {
+    const int key = first_key + i * kKeyStep;
+    numbers[i] = *reinterpret_cast<const uint4*>(f8 + key * Tile::kHeadDim + part * 16);
+    exponents[i] =
+        static_cast<std::uint8_t>(f8[Tile::kF8Keys * Tile::kHeadDim + key * 16 + kv_head % 16]);
+  }
   // Lanes whose parts lie 64 columns apart write their halves in turns, so that none meet in a
   // bank.
   const bool second_first = part / 4 == 1;
-  const int first = part % 4 * 2 + second_first, second = part % 4 * 2 + !second_first;
   to += part / 4 * Tile::kKeys * 128;
-#pragma unroll 4
-  for (int key = threadIdx.x / kParts; key < Tile::kKeys; key += 128 / kParts) {
-    const unsigned exponent =
-        static_cast<std::uint8_t>(f8[Tile::kKeys * Tile::kHeadDim + key * 16 + kv_head % 16]);
+#pragma unroll
+  for (int i = 0; i < kTurns; ++i) {
+    const int key = first_key + i * kKeyStep;
     std::uint32_t pairs[8];
-    widen(*reinterpret_cast<const uint4*>(f8 + key * Tile::kHeadDim + part * 16), exponent, pairs);
+    widen(numbers[i], exponents[i], pairs);
     const uint4 low{pairs[0], pairs[1], pairs[2], pairs[3]};
     const uint4 high{pairs[4], pairs[5], pairs[6], pairs[7]};
     char* row = to + key * 128;
+    const int first = part % 4 * 2 + second_first, second = part % 4 * 2 + !second_first;
     *reinterpret_cast<uint4*>(row + ((first ^ key % 8) << 4)) = second_first ? high : low;
     *reinterpret_cast<uint4*>(row + ((second ^ key % 8) << 4)) = second_first ? low : high;
   }
 }
 
-template <typename Tile>
+template <typename Tile, bool kIsV>
 __device__ void produce_from_f8(const HopperF8Task& task, const AttentionShared<Tile>& shared) {
-  constexpr int kProducersBarrier = 4;  // 1 to 3 are the consumers'
-  const bool fetches = threadIdx.x == 0;
-  F8Fetch<Tile> fetch(task, shared);
+  const bool fetches = threadIdx.x % 128 == 0;
+  const F8Slots<Tile, kIsV> slots{shared};
+  F8Fetch<Tile, kIsV> fetch{task, slots, {}, WorkList(task)};
   await_earlier_kernels();
   for (int i = 0; fetches && i < Tile::kF8Slots; ++i) fetch.next();
 
-  Ring<Tile::kF8Slots> slots;
-  Ring<Tile::kStages> k_ring, v_ring;
+  char* const tiles = kIsV ? shared.v : shared.k;
+  std::uint64_t* const full = kIsV ? shared.v_full : shared.k_full;
+  std::uint64_t* const empty = kIsV ? shared.v_empty : shared.k_empty;
+  Ring<Tile::kF8Slots> slot;
+  Ring<Tile::kStages> ring;
   Ring<1> q_ring;
   WorkList work(task);
   WorkItem item{};
-  const auto widen_next = [&](char* tiles, std::uint64_t* full, std::uint64_t* empty,
-                              Ring<Tile::kStages>& ring) {
-    hopper::barrier_wait(shared.f8_full + slots.stage, slots.phase);
-    hopper::barrier_wait(empty + ring.stage, ring.phase ^ 1);
-    widen_tile<Tile>(shared.f8 + slots.stage * Tile::kF8Bytes, item.kv_head,
-                     tiles + ring.stage * Tile::kKvBytes);
-    hopper::writes_are_done();
-    hopper::barrier_arrive(full + ring.stage);
-    __syncwarp();
-    hopper::named_sync(kProducersBarrier, 128);  // the slot has been read
-    slots.step();
-    ring.step();
-    if (fetches) fetch.next();
-  };
-  const auto widen_k = [&] { widen_next(shared.k, shared.k_full, shared.k_empty, k_ring); };
-  const auto widen_v = [&] { widen_next(shared.v, shared.v_full, shared.v_empty, v_ring); };
   while (work.next(task, item)) {
-    const KeyWalk<Tile::kKeys> walk(task, last_row_of(task, item), item.split);
-    if (walk.n_left == 0) continue;
-    widen_k();
-    if (fetches) load_queries(task, shared, item, q_ring);
-    for (int i = 1; i < walk.n_left; ++i) {
-      widen_k();
-      widen_v();
+    const int n_tiles = KeyWalk<Tile::kKeys>(task, last_row_of(task, item), item.split).n_left;
+    for (int i = 0; i < n_tiles; ++i) {
+      hopper::barrier_wait(empty + ring.stage, ring.phase ^ 1);
+      char* to = tiles + ring.stage * Tile::kKvBytes;
+      for (int key = 0; key < Tile::kKeys; key += Tile::kF8Keys) {
+        hopper::barrier_wait(slots.full(slot.stage), slot.phase);
+        widen_half<Tile>(slots.slot(slot.stage), item.kv_head, to + key * 128);
+        __syncwarp();
+        if (threadIdx.x % 32 == 0) hopper::barrier_arrive(slots.empty(slot.stage));
+        slot.step();
+        if (fetches) fetch.next();
+      }
+      hopper::writes_are_done();
+      __syncwarp();
+      if (threadIdx.x % 32 == 0) hopper::barrier_arrive(full + ring.stage);
+      ring.step();
+      if (!kIsV && i == 0 && fetches) load_queries(task, shared, item, q_ring);
     }
-    widen_v();
   }
 }
 
@@ -371,12 +377,12 @@ __device__ void merge_first(const float* aside, const RowState& first, float sca
 
 template <typename Tile>
 __device__ void consume(const HopperTask& task, const AttentionShared<Tile>& shared) {
-  const int group_index = threadIdx.x / 128 - 1;
+  const int group_index = threadIdx.x / 128 - Tile::kProducers;
   const int lane = threadIdx.x % 32;
   const int tile_row = group_index * 64 + (threadIdx.x % 128) / 32 * 16 + lane / 4;
   const float scale_log2 = task.scale * 1.44269504088896341f;
   const char* q = shared.q + group_index * 64 * 128;
-  float* const aside = shared.aside + threadIdx.x - 128;
+  float* const aside = shared.aside + threadIdx.x - 128 * Tile::kProducers;
   // Named barriers 1, 2: this warpgroup may issue its products. The first one begins.
   auto my_turn = [&] {
     if constexpr (Tile::kConsumers > 1) hopper::named_sync(1 + group_index, 256);
@@ -495,20 +501,24 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
   __syncthreads();
   let_next_kernel_start();
   // Earlier kernels are awaited where a thread has worked out its first unit.
-  // Registers of two consumers: 168 a thread to begin with.
-  constexpr int kProducerRegisters = Tile::kIsF8 ? 72 : Tile::kConsumers == 2 ? 40 : 32;
-  constexpr int kConsumerRegisters = Tile::kIsF8 ? 216 : Tile::kConsumers == 2 ? 232 : 160;
-  if (threadIdx.x < 128) {
-    if constexpr (Tile::kConsumers > 1) hopper::give_registers<kProducerRegisters>();
+  constexpr bool kMovesRegisters = Tile::kConsumers > 1 || Tile::kIsF8;
+  static_assert(!Tile::kIsF8 || Tile::kConsumers == 1, "the rest of the registers widen");
+  constexpr int kOfProducer = Tile::kIsF8 ? 120 : Tile::kConsumers == 2 ? 40 : 32;
+  constexpr int kOfConsumer = Tile::kIsF8 ? 240 : Tile::kConsumers == 2 ? 232 : 160;
+  if (threadIdx.x < 128 * Tile::kProducers) {
+    if constexpr (kMovesRegisters) hopper::give_registers<kOfProducer>();
     if constexpr (Tile::kIsF8) {
-      produce_from_f8<Tile>(task, shared);
+      if (threadIdx.x < 128)
+        produce_from_f8<Tile, false>(task, shared);
+      else
+        produce_from_f8<Tile, true>(task, shared);
     } else {
       if (threadIdx.x == 0) produce_keys<Tile>(task, shared);
       if (threadIdx.x == 32) produce_queries<Tile>(task, shared);
     }
     __syncwarp();
   } else {
-    if constexpr (Tile::kConsumers > 1) hopper::take_registers<kConsumerRegisters>();
+    if constexpr (kMovesRegisters) hopper::take_registers<kOfConsumer>();
     consume<Tile>(task, shared);
   }
   await_earlier_kernels();

@@ -8,37 +8,31 @@
 
 namespace starattn::kernels {
 
-// Two e4m3 numbers, each in the upper byte of a half, as bf16. Their bits are those of a bf16
-// number that is 2^120 times smaller, subnormal ones as well.
-__device__ __forceinline__ std::uint32_t widen_pair(std::uint32_t bytes) {
+// Two e4m3 numbers, each in the upper byte of a half, as bf16, times a factor / 2^120, both halves
+// of which are a power of two in bf16. Their bits are those of a bf16 number that is 2^120 times
+// smaller, subnormal ones as well.
+__device__ __forceinline__ std::uint32_t widen_pair(std::uint32_t bytes, std::uint32_t factors) {
   const std::uint32_t small = (bytes & 0x80008000u) | ((bytes & 0x7f007f00u) >> 4);
-  constexpr std::uint32_t kFactors = 0x7b807b80u;  // 2^120 twice
   const __nv_bfloat162 wide = __hmul2(reinterpret_cast<const __nv_bfloat162&>(small),
-                                      reinterpret_cast<const __nv_bfloat162&>(kFactors));
+                                      reinterpret_cast<const __nv_bfloat162&>(factors));
   return reinterpret_cast<const std::uint32_t&>(wide);
 }
 
-// 16 numbers, in order.
-__device__ __forceinline__ void widen(const uint4& from, std::uint32_t (&pairs)[8]) {
+// 16 numbers, in order, times 2^(exponent - 127), which rounds nothing. exponent: at most 134.
+__device__ __forceinline__ void widen(const uint4& from, unsigned exponent,
+                                      std::uint32_t (&pairs)[8]) {
+  const std::uint32_t factors = (exponent + 120) << 7 | (exponent + 120) << 23;
   const std::uint32_t words[] = {from.x, from.y, from.z, from.w};
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    pairs[2 * i] = widen_pair(__byte_perm(words[i], 0, 0x1404));
-    pairs[2 * i + 1] = widen_pair(__byte_perm(words[i], 0, 0x3424));
+    pairs[2 * i] = widen_pair(__byte_perm(words[i], 0, 0x1404), factors);
+    pairs[2 * i + 1] = widen_pair(__byte_perm(words[i], 0, 0x3424), factors);
   }
 }
 
-// The same times 2^(exponent - 127), which rounds nothing; 0 where the exponent is.
-__device__ __forceinline__ void widen(const uint4& from, unsigned exponent,
-                                      std::uint32_t (&pairs)[8]) {
-  const std::uint32_t scale = (exponent << 7) * 0x10001u;  // twice, as bf16
-  widen(from, pairs);
-#pragma unroll
-  for (std::uint32_t& pair : pairs) {
-    const __nv_bfloat162 wide = __hmul2(reinterpret_cast<const __nv_bfloat162&>(pair),
-                                        reinterpret_cast<const __nv_bfloat162&>(scale));
-    pair = reinterpret_cast<const std::uint32_t&>(wide);
-  }
+// The numbers as they are.
+__device__ __forceinline__ void widen(const uint4& from, std::uint32_t (&pairs)[8]) {
+  widen(from, 127, pairs);
 }
 
 }  // namespace starattn::kernels

@@ -37,13 +37,14 @@ std::uint8_t f32_to_f8(float value);
 
 // Where FP8 numbers are made here, some share a scale that is a power of two, so that no
 // multiplication by it rounds: 2^(exponent - 127), the least by which the largest finite magnitude
-// becomes at most 448. (E8M0 of the OCP Microscaling Formats.) 1 to 247.
+// becomes at most 448. (E8M0 of the OCP Microscaling Formats.) 1 to 134: beyond 57,344 numbers
+// become that.
 constexpr std::uint8_t f8_exponent(float largest) {
   const auto bits = std::bit_cast<std::uint32_t>(largest);
   if (bits == 0) return 127;
   const std::uint32_t is_above_448 = (bits & 0x7fffffU) > 0x600000U;  // with the exponent of 448
   const auto exponent = static_cast<int>((bits >> 23) + is_above_448) - 8;
-  return static_cast<std::uint8_t>(exponent < 1 ? 1 : exponent);
+  return static_cast<std::uint8_t>(exponent < 1 ? 1 : exponent > 134 ? 134 : exponent);
 }
 constexpr float f8_scale(std::uint8_t exponent) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(exponent) << 23);

@@ -55,18 +55,20 @@ class CudaExperts : public CudaBackend {
   }
 
  private:
-  // Every finite number that FP8 has, with a deviation of about 1 / sqrt(n_cols) in all.
+  // Bell-shaped as the others.
   WeightView f8_matrix(std::int64_t n_rows, std::int64_t n_cols, std::int64_t block) {
-    std::vector<std::uint8_t>& values = f8_values_.emplace_back();
-    for (const float number : numbers_.bell(n_rows * n_cols)) {
-      const auto bits = static_cast<std::uint8_t>(std::abs(number) * 1000);
-      values.push_back((bits & 0x7f) == 0x7f ? 0 : bits);
-    }
+    const std::int64_t n_across = (n_cols + block - 1) / block;
     Floats& scales = scales_.emplace_back();
-    const float middle = 0.01F / std::sqrt(static_cast<float>(n_cols));
-    const std::int64_t n_blocks = (n_rows + block - 1) / block * ((n_cols + block - 1) / block);
-    for (const float number : numbers_.bell(n_blocks))
-      scales.push_back(middle * (0.1F + std::abs(number)));
+    for (const float number : numbers_.bell((n_rows + block - 1) / block * n_across))
+      scales.push_back((0.5F + std::abs(number)) * 1e-3F);
+    std::vector<std::uint8_t>& values = f8_values_.emplace_back();
+    const Floats numbers =
+        numbers_.bell(n_rows * n_cols, 1 / std::sqrt(static_cast<float>(n_cols)));
+    for (std::int64_t i = 0; i < n_rows * n_cols; ++i) {
+      const std::int64_t at = i / n_cols / block * n_across + i % n_cols / block;
+      values.push_back(
+          f32_to_f8(numbers[static_cast<std::size_t>(i)] / scales[static_cast<std::size_t>(at)]));
+    }
     return {reinterpret_cast<const std::byte*>(values.data()),
             Dtype::f8,
             n_rows,
@@ -143,6 +145,8 @@ TEST_F(CudaExperts, AreAddedAlike) {
   // Blocks that products of few rows take as they are, and those that they do not.
   for (const std::int64_t block : {0, 128, 48, 4096}) {
     for (const MixtureShape& shape : kShapes) {
+      const bool is_large = shape.n_experts * shape.hidden > 100000;
+      if (is_large && block > 0 && block != 128) continue;  // for time
       SCOPED_TRACE(fmt::format("block {}, {} rows", block, shape.n_rows));
       const std::vector<Expert> experts = random_matrices(shape, block);
       const std::vector<std::int32_t> chosen = random_experts(shape);
