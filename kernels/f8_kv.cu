@@ -18,7 +18,7 @@ __device__ __forceinline__ unsigned exponent_of(float largest) {
   const unsigned bits = __float_as_uint(largest);
   if (bits == 0) return 127;
   const int exponent = static_cast<int>((bits >> 23) + ((bits & 0x7fffffu) > 0x600000u)) - 8;
-  return static_cast<unsigned>(max(exponent, 1));
+  return static_cast<unsigned>(min(max(exponent, 1), 134));
 }
 
 __global__ void __launch_bounds__(kThreads)

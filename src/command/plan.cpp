@@ -99,6 +99,10 @@ void print_shared(const ModelConfig& config, const BlockPlan& plan, MemoryNeed n
       need.arithmetic(), human_bytes(step.weights / n_ranks));
 }
 
+Dtype kv_dtype_of(const Options& options, Dtype dtype) {
+  return options.kv_dtype == "fp8" ? Dtype::f8 : dtype;
+}
+
 Json to_json(const MemoryNeed& need) {
   return {{"weights", need.weights}, {"own_kv", need.own_kv},       {"host_kv", need.host_kv},
           {"anchor", need.anchor},   {"workspace", need.workspace}, {"total", need.total()}};
@@ -108,16 +112,17 @@ Json to_json(const MemoryNeed& need) {
 Json to_json(const PlanOptions& options, const ModelConfig& config, const BlockPlan& plan) {
   const bool on_gpu = options.common.device == "cuda";
   const Dtype dtype = on_gpu ? Dtype::bf16 : Dtype::f32;
+  const Dtype kv_dtype = kv_dtype_of(options.common, dtype);
   const AnchorMode anchor_mode = options.common.anchor_mode();
   const std::uint64_t weight_bytes = bytes_of_weights(config);
   const std::int64_t chunk_rows = on_gpu ? 8192 : 512;
   const auto memory = [&](KvMemory where) {
     return to_json(fullest(
-        memory_needs(config, plan, anchor_mode, weight_bytes, dtype, dtype, chunk_rows, where)));
+        memory_needs(config, plan, anchor_mode, weight_bytes, kv_dtype, dtype, chunk_rows, where)));
   };
   const Phase1Flops flops = phase1_flops(config, plan, anchor_mode);
   const double slowest = slowest_rank_flops(config, plan, anchor_mode);
-  const StepBytes step = step_bytes(config, plan, on_gpu ? Dtype::bf16 : config.dtype, dtype);
+  const StepBytes step = step_bytes(config, plan, on_gpu ? Dtype::bf16 : config.dtype, kv_dtype);
   Json json;
   json["schema"] = "starattn-plan-1";
   json["tokens"] = plan.n_context();
@@ -129,7 +134,7 @@ Json to_json(const PlanOptions& options, const ModelConfig& config, const BlockP
   json["reach"] = plan.reach();
   json["recall"] = plan.recall();
   json["recall_rows"] = plan.recall_rows();
-  json["kv_dtype"] = name_of(dtype);
+  json["kv_dtype"] = name_of(kv_dtype);
   json["memory_bytes"] = memory(KvMemory::device);
   if (on_gpu) json["memory_bytes_with_host_kv"] = memory(KvMemory::host);
   json["phase_2_memory_bytes"] =
@@ -265,7 +270,7 @@ Exit print_plan(PlanOptions options) {
   const AnchorMode anchor_mode = options.common.anchor_mode();
   const bool on_gpu = options.common.device == "cuda";
   const Dtype dtype = on_gpu ? Dtype::bf16 : Dtype::f32;
-  const Dtype kv_dtype = options.common.kv_dtype == "fp8" ? Dtype::f8 : dtype;
+  const Dtype kv_dtype = kv_dtype_of(options.common, dtype);
   const std::uint64_t weight_bytes = bytes_of_weights(config);
 
   std::cout << fmt::format("model    {}\n", describe(config));

@@ -78,7 +78,9 @@ Json describe_machine(const Ranks& ranks, const Backend& backend) {
   head["command"] = command_line();
   head["mpi"] = mpi_library_version();
   head["device"] = backend.is_host_memory() ? from_cpuinfo("model name") : backend.describe();
-  head["dtype"] = name_of(backend.activation_dtype());
+  const bool has_f8_kv = backend.kv_dtype() == Dtype::f8;
+  head["dtype"] =
+      fmt::format("{}{}", name_of(backend.activation_dtype()), has_f8_kv ? ", KV f8" : "");
   head["ranks"] = std::move(all);
   return head;
 }

@@ -189,4 +189,19 @@ check "plan answers in one line of JSON" [ $code -eq 0 -a "$(grep -c '^{"schema"
 call "${plan[@]}" --tokens 8k --device cuda
 check "plan says where KV goes" shows "with --kv-memory host, or auto where the GPU has less: .* in host memory"
 
+call "${plan[@]}" --tokens 8k --device cuda --weights fp8 --kv-dtype fp8 --json
+check "plan counts FP8 keys and values" shows '"kv_dtype":"f8"'
+check "with their scales: 144 bytes for 2 heads of 64" shows "\"own_kv\":$((8192 * 8 * 2 * 144))"
+printf '{"id": "a", "context": "The code of the door is 7391.", "queries": [{"id": "q", "text": "What is it?"}]}\n' >"$work/door.jsonl"
+for how in "" "--kv-dtype fp8" "--weights fp8" "--weights fp8 --kv-dtype fp8"; do
+  for again in encode answer; do
+    output=$([ $again = answer ] && echo "--output $work/door.answers --overwrite")
+    call $again --model "$model" --input "$work/door.jsonl" --checkpoint-dir "$work/documents" --block-size 8 --device cpu $how $output
+    check "$again $how" [ $code -eq 0 ]
+  done
+done
+check "each way has documents of its own" [ "$(ls -d "$work"/documents/*/ | wc -l)" -eq 4 ]
+call inspect "$(grep -l '"kv_dtype": "f8"' "$work"/documents/*/manifest.json | head -n 1 | xargs dirname)" --verify
+check "inspect verifies FP8" [ $code -eq 0 ]
+check "and says what it is" shows "KV .* f8, 8 layers, 2 heads of 64"
 exit $failed
