@@ -43,20 +43,15 @@ void add_maps(const AttentionShape& shape, HopperTask& task) {
 
 template <typename Tile>
 void add_f8_maps(const AttentionShape& shape, HopperF8Task& task) {
+  const F8Rows rows{nullptr, 0, shape.n_kv_heads, shape.head_dim};
+  task.width = static_cast<int>(rows.width());
+  task.row_bytes = static_cast<int>(rows.row_bytes());
+  const auto numbers = [&](const void* data, int n_tokens) {
+    return byte_map(data, task.width, n_tokens, task.row_bytes, shape.head_dim, Tile::kF8Keys);
+  };
   for (int i = 0; i < task.n_segments; ++i) {
-    const F8Rows rows{nullptr, task.n_tokens[i], shape.n_kv_heads, shape.head_dim};
-    const std::int64_t row_bytes = rows.row_bytes();
-    const auto numbers = [&](const void* data) {
-      return byte_map(data, rows.width(), rows.n_rows, row_bytes, shape.head_dim, Tile::kF8Keys);
-    };
-    const auto exponents = [&](const void* data) {
-      return byte_map(static_cast<const char*>(data) + rows.width(), row_bytes - rows.width(),
-                      rows.n_rows, row_bytes, 16, Tile::kF8Keys);
-    };
-    task.k_maps[i] = numbers(task.k[i]);
-    task.v_maps[i] = numbers(task.v[i]);
-    task.k_exponent_maps[i] = exponents(task.k[i]);
-    task.v_exponent_maps[i] = exponents(task.v[i]);
+    task.k_maps[i] = numbers(task.k[i], task.n_tokens[i]);
+    task.v_maps[i] = numbers(task.v[i], task.n_tokens[i]);
   }
 }
 

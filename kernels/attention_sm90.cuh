@@ -27,8 +27,7 @@ struct HopperTask : AttentionTask {
 
 // Keys and values in FP8 (f8_kv.h): the maps above are of their bytes.
 struct HopperF8Task : HopperTask {
-  CUtensorMap k_exponent_maps[kMaxSegments];  // (16 columns, 1, tokens)
-  CUtensorMap v_exponent_maps[kMaxSegments];
+  int width, row_bytes;  // of a row: bytes before its exponents, and of all
 };
 
 template <int kHeadDim_, int kKeys_, int kStages_, int kConsumers_, bool kInPairs_ = false,
@@ -49,8 +48,8 @@ struct AttentionTile {
   static constexpr int kQBytes = kRows * kHeadDim * 2;
   static constexpr int kKvBytes = kKeys * kHeadDim * 2;
   static constexpr int kAsideBytes = kInPairs ? kRows * kHeadDim * 4 : 0;
-  static constexpr int kF8Keys = kKeys / 2;                   // of a slot
-  static constexpr int kF8Bytes = kF8Keys * (kHeadDim + 16);  // numbers, then exponents of 16 heads
+  static constexpr int kF8Keys = kKeys / 2;                  // of a slot
+  static constexpr int kF8Bytes = kF8Keys * (kHeadDim + 4);  // numbers, then exponents of 4 heads
   static constexpr int kSharedBytes =
       kQBytes + 2 * kStages * kKvBytes + kAsideBytes + 2 * kF8Slots * kF8Bytes + 1024 + 512;
 };
@@ -61,7 +60,7 @@ struct AttentionShared {
   char* k;  // [stage][column block][key][64]
   char* v;
   float* aside;  // [head_dim / 2][consumer thread]: its o of a pair's first split
-  char* f8;      // of K, then of V: [slot][key][head_dim], [key][16]
+  char* f8;      // of K, then of V: [slot][key][head_dim], [key][4]
   std::uint64_t *q_full, *q_empty, *k_full, *k_empty, *v_full, *v_empty;
   std::uint64_t *f8_full, *f8_empty;  // of K, then of V
 
@@ -86,7 +85,7 @@ struct AttentionShared {
     hopper::barrier_init(q_empty, Tile::kConsumers);
     constexpr int kWriters = Tile::kIsF8 ? 4 : 1;  // warps that fill a stage, or the copy engine
     for (int i = 0; i < 2 * Tile::kF8Slots; ++i) {
-      hopper::barrier_init(f8_full + i, 1);
+      hopper::barrier_init(f8_full + i, 1 + Tile::kF8Keys);  // the copy engine, and exponents
       hopper::barrier_init(f8_empty + i, 4);
     }
     for (int i = 0; i < Tile::kStages; ++i) {
@@ -181,8 +180,8 @@ __device__ void produce_keys(const HopperTask& task, const AttentionShared<Tile>
   }
 }
 
-// --- producers of FP8 tiles: a warpgroup for K and one for V, which widens what its first thread
-// fetches
+// --- producers of FP8 tiles: a warpgroup for K and one for V, which fetches and widens. The copy
+// engine takes as long for a row's exponent as for its numbers, so threads copy those.
 
 // Slots of half tiles of K or of V.
 template <typename Tile, bool kIsV>
@@ -207,7 +206,7 @@ struct F8Fetch {
   int last_row = 0;
   int first_key = 0;  // of the half, in the tile
 
-  // The next one, if any is left, once its slot has been read.
+  // The next one, if any is left, once its slot has been read. By all threads.
   __device__ void next() {
     while (walk.n_left == 0) {
       if (!work.next(task, item)) return;
@@ -218,13 +217,22 @@ struct F8Fetch {
     char* to = slots.slot(ring.stage);
     std::uint64_t* barrier = slots.full(ring.stage);
     ring.step();
-    hopper::barrier_expect(barrier, Tile::kF8Bytes);
+    const int thread = threadIdx.x % 128;
     const int key = walk.key + first_key;
-    const CUtensorMap* maps = kIsV ? task.v_maps : task.k_maps;
-    const CUtensorMap* exponent_maps = kIsV ? task.v_exponent_maps : task.k_exponent_maps;
-    hopper::tma_load(to, maps + walk.segment, barrier, item.kv_head * Tile::kHeadDim, 0, key);
-    hopper::tma_load(to + Tile::kF8Keys * Tile::kHeadDim, exponent_maps + walk.segment, barrier,
-                     item.kv_head / 16 * 16, 0, key);
+    if (thread == 0) {
+      const CUtensorMap* maps = kIsV ? task.v_maps : task.k_maps;
+      hopper::barrier_expect(barrier, Tile::kF8Keys * Tile::kHeadDim);
+      hopper::tma_load(to, maps + walk.segment, barrier, item.kv_head * Tile::kHeadDim, 0, key);
+    }
+    if (thread < Tile::kF8Keys) {
+      const void* rows = kIsV ? task.v[walk.segment] : task.k[walk.segment];
+      const bool inside = key + thread < task.n_tokens[walk.segment];
+      const std::int64_t row = inside ? key + thread : 0;
+      hopper::copy_async(
+          to + Tile::kF8Keys * Tile::kHeadDim + thread * 4,
+          static_cast<const char*>(rows) + row * task.row_bytes + task.width + item.kv_head / 4 * 4,
+          inside, barrier);
+    }
     first_key += Tile::kF8Keys;
     if (first_key < Tile::kKeys) return;
     first_key = 0;
@@ -248,7 +256,7 @@ __device__ __forceinline__ void widen_half(const char* f8, int kv_head, char* to
     const int key = first_key + i * kKeyStep;
     numbers[i] = *reinterpret_cast<const uint4*>(f8 + key * Tile::kHeadDim + part * 16);
     exponents[i] =
-        static_cast<std::uint8_t>(f8[Tile::kF8Keys * Tile::kHeadDim + key * 16 + kv_head % 16]);
+        static_cast<std::uint8_t>(f8[Tile::kF8Keys * Tile::kHeadDim + key * 4 + kv_head % 4]);
   }
   // Lanes whose parts lie 64 columns apart write their halves in turns, so that none meet in a
   // bank.
@@ -270,11 +278,10 @@ __device__ __forceinline__ void widen_half(const char* f8, int kv_head, char* to
 
 template <typename Tile, bool kIsV>
 __device__ void produce_from_f8(const HopperF8Task& task, const AttentionShared<Tile>& shared) {
-  const bool fetches = threadIdx.x % 128 == 0;
   const F8Slots<Tile, kIsV> slots{shared};
   F8Fetch<Tile, kIsV> fetch{task, slots, {}, WorkList(task)};
   await_earlier_kernels();
-  for (int i = 0; fetches && i < Tile::kF8Slots; ++i) fetch.next();
+  for (int i = 0; i < Tile::kF8Slots; ++i) fetch.next();
 
   char* const tiles = kIsV ? shared.v : shared.k;
   std::uint64_t* const full = kIsV ? shared.v_full : shared.k_full;
@@ -295,13 +302,13 @@ __device__ void produce_from_f8(const HopperF8Task& task, const AttentionShared<
         __syncwarp();
         if (threadIdx.x % 32 == 0) hopper::barrier_arrive(slots.empty(slot.stage));
         slot.step();
-        if (fetches) fetch.next();
+        fetch.next();
       }
       hopper::writes_are_done();
       __syncwarp();
       if (threadIdx.x % 32 == 0) hopper::barrier_arrive(full + ring.stage);
       ring.step();
-      if (!kIsV && i == 0 && fetches) load_queries(task, shared, item, q_ring);
+      if (!kIsV && i == 0 && threadIdx.x == 0) load_queries(task, shared, item, q_ring);
     }
   }
 }

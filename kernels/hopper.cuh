@@ -61,6 +61,17 @@ __device__ __forceinline__ void named_arrive(int name, int n_threads) {
   asm volatile("bar.arrive %0, %1;" ::"r"(name), "r"(n_threads) : "memory");
 }
 
+// 4 bytes to shared memory, zeros where not `inside`; the barrier counts this thread's arrival once
+// they are there.
+__device__ __forceinline__ void copy_async(void* to, const void* from, bool inside,
+                                           std::uint64_t* barrier) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(to)), "l"(from),
+               "r"(inside ? 4 : 0)
+               : "memory");
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(barrier))
+               : "memory");
+}
+
 // --- TMA
 
 // Copies the box at (x, y, z) of a 3-d tensor into shared memory and counts its bytes on `barrier`.
