@@ -68,11 +68,11 @@ check "a damaged block is named" says "$(basename "$(dirname "$block")")/block-0
 check "and encoded again" same "$work/one.jsonl" "$work/damaged.jsonl"
 "$program" checkpoints list "$work/kept" >"$work/out"
 check "checkpoints list shows three" [ "$(grep -c ' complete$' "$work/out")" -eq 3 ]
+id=$(head -n 1 "$work/in.jsonl" | grep -o '"id": *"[^"]*"' | head -n 1 | cut -d '"' -f 4)
+check "with the documents' ids" shows "^[0-9a-f]{12}  ${id:0:20} "
 "$program" checkpoints list "$work/kept" --json >"$work/out"
 check "and as JSON" [ "$(grep -o '"state":"complete"' "$work/out" | wc -l)" -eq 3 -a "$(wc -l <"$work/out")" -eq 1 ]
 key=$(basename "$(dirname "$block")")
-id=$(head -n 1 "$work/in.jsonl" | grep -o '"id": *"[^"]*"' | head -n 1 | cut -d '"' -f 4)
-check "with the documents' ids" shows "^[0-9a-f]{12}  ${id:0:20} "
 "$program" checkpoints export "$work/kept" "${key:0:8}" "$work/one.tar" >"$work/out" 2>"$work/log"
 check "checkpoints export writes one file" [ $? -eq 0 -a -s "$work/one.tar" ]
 "$program" checkpoints import "$work/elsewhere" "$work/one.tar" >"$work/out" 2>"$work/log"
