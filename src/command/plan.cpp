@@ -137,8 +137,8 @@ Json to_json(const PlanOptions& options, const ModelConfig& config, const BlockP
   json["kv_dtype"] = name_of(kv_dtype);
   json["memory_bytes"] = memory(KvMemory::device);
   if (on_gpu) json["memory_bytes_with_host_kv"] = memory(KvMemory::host);
-  json["phase_2_memory_bytes"] =
-      answer_workspaces(config, plan, {}, dtype, chunk_rows).front();  // of the query rank
+  json["phase_2_memory_bytes"] = answer_workspaces(config, plan, {}, kv_dtype, dtype, chunk_rows)
+                                     .front();  // of the query rank
   json["query_token_bytes"] = query_kv_bytes(config, 1, 0, dtype);
   json["phase_1_flop"] = {{"linear", flops.linear},
                           {"attention", flops.attention},
@@ -222,9 +222,8 @@ Exit print_goal(const PlanOptions& options, const ModelConfig& config, const Wor
   if (!options.deadline.empty()) goal.deadline = parse_duration(options.deadline, "--deadline");
   if (!options.memory.empty()) goal.memory_bytes = parse_bytes(options.memory, "--memory");
   goal.most_ranks = options.n_ranks;
-  const std::vector<Choice> all =
-      choices(config, machine, options.times_request().cluster, goal, work,
-              bytes_of_weights(config));
+  const std::vector<Choice> all = choices(config, machine, options.times_request().cluster, goal,
+                                          work, bytes_of_weights(config));
   std::cout << fmt::format("times    by {} ({}), modelled, not measured, without loading\n",
                            options.machine, machine.name);
   std::cout << to_table(all);
@@ -293,7 +292,7 @@ Exit print_plan(PlanOptions options) {
   if (on_gpu && options.n_ranks > 1 && config.mixture.n_experts == 0)
     print_shared(config, plan, need);
   const std::vector<std::uint64_t> answering =
-      answer_workspaces(config, plan, {}, dtype, on_gpu ? 8192 : 512);
+      answer_workspaces(config, plan, {}, kv_dtype, dtype, on_gpu ? 8192 : 512);
   std::cout << fmt::format(
       "         in phase 2 the query rank takes {} beside weights and own KV, and each query in "
       "work "
@@ -408,8 +407,9 @@ Command add_plan(CLI::App& parser) {
       ->allow_extra_args(false)
       ->group(goal);
   app->add_option("--memory", options->memory, "What a rank has: 80GB")->group(goal);
-  app->add_option("--device", options->common.device,
-                  "auto, cpu or cuda: decides the compute type; auto is as the machine file, or a CPU")
+  app->add_option(
+         "--device", options->common.device,
+         "auto, cpu or cuda: decides the compute type; auto is as the machine file, or a CPU")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
   app->add_flag("--json", options->json, "Print one line of JSON instead, in bytes and seconds");

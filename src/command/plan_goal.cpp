@@ -160,8 +160,8 @@ class Search {
     const std::vector<MemoryNeed> phase1 =
         memory_needs(config_, choice.plan, AnchorMode::broadcast, weight_bytes_, machine_.dtype,
                      machine_.dtype, machine_.chunk_rows);
-    const std::vector<std::uint64_t> workspaces =
-        answer_workspaces(config_, choice.plan, {}, machine_.dtype, machine_.chunk_rows);
+    const std::vector<std::uint64_t> workspaces = answer_workspaces(
+        config_, choice.plan, {}, machine_.dtype, machine_.dtype, machine_.chunk_rows);
     const std::uint64_t queries =
         static_cast<std::uint64_t>(work_.n_queries) *
         query_kv_bytes(config_, work_.n_query_tokens, work_.n_new_tokens, machine_.dtype);

@@ -14,8 +14,8 @@ DocumentNeeds::DocumentNeeds(const LoadedModel& model, const BlockPlan& plan,
   const Backend& backend = *model.backend;
   phase1_ = memory_needs(model.config, plan, anchor_mode, model.weight_bytes, backend.kv_dtype(),
                          backend.activation_dtype(), backend.chunk_rows(), kv_memory);
-  workspaces_ = answer_workspaces(model.config, plan, layout, backend.activation_dtype(),
-                                  backend.chunk_rows());
+  workspaces_ = answer_workspaces(model.config, plan, layout, backend.kv_dtype(),
+                                  backend.activation_dtype(), backend.chunk_rows());
   for (const QueryTask& query : queries) {
     largest_query_ =
         std::max(largest_query_, query_kv_bytes(model.config, std::ssize(query.job.tokens),

@@ -48,6 +48,13 @@ std::uint64_t widened_matrices(const ModelConfig& config, Dtype activation_dtype
          size_of(activation_dtype);
 }
 
+// Keys and values of a chunk's rows before they are kept in FP8.
+std::uint64_t unrounded_kv(const ModelConfig& config, std::int64_t chunk_rows, Dtype kv_dtype,
+                           Dtype activation_dtype) {
+  if (kv_dtype != Dtype::f8) return 0;
+  return static_cast<std::uint64_t>(2 * chunk_rows * config.kv_width()) * size_of(activation_dtype);
+}
+
 // A GPU widens the keys and values that rows of phase 1 attend to: an anchor and a block, or blocks
 // in reach one by one.
 std::uint64_t widened_kv(const ModelConfig& config, const BlockPlan& plan, std::int64_t n_longest,
@@ -188,6 +195,7 @@ std::vector<MemoryNeed> memory_needs(const ModelConfig& config, const BlockPlan&
     const auto partial =
         static_cast<std::uint64_t>(config.q_width() + 2 * config.n_heads) * sizeof(float);
     need.workspace = static_cast<std::uint64_t>(chunk_rows) * (row + partial) +
+                     unrounded_kv(config, chunk_rows, kv_dtype, activation_dtype) +
                      widened_matrices(config, activation_dtype) +
                      widened_kv(config, plan, n_longest, kv_dtype, activation_dtype);
     const auto resident = static_cast<std::uint64_t>(config.hidden_size) * element +
@@ -229,8 +237,8 @@ std::int64_t n_partials_at_most(const std::vector<BlockId>& blocks, std::int64_t
 }  // namespace
 
 std::vector<std::uint64_t> answer_workspaces(const ModelConfig& config, const BlockPlan& plan,
-                                             AnswerLayout layout, Dtype activation_dtype,
-                                             std::int64_t chunk_rows) {
+                                             AnswerLayout layout, Dtype kv_dtype,
+                                             Dtype activation_dtype, std::int64_t chunk_rows) {
   const std::int64_t n_ranks = plan.n_ranks();
   const std::int64_t n_rows = layout.spread_queries
                                   ? std::max<std::int64_t>(1, Answerer::kMaxRows / n_ranks)
@@ -241,8 +249,9 @@ std::vector<std::uint64_t> answer_workspaces(const ModelConfig& config, const Bl
   const std::int64_t partial_row = (config.q_width() + 2 * config.n_heads) * f32;
   const std::int64_t of_phase1 =
       std::max(chunk_rows, Answerer::kMaxRows) *
-      ((2 * (config.hidden_size + config.q_width()) + feed_forward_width(config)) * element +
-       partial_row);
+          ((2 * (config.hidden_size + config.q_width()) + feed_forward_width(config)) * element +
+           partial_row) +
+      static_cast<std::int64_t>(unrounded_kv(config, chunk_rows, kv_dtype, activation_dtype));
   const std::int64_t of_rows =
       n_rows * ((config.hidden_size + 2 * config.q_width() + 2 * config.kv_width()) * element +
                 (angles_width(config) + config.vocab_size) * f32);

@@ -65,8 +65,8 @@ struct AnswerLayout {
 // Bytes that phase 2 takes on every rank beside the weights and the K and V of the document and of
 // the queries in work: rows of a step, partials, and the buffers that phase 1 keeps.
 std::vector<std::uint64_t> answer_workspaces(const ModelConfig& config, const BlockPlan& plan,
-                                             AnswerLayout layout, Dtype activation_dtype,
-                                             std::int64_t chunk_rows);
+                                             AnswerLayout layout, Dtype kv_dtype,
+                                             Dtype activation_dtype, std::int64_t chunk_rows);
 
 // K and V of a query in work, on a rank that keeps them: of its tokens and as many new ones as it
 // may get. n_shares: ranks that keep some heads of it each; this is the one with most.

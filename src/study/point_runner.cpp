@@ -61,7 +61,7 @@ KvMemory PointRunner::kv_memory(const BlockPlan& plan) const {
     const std::vector<std::uint64_t> answering = answer_workspaces(
         model_.config, plan,
         {options_.query_ranks == "all", options_.merge == "tree", model_.answering->n_shares()},
-        backend.activation_dtype(), backend.chunk_rows());
+        backend.kv_dtype(), backend.activation_dtype(), backend.chunk_rows());
     const std::uint64_t most =
         std::max(need.total() - need.weights, need.own_kv + *std::ranges::max_element(answering));
     const int n_sharers = sharers_of_device(ranks_.world, ranks_, backend).size();

@@ -62,7 +62,7 @@ TEST_P(Memory, IsWhatThePlanSays) {
       memory_needs(config, plan, c.anchor_mode, 0, backend->kv_dtype(), backend->activation_dtype(),
                    backend->chunk_rows(), c.kv_memory)[static_cast<std::size_t>(world.rank())];
   const std::uint64_t workspace =
-      answer_workspaces(config, plan, c.layout, backend->activation_dtype(),
+      answer_workspaces(config, plan, c.layout, backend->kv_dtype(), backend->activation_dtype(),
                         backend->chunk_rows())[static_cast<std::size_t>(world.rank())];
 
   Encoder encoder(decoder, world);
