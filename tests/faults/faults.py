@@ -14,6 +14,7 @@ import json
 import math
 import os
 import random
+import re
 import shutil
 import signal
 import struct
@@ -363,7 +364,7 @@ class Suite:
         if code not in (scenario.ends_with, CANNOT_CREATE, IO):
             raise Broken(f"exit {code}")
         if code in (CANNOT_CREATE, IO):
-            n_said = sum(line.startswith("error:") for line in self.bench.log.splitlines())
+            n_said = len(re.findall(r"^(?:\d\d:\d\d:\d\d )?error:", self.bench.log, re.MULTILINE))
             if n_said == 0:
                 raise Broken(f"exit {code} without a word")
             if failed and not any(said_of(call, self.bench.log) for call in failed):
