@@ -39,8 +39,8 @@ class DocumentCheckpoint {
   bool write_block(std::int64_t block, std::int64_t first_token, std::int64_t n_tokens,
                    const KvSource& source);
 
-  // The same with a file that was written elsewhere, synced, of these digests. Throws Error(bad_data)
-  // where it does not pass read_block's checks.
+  // The same with a file that was written elsewhere, synced, of these digests. Throws
+  // Error(bad_data) where it does not pass read_block's checks.
   bool add_block(std::int64_t block, TemporaryFile& file, const FileDigests& digests);
 
   // Reads one block: every digest, then the structure, then the values. Throws Error(bad_data)

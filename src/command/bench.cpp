@@ -197,9 +197,9 @@ Exit run_bench(const BenchOptions& options) {
   });
   ModelConfig shape = model_shape(options.shape, options.n_layers);
   if (options.common.weights == "fp8") shape.fp8.scales = Fp8Config::Scales::made;
-  const std::unique_ptr<LoadedModel> model =
-      options.common.model.empty() ? make_random_model(shape, options.common, ranks)
-                                   : open_model(options.common, ranks);
+  const std::unique_ptr<LoadedModel> model = options.common.model.empty()
+                                                 ? make_random_model(shape, options.common, ranks)
+                                                 : open_model(options.common, ranks);
   PointRunner runner(options.common, ranks, *model);
   const Json head = head_of(options, ranks, *model);
   std::unique_ptr<Recorder> recorder;

@@ -28,7 +28,8 @@ void say_first(const Options& options, const Ranks& ranks, const LoadedModel& mo
 }  // namespace
 
 Exit dry_run(const Options& options, const Ranks& ranks, const LoadedModel& model) {
-  const PlanRequest request = options.plan_request();  // what is wrong with it is no document's fault
+  // What is wrong with the options is no document's fault.
+  const PlanRequest request = options.plan_request();
   InputCounts counts;
   const auto take = [&](const Document& document) {
     std::vector<std::int64_t> all;
