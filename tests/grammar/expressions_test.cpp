@@ -14,17 +14,10 @@
 namespace starattn {
 namespace {
 
+using testing::all_texts;
 using testing::behind;
 using testing::matches;
 using testing::new_expressions;
-
-// All texts of a, b and c with up to n characters.
-std::vector<std::string> all_texts(std::size_t n) {
-  std::vector<std::string> texts{""};
-  for (std::size_t i = 0; texts[i].size() < n; ++i)
-    for (const char c : {'a', 'b', 'c'}) texts.push_back(texts[i] + c);
-  return texts;
-}
 
 std::string random_regex(Random& random, int depth) {
   if (depth == 0) return std::string(1, "abc."[random.below(4)]);

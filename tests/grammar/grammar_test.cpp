@@ -8,9 +8,12 @@
 
 #include "base/error.h"
 #include "base/random.h"
+#include "matching.h"
 
 namespace starattn {
 namespace {
+
+using testing::all_texts;
 
 constexpr Token kEos = 0;
 
@@ -33,13 +36,6 @@ bool has(const TokenSet& set, Token token) {
 
 AnswerForm regex_form(const std::string& regex) {
   return {AnswerForm::Kind::regex, {regex}};
-}
-
-std::vector<std::string> all_texts(std::size_t n) {
-  std::vector<std::string> texts{""};
-  for (std::size_t i = 0; texts[i].size() < n; ++i)
-    for (const char c : {'a', 'b', 'c'}) texts.push_back(texts[i] + c);
-  return texts;
 }
 
 // Of at most 2^depth characters.

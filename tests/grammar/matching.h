@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whether an expression matches a text, byte by byte.
+// Whether an expression matches a text, byte by byte, and texts to try.
 #pragma once
 
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "grammar/expressions.h"
 
@@ -20,6 +22,14 @@ inline Expression behind(Expressions& in, Expression e, std::string_view text) {
 
 inline bool matches(Expressions& in, Expression e, std::string_view text) {
   return in.may_end(behind(in, e, text));
+}
+
+// All texts of a, b and c with up to n characters.
+inline std::vector<std::string> all_texts(std::size_t n) {
+  std::vector<std::string> texts{""};
+  for (std::size_t i = 0; texts[i].size() < n; ++i)
+    for (const char c : {'a', 'b', 'c'}) texts.push_back(texts[i] + c);
+  return texts;
 }
 
 }  // namespace starattn::testing

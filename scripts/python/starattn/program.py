@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -89,6 +90,6 @@ def _text_of(file) -> str:
 
 
 def _last_error(log: str) -> str:
+    errors = re.findall(r"^(?:\d\d:\d\d:\d\d )?error: (.*)", log, re.MULTILINE)
     lines = [line for line in log.splitlines() if line.strip()]
-    errors = [line for line in lines if "error" in line.lower()]
     return (errors or lines or ["it said nothing"])[-1]
