@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention of rows over segments of keys and values, and what becomes of its partials. backend.h
+// says what each operation does; where one needs more segments or merges than a kernel takes at
+// once, takes() says so, and the backend does it in steps.
+#pragma once
+
+#include <span>
+
+#include "attention.h"
+#include "backend/backend.h"
+#include "backend/cuda/device.h"
+
+namespace starattn::cuda {
+
+class Attention {
+ public:
+  explicit Attention(Device& device) : device_(device) {}
+
+  static bool takes(std::size_t n_segments) {
+    return n_segments <= static_cast<std::size_t>(kernels::kMaxSegments);
+  }
+
+  void attend(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
+              Product product, Partial partial);
+  // At least one segment and no more than it takes from here on; attend_all is for many rows.
+  void attend_alone(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
+                    Product product, Partial partial);
+  void attend_blocks(Rows q, std::span<const KvSegment> blocks, const AttentionShape& shape,
+                     std::span<const Merge> merges, std::span<const Partial> parts);
+  void attend_all(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
+                  Rows out);
+  void attend_own(Rows q, Rows k, Rows v, std::span<const OwnTokens> own,
+                  const AttentionShape& shape, Partial context, Rows out);
+  void clear(Partial partial, const AttentionShape& shape);
+  void merge_all(std::span<const Partial> parts, std::span<const Merge> merges,
+                 const AttentionShape& shape);
+  void finish(Partial partial, const AttentionShape& shape, Rows out);
+  void finish_merged(Partial a, Partial b, const AttentionShape& shape, Rows out);
+
+ private:
+  // At most kMaxSegments segments at a time, in order; only the last one of all may be causal.
+  template <typename Use>
+  void for_each_input(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
+                      const Use& use);
+  void attend_to(const kernels::AttentionInput& input, Product product, const Partial& partial);
+  kernels::Stream stream() const { return device_.stream(); }
+
+  Device& device_;
+};
+
+}  // namespace starattn::cuda

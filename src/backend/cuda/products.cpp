@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backend/cuda/products.h"
+
+#include "elementwise.h"
+
+namespace starattn::cuda {
+namespace {
+
+void check_shape(Rows x, const Projection& to) {
+  STARATTN_CHECK(x.width == to.w.n_cols && to.y.width == to.w.n_rows && x.n_rows == to.y.n_rows);
+}
+
+}  // namespace
+
+void Products::linear(Rows x, std::span<const Projection> to, Product product, bool add) {
+  if (product == Product::batch_invariant) return few_rows(x, to, add);
+  for (const Projection& p : to) many_rows(x, p, add);
+}
+
+void Products::many_rows(Rows x, const Projection& to, bool add) {
+  check_shape(x, to);
+  Buffer memory;
+  matmul_(x.data, in_bf16(to.w, memory), weights_.find(to.bias), to.y.data, x.n_rows, to.w.n_rows,
+          to.w.n_cols, add);
+}
+
+void Products::few_rows(Rows x, std::span<const Projection> to, bool add) {
+  STARATTN_CHECK(to.size() <= kernels::kMaxThinOutputs);
+  for (const Projection& p : to) {
+    if (are_alike(p.w, to[0].w)) continue;
+    for (const Projection& one : to) few_rows(x, {&one, 1}, add);
+    return;
+  }
+  kernels::ThinLinear product{
+      x.data, x.n_rows, x.width, kernels::ThinKind::bf16, static_cast<int>(to.size()), {}};
+  for (std::size_t i = 0; i < to.size(); ++i) {
+    product.outputs[i] = thin_output(x, to[i]);
+    if (add) product.outputs[i].plus = to[i].y.data;
+  }
+  kernels::thin_linear(product, device_.stream());
+}
+
+void Products::thin_gated(Rows x, const Projection& gate, const Projection& up) {
+  kernels::ThinLinear both{x.data, x.n_rows, x.width, kernels::ThinKind::gated, 2, {}};
+  both.outputs[0] = thin_output(x, gate);
+  both.outputs[1] = thin_output(x, up);
+  kernels::thin_linear(both, device_.stream());
+}
+
+void Products::to_f32(Rows x, const WeightView& w, Product product, float* y) {
+  if (product == Product::chunk) {
+    Buffer memory;
+    matmul_.to_f32(x.data, in_bf16(w, memory), y, x.n_rows, w.n_rows, w.n_cols);
+    return;
+  }
+  kernels::ThinLinear thin{x.data, x.n_rows, x.width, kernels::ThinKind::f32, 1, {}};
+  thin.outputs[0] = thin_output(w, {}, y);
+  kernels::thin_linear(thin, device_.stream());
+}
+
+kernels::ThinOutput Products::thin_output(Rows x, const Projection& to) {
+  check_shape(x, to);
+  return thin_output(to.w, to.bias, to.y.data);
+}
+
+kernels::ThinOutput Products::thin_output(const WeightView& w, const WeightView& bias, void* y) {
+  kernels::ThinOutput output;
+  output.bias = weights_.find(bias);
+  output.y = y;
+  output.n_out = w.n_rows;
+  if (!weights_.is_f8(w)) {
+    output.w = weights_.find(w);
+    return output;
+  }
+  const kernels::ScaledMatrix matrix = weights_.find_f8(w);
+  output.w = matrix.values;
+  output.scales = matrix.scales;
+  output.block_rows = matrix.block_rows;
+  output.block_cols = matrix.block_cols;
+  output.first_row = matrix.first_row;
+  return output;
+}
+
+const void* Products::in_bf16(const WeightView& w, Buffer& memory) {
+  if (!weights_.is_f8(w)) return weights_.find(w);
+  memory = device_.allocate(static_cast<std::size_t>(w.n_rows * w.n_cols) * size_of(Dtype::bf16));
+  kernels::f8_to_bf16(weights_.find_f8(w), memory.data(), device_.stream());
+  return memory.data();
+}
+
+}  // namespace starattn::cuda

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// Products of rows with a matrix: of many rows (phase 1) through cuBLASLt, of few (phase 2) through
+// the thin kernels, which take FP8 matrices as they are.
+#pragma once
+
+#include <span>
+
+#include "backend/backend.h"
+#include "backend/cuda/device.h"
+#include "backend/cuda/device_weights.h"
+#include "backend/cuda/matmul.h"
+#include "thin_linear.h"
+
+namespace starattn::cuda {
+
+class Products {
+ public:
+  Products(Device& device, DeviceWeights& weights)
+      : device_(device), weights_(weights), matmul_(device) {}
+
+  // y = x W^T + bias of each projection, or y += with `add`.
+  void linear(Rows x, std::span<const Projection> to, Product product, bool add);
+  // gate.y = silu(the first product) * (the second), few rows. Both matrices are FP8, or none is.
+  void thin_gated(Rows x, const Projection& gate, const Projection& up);
+  bool are_alike(const WeightView& a, const WeightView& b) {
+    return weights_.is_f8(a) == weights_.is_f8(b);
+  }
+  // y [n_rows, n_out] = x W^T in fp32.
+  void to_f32(Rows x, const WeightView& w, Product product, float* y);
+
+  // The matrix in bf16; one that is kept as FP8 is widened into `memory`.
+  const void* in_bf16(const WeightView& w, Buffer& memory);
+
+ private:
+  void many_rows(Rows x, const Projection& to, bool add);
+  void few_rows(Rows x, std::span<const Projection> to, bool add);
+  kernels::ThinOutput thin_output(Rows x, const Projection& to);
+  kernels::ThinOutput thin_output(const WeightView& w, const WeightView& bias, void* y);
+
+  Device& device_;
+  DeviceWeights& weights_;
+  Matmul matmul_;
+};
+
+}  // namespace starattn::cuda
