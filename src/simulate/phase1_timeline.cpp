@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "exchange/channel.h"
+#include "simulate/ranks.h"
+#include "simulate/timelines.h"
+
+namespace starattn {
+namespace {
+
+class Phase1 {
+ public:
+  Phase1(const ModelConfig& config, const BlockPlan& plan, const Machine& machine,
+         const Cluster& cluster, const Phase1Options& options, std::int64_t n_layers)
+      : plan_(plan),
+        seconds_(config, machine),
+        options_(options),
+        n_layers_(n_layers),
+        blocks_(blocks_by_rank(plan)),
+        timeline_(plan.n_ranks(), links_of(plan, machine, cluster, machine.message)) {
+    for (Rank rank = 0; rank < plan.n_ranks(); ++rank)
+      if (rank != plan.owner(0) && std::ranges::any_of(blocks_[at(rank)], [&](BlockId i) {
+            return plan.anchor_of(i).n_tokens > 0;
+          }))
+        anchor_readers_.push_back(rank);
+    if (plan.n_recalled(plan.n_blocks() - 1) > 0) {
+      recall();
+    } else if (plan.reach() == 0) {
+      star();
+    } else {
+      reach();
+    }
+  }
+  Timeline timeline() && { return std::move(timeline_); }
+
+ private:
+  static std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
+  bool is_last(std::int64_t layer) const { return layer + 1 == n_layers_; }
+  std::int64_t rows_of(BlockId i) const { return plan_.block(i).n_tokens; }
+
+  // A layer's keys and values leave for host memory beside the computation.
+  void compute(Rank rank, double seconds, std::int64_t n_stored) {
+    const auto& bus = seconds_.machine().bus_bytes_per_s;
+    if (options_.kv_memory == KvMemory::host && bus)
+      seconds = std::max(seconds, seconds_.kv_bytes(n_stored) / *bus);
+    timeline_.compute(rank, seconds);
+  }
+
+  // Block 0's owner, after a layer of it. The messages, by reader.
+  std::map<Rank, Timeline::Message> send_anchor() {
+    const double n_bytes = seconds_.kv_bytes(plan_.anchor_size());
+    Timeline::Message first = timeline_.send_on_and_on(
+        plan_.owner(0), n_bytes, static_cast<double>(Channel::kPieceBytes), anchor_readers_);
+    std::map<Rank, Timeline::Message> messages;
+    for (const Rank rank : anchor_readers_) messages[rank] = first++;
+    return messages;
+  }
+
+  // Ranks take their blocks one after another, each through all layers.
+  void star() {
+    const bool is_sent = options_.anchor_mode == AnchorMode::broadcast;
+    std::vector<std::map<Rank, Timeline::Message>> anchors(at(n_layers_));
+    const auto encode = [&](Rank rank) {
+      for (const BlockId i : blocks_[at(rank)]) {
+        const std::int64_t n = rows_of(i);
+        const std::int64_t n_anchor = plan_.anchor_of(i).n_tokens;
+        const double layer_seconds =
+            seconds_.project(n) + seconds_.attend(n, n_anchor) + seconds_.feed_forward(n);
+        if (!is_sent && n_anchor > 0)
+          timeline_.compute(rank, static_cast<double>(n_layers_ - 1) *
+                                      (seconds_.project(n_anchor) + seconds_.attend(n_anchor, 0) +
+                                       seconds_.feed_forward(n_anchor)));
+        for (std::int64_t layer = 0; layer < n_layers_; ++layer) {
+          if (is_last(layer)) {
+            timeline_.compute(rank, seconds_.project_kv(n));
+            break;
+          }
+          const auto anchor = anchors[at(layer)].find(rank);
+          if (n_anchor > 0 && anchor != anchors[at(layer)].end())
+            timeline_.wait(rank, anchor->second);
+          compute(rank, layer_seconds, n);
+          if (i == 0 && is_sent) anchors[at(layer)] = send_anchor();
+        }
+      }
+    };
+    encode(plan_.owner(0));  // first, so that its messages have their numbers
+    for (Rank rank = 0; rank < plan_.n_ranks(); ++rank)
+      if (rank != plan_.owner(0)) encode(rank);
+  }
+
+  // All blocks go through a layer together; other ranks' come by in ascending order.
+  void reach() {
+    const auto n_seen = [&](BlockId i, BlockId j) -> std::int64_t {  // of block j, by block i
+      if (i == j || plan_.first_reached(i) <= j) return rows_of(j);
+      return j == 0 ? plan_.anchor_of(i).n_tokens : 0;
+    };
+    // Tokens of block j that the rank needs.
+    const auto n_needed = [&](Rank rank, BlockId j) {
+      std::int64_t most = 0;
+      for (const BlockId i : blocks_[at(rank)])
+        if (i > j) most = std::max(most, n_seen(i, j));
+      return most;
+    };
+    // Attention of all rows of a rank to block j.
+    const auto attend = [&](Rank rank, BlockId j) {
+      double sum = 0;
+      for (const BlockId i : blocks_[at(rank)]) {
+        if (i == j) sum += seconds_.attend_own_and_merge(rows_of(i));
+        if (i > j && n_seen(i, j) > 0) sum += seconds_.attend_and_merge(rows_of(i), n_seen(i, j));
+      }
+      return sum;
+    };
+    std::vector<std::vector<std::pair<BlockId, double>>> attends(at(plan_.n_ranks()));
+    std::vector<std::vector<Rank>> readers(at(plan_.n_blocks()));
+    for (Rank rank = 0; rank < plan_.n_ranks(); ++rank) {
+      for (BlockId j = 0; j < plan_.n_blocks(); ++j) {
+        const double seconds = attend(rank, j);
+        if (seconds > 0) attends[at(rank)].emplace_back(j, seconds);
+        if (plan_.owner(j) != rank && n_needed(rank, j) > 0) readers[at(j)].push_back(rank);
+      }
+    }
+    std::vector<double> project(at(plan_.n_ranks())), kv(project), feed(project);
+    for (Rank rank = 0; rank < plan_.n_ranks(); ++rank) {
+      for (const BlockId i : blocks_[at(rank)]) {
+        project[at(rank)] += seconds_.project(rows_of(i));
+        kv[at(rank)] += seconds_.project_kv(rows_of(i));
+        feed[at(rank)] += seconds_.feed_forward(rows_of(i));
+      }
+    }
+    for (std::int64_t layer = 0; layer < n_layers_; ++layer) {
+      std::vector<std::map<Rank, Timeline::Message>> messages(at(plan_.n_blocks()));
+      for (Rank rank = 0; rank < plan_.n_ranks(); ++rank) {
+        timeline_.compute(rank, is_last(layer) ? kv[at(rank)] : project[at(rank)]);
+        if (is_last(layer)) continue;
+        for (const BlockId i : blocks_[at(rank)]) {
+          // The most that any of them needs, which is all of the block but with anchors alone.
+          std::int64_t n = 0;
+          for (const Rank reader : readers[at(i)]) n = std::max(n, n_needed(reader, i));
+          Timeline::Message first = timeline_.send(rank, seconds_.kv_bytes(n), readers[at(i)]);
+          for (const Rank reader : readers[at(i)]) messages[at(i)][reader] = first++;
+        }
+      }
+      if (is_last(layer)) break;
+      for (Rank rank = 0; rank < plan_.n_ranks(); ++rank) {
+        for (const auto& [j, seconds] : attends[at(rank)]) {
+          if (plan_.owner(j) != rank) timeline_.wait(rank, messages[at(j)].at(rank));
+          timeline_.compute(rank, seconds);
+        }
+        timeline_.compute(rank, feed[at(rank)]);
+      }
+    }
+  }
+
+  // Blocks of a wave go through a layer together (star/encode_recall.cpp, recall_exchange.cpp).
+  void recall() {
+    std::vector<std::map<Rank, Timeline::Message>> anchors(at(n_layers_));
+    for (BlockId first = 0; first < plan_.n_blocks(); first += plan_.n_ranks()) {
+      const BlockId end = std::min<BlockId>(plan_.n_blocks(), first + plan_.n_ranks());
+      for (std::int64_t layer = 0; layer < n_layers_; ++layer)
+        recall_layer(first, end, layer, anchors[at(layer)]);
+    }
+  }
+
+  struct Held {  // of a block that asks, by one rank
+    BlockId asking = 0;
+    Rank rank = 0;
+    std::int64_t n_tokens = 0;
+    Timeline::Message ask = 0, candidates = 0, wanted = 0, handed = 0;
+  };
+
+  void recall_layer(BlockId first, BlockId end, std::int64_t layer,
+                    std::map<Rank, Timeline::Message>& anchor) {
+    for (BlockId i = first; i < end; ++i) {
+      const Rank rank = plan_.owner(i);
+      const std::int64_t n = rows_of(i);
+      timeline_.compute(rank, is_last(layer) ? seconds_.project_kv(n) : seconds_.project(n));
+      if (i == 0 && !is_last(layer)) anchor = send_anchor();
+    }
+    if (is_last(layer)) return;
+
+    std::vector<Held> all;  // by asking block, then by rank
+    for (BlockId i = first; i < end; ++i) {
+      if (plan_.n_asking_rows(i) == 0) continue;
+      for (Rank rank = 0; rank < plan_.n_ranks(); ++rank) {
+        std::int64_t held = 0;
+        for (const BlockId j : blocks_[at(rank)]) {
+          if (j >= i) break;
+          held += j == 0 ? std::max<std::int64_t>(0, rows_of(j) - plan_.anchor_size()) : rows_of(j);
+        }
+        if (held > 0) all.push_back({i, rank, held});
+      }
+    }
+    const auto owner = [&](const Held& held) { return plan_.owner(held.asking); };
+    const auto is_other = [&](const Held& held) { return owner(held) != held.rank; };
+    // Of what is recalled, each holder's part is taken for its part of the tokens.
+    const auto n_candidates = [&](const Held& held) {
+      return std::min(plan_.n_recalled(held.asking), held.n_tokens);
+    };
+    const auto n_handed = [&](const Held& held) {
+      return std::max<std::int64_t>(1, plan_.n_recalled(held.asking) * held.n_tokens /
+                                           plan_.recallable(held.asking).n_tokens);
+    };
+    const auto attend_a_third = [&] {
+      for (BlockId i = first; i < end; ++i)
+        if (plan_.n_asking_rows(i) > 0)
+          timeline_.compute(plan_.owner(i),
+                            seconds_.attend(rows_of(i), plan_.anchor_of(i).n_tokens) / 3);
+    };
+    for (BlockId i = first; i < end; ++i) {
+      const auto arrival = anchor.find(plan_.owner(i));
+      if (plan_.anchor_of(i).n_tokens > 0 && arrival != anchor.end())
+        timeline_.wait(plan_.owner(i), arrival->second);
+      if (plan_.n_asking_rows(i) > 0)
+        timeline_.compute(plan_.owner(i), seconds_.ask(rows_of(i), plan_.n_asking_rows(i),
+                                                       plan_.anchor_of(i).n_tokens));
+    }
+    const auto send = [&](Rank from, double n_bytes, Rank to) {
+      return timeline_.send(from, n_bytes, {&to, 1});
+    };
+    for (Held& held : all)
+      if (is_other(held))
+        held.ask =
+            send(owner(held), seconds_.ask_bytes(plan_.n_asking_rows(held.asking)), held.rank);
+    attend_a_third();
+    for (Held& held : all) {
+      if (is_other(held)) timeline_.wait(held.rank, held.ask);
+      timeline_.compute(held.rank, seconds_.score(plan_.n_asking_rows(held.asking), held.n_tokens));
+      if (is_other(held))
+        held.candidates =
+            send(held.rank, 8.0 * static_cast<double>(n_candidates(held)), owner(held));
+    }
+    attend_a_third();
+    for (const Held& held : all)
+      if (is_other(held)) timeline_.wait(owner(held), held.candidates);
+    for (Held& held : all)
+      if (is_other(held))
+        held.wanted = send(owner(held), 4.0 * static_cast<double>(n_candidates(held)), held.rank);
+    for (Held& held : all) {
+      if (is_other(held)) timeline_.wait(held.rank, held.wanted);
+      timeline_.compute(held.rank, seconds_.gather(n_handed(held)));
+      if (is_other(held))
+        held.handed = send(held.rank, seconds_.kv_bytes(n_handed(held)), owner(held));
+    }
+    attend_a_third();
+    for (const Held& held : all)
+      if (is_other(held)) timeline_.wait(owner(held), held.handed);
+    for (BlockId i = first; i < end; ++i) {
+      const std::int64_t n = rows_of(i);
+      const double attention =
+          plan_.n_asking_rows(i) > 0
+              ? seconds_.attend_and_merge(n, plan_.n_recalled(i)) +
+                    (plan_.n_ranks() > 1 ? seconds_.gather(plan_.n_recalled(i)) : 0)
+              : seconds_.attend(n, plan_.anchor_of(i).n_tokens);
+      compute(plan_.owner(i), attention + seconds_.feed_forward(n), n);
+    }
+  }
+
+  const BlockPlan& plan_;
+  Seconds seconds_;
+  Phase1Options options_;
+  std::int64_t n_layers_;
+  std::vector<std::vector<BlockId>> blocks_;  // by rank
+  std::vector<Rank> anchor_readers_;
+  Timeline timeline_;
+};
+
+}  // namespace
+
+Timeline phase1_timeline(const ModelConfig& config, const BlockPlan& plan, const Machine& machine,
+                         const Cluster& cluster, const Phase1Options& options,
+                         std::int64_t n_layers) {
+  return Phase1(config, plan, machine, cluster, options, n_layers).timeline();
+}
+
+}  // namespace starattn
