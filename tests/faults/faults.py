@@ -7,6 +7,7 @@ sound disk and has to end with the answers of a run that nothing disturbed, with
 kept, nothing called damaged, and nothing left behind. docs/reliability.md says what is promised.
 
 usage: faults.py PROGRAM LIBRARY SOURCE_DIR [--kills N] [--errors N] [--losses N] [--random-kills N]
+       [--seconds S]
 """
 import argparse
 import errno
@@ -448,6 +449,7 @@ def main() -> int:
     parser.add_argument("source", type=Path)
     for name in ("kills", "random-kills", "errors", "losses"):
         parser.add_argument(f"--{name}", type=int, default=0, help="how many, over all scenarios")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="end with what is done by then")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--scenario", help="only these, with commas between")
     parser.add_argument("--folder", help="where to work (default: a temporary folder)")
@@ -480,6 +482,8 @@ def main() -> int:
         random.shuffle(todo)
         started = time.time()
         for i, (kind, scenario, what) in enumerate(todo):
+            if time.time() - started > arguments.seconds:
+                break
             if kind == "kills":
                 suite.cycle(kind, scenario, what, lambda: suite.kill(scenario, what))
             elif kind == "random kills":
