@@ -52,6 +52,7 @@ class AuditCoordinator : public WorkSource<AuditTask, AuditResult> {
   // The next document of the sample that no earlier run has finished.
   std::optional<AuditTask> next(bool is_asked_to_stop) override;
   void take(AuditResult result) override;
+  void commit() override { writer_.commit(); }
   void failed(std::int64_t number, const Error& error) override;
   void stopped(const std::string& saved) override;
   void broken(const Error& error) override;

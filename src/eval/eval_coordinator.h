@@ -34,6 +34,7 @@ class EvalCoordinator : public WorkSource<EvalSample, Trial> {
   std::optional<EvalSample> next(bool is_asked_to_stop) override;
   bool waits_for_results() const override;
   void take(Trial trial) override;
+  void commit() override { writer_.commit(); }
   // Any error ends the evaluation: its options are what is at fault.
   void failed(std::int64_t number, const Error& error) override;
   void stopped(const std::string& saved) override;

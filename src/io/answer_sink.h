@@ -24,6 +24,10 @@ class AnswerSink {
   // The error line takes the place of all answers that `input_line` still has to get.
   virtual void put_error(std::int64_t input_line, const std::string& line) = 0;
 
+  // What was put stays from here on, even when the power goes. Called when all answers that came
+  // together have been put, for a file is synced as fast for many of them as for one.
+  virtual void commit() = 0;
+
   // The batch is complete. knows_every_key: every answer that belongs here has been expected, so
   // that others of an earlier run can be told.
   virtual void finish(bool knows_every_key) = 0;

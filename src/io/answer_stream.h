@@ -14,6 +14,7 @@ class AnswerStream : public AnswerSink {
   void expect_error(const std::string& line) override;  // all that write throw Error(io)
   void put(const std::string& id, const std::string& query_id, const std::string& line) override;
   void put_error(std::int64_t input_line, const std::string& line) override;
+  void commit() override {}
   void finish(bool) override {}
 };
 

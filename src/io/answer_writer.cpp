@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstring>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -312,7 +313,6 @@ void AnswerWriter::put(const std::string& id, const std::string& query_id,
     pending_.front().text = with_digest(line);
   } else {
     append_journal(key, with_digest(line));
-    sync(journal_, journal_path());
   }
   if (const auto place = place_of_.find(key); place != place_of_.end())
     pending_[place->second - n_flushed_].ready = true;
@@ -343,6 +343,12 @@ void AnswerWriter::append_journal(const Hash128& key, const std::string& line) {
   write_all(journal_.get(), line + "\n", journal_path());
   in_journal_[key] = {journal_bytes_, line.size()};
   journal_bytes_ += line.size() + 1;
+  is_journal_ahead_ = true;
+}
+
+void AnswerWriter::commit() {
+  if (std::exchange(is_journal_ahead_, false)) sync(journal_, journal_path());
+  if (std::exchange(is_output_ahead_, false)) sync(output_, path_);
 }
 
 void AnswerWriter::flush() {
@@ -360,7 +366,7 @@ void AnswerWriter::flush() {
         }
       }
       write_all(output_.get(), next.text + "\n", path_);
-      sync(output_, path_);
+      is_output_ahead_ = true;
     }
     if (waiting != in_journal_.end()) in_journal_.erase(waiting);
     place_of_.erase(next.key);
@@ -403,6 +409,7 @@ void AnswerWriter::set_aside_unexpected() {
 }
 
 void AnswerWriter::finish(bool knows_every_key) {
+  commit();
   if (knows_every_key) set_aside_unexpected();
   if (!in_journal_.empty()) {
     log::warn("{} answer(s) in {} belong to no line of this input: kept there", in_journal_.size(),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The output file of a batch: answer lines in input order, each synced as it is written. Answers
-// whose turn has not come wait in a journal beside the output, synced too. Whatever instant a run
-// dies at, the next one finds every answered line once, whole and in order.
+// The output file of a batch: answer lines in input order, synced at each commit(). Answers whose
+// turn has not come wait in a journal beside the output, synced too. Whatever instant a run dies
+// at, the next one finds every committed answer once, whole and in order.
 //
 //   <output>                 answer lines and, for bad input lines, error lines; locked by the run
 //   <output>.journal         answer lines that wait for their turn; gone when the batch is complete
@@ -55,6 +55,7 @@ class AnswerWriter : public AnswerSink {
   void expect_error(const std::string& line) override;
   void put(const std::string& id, const std::string& query_id, const std::string& line) override;
   void put_error(std::int64_t input_line, const std::string& line) override;
+  void commit() override;
 
   // What `input_line` still has to get does not come: nothing takes its place.
   void give_up(std::int64_t input_line);
@@ -96,15 +97,17 @@ class AnswerWriter : public AnswerSink {
   AnswerKey read_kept(const std::string& text, const std::string& where) const;
   void say_wrong(const std::string& what);
   void set_aside_unexpected();
-  void append_journal(const Hash128& key, const std::string& line);  // the caller syncs
-  void flush();
+  void append_journal(const Hash128& key, const std::string& line);
+  void flush();  // what is ready to the output, without a sync
 
   std::string path_;  // symbolic links followed
   LineCheck check_;
   KeyOfLine key_of_line_;
   FileDescriptor output_;  // and its lock
   FileDescriptor journal_;
-  bool has_digests_ = true;  // false where 0.1.0 began the file
+  bool is_output_ahead_ = false;   // of what is synced
+  bool is_journal_ahead_ = false;  // alike
+  bool has_digests_ = true;        // false where 0.1.0 began the file
   std::uint64_t journal_bytes_ = 0;
   std::unordered_map<Hash128, bool, Hasher> in_output_;  // whether it has been expected
   std::unordered_map<Hash128, Place, Hasher> in_journal_;

@@ -152,6 +152,10 @@ void Coordinator::take(AnswerLine answer) {
   }
 }
 
+void Coordinator::commit() {
+  if (writer_) writer_->commit();
+}
+
 void Coordinator::failed(std::int64_t number, const Error& error) {
   if (requests_) return failed_requests(number, std::nullopt, error.what());
   const auto document = open_.extract(number);

@@ -64,6 +64,7 @@ class Coordinator : public WorkSource<Job, AnswerLine> {
   // stopped or broken.
   std::optional<Job> next(bool is_asked_to_stop) override;
   void take(AnswerLine answer) override;
+  void commit() override;
   void failed(std::int64_t number, const Error& error) override;
   void stopped(const std::string& saved) override;
   void broken(const Error& error) override;

@@ -35,6 +35,8 @@ class WorkSource {
   virtual bool waits_for_results() const { return false; }
 
   virtual void take(Result result) = 0;
+  // What was taken is kept from here on. Called when all results that came together are in.
+  virtual void commit() = 0;
   // The task is at fault, not its group, which goes on with the next.
   virtual void failed(std::int64_t number, const Error& error) = 0;
   // A group has left its task early, as asked. saved: what the next run finds of it.
@@ -64,6 +66,7 @@ class WorkQueue {
       poll();
       pause();
     }
+    if (source_) source_->commit();
   }
 
   void send(Result result) {  // on the first rank of a group
@@ -74,10 +77,11 @@ class WorkQueue {
     }
   }
 
-  void poll() {  // rank 0 serves whoever waits; nothing elsewhere
-    if (!source_ || n_others_ == 0) return;
+  void poll() {  // rank 0 keeps what has come and serves whoever waits; nothing elsewhere
+    if (!source_) return;
     Communicator::Message message;
-    while (world_->try_receive(message, kToSource)) serve(message);
+    while (n_others_ > 0 && world_->try_receive(message, kToSource)) serve(message);
+    source_->commit();
     // Results, of this rank's group too, may have led to more tasks.
     for (const Waiting& waiting : std::exchange(waiting_, {})) offer(waiting);
   }

@@ -387,10 +387,8 @@ class Suite:
         if scenario.keeps:
             # What a user may have seen on disk is there, but for what a rank is syncing right now.
             last = {call.rank: call for call in calls[:n]}.values()
-            names = (scenario.output, scenario.output + ".journal")
-            syncing_lines = any(call.op == disk.WRITE and Path(call.path).name in names for call in last)
             lost = answers_in(seen_folder, scenario.output) - answers_in(self.work, scenario.output, is_torn=True)
-            if len(lost) > syncing_lines:
+            if len(lost) > n_lines_ahead(calls[:n], scenario.output):
                 raise Broken(f"{len(lost)} answers that were on disk are lost")
             syncing_blocks = sum(call.op == disk.RENAME and call.other.endswith("manifest.json") for call in last)
             lost_blocks = set(blocks_in(seen_folder)) - set(blocks_in(self.work))
@@ -409,6 +407,22 @@ class Suite:
         counts = ", ".join(f"{count} {kind}" for kind, count in self.done.items() if isinstance(kind, str))
         by_ranks = "; ".join(f"{kind[0]}, {kind[1]}: {count}" for kind, count in self.done.items() if isinstance(kind, tuple))
         return f"{counts}; {len(self.failures)} failed. ({by_ranks})"
+
+
+def n_lines_ahead(calls: list[disk.Call], output: str) -> int:
+    """Lines that are not synced yet and may be lost: written to the output or its journal with nothing
+    else done since, for whoever writes them syncs both before anything else."""
+    names, n, synced = (output, output + ".journal"), 0, set()
+    writers = {call.rank for call in calls if Path(call.path).name in names}
+    for call in reversed([call for call in calls if call.rank in writers]):
+        name = Path(call.path).name
+        if name not in names or call.op not in (disk.WRITE, disk.SYNC):
+            break
+        if call.op == disk.SYNC:
+            synced.add(name)
+        elif name not in synced:
+            n += 1
+    return n
 
 
 def matters(call: disk.Call) -> bool:

@@ -50,6 +50,7 @@ struct Source : WorkSource<Task, Result> {
   std::int64_t n_open = 0;
   std::int64_t n_nothing = 0;  // times that nothing was left to give
   std::int64_t n_asked_to_stop = 0;
+  std::int64_t n_not_committed = 0;  // results
   std::map<std::int64_t, std::string> results;
   std::vector<std::string> said;
 
@@ -72,8 +73,10 @@ struct Source : WorkSource<Task, Result> {
   void take(Result result) override {
     EXPECT_EQ(result.score, result.text == "1" ? std::optional(0.25) : std::nullopt);
     results[result.number] += result.text;
+    ++n_not_committed;
     if (result.number % 3 + 1 == std::ssize(results[result.number])) --n_open;
   }
+  void commit() override { n_not_committed = 0; }
   void failed(std::int64_t number, const Error& error) override {
     --n_open;
     results[number] += error.what();
@@ -107,6 +110,7 @@ class WorkQueueTest : public ::testing::Test {
 
   void expect_results() const {
     ASSERT_EQ(std::ssize(source.results), source.n_tasks);
+    EXPECT_EQ(source.n_not_committed, 0);
     const char* const all[] = {"0", "01", "012"};
     for (const auto& [number, result] : source.results)
       EXPECT_EQ(result, number % 5 == 4 ? "its own fault" : all[number % 3]) << number;
