@@ -62,7 +62,7 @@ void refuse_foreign(std::string_view begin, const std::string& name) {
   };
   for (const Format& format : kForeign)
     if (begin.starts_with(format.begin)) refuse(format);
-  if (begin.starts_with("BZh") && begin.substr(4).starts_with("1AY"))
+  if (begin.size() > 4 && begin.starts_with("BZh") && begin.substr(4).starts_with("1AY"))
     refuse({"", "compressed with bzip2", "unpack it: bunzip2"});
   if (is_utf16(begin, 1)) refuse({"", "UTF-16 text", "convert it: iconv -f UTF-16LE -t UTF-8"});
   if (is_utf16(begin, 0)) refuse({"", "UTF-16 text", "convert it: iconv -f UTF-16BE -t UTF-8"});

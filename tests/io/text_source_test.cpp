@@ -89,6 +89,10 @@ TEST(TextSource, NamesWhatIsNoText) {
   }
   folder.write("file", "BZhang said: \xe4\xbd\xa0");
   EXPECT_EQ(lines_of(folder.file("file")).size(), 1U);
+  for (const char* beginning : {"B", "BZ", "BZh", "BZh9", "BZh91", "P", "7z", "%PDF", "\x89"}) {
+    folder.write("file", beginning);  // of such a file, and no more
+    EXPECT_EQ(lines_of(folder.file("file")), std::vector<std::string>{beginning});
+  }
   expect_refused([&] { LineReader(folder.path()); }, Exit::no_input, {"folder"});
   expect_refused([&] { LineReader(folder.file("none")); }, Exit::no_input, {"none"});
 }
