@@ -100,16 +100,20 @@ Communicator& Communicator::operator=(Communicator&& other) noexcept {
   std::swap(comm_, other.comm_);
   std::swap(rank_, other.rank_);
   std::swap(size_, other.size_);
+  std::swap(keeps_to_messages_, other.keeps_to_messages_);
   return *this;
 }
 
 Communicator Communicator::split(int color) const {
   MPI_Comm comm = MPI_COMM_NULL;
   check(MPI_Comm_split(comm_, color < 0 ? MPI_UNDEFINED : color, rank_, &comm));
-  return Communicator(comm);
+  Communicator part(comm);
+  part.keeps_to_messages_ = keeps_to_messages_;
+  return part;
 }
 
 Communicator Communicator::split_by_node() const {
+  if (keeps_to_messages_) return split(rank_);
   MPI_Comm comm = MPI_COMM_NULL;
   check(MPI_Comm_split_type(comm_, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &comm));
   return Communicator(comm);

@@ -37,7 +37,10 @@ class Communicator {
   static Communicator world();  // a duplicate of MPI_COMM_WORLD
   ~Communicator();
   Communicator(Communicator&& other) noexcept
-      : comm_(other.comm_), rank_(other.rank_), size_(other.size_) {
+      : comm_(other.comm_),
+        rank_(other.rank_),
+        size_(other.size_),
+        keeps_to_messages_(other.keeps_to_messages_) {
     other.comm_ = MPI_COMM_NULL;
   }
   Communicator& operator=(Communicator&& other) noexcept;
@@ -49,7 +52,10 @@ class Communicator {
 
   Communicator split(
       int color) const;  // ranks of one color, in the old order; color < 0: not a member
-  Communicator split_by_node() const;  // ranks that share memory
+  // Ranks that share memory: all of a node, or each alone after keep_to_messages().
+  Communicator split_by_node() const;
+  // From here on this communicator, and those split from it, take no rank's memory for shared.
+  void keep_to_messages() { keeps_to_messages_ = true; }
 
   void barrier() const;
   void bcast(std::span<std::byte> bytes, Rank root) const;
@@ -100,6 +106,7 @@ class Communicator {
   MPI_Comm comm_ = MPI_COMM_NULL;
   Rank rank_ = 0;
   int size_ = 1;
+  bool keeps_to_messages_ = false;
 };
 
 // An error that every rank of the communicator throws at the same place: they can all leave

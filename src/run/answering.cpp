@@ -10,6 +10,7 @@ namespace {
 std::string reason_against(const Options& options, const Communicator& group,
                            const ModelConfig& config) {
   if (options.shard_weights == "off") return "--shard-weights off";
+  if (options.transport == "mpi") return "--transport mpi";
   if (options.query_ranks == "all") return "--query-ranks all";
   if (options.merge == "tree") return "--merge tree";
   if (config.mixture.n_experts > 0) return "the model is a mixture of experts";

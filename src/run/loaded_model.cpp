@@ -101,6 +101,7 @@ Ranks arrange_ranks(const Options& options) {
   const int group_size = options.ranks_per_document > 0 ? options.ranks_per_document : world.size();
   const int group_index = world.rank() / group_size;
   Communicator group = world.split(group_index);
+  if (options.transport == "mpi") group.keep_to_messages();
 
   // The cores of a node are shared out among its ranks, unless the launcher bound each to its own.
   const Communicator node = world.split_by_node();

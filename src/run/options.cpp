@@ -315,9 +315,9 @@ void add_query_rank_options(CLI::App& app, Options& options) {
       ->capture_default_str()
       ->group(group);
   app.add_option("--transport", options.transport,
-                 "How shares are exchanged: peer (from GPU to GPU), host (through the node's "
-                 "memory), or auto")
-      ->check(CLI::IsMember({"auto", "peer", "host"}))
+                 "How ranks of a node exchange rows: peer (shares of weights, from GPU to GPU), host "
+                 "(through the node's memory), mpi (as messages, as between nodes), or auto")
+      ->check(CLI::IsMember({"auto", "peer", "host", "mpi"}))
       ->capture_default_str()
       ->group(group);
   app.add_option("--lookup", options.lookup,

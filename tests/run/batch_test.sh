@@ -24,6 +24,16 @@ else
   echo "skipped: no mount namespaces here, so no small /dev/shm"
 fi
 
+# As between nodes.
+recall=(--recall b/2 --anchor-size b/16 --lookup 3)
+on 1 run "${base[@]}" "${recall[@]}" --output "$work/alone.jsonl"
+on 3 run "${base[@]}" "${recall[@]}" --transport mpi --output "$work/messages.jsonl"
+check "ranks of a node can keep to messages" [ $code -eq 0 ]
+check "which says why weights are not shared out" says "has all weights: --transport mpi"
+check "for the same bits" same "$work/alone.jsonl" "$work/messages.jsonl"
+on 3 run "${base[@]}" "${recall[@]}" --transport mpi --shard-weights on --output "$work/none.jsonl"
+check "and cannot share them out" [ $code -eq 2 ]
+
 # One document's checkpoint cannot be locked: its group fails, the other one's answers stay.
 for folder in "$work"/kept/*; do
   cp -r "$work/kept" "$work/broken"
