@@ -312,12 +312,11 @@ void Expressions::mark_ranges(Expression e, std::bitset<257>& begins) const {
 }
 
 Expression Expressions::within(Expression e, std::uint32_t n_bytes) {
-  if (n_bytes != within_bytes_) within_.clear();
-  within_bytes_ = n_bytes;
+  std::unordered_map<Expression, Expression>& results = within_[n_bytes];
   std::vector<Expression> parts;  // along a sequence, which may be long
   Expression last = e;
   const auto is_known = [&] {
-    return nodes_[last].highest_count <= n_bytes || within_.contains(last);
+    return nodes_[last].highest_count <= n_bytes || results.contains(last);
   };
   for (; nodes_[last].kind == Kind::sequence && !is_known(); last = nodes_[last].b)
     parts.push_back(last);
@@ -325,7 +324,7 @@ Expression Expressions::within(Expression e, std::uint32_t n_bytes) {
   Expression result = last;
   if (node.highest_count <= n_bytes) {
     // as it is
-  } else if (const auto known = within_.find(last); known != within_.end()) {
+  } else if (const auto known = results.find(last); known != results.end()) {
     result = known->second;
   } else if (node.kind == Kind::either) {
     std::vector<Expression> ways(members(node).begin(), members(node).end());
@@ -335,10 +334,10 @@ Expression Expressions::within(Expression e, std::uint32_t n_bytes) {
     result = repeat(within(node.a, n_bytes), std::min(node.min, n_bytes),
                     node.max > n_bytes ? kNoLimit : node.max);
   }
-  within_[last] = result;
+  results[last] = result;
   for (std::size_t i = parts.size(); i-- > 0;) {
     result = sequence(within(nodes_[parts[i]].a, n_bytes), result);
-    within_[parts[i]] = result;
+    results[parts[i]] = result;
   }
   return result;
 }

@@ -10,6 +10,7 @@
 #include <bitset>
 #include <cstdint>
 #include <initializer_list>
+#include <map>
 #include <span>
 #include <string>
 #include <string_view>
@@ -108,9 +109,8 @@ class Expressions {
   std::vector<Expression> members_;
   std::vector<ByteSet> sets_;
   std::vector<std::string> ends_;
-  std::unordered_multimap<std::uint64_t, Expression> numbers_;  // by a hash
-  std::unordered_map<Expression, Expression> within_;           // n_bytes is always the same
-  std::uint32_t within_bytes_ = 0;
+  std::unordered_multimap<std::uint64_t, Expression> numbers_;                  // by a hash
+  std::map<std::uint32_t, std::unordered_map<Expression, Expression>> within_;  // by n_bytes
 };
 
 }  // namespace starattn

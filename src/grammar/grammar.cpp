@@ -25,6 +25,10 @@ Expression with_preamble(Expressions& in, Preamble preamble, Expression answer) 
   return in.either({answer, in.sequence({blanks, in.text("<think>"), rest})});
 }
 
+std::uint64_t key_of(Expression e, bool is_opening) {
+  return std::uint64_t{e} << 1 | (is_opening ? 1 : 0);
+}
+
 }  // namespace
 
 class Grammar::Automaton {
@@ -35,7 +39,7 @@ class Grammar::Automaton {
 
   bool is_full() const {
     return expressions.n_parts() > 2 * Expressions::kMostParts || rows_.size() > kMostRows ||
-           sets.size() > kMostSets;
+           sets.size() > kMostRows || n_sets > kMostSets;
   }
 
   const Row& row(Expression e) {
@@ -56,9 +60,11 @@ class Grammar::Automaton {
     return *known_[e].row;
   }
 
-  // Of tokens that may follow. Goes down the tree with what is left behind each byte of a path.
-  void add_tokens(const GrammarVocabulary& vocabulary, bool is_opening, Expression start,
-                  TokenSet& set) {
+  // Calls use(token) for those of the tree that may follow. Goes down it with what is left behind
+  // each byte of a path.
+  template <typename Use>
+  void for_tokens(const TokenTree& tree, std::size_t n_most_bytes, Expression start,
+                  const Use& use) {
     ++walk_;
     std::uint64_t work = 0;
     const auto visit = [&](Expression e) {
@@ -71,9 +77,8 @@ class Grammar::Automaton {
       }
       return &row;
     };
-    const TokenTree& tree = vocabulary.tree(is_opening);
     const std::span<const TokenTree::Node> nodes = tree.nodes();
-    std::vector<const Row*> rows(vocabulary.longest() + 1);  // of what is left before each byte
+    std::vector<const Row*> rows(n_most_bytes + 1);  // of what is left before each byte
     rows[0] = visit(start);
     for (std::size_t i = 0; i < nodes.size();) {
       const TokenTree::Node& node = nodes[i];
@@ -83,7 +88,7 @@ class Grammar::Automaton {
         continue;
       }
       if (node.n_tokens > 0 && expressions.can_be_written(rest)) {
-        for (const Token token : tree.tokens(node)) add(token, set);
+        for (const Token token : tree.tokens(node)) use(token);
       }
       if (++i < node.end) rows[node.depth + 1U] = visit(rest);
     }
@@ -93,8 +98,12 @@ class Grammar::Automaton {
     set[static_cast<std::size_t>(token) / 32] |= std::uint32_t{1} << (token % 32);
   }
 
+  // By state: of all tokens, and of the short ones alone. States may have one set between them.
+  using Sets = std::unordered_map<std::uint64_t, std::shared_ptr<const TokenSet>>;
+
   Expressions expressions;
-  std::unordered_map<std::uint64_t, std::shared_ptr<const TokenSet>> sets;  // by state
+  Sets sets, short_sets;
+  std::size_t n_sets = 0;
 
  private:
   struct Known {
@@ -153,21 +162,43 @@ Grammar::State Grammar::after(const State& state, Token token) try {
   throw error.within(name_);
 }
 
+// No token is long enough to tell higher counts apart than it has bytes. Nearly all tokens are
+// short, so that most states are alike to them, and what these may come next is found once.
 std::shared_ptr<const TokenSet> Grammar::allowed(const State& state) try {
   const Expression rest = here(state);
-  // No token is long enough to tell higher counts apart.
-  const Expression e = automaton_->expressions.within(rest, vocabulary_->longest());
-  const std::uint64_t key =
-      std::uint64_t{e} << 1 | (state.is_opening && vocabulary_->has_opening_texts() ? 1 : 0);
-  std::shared_ptr<const TokenSet>& known = automaton_->sets[key];
+  const bool is_opening = state.is_opening && vocabulary_->has_opening_texts();
+  const auto within = [&](std::uint32_t n_bytes) {
+    return automaton_->expressions.within(rest, n_bytes);
+  };
+  const Expression e = within(vocabulary_->longest());
+  std::shared_ptr<const TokenSet>& known = automaton_->sets[key_of(e, is_opening)];
   if (known) return known;
-  TokenSet set((static_cast<std::size_t>(vocabulary_->size()) + 31) / 32);
-  automaton_->add_tokens(*vocabulary_, state.is_opening, e, set);
-  if (automaton_->expressions.may_end(e))
-    for (const Token token : vocabulary_->eos()) Automaton::add(token, set);
-  return known = std::make_shared<const TokenSet>(std::move(set));
+  std::shared_ptr<const TokenSet> set = short_ones(within(GrammarVocabulary::kShort), is_opening);
+  std::vector<Token> longer;
+  automaton_->for_tokens(vocabulary_->long_tree(is_opening), vocabulary_->longest(), e,
+                         [&](Token token) { longer.push_back(token); });
+  if (!longer.empty()) {
+    auto all = std::make_shared<TokenSet>(*set);
+    for (const Token token : longer) Automaton::add(token, *all);
+    set = std::move(all);
+    ++automaton_->n_sets;
+  }
+  return known = std::move(set);
 } catch (const Error& error) {
   throw error.within(name_);
+}
+
+// And EOS.
+std::shared_ptr<const TokenSet> Grammar::short_ones(Expression e, bool is_opening) {
+  std::shared_ptr<const TokenSet>& known = automaton_->short_sets[key_of(e, is_opening)];
+  if (known) return known;
+  auto set = std::make_shared<TokenSet>((static_cast<std::size_t>(vocabulary_->size()) + 31) / 32);
+  automaton_->for_tokens(vocabulary_->short_tree(is_opening), GrammarVocabulary::kShort, e,
+                         [&](Token token) { Automaton::add(token, *set); });
+  if (automaton_->expressions.may_end(e))
+    for (const Token token : vocabulary_->eos()) Automaton::add(token, *set);
+  ++automaton_->n_sets;
+  return known = std::move(set);
 }
 
 }  // namespace starattn

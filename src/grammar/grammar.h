@@ -55,6 +55,7 @@ class Grammar {
 
  private:
   Expression here(const State& state);
+  std::shared_ptr<const TokenSet> short_ones(Expression e, bool is_opening);
 
   const GrammarVocabulary* vocabulary_;
   std::string name_;  // of the kind of form, in front of messages

@@ -14,9 +14,10 @@ constexpr std::size_t kLongest = std::size_t{1} << 12;  // bytes of a token
 
 }  // namespace
 
-TokenTree::TokenTree(const std::vector<std::string>& texts) {
+TokenTree::TokenTree(const std::vector<std::string>& texts, std::size_t least, std::size_t most) {
   for (std::size_t token = 0; token < texts.size(); ++token)
-    if (!texts[token].empty()) tokens_.push_back(static_cast<Token>(token));
+    if (texts[token].size() >= least && texts[token].size() <= most)
+      tokens_.push_back(static_cast<Token>(token));
   const auto text = [&](Token token) -> const std::string& {
     return texts[static_cast<std::size_t>(token)];
   };
@@ -65,8 +66,10 @@ GrammarVocabulary::GrammarVocabulary(std::int64_t size, std::vector<std::string>
   std::erase_if(eos_, [&](Token token) { return token < 0 || token >= size_; });
   for (const std::string& text : texts_)
     if (text.size() == 1) single_bytes_.set(static_cast<unsigned char>(text[0]));
-  tree_ = TokenTree(texts_);
-  opening_tree_ = TokenTree(opening_texts_);
+  short_tree_ = TokenTree(texts_, 1, kShort);
+  long_tree_ = TokenTree(texts_, kShort + 1, kLongest);
+  short_opening_tree_ = TokenTree(opening_texts_, 1, kShort);
+  long_opening_tree_ = TokenTree(opening_texts_, kShort + 1, kLongest);
 }
 
 const std::string& GrammarVocabulary::text(Token token, bool is_opening) const {

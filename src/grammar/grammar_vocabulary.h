@@ -24,8 +24,9 @@ class TokenTree {
   };
 
   TokenTree() = default;
-  // texts: of each token; those without a text are not in the tree.
-  explicit TokenTree(const std::vector<std::string>& texts);
+  // texts: of each token; those of fewer bytes than `least` or more than `most` are not in the
+  // tree.
+  TokenTree(const std::vector<std::string>& texts, std::size_t least, std::size_t most);
 
   // In the order of their texts: a node, then those below it.
   std::span<const Node> nodes() const { return nodes_; }
@@ -51,8 +52,13 @@ class GrammarVocabulary {
   std::int64_t size() const { return size_; }
   const std::string& text(Token token, bool is_opening) const;
   bool has_opening_texts() const { return !opening_texts_.empty(); }
-  const TokenTree& tree(bool is_opening) const {
-    return is_opening && has_opening_texts() ? opening_tree_ : tree_;
+  // Nearly all tokens have at most so many bytes; few have more.
+  static constexpr std::uint32_t kShort = 16;
+  const TokenTree& short_tree(bool is_opening) const {
+    return is_opening && has_opening_texts() ? short_opening_tree_ : short_tree_;
+  }
+  const TokenTree& long_tree(bool is_opening) const {
+    return is_opening && has_opening_texts() ? long_opening_tree_ : long_tree_;
   }
   std::span<const Token> eos() const { return eos_; }
   bool is_mark(Token token) const;
@@ -64,7 +70,7 @@ class GrammarVocabulary {
   std::int64_t size_;
   std::vector<std::string> texts_, opening_texts_;
   std::vector<Token> eos_, marks_;
-  TokenTree tree_, opening_tree_;
+  TokenTree short_tree_, long_tree_, short_opening_tree_, long_opening_tree_;
   std::uint32_t longest_ = 0;
   ByteSet single_bytes_;
 };

@@ -94,7 +94,7 @@ int main(int n_arguments, char** arguments) {
   const Stopwatch clock;
   const GrammarVocabulary vocabulary(size + 1, std::move(tokens), {}, {static_cast<Token>(size)});
   std::printf("# %ld tokens, %zu nodes, %.0f ms to make the tree; microseconds\n",
-              static_cast<long>(size), vocabulary.tree(false).nodes().size(),
+              static_cast<long>(size), vocabulary.short_tree(false).nodes().size(),
               1e3 * clock.seconds());
   std::printf("# %-32s %8s %8s %8s %8s %8s\n", "form", "parse", "step", "99 %", "most", "again");
   using Kind = AnswerForm::Kind;
@@ -108,6 +108,14 @@ int main(int n_arguments, char** arguments) {
             {Kind::schema,
              {R"({"type": "object", "properties": {"a": {"type": "string", "maxLength": 1000},
               "b": {"type": "string", "maxLength": 200}}, "required": ["a", "b"]})"}});
+  time_form(vocabulary, "30 to 60 objects, short strings",
+            {Kind::schema,
+             {R"({"type": "array", "minItems": 30, "maxItems": 60, "items": {"type": "object",
+              "properties": {"name": {"type": "string", "minLength": 3, "maxLength": 24},
+              "role": {"enum": ["engineer", "manager", "director", "analyst"]},
+              "age": {"type": "integer", "minimum": 18, "maximum": 99},
+              "notes": {"type": "string", "maxLength": 120}},
+              "required": ["name", "role", "age", "notes"]}})"}});
   time_form(vocabulary, "[a-z ]{1,50}: \\d{4}", {Kind::regex, {"[a-z ]{1,50}: \\d{4}"}});
   time_form(vocabulary, "yes, no, unknown", {Kind::choice, {"yes", "no", "unknown"}});
 }
