@@ -19,7 +19,7 @@ cmake --build "$build" --target starattn faulty_disk -j 2 >"$folder/build.log"
 
 suite() { # log
   python3 "$folder/tree/tests/faults/faults.py" "$build/starattn" "$build/tests/faults/libfaulty_disk.so" \
-    "$folder/tree" --kills 300 --errors 200 --losses 800 --stop-at-first ${FAULTS_FOLDER:+--folder "$FAULTS_FOLDER"} >"$1" 2>&1
+    "$folder/tree" --kills 300 --errors 1500 --losses 800 --stop-at-first ${FAULTS_FOLDER:+--folder "$FAULTS_FOLDER"} >"$1" 2>&1
 }
 n_caught=0
 for patch in "${patches[@]}"; do
