@@ -34,6 +34,12 @@ void FilePurposes::declare_read(const std::string& purpose, const std::string& p
 }
 
 void FilePurposes::writes(const std::string& purpose, const std::string& path) {
+  if (path == kStandardStream)
+    fail(Exit::usage, "{}: expected a file; '-', standard output, is not written here", purpose);
+  writes_or_streams(purpose, path);
+}
+
+void FilePurposes::writes_or_streams(const std::string& purpose, const std::string& path) {
   if (path.empty()) return;
   Use use;
   use.purpose = purpose;

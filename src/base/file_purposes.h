@@ -19,8 +19,9 @@ class FilePurposes {
   // option that was not given. Throws Error(usage) where the file has another purpose already,
   // under whatever name: ./, symbolic and hard links, bind mounts.
   void reads(const std::string& purpose, const std::string& path);
-  // Throws Error(cannot_create) too, as require_place_for_output.
+  // Throws Error(cannot_create) too, as require_place_for_output, and Error(usage) for "-".
   void writes(const std::string& purpose, const std::string& path);
+  void writes_or_streams(const std::string& purpose, const std::string& path);  // "-" is taken, too
   // Every file directly in a folder that is read, a model's. Others may read them as well.
   void reads_folder(const std::string& purpose, const std::string& folder);
 

@@ -78,11 +78,8 @@ Exit evaluate(const EvalOptions& options) {
 
 void declare_files(const EvalOptions& options, FilePurposes& files) {
   const Options& run = options.eval.run;
-  for (const auto& [option, path] :
-       {std::pair("--output", run.output), std::pair("--html", options.eval.html)}) {
-    if (path == kStandardStream)
-      fail(Exit::usage, "{}: expected a file; eval writes its tables to standard output", option);
-  }
+  if (run.output == kStandardStream)
+    fail(Exit::usage, "--output: expected a file; eval writes its tables to standard output");
   struct stat input {};
   const bool is_pipe = run.input == kStandardStream ||
                        (::stat(run.input.c_str(), &input) == 0 && !S_ISREG(input.st_mode));

@@ -117,7 +117,7 @@ Command add_generate(CLI::App& parser) {
           [options](FilePurposes& files) {
             files.reads_folder("--model", options->model);
             options->benchmark.declare_files(files);
-            files.writes("--output", options->output);
+            files.writes_or_streams("--output", options->output);
           }};
 }
 

@@ -90,7 +90,7 @@ std::string describe(const AnswerKey& key) {
 
 void AnswerWriter::declare(FilePurposes& files, const std::string& option,
                            const std::string& path) {
-  files.writes(option, path);
+  files.writes_or_streams(option, path);
   if (path.empty() || path == kStandardStream) return;
   const std::string real = real_path(path);
   files.writes("the journal of " + option, real + ".journal");

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "io/document.h"
 #include "io/line_reader.h"
+#include "io/request.h"
 
 namespace starattn {
 
@@ -18,7 +19,9 @@ void declare_context_files(const std::string& input_path, const FilePurposes& fi
     if (line->text.find("\"context_file\"") == std::string::npos) continue;
     Document document;
     try {
-      document = parse_document(line->text, line->number, input_path);
+      document = is_request(line->text)
+                     ? parse_request(line->text, line->number, input_path, /*question_marker=*/"")
+                     : parse_document(line->text, line->number, input_path);
     } catch (const Error&) {
       continue;
     }

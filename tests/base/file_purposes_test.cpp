@@ -32,6 +32,13 @@ TEST_F(FilePurposesTest, KnowsAFileByAllItsNames) {
   }
 }
 
+TEST_F(FilePurposesTest, TakesStandardOutputWhereItIsWritten) {
+  FilePurposes files;
+  expect_refused([&] { files.writes("--trace", "-"); }, Exit::usage,
+                 {"--trace", "expected a file"});
+  files.writes_or_streams("--output", "-");
+}
+
 TEST_F(FilePurposesTest, KnowsOneOfManyThatAreRead) {
   FilePurposes files;
   files.writes("--output", folder_.file("sub/new"));
@@ -100,7 +107,7 @@ TEST_F(FilePurposesTest, RefusesWhatIsNoPlaceForAnOutput) {
       fmt::format("/proc/self/fd/{}", ::open(folder_.file("there").c_str(), 0));
   ASSERT_EQ(::symlink(opened.c_str(), link.c_str()), 0);  // though it leads to a file
   expect_refused([&] { files.writes("--output", link); }, Exit::cannot_create, {link, "open"});
-  files.writes("--output", kStandardStream);
+  files.writes_or_streams("--output", kStandardStream);
 }
 
 }  // namespace

@@ -50,6 +50,12 @@ check "and leaves them" [ "$(cat "$work/store/document/"*)" = '{}' ]
 echo '{"context_file": "in.jsonl", "queries": ["What?"]}' >"$work/of_file.jsonl"
 one_purpose "a context file as trace" run "${base[@]}" --input "$work/of_file.jsonl" --output "$work/new" --trace "$work/hard"
 check "with its line" says 'the context_file of line 1'
+echo '{"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"context_file": "in.jsonl",
+  "messages": [{"role": "user", "content": "What?"}]}}' | tr -d '\n' >"$work/of_request.jsonl"
+for option in trace progress-file metrics-file; do
+  one_purpose "a request's context file as --$option" run "${base[@]}" --input "$work/of_request.jsonl" --output "$work/new" \
+    --$option "$work/hard"
+done
 one_purpose "a context file as output" run "${base[@]}" --input "$work/of_file.jsonl" --overwrite --output "$work/soft"
 cp -r "$model" "$work/model"
 one_purpose "the model as trace" run --model "$work/model" --input "$work/in.jsonl" --output "$work/new" \
@@ -109,6 +115,10 @@ timeout 300 mpirun --oversubscribe -n 2 "$program" run "${base[@]}" --ranks-per-
 check "under mpirun, too" [ "$(stable "$work/streamed" | sort)" = "$(stable "$work/one.jsonl" | sort)" ]
 "$program" run "${base[@]}" --input "$work/in.jsonl" --output - >/dev/full 2>"$work/log"
 check "no room on standard output is 74" [ $? -eq 74 ]
+printf '{"id": "%s", "context_file": "%s", "queries": ["What?"]}\n' fifo fifo zero /dev/zero folder folder >"$work/no_files.jsonl"
+call run "${base[@]}" --input "$work/no_files.jsonl" --output "$work/no_files.out"
+check "a context file that is a pipe, a device or a folder is an error line" [ $code -eq 65 ]
+check "each" [ "$(grep -c 'expected a file with a text, got a' "$work/no_files.out")" -eq 3 ]
 call generate --model "$model" --task vt --length 1k --count 2 --output -
 check "generate writes to standard output" [ $code -eq 0 -a "$(wc -l <"$work/out")" -eq 2 ]
 call eval --model "$model" --task vt --length 1k --setting dense --output -
