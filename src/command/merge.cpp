@@ -16,7 +16,10 @@
 #include "io/line_reader.h"
 #include "io/request.h"
 
+#include <sys/file.h>
 #include <unistd.h>
+
+#include <cerrno>
 
 namespace starattn {
 namespace {
@@ -29,24 +32,39 @@ struct MergeOptions {
   bool overwrite = false;
 };
 
+// Beside the file itself, where a link to it is named.
 std::string settings_path(const std::string& output) {
-  return output + ".settings.json";
+  return real_path(output) + ".settings.json";
+}
+std::string journal_path(const std::string& output) {
+  return real_path(output) + ".journal";
 }
 
 bool exists(const std::string& path) {
   return ::access(path.c_str(), F_OK) == 0;
 }
 
+// A file that no run writes; none begins to while this is held.
+FileDescriptor hold(const std::string& path, Exit exit, std::string_view what_to_do) {
+  FileDescriptor file = open_to_read(path);
+  if (::flock(file.get(), LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+    fail(exit, "{} is being written by a run{}", path, what_to_do);
+  return file;
+}
+
 // One output of the array, line by line.
 class Part {
  public:
   Part(const std::string& path, bool is_of_requests)
-      : path_(path), is_of_requests_(is_of_requests), lines_(path, {}, TextSource::Kind::as_it_is) {
-    if (exists(path + ".journal"))
+      : path_(path),
+        is_of_requests_(is_of_requests),
+        held_(hold(path, Exit::bad_data, ", so it is not complete: wait for it")),
+        lines_(path, {}, TextSource::Kind::as_it_is) {
+    if (exists(journal_path(path)))
       fail(Exit::bad_data,
-           "{}: not complete: {}.journal is there, which a finished run removes. Run its command "
-           "again first",
-           path, path);
+           "{}: not complete: {} is there, which a finished run removes. Run its command again "
+           "first",
+           path, journal_path(path));
     settings_ = read_json_file(settings_path(path));
     next();
   }
@@ -97,6 +115,7 @@ class Part {
 
   std::string path_;
   bool is_of_requests_;
+  FileDescriptor held_;
   LineReader lines_;
   Json settings_;
   std::optional<Line> line_;  // the next
@@ -120,8 +139,11 @@ class Merge {
   }
 
   void run() {
-    if (!options_.overwrite && exists(options_.output))
+    const bool is_there = exists(options_.output);
+    if (!options_.overwrite && is_there)
       fail(Exit::cannot_create, "{}: is there already; --overwrite replaces it", options_.output);
+    FileDescriptor replaced;
+    if (is_there) replaced = hold(options_.output, Exit::cannot_create, ": wait for it");
     DurableFile out(options_.output);
     LineReader lines(options_.input);
     while (const std::optional<Line> line = lines.next()) add(*line, out);
@@ -133,6 +155,7 @@ class Merge {
            "of order. Name each part once, and the input that all of them had",
            part->where(), part->what());
     }
+    forget_what_was_there();
     out.commit();
     write_file_durably(settings_path(options_.output), parts_[0]->settings().dump(2) + "\n");
     log::info("{} answer(s) and {} error(s) of {} part(s): {}", with_commas(n_answers_),
@@ -140,6 +163,14 @@ class Merge {
   }
 
  private:
+  // Of an output that is replaced: settings and waiting answers. A run that found them beside the
+  // new lines would take these for answers that were made so.
+  void forget_what_was_there() const {
+    ::unlink(settings_path(options_.output).c_str());
+    ::unlink(journal_path(options_.output).c_str());
+    fsync_directory(parent_directory(real_path(options_.output)));
+  }
+
   static std::string difference(const Part& a, const Part& b) {
     for (const auto& [key, value] : a.settings().items()) {
       const std::string other = b.settings().contains(key) ? b.settings()[key].dump() : "nothing";
@@ -242,9 +273,13 @@ Command add_merge(CLI::App& parser) {
           [] { return false; },
           [options](FilePurposes& files) {
             files.reads("--input", options->input);
-            for (const std::string& path : options->parts) files.reads("the parts", path);
+            for (std::size_t i = 0; i < options->parts.size(); ++i) {
+              files.reads(fmt::format("part {}", i + 1), options->parts[i]);
+              files.reads(fmt::format("the settings of part {}", i + 1),
+                          settings_path(options->parts[i]));
+            }
             files.writes("--output", options->output);
-            files.writes("the settings of --output", settings_path(options->output));
+            AnswerWriter::declare(files, "--output", options->output);
           }};
 }
 

@@ -26,6 +26,33 @@ check "an output that is there is kept" [ $code -eq 73 ]
 on 1 merge --input "$in" --output "$work/all.jsonl" --overwrite "${parts[1]}" "${parts[0]}"
 check "unless --overwrite; parts come in any order" [ $code -eq 0 ]
 
+# An output is more than its lines: what a replaced one left would be taken up by the next run.
+cp "${parts[0]}" "$work/all.jsonl.journal"
+on 1 merge --input "$in" --output "$work/all.jsonl" --overwrite "${parts[@]}"
+check "the journal of an output that is replaced goes with it" [ $code -eq 0 -a ! -e "$work/all.jsonl.journal" ]
+cp "${parts[0]}.settings.json" "$work/kept"
+on 1 merge --input "$in" --output "${parts[0]}.settings.json" --overwrite "${parts[@]}"
+check "the settings of a part are no output" [ $code -eq 2 ]
+check "and stay" cmp -s "${parts[0]}.settings.json" "$work/kept"
+ln -s part.0.jsonl "$work/link.jsonl"
+ln -s there.jsonl "$work/new.jsonl"
+on 1 merge --input "$in" --output "$work/new.jsonl" "$work/link.jsonl" "${parts[1]}"
+check "parts and output may be links" [ $code -eq 0 ]
+on 1 "${run[@]}" --output "$work/new.jsonl"
+check "and a run continues what is behind them" says '0 new answer(s), 10 already there'
+while_written() { # file, arguments...: merge while somebody holds the file's lock
+  local file=$1
+  shift
+  flock --exclusive "$file" "$program" merge --input "$in" "$@" >"$work/out" 2>"$work/log"
+  code=$?
+}
+while_written "$work/all.jsonl" --output "$work/all.jsonl" --overwrite "${parts[@]}"
+check "an output that a run writes is not replaced" [ $code -eq 73 ]
+check "and it is said why" says 'all.jsonl is being written by a run: wait for it'
+while_written "${parts[1]}" --output "$work/not.jsonl" "${parts[@]}"
+check "a part that a run writes is not complete" [ $code -eq 65 ]
+check "which is said, too" says 'part.1.jsonl is being written by a run, so it is not complete'
+
 refused() { [ $code -eq 65 ] && [ ! -e "$work/not.jsonl" ]; }
 on 1 merge --input "$in" --output "$work/not.jsonl" "${parts[0]}"
 check "a part that is missing is noticed" refused
