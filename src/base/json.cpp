@@ -160,7 +160,8 @@ class CheckedBuilder : public nlohmann::json_sax<Json> {
 
   bool key(string_t& name) override {
     if (n_ignored_open_ > 0) return true;
-    ignores_next_ = !limits_.ignored_key.empty() && name == limits_.ignored_key;
+    ignores_next_ = !limits_.ignored_key.empty() && name == limits_.ignored_key &&
+                    open_.size() <= static_cast<std::size_t>(limits_.ignored_depth);
     if (!keys_.back().insert(name).second) {
       fail(Exit::bad_data, "{}: key '{}' appears twice in one object", where_, name.substr(0, 80));
     }

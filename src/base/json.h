@@ -18,7 +18,8 @@ struct JsonLimits {
   std::size_t max_bytes = std::size_t{1} << 30;
   int max_depth = 64;
   std::size_t max_values = SIZE_MAX;  // each takes up to 200 bytes of memory, one byte of text
-  std::string_view ignored_key = {};  // what it names, at any place, is not kept and not limited
+  std::string_view ignored_key = {};  // what it names is not kept and not limited
+  int ignored_depth = 64;             // in objects and arrays within up to so many, itself counted
 };
 
 // where: what the text is, for messages ("config.json", "input.jsonl:17").

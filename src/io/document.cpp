@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "io/document.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <set>
 
@@ -13,7 +15,9 @@ namespace starattn {
 namespace {
 
 constexpr std::size_t kMaxContextBytes = std::size_t{1} << 32;
-constexpr int kDeepest = 80;  // of a line, where a schema may stand in a query
+// Of a line of ours. A schema may stand in a query. What stands under "meta", in a document or a
+// query, is the user's: of any depth, and not kept; further in, as in a schema, it is a name.
+constexpr JsonLimits kLimits{kMaxContextBytes, 80, SIZE_MAX, "meta", 3};
 
 std::string id_text(const Json& id, const std::string& where) {
   if (id.is_string()) return id.get<std::string>();
@@ -162,8 +166,7 @@ Json parse_line(std::string_view text, const std::string& where) {
   // Within a text its quotes would be escaped. All fields of such a record come back in the output.
   if (text.find("\"input_context\"") != std::string_view::npos)
     return parse_json(text, where, {kMaxContextBytes, 60});
-  // What stands under "meta" is the user's: of any depth, and not kept.
-  return parse_json(text, where, {kMaxContextBytes, kDeepest, SIZE_MAX, "meta"});
+  return parse_json(text, where, kLimits);
 }
 
 }  // namespace
@@ -222,7 +225,7 @@ Document parse_document(std::string_view text, std::int64_t line, const std::str
 
 std::string readable_id(std::string_view text, std::int64_t line) {
   try {
-    const Json json = parse_json(text, "", {kMaxContextBytes, kDeepest, SIZE_MAX, "meta"});
+    const Json json = parse_json(text, "", kLimits);
     for (const char* key : {"id", "index"}) {
       if (json.is_object() && json.contains(key)) return id_text(json[key], "");
     }
@@ -241,6 +244,11 @@ std::string context_path(const Document& document, const std::string& input_path
 std::string context_text(const Document& document, const std::string& input_path) {
   if (document.context_file.empty()) return document.context;
   const std::string path = context_path(document, input_path);
+  struct stat info {};
+  if (::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {
+    fail(Exit::no_input, "{}: expected a file with a text, got {}", path,
+         S_ISDIR(info.st_mode) ? "a folder" : "a pipe or a device");
+  }
   const std::string text = read_text(path, kMaxContextBytes);
   if (text.empty())
     fail(Exit::bad_data, "{}: the context is empty: there is nothing to ask about", path);

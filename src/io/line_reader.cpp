@@ -10,8 +10,10 @@ namespace starattn {
 
 LineReader::LineReader(const std::string& path, StopWaiting stop, TextSource::Kind kind)
     : name_(name_of_input(path)), source_(path, kind, std::move(stop)) {
-  if (kind == TextSource::Kind::brought && is_question_table(path))
-    table_ = documents_of_table(read_text(path, kMaxTableBytes), name_);
+  // Whatever JSON Lines are called, they begin so.
+  const bool is_json = source_.beginning().find('{') != std::string_view::npos;
+  if (kind == TextSource::Kind::brought && is_question_table(path) && !is_json)
+    table_ = documents_of_table(read_text(source_, kMaxTableBytes), name_);
 }
 
 std::optional<Line> LineReader::next_of_table() {

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/text.h"
 
 namespace starattn {
 namespace {
@@ -22,7 +23,7 @@ class RowReader {
   RowReader(std::string_view text, const std::string& where)
       : text_(text), where_(where), separator_(separator_of(text)) {}
 
-  // Rows without anything in them are skipped.
+  // Rows without anything in them are skipped, as spreadsheets leave them (",,").
   std::optional<Row> next() {
     while (at_ < text_.size()) {
       Row row{line_, {}};
@@ -31,7 +32,8 @@ class RowReader {
       } while (took(separator_));
       took('\r');
       if (took('\n')) ++line_;
-      if (row.fields.size() > 1 || !row.fields.front().empty()) return row;
+      const auto is_empty = [](const std::string& field) { return field.empty(); };
+      if (!std::ranges::all_of(row.fields, is_empty)) return row;
     }
     return std::nullopt;
   }
@@ -101,6 +103,7 @@ std::optional<std::size_t> column(const Row& header, std::string_view name) {
 }  // namespace
 
 bool is_question_table(std::string_view path) {
+  if (path.ends_with(".gz")) path.remove_suffix(3);
   std::string end(path.substr(path.size() - std::min<std::size_t>(path.size(), 4)));
   std::ranges::transform(end, end.begin(), [](unsigned char c) { return std::tolower(c); });
   return end == ".csv" || end == ".tsv";
@@ -124,6 +127,7 @@ std::vector<TableDocument> documents_of_table(std::string_view text, const std::
     std::int64_t line;
     std::string file;
     Json queries = Json::array();
+    std::unordered_map<std::string, std::int64_t> line_of_id;
   };
   std::vector<Questions> files;
   std::unordered_map<std::string, std::size_t> place_of;  // in files
@@ -134,13 +138,24 @@ std::vector<TableDocument> documents_of_table(std::string_view text, const std::
     }
     const std::string& name = row->fields[*file];
     if (name.empty()) fail(Exit::bad_data, "{}:{}: the row names no file", where, row->line);
+    if (row->fields[*question].empty())
+      fail(Exit::bad_data, "{}:{}: the row asks nothing", where, row->line);
     const auto [place, is_new] = place_of.try_emplace(name, files.size());
-    if (is_new) files.push_back({row->line, name});
+    if (is_new) files.push_back({row->line, name, Json::array(), {}});
+    Questions& of = files[place->second];
     Json query = {{"text", row->fields[*question]}};
-    if (id && !row->fields[*id].empty()) query["id"] = row->fields[*id];
+    std::string query_id = std::to_string(of.queries.size());
+    if (id && !row->fields[*id].empty()) query["id"] = query_id = row->fields[*id];
+    const auto [first, is_new_id] = of.line_of_id.try_emplace(query_id, row->line);
+    if (!is_new_id) {
+      fail(Exit::bad_data,
+           "{}:{}: two questions about '{}' have the id '{}', this one and that of line {} (a row "
+           "without an id has the number of the questions before it)",
+           where, row->line, one_line(name), one_line(query_id), first->second);
+    }
     if (answer && !row->fields[*answer].empty())
       query["answers"] = Json::array({row->fields[*answer]});
-    files[place->second].queries.push_back(std::move(query));
+    of.queries.push_back(std::move(query));
   }
 
   std::vector<TableDocument> documents;

@@ -13,7 +13,7 @@
 
 namespace starattn {
 
-bool is_question_table(std::string_view path);  // by its name: .csv or .tsv
+bool is_question_table(std::string_view path);  // by its name: .csv or .tsv, or these with .gz
 
 // A line of input (document.h) for each file, with all of its questions, in the order in which the
 // files are first named.

@@ -192,20 +192,24 @@ std::size_t TextSource::unpack(char* to, std::size_t n) {
 
 std::string read_text(const std::string& path, std::size_t max_bytes) {
   TextSource source(path, TextSource::Kind::brought);
+  return read_text(source, max_bytes);
+}
+
+std::string read_text(TextSource& source, std::size_t max_bytes) {
   std::string text;
   std::size_t n_read = 0;
   do {
     const std::size_t old = text.size();
     if (old > max_bytes)
       fail(Exit::bad_data, "{}: more than {} bytes of text, which is the most that is read",
-           name_of_input(path), max_bytes);
+           source.name(), max_bytes);
     text.resize(old + std::clamp<std::size_t>(old, std::size_t{1} << 16, std::size_t{1} << 26));
     n_read = source.read(text.data() + old, text.size() - old);
     text.resize(old + n_read);
   } while (n_read > 0);
   if (text.starts_with(kByteOrderMark)) text.erase(0, kByteOrderMark.size());
   std::size_t bad = 0;
-  if (!is_utf8(text, &bad)) fail(Exit::bad_data, "{}: not UTF-8 at byte {}", path, bad);
+  if (!is_utf8(text, &bad)) fail(Exit::bad_data, "{}: not UTF-8 at byte {}", source.name(), bad);
   return text;
 }
 

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "base/file.h"
 
@@ -35,6 +36,9 @@ class TextSource {
   std::size_t read(char* to, std::size_t n);
 
   bool is_packed() const { return gzip_ != nullptr; }  // so that offsets are not the file's
+  const std::string& name() const { return name_; }
+  // The first bytes, eight at most, before any is read; none of a file of our own.
+  std::string_view beginning() const { return ahead_; }
 
  private:
   std::size_t read_raw(char* to, std::size_t n);
@@ -54,5 +58,6 @@ class TextSource {
 // A whole text, as UTF-8 without the byte order mark that it may begin with. Throws as TextSource
 // does; bad_data beyond max_bytes and for what is not UTF-8.
 std::string read_text(const std::string& path, std::size_t max_bytes);
+std::string read_text(TextSource& source, std::size_t max_bytes);
 
 }  // namespace starattn

@@ -78,6 +78,9 @@ TEST(ParseJson, ReadsOverAnIgnoredKey) {
   }
   expect_refused([&] { parse_json(R"({"meta": [1,]})", "in.json", limits); }, Exit::bad_data,
                  {"column 13"});
+  limits.ignored_depth = 1;
+  EXPECT_EQ(parse_json(R"({"meta": 1, "b": {"meta": 2}})", "in.json", limits).dump(),
+            R"({"meta":null,"b":{"meta":2}})");
 }
 
 TEST(ParseJson, SkipsAByteOrderMark) {

@@ -97,6 +97,14 @@ TEST(Document, TakesAnythingAsMeta) {
   EXPECT_EQ(d.queries[0].text, "t");
 }
 
+TEST(Document, KeepsMetaWithinASchema) {
+  const std::string schema = R"({"type":"object","properties":{"meta":{"const":{"meta":[1]}}}})";
+  const Document d =
+      parse(R"({"context": "c", "queries": [{"text": "t", "schema": )" + schema + "}]}");
+  ASSERT_TRUE(d.queries[0].form);
+  EXPECT_EQ(d.queries[0].form->texts, std::vector<std::string>{schema});
+}
+
 TEST(Document, SurvivesAnyMutation) {
   const std::string good =
       R"({"id":"a","context":"some text","queries":["q",{"id":"b","text":"t","answers":["x"]}]})";

@@ -66,9 +66,32 @@ TEST(QuestionTableTest, WhatIsWrongIsNamedWithItsRow) {
   EXPECT_EQ(message("file,question\na.txt,Who?\nb.txt,x,y\n"),
             "q.csv:3: expected 2 fields, as the first row has, got 3");
   EXPECT_EQ(message("file,question\n,Who?\n"), "q.csv:2: the row names no file");
+  EXPECT_EQ(message("file,question\na,Who?\nb,\n"), "q.csv:3: the row asks nothing");
+  const std::string same = message("file,question,id\na,x,7\nb,y,7\na,z,7\n");
+  EXPECT_NE(same.find("q.csv:4: two questions about 'a' have the id '7', this one and that of "
+                      "line 2"),
+            std::string::npos)
+      << same;
+  EXPECT_NE(message("file,question,id\na,x,1\na,y,\n").find("q.csv:3:"), std::string::npos);
   EXPECT_EQ(message("file,question\na,\"b\nc\nd\n"),
             "q.csv:2: a quote (\") is opened and never closed");
   EXPECT_NE(message("file,question\na,\"b\"c\n").find("q.csv:2: text behind"), std::string::npos);
+}
+
+TEST(QuestionTableTest, RowsWithoutAnythingAreSkipped) {
+  const std::vector<Document> documents =
+      parsed("\n,,\nfile,question,answer\n,,\n\na.txt,Who?,\n,,\n");
+  ASSERT_EQ(documents.size(), 1u);
+  EXPECT_EQ(documents[0].line, 6);
+}
+
+TEST(QuestionTableTest, JsonLinesAreNoTableWhateverTheirName) {
+  const TemporaryFolder folder;
+  folder.write("answers.csv", "\xef\xbb\xbf \n{\"id\": \"a\"}\n");
+  LineReader lines(folder.file("answers.csv"));
+  const std::optional<Line> line = lines.next();
+  ASSERT_TRUE(line);
+  EXPECT_EQ(line->text, "{\"id\": \"a\"}");
 }
 
 TEST(QuestionTableTest, ALineReaderGivesItsDocuments) {
