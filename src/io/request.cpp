@@ -29,6 +29,9 @@ const Keys kCompletion = {"prompt"};
 const Keys kWithoutEffect = {"user",           "metadata",           "store",
                              "service_tier",   "safety_identifier",  "prompt_cache_key",
                              "stream_options", "parallel_tool_calls"};
+// As answers have them, too: what was thought in an earlier turn is not said again.
+const Keys kOfMessage = {"role",      "content",           "name",       "refusal",
+                         "reasoning", "reasoning_content", "annotations"};
 
 // What else a body may say, as long as it asks for nothing that is not there.
 const std::vector<std::pair<std::string_view, Json>>& only_as() {
@@ -103,9 +106,16 @@ std::string role_of(const JsonObject& message) {
     fail(Exit::bad_data, "{}: key 'role': expected system, user or assistant, got '{}'",
          message.where(), one_line(role.substr(0, 80)));
   }
-  if (message.has("tool_calls"))
-    fail(Exit::bad_data, "{}: key 'tool_calls': tools are not supported", message.where());
   return role;
+}
+
+// What is no text of the message would be lost without a word.
+void check_keys(const JsonObject& message) {
+  for (const auto& [key, value] : message.json().items()) {
+    if (is_one_of(kOfMessage, key) || value.empty()) continue;
+    fail(Exit::bad_data, "{}: unknown key '{}'; the keys are {}", message.where(),
+         one_line(key.substr(0, 80)), fmt::join(kOfMessage, ", "));
+  }
 }
 
 // Where the blanks begin that stand in front of `at`.
@@ -161,6 +171,8 @@ void split(Document& document, const std::vector<std::string>& parts, const std:
   const std::size_t begin = begin_of_question(parts, text, n_said_before, marker, where);
   document.context = text.substr(0, begin);
   question = text.substr(begin);
+  if (question.find_first_not_of(kSpace) == std::string::npos)
+    fail(Exit::bad_data, "{}: the last part, which is the question, is empty", where);
 }
 
 void read_messages(Document& document, const JsonObject& body, const std::string& marker) {
@@ -172,6 +184,7 @@ void read_messages(Document& document, const JsonObject& body, const std::string
   for (std::size_t i = 0; i < messages.size(); ++i) {
     const JsonObject message(messages[i], fmt::format("{}: message {}", body.where(), i));
     const std::string role = role_of(message);
+    check_keys(message);
     const std::vector<std::string> parts = parts_of(message.get("content"), message.where());
     if (i + 1 < messages.size()) {
       document.messages.push_back({role, fmt::format("{}", fmt::join(parts, "\n"))});

@@ -150,6 +150,7 @@ TEST(Request, RefusesWhatIsWrongByName) {
     return line_of(body);
   };
   const auto messages = [](const Json& list) { return line_of({{"messages", list}}); };
+  const auto part = [](const char* text) -> Json { return {{"type", "text"}, {"text", text}}; };
   const Json assistant = {{"role", "assistant"}, {"content", "x"}};
   Json other_method = line_of(user("What?"));
   other_method["method"] = "GET";
@@ -181,6 +182,10 @@ TEST(Request, RefusesWhatIsWrongByName) {
       {line_of(user(Json::array())), "'content'"},
       {line_of(user(Json::array({{{"type", "image_url"}}}))), "nothing but text"},
       {line_of(user(nullptr)), "'content' is missing"},
+      {line_of(user(Json::array({part("One."), part(" \n")}))), "which is the question, is empty"},
+      {messages(
+           Json::array({{{"role", "user"}, {"content", "x"}, {"images", Json::array({"a"})}}})),
+       "message 0: unknown key 'images'; the keys are role, content"},
       {line_of({{"prompt", Json::array({1})}}, "/v1/completions"), "'prompt'"},
       {line_of(user("What?"), "/v1/completions"), "unknown key 'messages'; the keys are prompt"},
       {line_of(user("What?"), "/v1/embeddings"), "'url'"},
@@ -192,6 +197,16 @@ TEST(Request, RefusesWhatIsWrongByName) {
     EXPECT_TRUE(failure.starts_with("in.jsonl:7")) << failure;
     EXPECT_NE(failure.find(text), std::string::npos) << failure << "\nwithout " << text;
   }
+}
+
+TEST(Request, TakesTheTurnsOfAnswers) {
+  const Json answer = {{"role", "assistant"},      {"content", "x"},
+                       {"refusal", nullptr},       {"tool_calls", Json::array()},
+                       {"reasoning_content", "y"}, {"annotations", Json::array()}};
+  const Json last = {{"role", "user"}, {"content", "What?"}, {"name", "somebody"}};
+  const Document document = parse(line_of({{"messages", Json::array({answer, last})}}));
+  ASSERT_EQ(document.messages.size(), 1U);
+  EXPECT_EQ(document.messages[0].text, "x");
 }
 
 TEST(Request, OpensAFileThatIsReadTwice) {
