@@ -364,6 +364,18 @@ class SchemaParser {
 
   // --- what stands for a whole schema ------------------------------------------------------------
 
+  // A number of more than 64 bits would be written as the nearest one that a double has.
+  void refuse_inexact(const Place& place, const Json& value) const {
+    constexpr double kBeyond = 9.2e18;
+    if (value.is_structured()) {
+      for (const Json& inner : value) refuse_inexact(place, inner);
+    } else if (value.is_number_float() && std::abs(value.get<double>()) > kBeyond) {
+      refuse(place, fmt::format("{} is beyond 64 bits, so it cannot be written exactly; make it a "
+                                "string",
+                                to_line(value)));
+    }
+  }
+
   Expression constants(const Place& place) {
     const char* key = place.has("const") ? "const" : "enum";
     check_alone(place, {key, "type"});
@@ -377,7 +389,10 @@ class SchemaParser {
       const std::string_view type = type_of(value);
       const bool fits = types.empty() || std::ranges::find(types, type) != types.end() ||
                         (type == "integer" && std::ranges::find(types, "number") != types.end());
-      if (fits) texts.push_back(to_line(value));
+      if (fits) {
+        refuse_inexact(place.at(key), value);
+        texts.push_back(to_line(value));
+      }
     }
     if (texts.empty())
       refuse(place.at(key), fmt::format("no value is of type {}", fmt::join(types, " or ")));
@@ -440,13 +455,20 @@ class SchemaParser {
     return place;
   }
 
+  // Compared as JSON schema compares them: 1 is 1.0, and members have no order.
+  using Values = std::set<nlohmann::json>;
+
   // The values that a schema lists, nothing where it lists none.
-  static std::optional<std::set<std::string>> listed(const Place& place) {
-    if (place.has("const")) return std::set{to_line(*place.at("const").json)};
+  static std::optional<Values> listed(const Place& place) {
+    if (place.has("const")) return Values{nlohmann::json(*place.at("const").json)};
     if (!place.has("enum")) return std::nullopt;
-    std::set<std::string> values;
-    for (const Json& value : *place.at("enum").json) values.insert(to_line(value));
+    Values values;
+    for (const Json& value : *place.at("enum").json) values.emplace(value);
     return values;
+  }
+
+  static bool share_none(const Values& a, const Values& b) {
+    return std::ranges::none_of(a, [&](const auto& value) { return b.contains(value); });
   }
 
   // What is certain: types that differ, or values, or those of a member that both have.
@@ -455,10 +477,7 @@ class SchemaParser {
     const Place other = resolved(b);
     const auto values = listed(one);
     const auto other_values = listed(other);
-    if (values && other_values) {
-      return std::ranges::none_of(
-          *values, [&](const std::string& value) { return other_values->contains(value); });
-    }
+    if (values && other_values) return share_none(*values, *other_values);
     if (!one.has("type") || !other.has("type")) return false;
     std::vector<std::string> types = types_of(one);
     for (const std::string& type : types_of(other)) {
@@ -481,10 +500,7 @@ class SchemaParser {
         continue;
       const auto values = listed(resolved(mine.at(name)));
       const auto other_values = listed(resolved(theirs.at(name)));
-      if (values && other_values && std::ranges::none_of(*values, [&](const std::string& value) {
-            return other_values->contains(value);
-          }))
-        return true;
+      if (values && other_values && share_none(*values, *other_values)) return true;
     }
     return false;
   }

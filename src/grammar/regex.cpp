@@ -210,6 +210,8 @@ class RegexParser {
 
   // Behind the '['.
   CodePoints bracket() {
+    if (sees(U"[:"))
+      refuse("classes of POSIX such as [:alpha:] are not read; write the ranges, as [A-Za-z]");
     const bool is_negated = take('^');
     CodePoints set;
     for (bool is_first = true; is_first || !sees(']'); is_first = false) {

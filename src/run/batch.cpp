@@ -326,7 +326,9 @@ Exit run_batch(const Options& options, Work work) {
   if (options.dry_run) {
     Exit result = Exit::ok;
     collectively(ranks.world, [&] {
-      if (ranks.is_first()) result = dry_run(options, ranks, *model);
+      if (!ranks.is_first()) return;
+      check_form(*model, options);
+      result = dry_run(options, ranks, *model);
     });
     return static_cast<Exit>(ranks.world.bcast_value(static_cast<int>(result), 0));
   }
@@ -336,7 +338,7 @@ Exit run_batch(const Options& options, Work work) {
     options.plan_request();
     options.check_thinking();
     if (!ranks.is_first()) return;
-    check_form(*model);
+    check_form(*model, options);
     coordinator = std::make_unique<Coordinator>(options, *model, work != Work::encode, progress);
   });
   JobQueue queue(ranks.world, ranks.group, ranks.n_groups, coordinator.get());

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "base/file.h"
+#include "io/text_source.h"
 #include "run/thinking.h"
 
 namespace starattn {
@@ -38,7 +38,7 @@ AnswerForm form_of(const Options& options) {
   using Kind = AnswerForm::Kind;
   if (!options.schema.empty() + !options.regex.empty() + !options.choice.empty() > 1)
     fail(Exit::usage, "--schema, --regex and --choice: an answer has one form; leave others out");
-  if (!options.schema.empty()) return {Kind::schema, {read_file(options.schema, kMostSchemaBytes)}};
+  if (!options.schema.empty()) return {Kind::schema, {read_text(options.schema, kMostSchemaBytes)}};
   if (!options.regex.empty()) return {Kind::regex, {options.regex}};
   if (!options.choice.empty()) return {Kind::choice, options.choice};
   return {};

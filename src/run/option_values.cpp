@@ -11,9 +11,37 @@
 namespace starattn {
 namespace {
 
-constexpr std::string_view kPaths[] = {
-    "--model",   "--input", "--output",   "--checkpoint-dir", "--trace", "--html", "--baseline",
-    "--answers", "--data",  "--haystack", "--config",         "dir",     "path",   "trials"};
+// What must not be empty: a variable of a script that was not set would pass for an option that
+// was not given.
+constexpr std::string_view kPaths[] = {"--model",
+                                       "--input",
+                                       "--output",
+                                       "--checkpoint-dir",
+                                       "--trace",
+                                       "--html",
+                                       "--baseline",
+                                       "--answers",
+                                       "--data",
+                                       "--haystack",
+                                       "--config",
+                                       "--schema",
+                                       "--progress-file",
+                                       "--metrics-file",
+                                       "--json",
+                                       "--csv",
+                                       "--check",
+                                       "--calibrate",
+                                       "--machine",
+                                       "--scores",
+                                       "--svg",
+                                       "--file",
+                                       "dir",
+                                       "path",
+                                       "file",
+                                       "files",
+                                       "parts",
+                                       "key"};
+constexpr std::string_view kTexts[] = {"--regex", "--shard"};
 
 // The library reads 010 as 8 and 0x10 as 16; what it gets has no leading zeros.
 std::string decimal(std::string& text) {
@@ -36,6 +64,11 @@ std::string not_empty(std::string& path) {
   return path.empty() ? "expected a path, got an empty text" : "";
 }
 
+std::string not_an_empty_text(std::string& text) {
+  const std::string wrong = utf8(text);
+  return text.empty() ? "expected a text, got an empty one" : wrong;
+}
+
 // Before every other check of the option.
 void check_first(CLI::Option& option, std::string (*check)(std::string&)) {
   option.transform(CLI::Validator(check, ""));
@@ -45,6 +78,8 @@ void check_values(CLI::Option& option) {
   const std::string type = option.get_type_name();
   if (std::ranges::find(kPaths, option.get_name()) != std::end(kPaths)) {
     check_first(option, not_empty);
+  } else if (std::ranges::find(kTexts, option.get_name()) != std::end(kTexts)) {
+    check_first(option, not_an_empty_text);
   } else if (type.starts_with("INT") || type.starts_with("UINT")) {
     check_first(option, decimal);
   } else if (type.starts_with("TEXT")) {

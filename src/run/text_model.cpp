@@ -20,13 +20,14 @@ TextModel open_text_model(const Options& options) {
   return model;
 }
 
-void check_form(const TextModel& model) {
+void check_form(const TextModel& model, const Options& options) {
   if (model.form.kind == AnswerForm::Kind::text) return;
   try {
     model.grammars->of(model.form, Preamble::none);
   } catch (const Error& error) {
-    const bool is_file = model.form.kind == AnswerForm::Kind::schema;
-    throw Error(is_file ? Exit::bad_data : Exit::usage, error.what());
+    if (model.form.kind == AnswerForm::Kind::schema)
+      throw Error(Exit::bad_data, fmt::format("{}: {}", options.schema, error.what()));
+    throw Error(Exit::usage, error.what());
   }
 }
 

@@ -27,6 +27,6 @@ struct TextModel {
 // | bad_data | usage).
 TextModel open_text_model(const Options& options);
 // That answers can have the options' form. Throws Error(usage | bad_data).
-void check_form(const TextModel& model);
+void check_form(const TextModel& model, const Options& options);
 
 }  // namespace starattn

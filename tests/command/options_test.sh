@@ -74,6 +74,14 @@ refused "an option that is not UTF-8" 2 "^--stop: expected text in UTF-8, byte 1
   --input "$work/in.jsonl" --output "$work/no.jsonl" --stop "$(printf 'a\377')"
 refused "an empty output" 2 "^--output: expected a path" run --model "$model" --input "$work/in.jsonl" --output ""
 refused "an empty --config" 2 "^--config: expected a path" plan --config ""
+for option in schema progress-file metrics-file trace; do
+  refused "an empty --$option" 2 "^--$option: expected a path" run --model "$model" --input "$work/in.jsonl" --output "$work/o" --$option ""
+done
+for option in json csv check calibrate; do
+  refused "an empty --$option of bench" 2 "^--$option: expected a path" bench --shape 10m --$option ""
+done
+refused "an empty --machine" 2 "^--machine: expected a path" plan --model "$model" --tokens 8k --machine ""
+refused "an empty --regex" 2 "^--regex: expected a text" run --model "$model" --input "$work/in.jsonl" --output "$work/o" --regex ""
 
 files=(--model "$model" --input "$work/in.jsonl" --output "$work/no.jsonl")
 for option in --timeout --temperature --top-p; do
@@ -173,6 +181,10 @@ check "report draws a study" grep -q "^<svg .*</svg>$" <(tr '\n' ' ' <"$work/one
 check "and makes a page of it" grep -q "<h2>Where the time goes</h2>" "$work/one.html"
 printf '{"schema":"starattn-plan-1"}\n' >"$work/other.jsonl"
 refused "another schema" 65 "expected a study of schema 'starattn-bench-1'" report "$work/other.jsonl"
+sed 's/"model":"[^"]*"/"model":"another"/' "$work/one.jsonl" >"$work/two.jsonl"
+refused "studies of two models" 65 "report them apart" report "$work/one.jsonl" "$work/two.jsonl"
+refused "one study twice" 2 "are one file" report "$work/one.jsonl" "$work/one.jsonl"
+refused "a study on standard output" 2 "expected a file" "${bench[@]}" --tokens 256 --json -
 refused "report's own input for its page" 2 "are one file" report "$work/one.jsonl" --html "$work/one.jsonl"
 refused "one file for two purposes" 2 "are one file" "${bench[@]}" --tokens 512 --json "$work/one.jsonl" --check "$work/one.jsonl"
 call bench --model "$model" --device cpu --new-tokens 1 --repeat 1 --warm-up 0 --tokens-a-rank 256

@@ -97,6 +97,7 @@ TEST(Regex, WhatIsNotSupportedIsNamedWithItsPlace) {
       {"(a", "a group has no end"},
       {"a)", "nothing opened"},
       {"[a", "a class has no end"},
+      {"[[:alpha:]]+", "classes of POSIX"},
       {"[]", "an empty class"},
       {"a**", "repetition of a repetition"},
       {"*a", "nothing stands before"},
