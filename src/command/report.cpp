@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "command/commands.h"
 #include "eval/accuracy_report.h"
 #include "eval/audit_line.h"
@@ -48,6 +49,19 @@ std::vector<AuditRow> read_audit(const std::string& path) {
   return rows;
 }
 
+// Their medians are taken together, so they have to be of one model and machine.
+void require_alike(const Json& head, const Json& first, const std::string& path) {
+  for (const char* key : {"model", "device", "dtype"}) {
+    const Json is = head.value(key, Json());
+    const Json was = first.value(key, Json());
+    if (is == was) continue;
+    fail(Exit::bad_data,
+         "{}: {} is {}, in the study before it {}. Medians of both together would say nothing; "
+         "report them apart",
+         path, key, to_line(is), to_line(was));
+  }
+}
+
 // What a file is, its first line says.
 void read(const std::string& path, Found& found) {
   const std::optional<Line> first = LineReader(path).next();
@@ -56,6 +70,7 @@ void read(const std::string& path, Found& found) {
   const JsonObject line(json, path + ":1");
   if (line.has("schema")) {
     found.studies.push_back(read_study(path));
+    require_alike(found.studies.back().head, found.studies.front().head, path);
   } else if (line.has("kl_sum")) {
     for (AuditRow& row : read_audit(path)) found.audited.push_back(std::move(row));
   } else {
@@ -72,8 +87,8 @@ std::string audit_table(const std::vector<AuditRow>& rows) {
 void print_studies(const std::vector<Study>& studies) {
   for (const Study& study : studies) {
     const auto text = [&](const char* key) { return study.head[key].get<std::string>(); };
-    std::cout << fmt::format("study of {}: {}, {} measurement(s)\n", text("date"), text("model"),
-                             study.measurements.size());
+    std::cout << fmt::format("study of {}: {}, {} measurement(s)\n", one_line(text("date")),
+                             one_line(text("model")), study.measurements.size());
   }
 }
 
@@ -134,7 +149,9 @@ Command add_report(CLI::App& parser) {
   app->add_option("--svg", options->svg, "Write the pictures of studies alone");
   return {app, [options] { return report(*options); }, [] { return false; },
           [options](FilePurposes& files) {
-            for (const std::string& path : options->files) files.reads("the results", path);
+            for (std::size_t i = 0; i < options->files.size();
+                 ++i)  // once each, or they count double
+              files.reads(fmt::format("file {}", i + 1), options->files[i]);
             files.writes("--html", options->html);
             files.writes("--svg", options->svg);
           }};

@@ -38,9 +38,16 @@ struct Axis {
 std::vector<double> round_numbers(const Axis& axis) {
   std::vector<double> all;
   if (axis.is_log) {
-    for (double ten = std::pow(10, std::floor(std::log10(axis.first))); ten <= axis.last; ten *= 10)
-      for (const double one : {1.0, 2.0, 5.0})
-        if (one * ten >= axis.first && one * ten <= axis.last) all.push_back(one * ten);
+    const auto power = [](double value) { return static_cast<int>(std::floor(std::log10(value))); };
+    const int first = power(axis.first);
+    const int last = power(axis.last);
+    const int step = 1 + (last - first) / 8;  // of many powers of ten only some
+    for (int at = first; at <= last; at += step)
+      for (const double one : {1.0, 2.0, 5.0}) {
+        const double value = one * std::pow(10, at);
+        if (value >= axis.first && value <= axis.last && (one == 1 || step == 1))
+          all.push_back(value);
+      }
     if (all.size() >= 2) return all;
     return {axis.first, axis.last};
   }
@@ -51,13 +58,18 @@ std::vector<double> round_numbers(const Axis& axis) {
       step = one * ten;
       break;
     }
-  for (double at = std::ceil(axis.first / step) * step; at <= axis.last * (1 + 1e-9); at += step)
-    all.push_back(at);
+  const double begin = std::ceil(axis.first / step) * step;
+  for (int i = 0; i <= 10 && begin + i * step <= axis.last * (1 + 1e-9); ++i)
+    all.push_back(begin + i * step);
   return all;
 }
 
+// Of what is measured nothing lies beyond; what a file makes up must not break the axes.
+constexpr double kLeast = 1e-30, kMost = 1e30;
+
 bool is_shown(const Chart& chart, const ChartPoint& point) {
-  return point.x > 0 && (!chart.is_y_log || (point.y > 0 && point.low > 0));
+  return point.x > 0 && std::abs(point.low) < kMost && std::abs(point.high) < kMost &&
+         (!chart.is_y_log || (point.y > kLeast && point.low > kLeast));
 }
 
 std::pair<Axis, Axis> axes_of(const Chart& chart) {

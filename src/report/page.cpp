@@ -45,8 +45,9 @@ std::string escaped(const std::string& text) {
       case '\'':
         safe += "&#39;";
         break;
-      default:
-        safe += c;
+      default:  // neither a page nor a picture may have other control characters
+        safe += static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t' ? "\xef\xbf\xbd"
+                                                                               : std::string(1, c);
     }
   }
   return safe;

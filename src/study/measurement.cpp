@@ -10,6 +10,7 @@ namespace starattn {
 namespace {
 
 constexpr std::int64_t kMost = std::int64_t{1} << 62;
+constexpr double kLeastSeconds = 1e-12, kMostFigure = 1e30;
 constexpr JsonLimits kLimits{.max_bytes = std::size_t{1} << 22, .max_depth = 8};
 
 // Name and member of all that every file has, in the order of the CSV's columns.
@@ -49,8 +50,9 @@ struct Reader {
   void operator()(const char* key, std::optional<bool>& to) const { to = line.find_bool(key); }
   void operator()(const char* key, double& to) const {
     to = line.get_number(key);
-    if (to < 0)
-      fail(Exit::bad_data, "{}: key '{}': expected 0 or more, got {}", line.where(), key, to);
+    if (to < 0 || to > kMostFigure)
+      fail(Exit::bad_data, "{}: key '{}': expected 0 to {}, got {}", line.where(), key, kMostFigure,
+           to);
   }
 };
 
@@ -58,7 +60,7 @@ Measurement measurement_of(const JsonObject& line) {
   Measurement one;
   visit_members(one, Reader{line});
   for (const char* key : {"ranks", "tokens"}) line.get_int(key, 1, kMost);
-  if (!(one.seconds > 0))
+  if (one.seconds < kLeastSeconds)
     fail(Exit::bad_data, "{}: key 'seconds': expected more than 0, got {}", line.where(),
          one.seconds);
   const JsonObject phases = line.get_object("phases");

@@ -159,7 +159,7 @@ std::string table_of(const Lines& lines) {
       const Median median = median_seconds(repeats);
       const Measurement& one = *repeats.front();
       const auto tokens = static_cast<double>(line.n_queries > 0 ? line.n_queries : one.n_context);
-      const bool has_share = line.n_queries == 0 && one.product_rate > 0 && one.flop > 0;
+      const bool has_share = line.n_queries == 0 && one.product_rate >= 1 && one.flop > 0;
       const bool is_compared = one.is_right.has_value();
       table.row(
           {escaped(line.name()), fmt::format("{:.4g}", median.value),

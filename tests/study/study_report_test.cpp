@@ -70,6 +70,26 @@ TEST(StudyReport, EscapesWhatItIsGiven) {
   EXPECT_EQ(page.find("http"), std::string::npos);  // it needs nothing else
 }
 
+TEST(StudyReport, LeavesNoControlCharacterInAPage) {
+  Study study = study_of(1, {1024, 2048});
+  for (Measurement& one : study.measurements) one.setting = std::string("a\0b\x1b[31m\n", 9);
+  const std::string page = to_page({"t", "c", "v"}, study_sections({study}));
+  EXPECT_TRUE(std::ranges::none_of(
+      page, [](unsigned char c) { return c < 0x20 && c != '\n' && c != '\t'; }));
+}
+
+TEST(Chart, EndsWhateverTheNumbers) {
+  for (const bool is_log : {true, false}) {
+    Chart chart{.title = "t", .x_label = "x", .y_label = "y", .is_y_log = is_log};
+    for (const double y : {5e-324, 1e-300, 1e-25, 1.0, 1e17, 1e25, 1e308})
+      chart.series.push_back({"a", {{1, y, y, y}, {2, 1.0000001 * y, y, 1.0000001 * y}}});
+    const std::string svg = to_svg(chart);
+    EXPECT_EQ(svg.find("nan"), std::string::npos);
+    EXPECT_EQ(svg.find("inf"), std::string::npos);
+    EXPECT_LT(svg.size(), 20'000U);
+  }
+}
+
 TEST(Chart, LinesDifferWithoutTheirColours) {
   Chart chart{.title = "t", .x_label = "x", .y_label = "y"};
   for (const char* name : {"a", "b"}) chart.series.push_back({name, {{1, 1, 1, 1}, {2, 2, 2, 2}}});
