@@ -225,6 +225,7 @@ Imported import_document(const CheckpointStore& store, const std::string& path) 
   std::vector<std::int32_t> token_ids;
   expect(archive, manifest, kDocumentName, manifest.document.n_bytes);
   {
+    store.replace_what_is_no_folder(directory);
     make_directories(directory);
     TemporaryFile file(directory + "/" + kDocumentName);
     archive.copy(manifest.document.n_bytes, file);
@@ -233,7 +234,7 @@ Imported import_document(const CheckpointStore& store, const std::string& path) 
     info.provenance = std::move(saved.provenance);
     token_ids = std::move(saved.token_ids);
   }
-  DocumentCheckpoint document = store.open_or_create(info, token_ids);
+  DocumentCheckpoint document = store.open_or_create(info, token_ids, OnDamage::rebuild);
   if (document.key() != manifest.info.key())
     archive.refuse("the token ids are of another document than the manifest");
   Imported imported{document.key()};

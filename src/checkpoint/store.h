@@ -56,13 +56,15 @@ class CheckpointStore {
   // that cannot be read are listed with their problem. An absent directory is an empty store.
   std::vector<DocumentSummary> list() const;
 
+  // What is no folder, in a document's place, is set aside: it gets another name, said once.
+  void replace_what_is_no_folder(const std::string& directory) const;
+
   const std::string& directory() const { return directory_; }
   double lock_seconds() const { return lock_seconds_; }
 
  private:
   std::string directory_of(const Digest& key) const { return directory_ + "/" + key.hex(); }
   bool is_alone_with(DocumentCheckpoint& document) const;
-  void replace_what_is_no_folder(const std::string& directory) const;
 
   std::string directory_;
   double lock_seconds_;

@@ -59,6 +59,26 @@ TEST_F(ArchiveTest, WhatIsThereIsCompleted) {
   EXPECT_EQ(std::ssize(part.blocks_present()), s.info.n_blocks);
 }
 
+TEST_F(ArchiveTest, WhatStandsInTheWayIsSetAside) {
+  save(sample());
+  const std::string key = store.list()[0].key.hex();
+  export_document(store, store.list()[0].key, archive_);
+  for (const bool is_link : {true, false}) {
+    fs::remove_all(folder_ / "other");
+    fs::create_directories(folder_ / "other");
+    fs::create_directories(folder_ / "elsewhere");
+    if (is_link) {
+      fs::create_directory_symlink(folder_ / "elsewhere", folder_ / "other" / key);
+    } else {
+      put(folder_ / "other" / key, "no folder");
+    }
+    import_document(other_, archive_);
+    EXPECT_TRUE(fs::is_empty(folder_ / "elsewhere")) << "written through a link";
+    EXPECT_TRUE(other_.list()[0].complete());
+    EXPECT_TRUE(fs::exists(fs::symlink_status(folder_ / "other" / (key + ".set-aside-1"))));
+  }
+}
+
 TEST_F(ArchiveTest, NothingIsReplaced) {
   save(sample());
   put(archive_, "mine");
