@@ -16,6 +16,9 @@ namespace {
 constexpr const char* kFormat = "starattn machine";
 constexpr std::int64_t kVersion = 1;
 constexpr std::int64_t kMost = std::int64_t{1} << 40;
+// Of any machine; beyond them seconds could no longer be added up.
+constexpr double kLeastRate = 1, kMostRate = 1e24;  // a second
+constexpr double kMostStart = 1e6;                  // seconds
 constexpr JsonLimits kLimits{.max_bytes = std::size_t{1} << 20, .max_depth = 8};
 
 // Where a size lies between two that were measured: 0 at the first, 1 at the second.
@@ -61,10 +64,11 @@ double over_grid(const std::vector<T>& measured, std::int64_t T::*x_of, std::int
 
 // --- the file
 
-double positive(const JsonObject& object, const char* key) {
+double rate(const JsonObject& object, const char* key) {
   const double value = object.get_number(key);
-  if (!(value > 0))
-    fail(Exit::bad_data, "{}: {}: expected a number above 0, got {}", object.where(), key, value);
+  if (value < kLeastRate || value > kMostRate)
+    fail(Exit::bad_data, "{}: {}: expected a number from {} to {}, got {}", object.where(), key,
+         kLeastRate, kMostRate, value);
   return value;
 }
 
@@ -74,9 +78,10 @@ std::int64_t size_at(const JsonObject& object, const char* key) {
 
 Line line_of(const JsonObject& object) {
   const double start = object.get_number("start_s");
-  if (start < 0)
-    fail(Exit::bad_data, "{}: start_s: expected 0 or more, got {}", object.where(), start);
-  return {start, positive(object, "bytes_per_s")};
+  if (start < 0 || start > kMostStart)
+    fail(Exit::bad_data, "{}: start_s: expected 0 to {}, got {}", object.where(), kMostStart,
+         start);
+  return {start, rate(object, "bytes_per_s")};
 }
 
 std::optional<Line> find_line(const JsonObject& object, const char* key) {
@@ -178,19 +183,19 @@ Machine read_machine(const std::string& path) {
   m.dtype = dtype_from_name(file.get_string("dtype"));
   m.chunk_rows = size_at(file, "chunk_rows");
   m.n_ranks = static_cast<int>(file.get_int("ranks", 1, 1 << 20));
-  m.reference_flops_per_s = positive(file, "reference_flops_per_s");
+  m.reference_flops_per_s = rate(file, "reference_flops_per_s");
   m.products = list_of<Machine::Product>(file, "products", [](const JsonObject& entry) {
     return Machine::Product{size_at(entry, "inputs"), size_at(entry, "outputs"),
-                            positive(entry, "flops_per_s")};
+                            rate(entry, "flops_per_s")};
   });
   m.attention = list_of<Machine::Attention>(file, "attention", [](const JsonObject& entry) {
     return Machine::Attention{size_at(entry, "head_dim"), size_at(entry, "keys"),
-                              positive(entry, "flops_per_s")};
+                              rate(entry, "flops_per_s")};
   });
-  m.row_bytes_per_s = positive(file, "row_bytes_per_s");
-  m.scoring_flops_per_s = positive(file, "scoring_flops_per_s");
-  m.likeness_bytes_per_s = positive(file, "likeness_bytes_per_s");
-  m.best_of_keys_per_s = positive(file, "best_of_keys_per_s");
+  m.row_bytes_per_s = rate(file, "row_bytes_per_s");
+  m.scoring_flops_per_s = rate(file, "scoring_flops_per_s");
+  m.likeness_bytes_per_s = rate(file, "likeness_bytes_per_s");
+  m.best_of_keys_per_s = rate(file, "best_of_keys_per_s");
   m.thin_layers = thin_of(file, "thin_layers");
   m.thin_products = thin_of(file, "thin_products");
   m.thin_attention = thin_of(file, "thin_attention");
@@ -200,7 +205,7 @@ Machine read_machine(const std::string& path) {
   m.step = find_line(file, "step");
   m.peer = find_line(file, "peer");
   m.network = find_line(file, "network");
-  if (file.has("bus_bytes_per_s")) m.bus_bytes_per_s = positive(file, "bus_bytes_per_s");
+  if (file.has("bus_bytes_per_s")) m.bus_bytes_per_s = rate(file, "bus_bytes_per_s");
   require_grid(file, "products", m.products, &Machine::Product::n_in, &Machine::Product::n_out);
   return m;
 }

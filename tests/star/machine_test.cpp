@@ -53,10 +53,18 @@ TEST_F(MachineFile, IsReadAsItWasWritten) {
 
 TEST_F(MachineFile, SaysWhatIsWrong) {
   const std::pair<const char*, Json> cases[] = {
-      {"format", "another"},  {"version", 2},
-      {"products", nullptr},  {"products", Json::array()},
-      {"row_bytes_per_s", 0}, {"chunk_rows", -1},
-      {"thin_layers", 3},     {"message", {{"start_s", -1}, {"bytes_per_s", 1}}},
+      {"format", "another"},
+      {"version", 2},
+      {"products", nullptr},
+      {"products", Json::array()},
+      {"row_bytes_per_s", 0},
+      {"chunk_rows", -1},
+      {"thin_layers", 3},
+      {"message", {{"start_s", -1}, {"bytes_per_s", 1}}},
+      // Beyond any machine: times could not be added up.
+      {"row_bytes_per_s", 1e-300},
+      {"row_bytes_per_s", 1e300},
+      {"message", {{"start_s", 1e300}, {"bytes_per_s", 1}}},
   };
   for (const auto& [key, value] : cases) {
     try {
