@@ -39,17 +39,24 @@ class Document:
         if self.context_file is not None:
             record["context_file"] = os.fspath(self.context_file)
         record["queries"] = [_present(asdict(q)) if isinstance(q, Query) else q for q in self.queries]
-        return json.dumps(_present(record), ensure_ascii=False)
+        try:
+            return json.dumps(_present(record), ensure_ascii=False, allow_nan=False)
+        except (TypeError, ValueError) as error:  # such as NaN, which pandas has for what is not there
+            raise ValueError(f"document {self.id!r}: {error}") from error
 
 
 def write_documents(path, documents) -> int:
     """Writes the input file anew, whole or not at all, and returns how many documents it has."""
     temporary = f"{os.fspath(path)}.tmp"
     n_documents = 0
-    with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-        for document in documents:
-            file.write(document.line() + "\n")
-            n_documents += 1
+    try:
+        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+            for document in documents:
+                file.write(document.line() + "\n")
+                n_documents += 1
+    except BaseException:
+        os.remove(temporary)
+        raise
     os.replace(temporary, path)
     return n_documents
 

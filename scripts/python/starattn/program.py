@@ -91,5 +91,6 @@ def _text_of(file) -> str:
 
 def _last_error(log: str) -> str:
     errors = re.findall(r"^(?:\d\d:\d\d:\d\d )?error: (.*)", log, re.MULTILINE)
+    of_options = re.findall(r"^(.+)\nRun with --help for more information", log, re.MULTILINE)
     lines = [line for line in log.splitlines() if line.strip()]
-    return (errors or lines or ["it said nothing"])[-1]
+    return (errors or of_options or lines or ["it said nothing"])[-1]

@@ -74,13 +74,19 @@ class StarattnTest(unittest.TestCase):
         with self.assertRaisesRegex(starattn.ProgramFailed, "questions.jsonl") as caught:
             self.start().wait()
         self.assertEqual(caught.exception.code, 66)
+        self.write()
+        with self.assertRaisesRegex(starattn.ProgramFailed, "nonsense") as caught:
+            self.start(nonsense=1).wait()
+        self.assertEqual(caught.exception.code, 2)
 
     def test_documents_are_checked(self):
         with self.assertRaisesRegex(ValueError, "either context or context_file"):
             starattn.write_documents(self.input, [starattn.Document(["?"])])
         with self.assertRaisesRegex(ValueError, "at least one query"):
             starattn.write_documents(self.input, [starattn.Document([], context="a")])
-        self.assertFalse(self.input.exists())
+        with self.assertRaisesRegex(ValueError, "document 'a'"):
+            starattn.write_documents(self.input, [starattn.Document(["?"], context="a", id="a", meta={"x": float("nan")})])
+        self.assertEqual(list(self.folder.glob("questions.jsonl*")), [])
 
     def test_checkpoint(self):
         self.write()
