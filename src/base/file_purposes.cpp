@@ -66,8 +66,12 @@ void FilePurposes::writes_or_streams(const std::string& purpose, const std::stri
 void FilePurposes::reads_folder(const std::string& purpose, const std::string& folder) {
   std::error_code error;
   for (std::filesystem::directory_iterator at(folder, error), end; !error && at != end;
-       at.increment(error))
-    declare_read(purpose, at->path().string(), true);
+       at.increment(error)) {
+    const std::string path = at->path().string();
+    // An output of an earlier run, and what lies beside it, not a part of a model.
+    if (path.substr(path.find_last_of('/') + 1).find(".jsonl") != std::string::npos) continue;
+    declare_read(purpose, path, true);
+  }
 }
 
 bool FilePurposes::writes_over_something() const {

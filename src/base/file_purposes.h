@@ -22,7 +22,8 @@ class FilePurposes {
   // Throws Error(cannot_create) too, as require_place_for_output, and Error(usage) for "-".
   void writes(const std::string& purpose, const std::string& path);
   void writes_or_streams(const std::string& purpose, const std::string& path);  // "-" is taken, too
-  // Every file directly in a folder that is read, a model's. Others may read them as well.
+  // Every file directly in a folder that is read, a model's, but for JSON Lines. Others may read
+  // them as well.
   void reads_folder(const std::string& purpose, const std::string& folder);
 
   // Of what has been declared before, these look at the files that are written.

@@ -88,6 +88,7 @@ TEST_F(FilePurposesTest, LetsOthersPass) {
 
 TEST_F(FilePurposesTest, GuardsTheFilesOfAFolder) {
   folder_.write("sub/config.json", "{}");
+  folder_.write("sub/answers.jsonl", "begun");  // which may be continued
   FilePurposes files;
   files.reads_folder("--model", folder_.file("sub"));
   expect_refused([&] { files.writes("--trace", folder_.file("other/config.json")); }, Exit::usage,
