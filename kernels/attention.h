@@ -18,6 +18,10 @@ struct KvSegment {
   const void* k = nullptr;  // [n_tokens, n_kv_heads, head_dim]
   const void* v = nullptr;  // [n_tokens, n_kv_heads, head_dim]
   std::int64_t n_tokens = 0;
+  // Row i sees no token before first_seen + i. Phase 1 alone.
+  std::int64_t first_seen = kAllSeen;
+
+  static constexpr std::int64_t kAllSeen = INT64_MIN / 2;
 };
 
 struct AttentionShape {

@@ -41,6 +41,8 @@ template <int kHeadDim, int kKeys>
 void launch_fitting(const AttentionInput& in, const AttentionOutput& out, const KeyCut& cut,
                     Stream stream) {
   const std::int64_t packed_rows = in.n_rows * (in.shape.n_heads / in.shape.n_kv_heads);
+  if (has_edges(in))
+    return launch<WithEdges<AmpereTile<kHeadDim, kKeys, 1, 2>>>(in, out, cut, stream);
   if (packed_rows <= 64) return launch<AmpereTile<kHeadDim, kKeys, 2, 1>>(in, out, cut, stream);
   launch<AmpereTile<kHeadDim, kKeys, 1, 2>>(in, out, cut, stream);
 }

@@ -26,7 +26,11 @@ struct AmpereTile {
   static constexpr int kQBytes = kRows * kRowBytes;
   static constexpr int kKvBytes = kKeys * kRowBytes;
   static constexpr int kSharedBytes = kQBytes + 2 * kStages * kKvBytes;
+  static constexpr bool kHasEdges = false;  // WithEdges
 };
+
+template <typename Tile>
+using WalkOf = KeyWalk<Tile::kKeys, Tile::kHasEdges>;
 
 // --- copies: a row is kHeadDim / 8 chunks of 16 bytes; chunk c of row r lies at place c ^ (r % 8),
 // so that 8 rows of one chunk are in different banks
@@ -63,8 +67,8 @@ __device__ __forceinline__ void load_q(const AttentionTask& task, const WorkItem
 // The tile of `data` (K or V of the walk's segment) where the walk stands; the walk goes on.
 template <typename Tile>
 __device__ __forceinline__ void load_kv(const AttentionTask& task, const void* const* data,
-                                        const WorkItem& item, int last_row,
-                                        KeyWalk<Tile::kKeys>& walk, std::uint32_t to) {
+                                        const WorkItem& item, int last_row, WalkOf<Tile>& walk,
+                                        std::uint32_t to) {
   if (walk.n_left > 0) {
     const int n = task.n_tokens[walk.segment] - walk.key;
     const std::int64_t stride = static_cast<std::int64_t>(task.n_kv_heads) * Tile::kHeadDim;
@@ -145,6 +149,7 @@ __device__ __forceinline__ void attend_unit(const AttentionTask& task, const Wor
   const int tile_row = warp_row + lane / 4;
   const int first_row = first_row_of(task, item), last_row = last_row_of(task, item);
   const int lowest_row = first_row + warp_row / task.group;
+  const int highest_row = first_row + (warp_row + Tile::kWarpRows - 1) / task.group;
   const bool idle = lowest_row > last_row;  // this warp has no rows: it only copies
   const float scale_log2 = task.scale * 1.44269504088896341f;
   const std::uint32_t k_tiles = memory + Tile::kQBytes;
@@ -157,8 +162,8 @@ __device__ __forceinline__ void attend_unit(const AttentionTask& task, const Wor
 #pragma unroll
     for (float& x : o[m]) x = 0;
 
-  KeyWalk<Tile::kKeys> walk(task, last_row, item.split);
-  KeyWalk<Tile::kKeys> k_walk = walk, v_walk = walk;
+  WalkOf<Tile> walk(task, last_row, item.split, first_row);
+  WalkOf<Tile> k_walk = walk, v_walk = walk;
   auto load_k = [&](int stage) {
     load_kv<Tile>(task, task.k, item, last_row, k_walk, k_tiles + stage * Tile::kKvBytes);
   };
@@ -192,6 +197,16 @@ __device__ __forceinline__ void attend_unit(const AttentionTask& task, const Wor
           const int limit[2] = {walk.limit(task, first_row + row / task.group) - start,
                                 walk.limit(task, first_row + (row + 8) / task.group) - start};
           mask(s[m], limit);
+        }
+      }
+      if (Tile::kHasEdges && walk.key < walk.edge(task, highest_row)) {
+        const int start = walk.key + 2 * (lane % 4);
+#pragma unroll
+        for (int m = 0; m < Tile::kStrips; ++m) {
+          const int row = tile_row + 16 * m;
+          const int edge[2] = {walk.edge(task, first_row + row / task.group) - start,
+                               walk.edge(task, first_row + (row + 8) / task.group) - start};
+          mask_front(s[m], edge);
         }
       }
     }

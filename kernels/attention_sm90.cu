@@ -92,7 +92,10 @@ template <int kHeadDim, typename WholeRows>
 void launch_fitting(const AttentionInput& in, const AttentionOutput& out, const KeyCut& cut,
                     Stream stream) {
   if (in.is_f8) return launch<F8Tile<kHeadDim>>(in, out, cut, stream);
-  if (are_whole(cut.blocks[0])) return launch<WholeRows>(in, out, cut, stream);
+  if (are_whole(cut.blocks[0])) {
+    if (has_edges(in)) return launch<WithEdges<WholeRows>>(in, out, cut, stream);
+    return launch<WholeRows>(in, out, cut, stream);
+  }
   if (cut.in_pairs) return launch<ManyRowsInPairs<kHeadDim>>(in, out, cut, stream);
   if (are_few(packed_rows(in))) return launch<FewRows<kHeadDim>>(in, out, cut, stream);
   launch<ManyRows<kHeadDim>>(in, out, cut, stream);

@@ -40,6 +40,7 @@ struct AttentionTile {
   static constexpr bool kInPairs = kInPairs_;     // KeyCut::in_pairs
   static constexpr int kF8Slots = kF8Slots_;      // half FP8 tiles in flight; 0: K and V are bf16
   static constexpr bool kIsF8 = kF8Slots > 0;
+  static constexpr bool kHasEdges = false;  // WithEdges
   using Task = std::conditional_t<kIsF8, HopperF8Task, HopperTask>;
   static constexpr int kRows = 64 * kConsumers;
   static constexpr int kProducers = kIsF8 ? 2 : 1;
@@ -53,6 +54,9 @@ struct AttentionTile {
   static constexpr int kSharedBytes =
       kQBytes + 2 * kStages * kKvBytes + kAsideBytes + 2 * kF8Slots * kF8Bytes + 1024 + 512;
 };
+
+template <typename Tile>
+using WalkOf = KeyWalk<Tile::kKeys, Tile::kHasEdges>;
 
 template <typename Tile>
 struct AttentionShared {
@@ -139,7 +143,7 @@ __device__ void produce_queries(const HopperTask& task, const AttentionShared<Ti
   WorkList work(task);
   WorkItem item;
   while (work.next(task, item)) {
-    const KeyWalk<Tile::kKeys> walk(task, last_row_of(task, item), item.split);
+    const WalkOf<Tile> walk(task, last_row_of(task, item), item.split, first_row_of(task, item));
     if (walk.n_left == 0) continue;
     await_earlier_kernels();
     load_queries(task, shared, item, q_ring);
@@ -153,7 +157,7 @@ __device__ void produce_keys(const HopperTask& task, const AttentionShared<Tile>
   WorkItem item;
   while (work.next(task, item)) {
     const int last_row = last_row_of(task, item);
-    KeyWalk<Tile::kKeys> walk(task, last_row, item.split);
+    WalkOf<Tile> walk(task, last_row, item.split, first_row_of(task, item));
     if (walk.n_left == 0) continue;
     await_earlier_kernels();
 
@@ -410,7 +414,8 @@ __device__ void consume(const HopperTask& task, const AttentionShared<Tile>& sha
     const int my_row[2] = {first_row + tile_row / task.group,
                            first_row + (tile_row + 8) / task.group};
     const int lowest_row = first_row + group_index * 64 / task.group;
-    KeyWalk<Tile::kKeys> walk(task, last_row, item.split);
+    const int highest_row = first_row + (group_index * 64 + 63) / task.group;
+    WalkOf<Tile> walk(task, last_row, item.split, first_row);
 
     float o[Tile::kHeadDim / 2];
     float s[Tile::kKeys / 2];
@@ -432,6 +437,12 @@ __device__ void consume(const HopperTask& task, const AttentionShared<Tile>& sha
         const int limit[2] = {walk.limit(task, my_row[0]) - start,
                               walk.limit(task, my_row[1]) - start};
         mask(s, limit);
+      }
+      if (Tile::kHasEdges && walk.key < walk.edge(task, highest_row)) {
+        const int start = walk.key + 2 * (lane % 4);
+        const int edge[2] = {walk.edge(task, my_row[0]) - start,
+                             walk.edge(task, my_row[1]) - start};
+        mask_front(s, edge);
       }
       softmax_step(s, rows, rescale, scale_log2);
     };

@@ -31,6 +31,14 @@ __device__ __forceinline__ void mask(float (&s)[kSize], const int (&limit)[2]) {
     if (8 * (i / 4) + i % 2 >= limit[(i / 2) % 2]) s[i] = -INFINITY;
 }
 
+// Hides those in front of edge[r].
+template <int kSize>
+__device__ __forceinline__ void mask_front(float (&s)[kSize], const int (&edge)[2]) {
+#pragma unroll
+  for (int i = 0; i < kSize; ++i)
+    if (8 * (i / 4) + i % 2 < edge[(i / 2) % 2]) s[i] = -INFINITY;
+}
+
 // s <- exp(scale * (s - new maximum)); the state moves on; rescale[r]: what earlier sums and
 // outputs of the row have to be multiplied with. scale_log2 = scale * log2(e).
 template <int kSize>

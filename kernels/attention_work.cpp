@@ -45,6 +45,8 @@ AttentionTask make_task(const AttentionInput& in, const AttentionOutput& out, co
     task.k[at] = segment.k;
     task.v[at] = segment.v;
     task.n_tokens[at] = static_cast<int>(segment.n_tokens);
+    constexpr std::int64_t kLowest = -(1 << 30);  // rows are fewer
+    task.first_seen[at] = static_cast<int>(std::max(kLowest, segment.first_seen));
     task.causal = in.causal && i + 1 == in.n_segments;
     block.end_segment = task.n_segments;
     n_keys += segment.n_tokens;

@@ -42,6 +42,7 @@ struct AttentionTask {
   const void* k[kMaxSegments];  // [n_tokens, n_kv_heads, head_dim]; no segment is empty
   const void* v[kMaxSegments];
   int n_tokens[kMaxSegments];
+  int first_seen[kMaxSegments];  // row i sees no token before first_seen + i
   int n_segments;
   bool causal;
 
@@ -59,10 +60,23 @@ struct AttentionTask {
   AttentionOutput output;  // with splits: partial [n_splits, n_rows, n_heads]
 };
 
+// The tile of a kernel for segments that have edges (KvSegment::first_seen).
+template <typename Tile>
+struct WithEdges : Tile {
+  static constexpr bool kHasEdges = true;
+};
+
 // A call cut for tiles of tile_rows packed rows and tile_keys keys (a divisor of kKeysPerTile where
 // there are splits).
 AttentionTask make_task(const AttentionInput& input, const AttentionOutput& output,
                         const KeyCut& cut, int tile_rows, int tile_keys);
+
+// Whether some row does not see a segment's first token, though a later one.
+inline bool has_edges(const AttentionInput& in) {
+  for (int i = 0; i < in.n_segments; ++i)
+    if (in.segments[i].first_seen + in.n_rows > 1) return true;
+  return false;
+}
 
 // Units of work in all; multiprocessors of the current device.
 std::int64_t n_units(const AttentionTask& task);
@@ -118,22 +132,25 @@ struct WorkList {
 };
 
 // Walks over the key tiles of one unit: tiles of kKeys tokens that never cross a segment's end.
-template <int kKeys>
+// With edges, from the first tile on of which the unit's first row sees something.
+template <int kKeys, bool kHasEdges = false>
 struct KeyWalk {
   int segment = 0, key = 0;  // where the current tile starts
   int length = 0;            // visible tokens of the current segment
   int n_left = 0;            // tiles from here on, the current one included
   int n_left_at_second = 0;  // of a pair: where its second split begins; below 1: it has none
+  int first_row = 0;         // of the unit
 
 #ifdef __CUDACC__
   KeyWalk() = default;
   // last_row: the last query row of the unit; split: which run of tiles.
-  __device__ KeyWalk(const AttentionTask& task, int last_row, int split) {
+  __device__ KeyWalk(const AttentionTask& task, int last_row, int split, int first_row = 0)
+      : first_row(first_row) {
     const KeyBlock* block = task.blocks;
     for (; split >= block->n_splits; ++block) split -= block->n_splits;
     int n_tiles = 0;
     for (int i = block->first_segment; i < block->end_segment; ++i)
-      n_tiles += (visible(task, i, last_row) + kKeys - 1) / kKeys;
+      n_tiles += tiles(task, i, visible(task, i, last_row));
     int skip = split * block->tiles_per_split;
     n_left = max(0, min(n_tiles - skip, block->tiles_per_split));
     n_left_at_second = n_left - block->tiles_per_split / 2;
@@ -141,11 +158,20 @@ struct KeyWalk {
     segment = block->first_segment;
     length = visible(task, segment, last_row);
     for (;; ++segment, length = visible(task, segment, last_row)) {
-      const int tiles = (length + kKeys - 1) / kKeys;
-      if (skip < tiles) break;
-      skip -= tiles;
+      const int n = tiles(task, segment, length);
+      if (skip < n) break;
+      skip -= n;
     }
-    key = skip * kKeys;
+    key = first_key(task, segment) + skip * kKeys;
+  }
+
+  // Where the unit's tiles of a segment begin.
+  __device__ int first_key(const AttentionTask& task, int i) const {
+    if constexpr (!kHasEdges) return 0;
+    return max(0, task.first_seen[i] + first_row) / kKeys * kKeys;
+  }
+  __device__ int tiles(const AttentionTask& task, int i, int n_visible) const {
+    return max(0, (n_visible - first_key(task, i) + kKeys - 1) / kKeys);
   }
 
   __device__ static int visible(const AttentionTask& task, int i, int last_row) {
@@ -158,8 +184,8 @@ struct KeyWalk {
     if (--n_left == 0) return;
     key += kKeys;
     while (key >= length) {
-      key = 0;
       length = visible(task, ++segment, last_row);
+      key = first_key(task, segment);
     }
   }
 
@@ -167,6 +193,10 @@ struct KeyWalk {
   __device__ int limit(const AttentionTask& task, int row) const {
     const int n = task.n_tokens[segment];
     return task.causal && segment + 1 == task.n_segments ? n - task.n_rows + 1 + row : n;
+  }
+  // The first one that it sees.
+  __device__ int edge(const AttentionTask& task, int row) const {
+    return task.first_seen[segment] + row;
   }
 #endif
 };

@@ -82,6 +82,14 @@ MODELS = {
                        "patch_size": 4, "num_position_embeddings": 16, "deepstack_visual_indexes": [0]},
         tie_word_embeddings=True), torch.bfloat16, None),
     "mistral": (MistralForCausalLM, MistralConfig(**SIZES, head_dim=16, sliding_window=None), torch.float32, None),
+    # Windows that end within the context, across its end, and within the query; the first layers have none.
+    "mistral_window": (MistralForCausalLM, MistralConfig(**SIZES, head_dim=16, sliding_window=21), torch.bfloat16,
+                       None),
+    "qwen2_window": (Qwen2ForCausalLM, Qwen2Config(**{**SIZES, "hidden_size": 64}, use_sliding_window=True,
+                                                   sliding_window=40, max_window_layers=1), torch.bfloat16, None),
+    "qwen3_window": (Qwen3ForCausalLM, Qwen3Config(
+        **SIZES, head_dim=32, use_sliding_window=True, sliding_window=7, layer_types=[
+            "sliding_attention", "full_attention", "sliding_attention"]), torch.bfloat16, None),
 }
 
 # folder: (of which model, rows and columns of a block or None for all, the scales' ending, what is left as it is,

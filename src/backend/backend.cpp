@@ -12,6 +12,19 @@ void Backend::next_tokens(Rows x, const WeightView& w, std::span<const Draw> dra
   draw_tokens(values, w.n_rows, draws, tokens);
 }
 
+void Backend::attend_from(Rows q, const KvSegment& segment, std::span<const std::int64_t> first,
+                          const AttentionShape& shape, Partial partial) {
+  STARATTN_CHECK(std::ssize(first) == q.n_rows && partial.n_rows == q.n_rows);
+  const KvLayout layout{segment.is_f8 ? Dtype::f8 : activation_dtype(), shape.n_kv_heads,
+                        shape.head_dim};
+  for (std::int64_t i = 0; i < q.n_rows; ++i) {
+    const KvSegment seen = segment.from(first[static_cast<std::size_t>(i)], layout.row_bytes());
+    const Rows row{q.data + static_cast<std::size_t>(i) * raw(q).row_bytes, 1, q.width};
+    attend_alone(row, std::span(&seen, seen.n_tokens > 0 ? 1 : 0), shape, Product::batch_invariant,
+                 slice(partial, i, 1, shape));
+  }
+}
+
 void Backend::linear_to_host(Rows x, const WeightView& w, std::span<float> host) {
   STARATTN_CHECK(std::ssize(host) == x.n_rows * w.n_rows);
   const Buffer logits = allocate(host.size_bytes());

@@ -174,6 +174,10 @@ class Backend {
       attend_alone(q, blocks.subspan(i, 1), shape, Product::batch_invariant, parts[i]);
     merge_all(parts, merges, shape);
   }
+  // partial = attention of row i over the tokens of the segment from first[i] on, whatever was in
+  // it (thin): rows of several queries, each with its window.
+  virtual void attend_from(Rows q, const KvSegment& segment, std::span<const std::int64_t> first,
+                           const AttentionShape& shape, Partial partial);
   // Row i of k and v becomes token own[i].n_before of its query; out = the context's partial merged
   // with attention of row i over its query's tokens 0 to n_before, finished. context: free to use.
   virtual void attend_own(Rows q, Rows k, Rows v, std::span<const OwnTokens> own,

@@ -1,9 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backend/tensors.h"
 
+#include <algorithm>
+
 #include "backend/backend.h"
 
 namespace starattn {
+
+KvSegment KvSegment::from(std::int64_t first, std::size_t row_bytes) const {
+  STARATTN_CHECK(first >= 0 && first <= n_tokens);
+  KvSegment rest = *this;
+  rest.k += static_cast<std::size_t>(first) * row_bytes;
+  if (v) rest.v += static_cast<std::size_t>(first) * row_bytes;
+  rest.n_tokens -= first;
+  if (has_edge()) rest.first_seen -= first;
+  return rest;
+}
+
+KvSegment through_window(KvSegment keys, std::int64_t window, std::int64_t place,
+                         std::int64_t n_rows, std::size_t row_bytes) {
+  STARATTN_CHECK(window >= 1 && n_rows >= 1);
+  if (window >= place + n_rows) return keys;  // every row sees the first token
+  keys.first_seen = place - window + 1;
+  keys = keys.from(std::clamp<std::int64_t>(keys.first_seen, 0, keys.n_tokens), row_bytes);
+  if (keys.first_seen + n_rows <= 1) keys.first_seen = KvSegment::kAllSeen;
+  return keys;
+}
 
 RowBuffer::RowBuffer(Backend& backend, std::int64_t max_rows, std::int64_t width)
     : max_rows_(max_rows),

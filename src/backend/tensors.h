@@ -71,7 +71,20 @@ struct KvSegment {
   // Causal, bottom-right: of n query rows, row i sees the first n_tokens - n + 1 + i tokens.
   bool causal = false;
   bool is_f8 = false;  // rows as KvLayout says; else of the activations' dtype
+  // Row i sees no token before first_seen + i: the near edge of a window that slides with the rows.
+  std::int64_t first_seen = kAllSeen;
+
+  static constexpr std::int64_t kAllSeen = INT64_MIN / 2;
+  bool has_edge() const { return first_seen != kAllSeen; }
+  // Tokens from `first` on. row_bytes: of K, or of V.
+  KvSegment from(std::int64_t first, std::size_t row_bytes) const;
 };
+
+// What rows see of a segment through a window of so many tokens, their own the last of them. place:
+// where row 0's own token stands, or would stand, among the segment's. Tokens that none of n_rows
+// rows sees are left out, so that none may be left.
+KvSegment through_window(KvSegment keys, std::int64_t window, std::int64_t place,
+                         std::int64_t n_rows, std::size_t row_bytes);
 
 // Unfinished attention of some rows over some keys (the merge: FlashAttention, arXiv 2205.14135):
 // m = max_j s_j, l = sum_j exp(s_j - m), o = sum_j exp(s_j - m) v_j. The empty one is (0, -inf, 0).
@@ -89,11 +102,12 @@ struct AttentionShape {
   std::int64_t head_dim = 0;
 };
 
-// Where a row's query keeps its K and V of one layer, on the device, in the activations' dtype.
+// Where a row's query keeps its K and V of one layer, on the device, in the activations' dtype: of
+// all its tokens, or from the first one on that the row sees through a window.
 struct OwnTokens {
   std::byte* k = nullptr;  // [at least n_before + 1, n_kv_heads, head_dim], RoPE applied
   std::byte* v = nullptr;
-  std::int64_t n_before = 0;  // tokens of the query before this row
+  std::int64_t n_before = 0;  // of these tokens before this row
   std::int64_t n_beside = 0;  // of them: the rows just before this one in the same call
 };
 

@@ -191,11 +191,15 @@ Json head_of(const BenchOptions& options, const Ranks& ranks, const LoadedModel&
 Exit run_bench(const BenchOptions& options) {
   const Ranks ranks = arrange_ranks(options.common);
   if (!options.calibrate.empty()) return calibrate_to(options.calibrate, options.common, ranks);
+  ModelConfig shape = model_shape(options.shape, options.n_layers);
   std::vector<StudyPoint> points;
   collectively(ranks.world, [&] {  // before weights are made
-    points = points_of(options.lists, options.common, ranks.group.size(), !options.skips_recompute);
+    const std::int64_t widest_window =
+        options.common.model.empty() ? shape.widest_window()
+                                     : read_model_config(options.common.model).widest_window();
+    points = points_of(options.lists, options.common, ranks.group.size(), !options.skips_recompute,
+                       widest_window);
   });
-  ModelConfig shape = model_shape(options.shape, options.n_layers);
   if (options.common.weights == "fp8") shape.fp8.scales = Fp8Config::Scales::made;
   const std::unique_ptr<LoadedModel> model = options.common.model.empty()
                                                  ? make_random_model(shape, options.common, ranks)

@@ -165,10 +165,11 @@ void refuse_too_long(const ModelConfig& config, std::int64_t n_tokens, bool allo
          with_commas(n_tokens), with_commas(config.max_positions));
   }
   if (n_tokens > config.sliding_window) {
-    fail(Exit::bad_data,
-         "--tokens: {} tokens, but attention of the model slides over {} positions, and sliding is "
-         "not supported",
-         with_commas(n_tokens), with_commas(config.sliding_window));
+    fail(
+        Exit::bad_data,
+        "--tokens: {} tokens, but attention of the model slides over {} positions, and it was made "
+        "for no more",
+        with_commas(n_tokens), with_commas(config.sliding_window));
   }
 }
 
@@ -261,7 +262,8 @@ Exit print_plan(PlanOptions options) {
     return goal == Exit::ok ? input : goal;
   }
   const std::int64_t n_tokens = *std::ranges::max_element(work.lengths);
-  const BlockPlan plan = BlockPlan::make(options.common.plan_request(), n_tokens, options.n_ranks);
+  const BlockPlan plan = BlockPlan::make(options.common.plan_request(), n_tokens, options.n_ranks,
+                                         config.widest_window());
   if (options.json) {
     std::cout << to_line(to_json(options, config, plan)) << "\n";
     return input;
@@ -280,6 +282,11 @@ Exit print_plan(PlanOptions options) {
       with_commas(n_tokens), plan.n_blocks(), with_commas(plan.block_size()),
       with_commas(plan.anchor_size()), plan.reach(), with_commas(plan.recall()), options.n_ranks);
   print_blocks(plan);
+  if (config.n_windows() > 0) {
+    std::cout << fmt::format(
+        "         in {} of {} layers a token sees the last {} tokens alone, of whichever blocks\n",
+        config.n_windows(), config.n_layers, with_commas(config.widest_window()));
+  }
   const MemoryNeed need = fullest(
       memory_needs(config, plan, anchor_mode, weight_bytes, kv_dtype, dtype, on_gpu ? 8192 : 512));
   std::cout << fmt::format("memory   fullest rank, {}: {}\n", name_of(kv_dtype), need.arithmetic());

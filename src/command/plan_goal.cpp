@@ -140,7 +140,8 @@ class Search {
   std::pair<double, double> seconds_of_documents(const Setting& setting, int group) const {
     double all = 0, longest = 0;
     for (const auto& [n_tokens, n_documents] : lengths_) {
-      const BlockPlan plan = BlockPlan::make(setting.plan_request(n_tokens), n_tokens, group);
+      const BlockPlan plan =
+          BlockPlan::make(setting.plan_request(n_tokens), n_tokens, group, config_.widest_window());
       const double seconds = simulate_phase1(config_, plan, machine_, cluster_).seconds +
                              simulate_answers(config_, plan, machine_, cluster_, work_.n_queries,
                                               work_.n_query_tokens, work_.n_new_tokens)
@@ -155,7 +156,8 @@ class Search {
     const std::int64_t n_tokens = lengths_.back().first;
     Choice choice;
     choice.group = group;
-    choice.plan = BlockPlan::make(setting.plan_request(n_tokens), n_tokens, group);
+    choice.plan =
+        BlockPlan::make(setting.plan_request(n_tokens), n_tokens, group, config_.widest_window());
     choice.sees = share_seen(choice.plan);
     const std::vector<MemoryNeed> phase1 =
         memory_needs(config_, choice.plan, AnchorMode::broadcast, weight_bytes_, machine_.dtype,

@@ -54,8 +54,9 @@ PlanStudy study_of(const TimesRequest& request, const ModelConfig& config, const
   if (plan.n_ranks() > 1) {
     PlanRequest ring;
     ring.attention = Attention::ring;
-    study.ring = simulate_phase1(config, BlockPlan::make(ring, plan.n_context(), plan.n_ranks()),
-                                 machine, request.cluster);
+    study.ring = simulate_phase1(
+        config, BlockPlan::make(ring, plan.n_context(), plan.n_ranks(), config.widest_window()),
+        machine, request.cluster);
   }
   for (const std::int64_t n : request.n_queries) {
     const std::int64_t n_rows = std::min(n, Answerer::kMaxRows);

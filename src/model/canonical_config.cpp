@@ -30,6 +30,11 @@ std::string canonical_text(const ModelConfig& c) {
         c.mixture.n_chosen, c.mixture.expert_size, c.mixture.renormalise);
     for (std::int64_t i = 0; i < c.n_layers; ++i) text += c.is_mixture(i) ? '1' : '0';
   }
+  if (c.widest_window() > 0) {
+    text += " windows=";
+    for (const LayerConfig& layer : c.layers)
+      text += layer.has_window() ? fmt::format("{},", layer.window) : "-,";
+  }
   if (c.fp8.scales == Fp8Config::Scales::made) {
     text += " fp8=made 1";  // the rule's version
   } else if (c.fp8.scales != Fp8Config::Scales::none) {

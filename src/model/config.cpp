@@ -12,6 +12,7 @@
 #include "model/mixture_config.h"
 #include "model/model_folder.h"
 #include "model/rope_config.h"
+#include "model/window_config.h"
 
 namespace starattn {
 namespace {
@@ -55,8 +56,6 @@ constexpr FamilyDefaults kFamilies[] = {
     {Family::qwen3_vl, "Qwen3VLForConditionalGeneration", "qwen3_vl", 128000, 32, 128, -1, -1,
      "qwen3_vl_text"},
 };
-constexpr std::int64_t kDefaultWindow = 4096;
-constexpr std::int64_t kDefaultWindowLayers = 28;
 
 bool says_nothing_of(const JsonObject& json, const char* key) {
   return !json.json().contains(key);  // null says something
@@ -207,62 +206,6 @@ void read_layer(const JsonObject& json, ModelConfig& config) {
   }
 }
 
-// Whether any layer slides, where the file has a window.
-bool may_slide(const JsonObject& json, const ModelConfig& config) {
-  switch (config.family) {
-    case Family::llama:
-    case Family::granite:
-    case Family::seed_oss:
-    case Family::qwen3_vl:
-      return false;
-    case Family::mistral:
-    case Family::ministral3:
-    case Family::phi3:
-      return true;
-    case Family::qwen3_moe:
-      return json.find_bool("use_sliding_window").value_or(false);
-    case Family::qwen2:
-    case Family::qwen3:  // the layers from max_window_layers on
-      return json.find_bool("use_sliding_window").value_or(false) &&
-             json.find_int("max_window_layers", 0, kMaxLayers).value_or(kDefaultWindowLayers) <
-                 config.n_layers;
-  }
-  return true;
-}
-
-// Attention over as many positions as a sliding window is plain; a window that the file's own
-// positions reach is refused.
-std::int64_t read_sliding_window(const JsonObject& json, const ModelConfig& config) {
-  auto window = json.find_int("sliding_window", 0, kMaxPositions);
-  const bool has_default = config.family != Family::phi3 && config.family != Family::ministral3;
-  if (has_default && says_nothing_of(json, "sliding_window")) window = kDefaultWindow;
-  if (!window || !may_slide(json, config)) return ModelConfig::kNoWindow;
-  if (*window < config.max_positions) {
-    fail(Exit::bad_data,
-         "{}: key 'sliding_window': sliding-window attention over {} of {} positions is not "
-         "supported{}",
-         json.where(), *window, config.max_positions,
-         says_nothing_of(json, "sliding_window") ? " (the key is absent; null would mean none)"
-                                                 : "");
-  }
-  return *window;
-}
-
-void refuse_sliding_layers(const JsonObject& json) {
-  if (!json.has("layer_types")) return;
-  const Json& types = json.get("layer_types");
-  if (!types.is_array()) {
-    fail(Exit::bad_data, "{}: key 'layer_types': expected a list, got {}", json.where(),
-         types.type_name());
-  }
-  for (const Json& type : types) {
-    if (type != "full_attention") {
-      fail(Exit::bad_data, "{}: key 'layer_types': {} is not supported: expected full_attention",
-           json.where(), to_line(type));
-    }
-  }
-}
-
 // YaRN stretches the original length; the file often goes on to name that one.
 std::int64_t stretched_positions(const ModelConfig& config) {
   if (config.rope.kind != RopeKind::yarn) return config.max_positions;
@@ -285,7 +228,6 @@ void refuse_what_we_lack(const JsonObject& json) {
     fail(Exit::bad_data, "{}: key 'hidden_act': '{}' is not supported: expected silu", json.where(),
          activation);
   }
-  refuse_sliding_layers(json);
 }
 
 Dtype read_dtype(const JsonObject& json) {
@@ -349,14 +291,14 @@ ModelConfig read_model_config(const std::string& folder) {
   config.tied_embeddings = (whole.has("tie_word_embeddings") ? whole : json)
                                .find_bool("tie_word_embeddings")
                                .value_or(false);
-  if (config.family == Family::qwen3_moe)
-    config.mixture = read_mixture_config(json, config.n_layers);
+  config.layers.resize(static_cast<std::size_t>(config.n_layers));
+  if (config.family == Family::qwen3_moe) read_mixture(json, config);
   // Absent, it would be a stretched one to transformers.
   if (config.family == Family::ministral3 && !json.has("rope_scaling")) json.get("rope_parameters");
   config.rope = read_rope_config(json, config.max_positions);
   config.fp8 = read_fp8_config(whole.has("quantization_config") ? whole : json);
   refuse_what_we_lack(json);
-  config.sliding_window = read_sliding_window(json, config);
+  read_windows(json, config);
   config.max_positions =
       std::min(plain_positions(json, stretched_positions(config)), config.sliding_window);
   config.dtype = read_dtype(json.has("dtype") || json.has("torch_dtype") ? json : whole);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What config.json says about a model, checked and in our own words. Families: Llama 2/3/3.1/3.2,
-// Qwen2/2.5, Qwen3, Qwen3-MoE, Mistral (up to their sliding window), Granite, Seed-OSS, Phi-3, and
-// the text part of Mistral 3 and Qwen3-VL. Anything else is refused by its name.
+// Qwen2/2.5, Qwen3, Qwen3-MoE, Mistral, Granite, Seed-OSS, Phi-3, and the text part of Mistral 3
+// and Qwen3-VL. Anything else is refused by its name.
 #pragma once
 
 #include <algorithm>
@@ -52,13 +52,12 @@ struct Multipliers {
   double logits = 1;
 };
 
-// Layers whose feed forward is a mixture: a router chooses some experts for each row.
+// A mixture of experts: a router chooses some of them for each row.
 struct MixtureConfig {
   std::int64_t n_experts = 0;    // 0: no layer is a mixture
   std::int64_t n_chosen = 0;     // experts of a row
   std::int64_t expert_size = 0;  // their intermediate size
   bool renormalise = false;      // a row's shares add up to 1
-  std::vector<bool> layers;      // [n_layers]: whether it is a mixture
 };
 
 // How the matrices of an FP8 model (e4m3) are scaled; those that its files hold in other types are
@@ -76,9 +75,17 @@ struct Fp8Config {
   std::string suffix;                           // of their names: "_scale_inv" behind "....weight"
 };
 
-struct ModelConfig {
-  static constexpr std::int64_t kNoWindow = INT64_MAX;
+constexpr std::int64_t kNoWindow = INT64_MAX;
 
+// In what layers differ.
+struct LayerConfig {
+  std::int64_t window = kNoWindow;  // tokens that a row attends to, itself the last of them
+  bool is_mixture = false;          // its feed forward is a mixture of experts
+
+  bool has_window() const { return window != kNoWindow; }
+};
+
+struct ModelConfig {
   Family family = Family::llama;
   std::string architecture;  // "LlamaForCausalLM"
   std::int64_t vocab_size = 0;
@@ -88,8 +95,10 @@ struct ModelConfig {
   std::int64_t n_heads = 0;
   std::int64_t n_kv_heads = 0;
   std::int64_t head_dim = 0;
-  std::int64_t max_positions = 0;  // that the model was made for; --allow-long goes beyond
-  // Positions over which attention is plain. Beyond it slides, which we lack: none go there.
+  std::int64_t max_positions = 0;   // that the model was made for; --allow-long goes beyond
+  std::vector<LayerConfig> layers;  // [n_layers]; empty: none has a window or is a mixture
+  // Positions over which all layers attend plainly. Where the model was made for no more of them,
+  // its windows are none, and no document goes beyond.
   std::int64_t sliding_window = kNoWindow;
   double rms_norm_eps = 1e-5;
   bool tied_embeddings = false;
@@ -107,11 +116,26 @@ struct ModelConfig {
 
   std::int64_t q_width() const { return n_heads * head_dim; }
   std::int64_t kv_width() const { return n_kv_heads * head_dim; }
-  bool is_mixture(std::int64_t layer) const {
-    return mixture.n_experts > 0 && mixture.layers[static_cast<std::size_t>(layer)];
+  LayerConfig layer(std::int64_t i) const {
+    return layers.empty() ? LayerConfig{} : layers[static_cast<std::size_t>(i)];
   }
+  bool is_mixture(std::int64_t i) const { return layer(i).is_mixture; }
+  bool has_window(std::int64_t i) const { return layer(i).has_window(); }
   bool has_dense_layers() const {
-    return mixture.n_experts == 0 || std::ranges::count(mixture.layers, false) > 0;
+    return layers.empty() || std::ranges::count(layers, false, &LayerConfig::is_mixture) > 0;
+  }
+  std::int64_t n_mixtures() const {
+    return std::ranges::count(layers, true, &LayerConfig::is_mixture);
+  }
+  // The widest of the layers' windows; 0: none has one.
+  std::int64_t widest_window() const {
+    std::int64_t widest = 0;
+    for (const LayerConfig& one : layers)
+      if (one.has_window()) widest = std::max(widest, one.window);
+    return widest;
+  }
+  std::int64_t n_windows() const {
+    return std::ranges::count(layers, true, &LayerConfig::has_window);
   }
   ModelShape shape() const {
     return {{n_heads, n_kv_heads, head_dim}, hidden_size, intermediate_size, mixture.expert_size};

@@ -73,7 +73,7 @@ std::uint64_t n_parameters(const ModelConfig& c, std::int64_t n_experts) {
   if (c.mlp_bias) dense += 2 * intermediate + hidden;
   const std::uint64_t mixture =
       hidden * (u(c.mixture.n_experts) + 3 * u(n_experts) * u(c.mixture.expert_size));
-  const std::uint64_t n_mixtures = u(std::ranges::count(c.mixture.layers, true));
+  const std::uint64_t n_mixtures = u(c.n_mixtures());
   const std::uint64_t embeddings = u(c.vocab_size) * hidden * (c.tied_embeddings ? 1 : 2);
   return embeddings + u(c.n_layers) * layer + (u(c.n_layers) - n_mixtures) * dense +
          n_mixtures * mixture + hidden;
@@ -95,12 +95,16 @@ std::string describe(const ModelConfig& c) {
           ? ""
           : fmt::format(" ({} a token: {} of {} experts)", short_count(n_parameters_of_a_row(c)),
                         c.mixture.n_chosen, c.mixture.n_experts);
+  const std::string windows = c.n_windows() == 0
+                                  ? ""
+                                  : fmt::format(" ({} with windows of {} tokens)", c.n_windows(),
+                                                with_commas(c.widest_window()));
   return fmt::format(
-      "{}, {} parameters{}{}, {} layers, hidden {}, {} heads / {} KV heads, head dim {}, "
+      "{}, {} parameters{}{}, {} layers{}, hidden {}, {} heads / {} KV heads, head dim {}, "
       "vocabulary "
       "{}, {}, {} positions",
       name_of(c.family), short_count(n_parameters(c)), experts,
-      c.fp8.scales == Fp8Config::Scales::none ? "" : " in FP8", c.n_layers, c.hidden_size,
+      c.fp8.scales == Fp8Config::Scales::none ? "" : " in FP8", c.n_layers, windows, c.hidden_size,
       c.n_heads, c.n_kv_heads, c.head_dim, with_commas(c.vocab_size), describe(c.rope),
       with_commas(c.max_positions));
 }

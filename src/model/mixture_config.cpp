@@ -34,18 +34,19 @@ std::vector<bool> read_layers(const JsonObject& json, std::int64_t n_layers) {
 
 }  // namespace
 
-MixtureConfig read_mixture_config(const JsonObject& json, std::int64_t n_layers) {
+void read_mixture(const JsonObject& json, ModelConfig& config) {
   MixtureConfig mixture;
   // transformers 5 may write the first name, which other families have, too.
   const char* count = json.has("num_local_experts") ? "num_local_experts" : "num_experts";
   mixture.n_experts = json.find_int(count, 0, Backend::kMostExperts).value_or(128);
-  mixture.layers = read_layers(json, n_layers);
-  if (mixture.n_experts == 0 || !std::ranges::count(mixture.layers, true)) return {};
+  const std::vector<bool> layers = read_layers(json, config.n_layers);
+  if (mixture.n_experts == 0 || !std::ranges::count(layers, true)) return;
   mixture.n_chosen = json.find_int("num_experts_per_tok", 1, mixture.n_experts)
                          .value_or(std::min<std::int64_t>(8, mixture.n_experts));
   mixture.expert_size = json.find_int("moe_intermediate_size", 1, kMaxExpertSize).value_or(768);
   mixture.renormalise = json.find_bool("norm_topk_prob").value_or(false);
-  return mixture;
+  config.mixture = mixture;
+  for (std::size_t i = 0; i < layers.size(); ++i) config.layers[i].is_mixture = layers[i];
 }
 
 }  // namespace starattn

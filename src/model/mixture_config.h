@@ -7,8 +7,9 @@
 
 namespace starattn {
 
-// As Qwen3MoeForCausalLM has them; keys that are absent mean what they mean to transformers. Throws
-// Error(bad_data) on values out of range and on layers that the model does not have.
-MixtureConfig read_mixture_config(const JsonObject& config, std::int64_t n_layers);
+// Sets config.mixture and which of config.layers are mixtures, as Qwen3MoeForCausalLM has them;
+// keys that are absent mean what they mean to transformers. Throws Error(bad_data) on values out of
+// range and on layers that the model does not have.
+void read_mixture(const JsonObject& json, ModelConfig& config);
 
 }  // namespace starattn

@@ -13,11 +13,11 @@ struct Shape {
   std::int64_t hidden, intermediate, layers, heads, kv_heads, head_dim, vocabulary;
   bool tied = false;  // the embedding is the head, too
   Family family = Family::llama;
-  MixtureConfig mixture = {};  // without its layers: all of them
+  MixtureConfig mixture = {};  // of all layers
 };
 
 const MixtureConfig kQwen3Mixture = {
-    .n_experts = 128, .n_chosen = 8, .expert_size = 768, .renormalise = true, .layers = {}};
+    .n_experts = 128, .n_chosen = 8, .expert_size = 768, .renormalise = true};
 
 // The short names are older than the others and not quite their models: embeddings are tied and
 // vocabularies rounded.
@@ -84,8 +84,8 @@ ModelConfig model_shape(const std::string& name, std::int64_t n_layers) {
   config.qkv_bias = shape->family == Family::qwen2;
   config.qk_norm = shape->family == Family::qwen3 || shape->family == Family::qwen3_moe;
   config.mixture = shape->mixture;
-  if (config.mixture.n_experts > 0)
-    config.mixture.layers.assign(static_cast<std::size_t>(config.n_layers), true);
+  config.layers.assign(static_cast<std::size_t>(config.n_layers),
+                       {.is_mixture = config.mixture.n_experts > 0});
   return config;
 }
 

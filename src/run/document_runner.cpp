@@ -40,7 +40,7 @@ BlockPlan DocumentRunner::plan(const DocumentTask& task, const PlanRequest& requ
   BlockPlan plan;
   collectively(ranks_.group, [&] {
     plan = BlockPlan::make(request, static_cast<std::int64_t>(task.context.size()),
-                           ranks_.group.size());
+                           ranks_.group.size(), model_.config.widest_window());
     refuse_too_large(options_, model_, plan, task.queries);
   });
   return plan;

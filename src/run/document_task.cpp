@@ -177,7 +177,7 @@ QueryTask query_task(const Document& document, std::int64_t index, const TaskWri
   if (n_positions + task.job.max_new_tokens > model.config.sliding_window) {
     fail(Exit::bad_data,
          "context of {} tokens, query '{}' of {} and its answer of up to {}: attention of the "
-         "model slides over {} positions, and sliding is not supported. Shorten the context",
+         "model slides over {} positions, and it was made for no more. Shorten the context",
          with_commas(n_context), query.id, task.job.tokens.size(), task.job.max_new_tokens,
          with_commas(model.config.sliding_window));
   }

@@ -39,7 +39,8 @@ Exit dry_run(const Options& options, const Ranks& ranks, const LoadedModel& mode
     for (const BadQuery& bad : task.bad) log::error("{}", bad.error);
     counts.n_bad += std::ssize(task.bad);
     const auto n_tokens = static_cast<std::int64_t>(task.context.size());
-    const BlockPlan plan = BlockPlan::make(request, n_tokens, ranks.group.size());
+    const BlockPlan plan =
+        BlockPlan::make(request, n_tokens, ranks.group.size(), model.config.widest_window());
     if (counts.n_documents == 0) say_first(options, ranks, model, task, plan);
     refuse_too_large(options, model, plan, task.queries);
     ++counts.n_documents;

@@ -138,6 +138,7 @@ std::unique_ptr<LoadedModel> open_model(const Options& options, const Ranks& ran
   collectively(ranks.world, [&] {
     const trace::Range range("open model");
     static_cast<TextModel&>(*model) = open_text_model(options);
+    options.check_windows(model->config.widest_window());
     model->weights = ModelWeights::open(options.model, model->config);
     model->eos_tokens = model->config.eos_tokens;
     for (const Token token : model->chat.stops) model->eos_tokens.push_back(token);

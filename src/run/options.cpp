@@ -63,7 +63,18 @@ PlanRequest Options::plan_request() const {
   }
   if (placement == "contiguous") request.placement = Placement::contiguous;
   if (placement == "zigzag") request.placement = Placement::zigzag;
+  request.anchor_mode = anchor_mode();
   return request;
+}
+
+void Options::check_windows(std::int64_t widest_window) const {
+  if (widest_window == 0 || attention != "star" || reach != "0") return;
+  PlanRequest request;  // of any two blocks
+  request.block_size = 1;
+  if (placement == "contiguous") request.placement = Placement::contiguous;
+  if (placement == "zigzag") request.placement = Placement::zigzag;
+  request.anchor_mode = anchor_mode();
+  BlockPlan::make(request, 2, 1, widest_window);
 }
 
 void Options::shard_numbers(std::int64_t& index, std::int64_t& count) const {

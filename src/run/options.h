@@ -77,6 +77,8 @@ struct Options {
   }
   // Throws Error(usage) naming the option.
   PlanRequest plan_request() const;
+  // Throws Error(usage) where a model with layers that have windows cannot be run with these.
+  void check_windows(std::int64_t widest_window) const;
   void shard_numbers(std::int64_t& index, std::int64_t& count) const;  // "2/8"; 0/1 when absent
   std::optional<SpecialTokens> special() const;
   bool splits_thinking() const { return thinking == "keep" || thinking == "drop"; }

@@ -154,7 +154,7 @@ class Phase1 {
     }
   }
 
-  // Blocks of a wave go through a layer together (star/encode_recall.cpp, recall_exchange.cpp).
+  // Blocks of a wave go through a layer together (star/encode_waves.cpp, recall_exchange.cpp).
   void recall() {
     std::vector<std::map<Rank, Timeline::Message>> anchors(at(n_layers_));
     for (BlockId first = 0; first < plan_.n_blocks(); first += plan_.n_ranks()) {

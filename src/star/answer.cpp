@@ -65,7 +65,8 @@ Answerer::Answerer(Decoder& decoder, QueryExchange& exchange, const DocumentKv& 
                    AnswerOptions options)
     : Answerer(decoder.config(), decoder.backend(), exchange, std::move(options),
                /*is_sharded=*/false) {
-  forward_ = make_whole_forward(decoder, exchange, kv, max_rows_, options_.tree_merge);
+  forward_ = make_whole_forward(decoder, exchange, kv, max_rows_, options_.tree_merge,
+                                options_.spread_queries || group_->is_root());
 }
 
 Answerer::Answerer(ShardedDecoder& decoder, ShardExchange& exchange, const DocumentKv& kv,

@@ -9,6 +9,7 @@
 
 #include "base/text.h"
 #include "star/answer.h"
+#include "star/context_tail.h"
 #include "star/merge_tree.h"
 
 namespace starattn {
@@ -60,7 +61,9 @@ std::uint64_t unrounded_kv(const ModelConfig& config, std::int64_t chunk_rows, D
 std::uint64_t widened_kv(const ModelConfig& config, const BlockPlan& plan, std::int64_t n_longest,
                          Dtype kv_dtype, Dtype activation_dtype) {
   if (kv_dtype != Dtype::f8 || activation_dtype == Dtype::f32) return 0;
-  const std::int64_t n_before = plan.n_blocks() == 1 ? 0 : plan.anchor_size();
+  const std::int64_t n_halo =
+      std::min(std::max<std::int64_t>(0, config.widest_window() - 1), plan.n_context());
+  const std::int64_t n_before = plan.n_blocks() == 1 ? 0 : std::max(plan.anchor_size(), n_halo);
   return static_cast<std::uint64_t>(n_before + n_longest) *
          config.kv_bytes_per_token(activation_dtype) / static_cast<std::uint64_t>(config.n_layers);
 }
@@ -72,10 +75,38 @@ std::int64_t feed_forward_width(const ModelConfig& config) {
   return config.has_dense_layers() ? 2 * config.intermediate_size + mixture : mixture;
 }
 
+// Layers without a window, of those in which rows of the context attend: all but the last.
+std::int64_t n_full_layers(const ModelConfig& config) {
+  std::int64_t n = 0;
+  for (std::int64_t i = 0; i + 1 < config.n_layers; ++i) n += config.has_window(i) ? 0 : 1;
+  return n;
+}
+
+// Pairs of a row of these and a token that it sees through a window.
+double pairs_through(std::int64_t window, TokenRange rows) {
+  const auto first = static_cast<double>(rows.first_doc), n = static_cast<double>(rows.n_tokens);
+  const auto widest = static_cast<double>(window);
+  const double n_growing = std::clamp(widest - 1 - first, 0.0, n);  // that see every token
+  return n_growing * (2 * first + n_growing + 1) / 2 + (n - n_growing) * widest;
+}
+
+// Of all windows.
+double pairs_through_windows(const ModelConfig& config, TokenRange rows) {
+  double sum = 0;
+  for (std::int64_t i = 0; i + 1 < config.n_layers; ++i)
+    if (config.has_window(i)) sum += pairs_through(config.layer(i).window, rows);
+  return sum;
+}
+
+// Whether blocks advance in waves for the sake of windows.
+bool has_halos(const ModelConfig& config, const BlockPlan& plan) {
+  return config.widest_window() > 0 && plan.n_blocks() > 1 && plan.reach() == 0;
+}
+
 Phase1Flops block_flops(const ModelConfig& config, const BlockPlan& plan, AnchorMode anchor_mode,
                         BlockId i) {
   const RowWeights weights(config);
-  const auto full_layers = static_cast<double>(config.n_layers - 1);
+  const auto full_layers = static_cast<double>(n_full_layers(config));
   const auto rows = static_cast<double>(plan.block(i).n_tokens);
   const auto anchor = static_cast<double>(plan.anchor_of(i).n_tokens);
   double before = anchor;
@@ -86,7 +117,9 @@ Phase1Flops block_flops(const ModelConfig& config, const BlockPlan& plan, Anchor
 
   Phase1Flops flops;
   flops.linear = 2 * rows * (weights.full_layers + weights.kv);
-  flops.attention = attention * (rows * before + rows * (rows + 1) / 2);
+  flops.attention =
+      attention * (rows * before + rows * (rows + 1) / 2) +
+      4 * static_cast<double>(config.q_width()) * pairs_through_windows(config, plan.block(i));
   // Asking rows lie anywhere in the block: on average they see half of it.
   flops.asking = attention / 2 * static_cast<double>(plan.n_asking_rows(i)) *
                  (static_cast<double>(plan.recallable(i).n_tokens) + anchor + rows / 2);
@@ -97,12 +130,20 @@ Phase1Flops block_flops(const ModelConfig& config, const BlockPlan& plan, Anchor
   return flops;
 }
 
-// One block's residual, queries and unfinished attention while its recalled keys are on their way;
-// those keys and values, as they arrive and in order, and as they leave to another rank; asking
-// rows and candidates of all blocks of a wave.
+// The rows before a block that its rows see through windows, and their numbers.
+std::uint64_t halo_workspace(const ModelConfig& config, const BlockPlan& plan, Dtype kv_dtype) {
+  if (!has_halos(config, plan)) return 0;
+  const KvLayout layout{kv_dtype, config.n_kv_heads, config.head_dim};
+  return static_cast<std::uint64_t>(std::min(config.widest_window() - 1, plan.n_context())) *
+         (2 * layout.row_bytes() + sizeof(std::int32_t));
+}
+
+// One block's unfinished attention while its recalled keys are on their way; those keys and values,
+// as they arrive and in order, and as they leave to another rank; asking rows and candidates of all
+// blocks of a wave.
 std::uint64_t recall_workspace(const ModelConfig& config, const BlockPlan& plan,
-                               std::int64_t n_longest, std::uint64_t resident,
-                               std::uint64_t partial, Dtype kv_dtype, Dtype activation_dtype) {
+                               std::int64_t n_longest, std::uint64_t partial, Dtype kv_dtype,
+                               Dtype activation_dtype) {
   const auto q_row = static_cast<std::uint64_t>(config.q_width()) * size_of(activation_dtype);
   const std::uint64_t kv_row =
       config.kv_bytes_per_token(kv_dtype) / static_cast<std::uint64_t>(config.n_layers);
@@ -112,7 +153,7 @@ std::uint64_t recall_workspace(const ModelConfig& config, const BlockPlan& plan,
   const std::uint64_t ask = static_cast<std::uint64_t>(plan.recall_rows()) *
                             (q_row + static_cast<std::uint64_t>(config.n_heads) * sizeof(float));
   const std::uint64_t candidates = n_recalled * (sizeof(float) + sizeof(std::int32_t));
-  return static_cast<std::uint64_t>(n_longest) * (resident + q_row + partial) +
+  return static_cast<std::uint64_t>(n_longest) * partial +
          (plan.n_ranks() > 1 ? n_asking + 1 : 1) * n_recalled * kv_row +
          n_asking * (ask + candidates) +
          static_cast<std::uint64_t>(plan.n_context()) * sizeof(float);
@@ -143,8 +184,12 @@ StepBytes step_bytes(const ModelConfig& config, const BlockPlan& plan, Dtype wei
   for (Rank rank = 0; rank < plan.n_ranks(); ++rank) {
     std::int64_t n_tokens = 0;
     for (const BlockId i : plan.blocks_of(rank)) n_tokens += plan.block(i).n_tokens;
-    bytes.kv = std::max(bytes.kv,
-                        static_cast<std::uint64_t>(n_tokens) * config.kv_bytes_per_token(kv_dtype));
+    const std::uint64_t of_token = config.kv_bytes_per_token(kv_dtype) /
+                                   static_cast<std::uint64_t>(config.n_layers) *
+                                   static_cast<std::uint64_t>(config.n_layers - config.n_windows());
+    std::uint64_t n_bytes = static_cast<std::uint64_t>(n_tokens) * of_token;
+    if (rank == 0) n_bytes += ContextTail::n_bytes(config, plan.n_context(), kv_dtype);
+    bytes.kv = std::max(bytes.kv, n_bytes);
   }
   return bytes;
 }
@@ -185,7 +230,7 @@ std::vector<MemoryNeed> memory_needs(const ModelConfig& config, const BlockPlan&
       need.anchor = static_cast<std::uint64_t>(plan.anchor_size()) *
                     config.kv_bytes_per_token(kv_dtype) /
                     static_cast<std::uint64_t>(config.n_layers) *
-                    static_cast<std::uint64_t>(config.n_layers - 1);
+                    static_cast<std::uint64_t>(n_full_layers(config));
     }
     const auto element = static_cast<std::uint64_t>(size_of(activation_dtype));
     const auto row =
@@ -200,14 +245,19 @@ std::vector<MemoryNeed> memory_needs(const ModelConfig& config, const BlockPlan&
                      widened_kv(config, plan, n_longest, kv_dtype, activation_dtype);
     const auto resident = static_cast<std::uint64_t>(config.hidden_size) * element +
                           static_cast<std::uint64_t>(angles_width(config)) * sizeof(float);
+    need.workspace += halo_workspace(config, plan, kv_dtype);
+    if (plan.recall() > 0 || has_halos(config, plan)) {
+      need.workspace += static_cast<std::uint64_t>(n_longest) *
+                        (resident + static_cast<std::uint64_t>(config.q_width()) * element);
+    }
     if (plan.recall() > 0) {
       need.workspace +=
-          recall_workspace(config, plan, n_longest, resident, partial, kv_dtype, activation_dtype);
+          recall_workspace(config, plan, n_longest, partial, kv_dtype, activation_dtype);
       if (kv_memory == KvMemory::host)  // two layers of all own keys, for others and itself
         need.own_kv += need.host_kv / static_cast<std::uint64_t>(config.n_layers);
-    } else if (plan.reach() == 0) {
+    } else if (plan.reach() == 0 && !has_halos(config, plan)) {
       need.workspace += static_cast<std::uint64_t>(n_longest) * resident;
-    } else {
+    } else if (plan.reach() > 0) {
       // Residual, queries and unfinished attention of all own rows, and three blocks in flight.
       need.workspace +=
           static_cast<std::uint64_t>(n_own) *
@@ -273,8 +323,13 @@ std::vector<std::uint64_t> answer_workspaces(const ModelConfig& config, const Bl
 
   std::vector<std::uint64_t> needs;
   for (Rank rank = 0; rank < n_ranks; ++rank) {
-    const bool has_queries = layout.spread_queries || rank == 0;
+    const bool has_queries = layout.spread_queries || n_shares > 1 || rank == 0;
     std::int64_t n_bytes = of_phase1 + (n_shares > 1 ? of_shares : of_rows);
+    if (has_queries && config.n_windows() > 0) {
+      n_bytes +=
+          static_cast<std::int64_t>(ContextTail::n_bytes(config, plan.n_context(), kv_dtype)) +
+          n_rows * partial_row;
+    }
     n_bytes += n_partials_at_most(plan.blocks_of(rank), plan.n_blocks()) * n_all_rows * partial_row;
     if (n_ranks > 1) n_bytes += n_all_rows * config.q_width() * element;
     if (n_ranks > 1 && layout.tree_merge) n_bytes += 2 * n_all_rows * partial_row;

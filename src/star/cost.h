@@ -32,7 +32,7 @@ double slowest_rank_flops(const ModelConfig& config, const BlockPlan& plan, Anch
 // the K and V of its blocks. weight_dtype: of an FP8 model's head.
 struct StepBytes {
   std::uint64_t weights = 0;
-  std::uint64_t kv = 0;  // of the rank with most
+  std::uint64_t kv = 0;  // of the rank with most, in layers with windows what a query sees
   std::uint64_t total() const { return weights + kv; }
 };
 StepBytes step_bytes(const ModelConfig& config, const BlockPlan& plan, Dtype weight_dtype,

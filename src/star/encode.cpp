@@ -69,8 +69,10 @@ DocumentKv Encoder::encode(const BlockPlan& plan, std::span<const Token> context
                      backend_->kv_layout(decoder_->attention_shape()), options_.kv_memory));
     }
   }
-  if (plan.n_recalled(plan.n_blocks() - 1) > 0) {
-    encode_recall(kv, context, computing);
+  const bool has_halos = decoder_->config().widest_window() > 0 && plan.n_blocks() > 1;
+  if (plan.n_recalled(plan.n_blocks() - 1) > 0 || (has_halos && plan.reach() == 0)) {
+    STARATTN_CHECK(options_.anchor_mode == AnchorMode::broadcast);
+    encode_waves(kv, context, computing);
   } else if (plan.reach() == 0) {
     encode_star(kv, context, computing);
   } else {
@@ -84,21 +86,26 @@ DocumentKv Encoder::encode(const BlockPlan& plan, std::span<const Token> context
 std::optional<AnchorBroadcast> Encoder::start_broadcast(const BlockPlan& plan,
                                                         const std::vector<bool>& computing) {
   const std::vector<bool> members = anchor_ranks(plan, computing);
-  const std::int64_t n_layers = decoder_->config().n_layers;
+  const std::int64_t n_layers = n_full_layers(decoder_->config().n_layers - 1);
   std::optional<AnchorBroadcast> broadcast;
-  if (options_.anchor_mode == AnchorMode::recompute || plan.anchor_size() == 0 || n_layers == 1 ||
+  if (options_.anchor_mode == AnchorMode::recompute || plan.anchor_size() == 0 || n_layers == 0 ||
       std::ranges::count(members, true) < 2)
     return broadcast;
   broadcast.emplace(channel(), group_->rank(), channel().nodes(), members, plan.owner(0), *backend_,
-                    n_layers - 1, plan.anchor_size(),
-                    backend_->kv_layout(decoder_->attention_shape()));
+                    n_layers, plan.anchor_size(), backend_->kv_layout(decoder_->attention_shape()));
   return broadcast;
 }
 
+std::int64_t Encoder::n_full_layers(std::int64_t end) const {
+  std::int64_t n = 0;
+  for (std::int64_t i = 0; i < end; ++i) n += decoder_->config().has_window(i) ? 0 : 1;
+  return n;
+}
+
 // But for the last layer: no context row attends in it, since phase 1 ends with its keys and
-// values.
+// values. Nor does a row see the anchor through a window.
 void Encoder::send_anchor(AnchorBroadcast& broadcast, std::int64_t layer, const KvCache& block_0) {
-  if (layer + 1 < decoder_->config().n_layers)
+  if (layer + 1 < decoder_->config().n_layers && !decoder_->config().has_window(layer))
     broadcast.send({block_0.k(layer), block_0.is_on_host()},
                    {block_0.v(layer), block_0.is_on_host()});
 }
@@ -204,6 +211,19 @@ void Encoder::project_rows(std::int64_t layer, Rows x, const Angles& angles, con
   backend_->narrow(v, decoder_->config().head_dim, kept_v);
 }
 
+std::span<const KvSegment> Encoder::seen(std::int64_t layer, const KvSegment& before,
+                                         const KvDoubleBuffer& window, std::int64_t first_blk,
+                                         std::int64_t n) {
+  seen_ = {before, window.segment(layer, first_blk + n, /*causal=*/true)};
+  if (decoder_->config().has_window(layer)) {
+    const std::int64_t n_tokens = decoder_->config().layer(layer).window;
+    const std::size_t row_bytes = backend_->kv_layout(decoder_->attention_shape()).row_bytes();
+    seen_[0] = through_window(before, n_tokens, before.n_tokens + first_blk, n, row_bytes);
+    seen_[1] = through_window(seen_[1], n_tokens, first_blk, n, row_bytes);
+  }
+  return std::span(seen_).subspan(seen_[0].n_tokens == 0 ? 1 : 0);
+}
+
 KvCheck Encoder::encode_rows(std::span<const Token> tokens, std::int64_t first_doc,
                              const std::function<KvSegment(std::int64_t layer)>& anchor,
                              KvCache& out,
@@ -228,11 +248,9 @@ KvCheck Encoder::encode_rows(std::span<const Token> tokens, std::int64_t first_d
       project_rows(layer, rows, rope.angles(first_blk), keys_and_values_only ? nullptr : &q,
                    first_blk, window, check);
       if (!keys_and_values_only) {
-        const KvSegment segments[] = {before,
-                                      window.segment(layer, first_blk + n, /*causal=*/true)};
         {
           const trace::Range attention("attention");
-          backend_->attend_all(q, std::span(segments).subspan(before.n_tokens == 0 ? 1 : 0),
+          backend_->attend_all(q, seen(layer, before, window, first_blk, n),
                                decoder_->attention_shape(), Product::chunk, partial_.view(n),
                                attended_.rows(n));
         }

@@ -2,13 +2,16 @@
 // Phase 1, context encoding (Star Attention, arXiv 2411.17116, section 2.1): every context token's
 // K and V, each held once, by the owner of its block. Block 0 is encoded causally; block i attends
 // to the anchor, to the `reach` blocks before it, and causally to itself, at the tokens' own
-// positions; with recall also to the earlier tokens that its rows choose (docs/recall.md).
+// positions; with recall also to the earlier tokens that its rows choose (docs/recall.md). In a
+// layer with a window a row attends to the last tokens before it, whichever blocks they are of, and
+// to nothing else.
 //
 // The anchor is computed once: attention is causal and the anchor comes first, so its K and V are
 // the first entries of block 0's own. AnchorMode::recompute is the published way, the anchor
 // encoded again in front of every block.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <map>
 #include <optional>
@@ -52,6 +55,8 @@ class Encoder {
  private:
   struct Chunk;      // rows that go through a layer together: a fixed piece of one block
   struct WaveBlock;  // a block that advances with those of other ranks
+  struct WaveExchanges;
+  struct FinishedKeys;
 
   // reach = 0: block by block, so that a finished block can be saved.
   void encode_star(DocumentKv& kv, std::span<const Token> context,
@@ -60,14 +65,17 @@ class Encoder {
   void encode_reach(DocumentKv& kv, std::span<const Token> context,
                     const std::vector<bool>& computing);
 
-  // With recall: in waves of a block a rank, layer by layer. A wave can be saved.
-  void encode_recall(DocumentKv& kv, std::span<const Token> context,
-                     const std::vector<bool>& computing);
+  // With recall or windows: in waves of a block a rank, layer by layer. A wave can be saved.
+  void encode_waves(DocumentKv& kv, std::span<const Token> context,
+                    const std::vector<bool>& computing);
   // block: this rank's of the wave, or null; the rank answers others in any case.
-  void encode_wave(const DocumentKv& kv, WaveBlock* block, RecallExchange& exchange,
+  void encode_wave(const DocumentKv& kv, WaveBlock* block, WaveExchanges& exchanges,
                    const std::function<KvSegment(std::int64_t layer)>& anchor,
                    const std::function<void(std::int64_t layer)>& layer_done);
   void project(WaveBlock& block, std::int64_t layer, bool keys_and_values_only);
+  void recall_layer(const DocumentKv& kv, const WaveBlock* block, std::int64_t layer,
+                    const KvSegment& before, const FinishedKeys& finished,
+                    RecallExchange& exchange);
   void ask(const WaveBlock& block, std::int64_t layer, const KvSegment& before,
            RecallExchange& exchange);
   // Rows from `first` on, until at least `end` have attended; returns how many have.
@@ -76,9 +84,17 @@ class Encoder {
   void finish_layer(const WaveBlock& block, std::int64_t layer, const KvSegment& before,
                     const KvSegment& recalled);
 
+  // What n rows of a block from first_blk on attend to in a layer: what stands `before` the block,
+  // and the block as far as it is made. The next call makes another of it.
+  std::span<const KvSegment> seen(std::int64_t layer, const KvSegment& before,
+                                  const KvDoubleBuffer& window, std::int64_t first_blk,
+                                  std::int64_t n);
+
   // Where several ranks need the anchor and it is not recomputed.
   std::optional<AnchorBroadcast> start_broadcast(const BlockPlan& plan,
                                                  const std::vector<bool>& computing);
+  // Of the first `end` layers, those without a window.
+  std::int64_t n_full_layers(std::int64_t end) const;
   void send_anchor(AnchorBroadcast& broadcast, std::int64_t layer, const KvCache& block_0);
 
   // block_done, unless values of the block overflow.
@@ -102,11 +118,12 @@ class Encoder {
   EncodeOptions options_;                                 // of the document in work
   std::optional<std::pair<BlockId, Overflow>> overflow_;  // this rank's first
   std::int64_t chunk_rows_;
-  RowBuffer q_, attended_;                    // [chunk_rows, ...]
-  RowBuffer k_, v_;                           // the same where they are not made in their place
-  std::optional<GroupChannel> channel_;       // from the first document that needs it on
-  std::optional<Communicator> recall_group_;  // its messages meet no others
-  std::optional<GroupChannel> recall_channel_;
+  RowBuffer q_, attended_;                  // [chunk_rows, ...]
+  RowBuffer k_, v_;                         // the same where they are not made in their place
+  std::optional<GroupChannel> channel_;     // from the first document that needs it on
+  std::optional<Communicator> wave_group_;  // its messages meet no others
+  std::optional<GroupChannel> wave_channel_;
+  std::array<KvSegment, 2> seen_;
   PartialBuffer partial_;  // [chunk_rows, n_heads, head_dim]
 };
 

@@ -96,9 +96,11 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
       poll();
     }
   };
-  // Adds block j, or its first tokens as the anchor, to every chunk that sees it.
-  const auto attend_to = [&](BlockId j, const KvSegment& segment) {
+  // Adds block j, or its first tokens as the anchor, to every chunk that sees it. The reach covers
+  // what a window shows (BlockPlan::make).
+  const auto attend_to = [&](BlockId j, const KvSegment& segment, std::int64_t layer) {
     const trace::Range range("attention");
+    const LayerConfig& config_of_layer = config.layer(layer);
     for (const Chunk& chunk : chunks) {
       KvSegment seen = segment;
       if (chunk.block < j) continue;
@@ -106,7 +108,14 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
         seen.n_tokens = chunk.first_blk + chunk.n_rows;
         seen.causal = true;
       } else if (plan.first_reached(chunk.block) > j) {
-        seen.n_tokens = j == 0 ? plan.anchor_of(chunk.block).n_tokens : 0;
+        const bool is_anchor = j == 0 && !config_of_layer.has_window();
+        seen.n_tokens = is_anchor ? plan.anchor_of(chunk.block).n_tokens : 0;
+      }
+      if (config_of_layer.has_window()) {
+        const std::int64_t place =
+            plan.block(chunk.block).first_doc + chunk.first_blk - plan.block(j).first_doc;
+        seen = through_window(seen, config_of_layer.window, place, chunk.n_rows,
+                              backend_->kv_layout(shape).row_bytes());
       }
       if (seen.n_tokens == 0) continue;
       backend_->attend(q.rows(chunk.first_row, chunk.n_rows), {&seen, 1}, shape, Product::chunk,
@@ -137,9 +146,9 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
     for (BlockId j = 0; j < plan.n_blocks(); ++j) {
       const auto own = kv.blocks.find(j);
       if (own != kv.blocks.end()) {
-        attend_to(j, windows.at(j).segment(layer, own->second.n_tokens()));
+        attend_to(j, windows.at(j).segment(layer, own->second.n_tokens()), layer);
       } else if (exchange.n_needed(group_->rank(), j) > 0) {
-        attend_to(j, exchange.receive(j));
+        attend_to(j, exchange.receive(j), layer);
       }
     }
     for (const Chunk& chunk : chunks) {

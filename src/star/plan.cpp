@@ -26,7 +26,8 @@ std::int64_t auto_recall_rows(std::int64_t block_size) {
   return std::min(block_size, std::max(kFewest, divide_up(block_size, 16)));
 }
 
-BlockPlan BlockPlan::make(const PlanRequest& request, std::int64_t n_context, int n_ranks) {
+BlockPlan BlockPlan::make(const PlanRequest& request, std::int64_t n_context, int n_ranks,
+                          std::int64_t widest_window) {
   STARATTN_CHECK(n_ranks > 0);
   if (n_context <= 0) fail(Exit::bad_data, "the context is empty: there is nothing to ask about");
   if (request.block_size && *request.block_size <= 0) {
@@ -62,6 +63,9 @@ BlockPlan BlockPlan::make(const PlanRequest& request, std::int64_t n_context, in
     plan.recall_rows_ = request.recall_rows ? request.recall_rows->of(plan.block_size_)
                                             : auto_recall_rows(plan.block_size_);
   }
+  // Blocks advance in waves, because each sees the last tokens of the one before.
+  const bool has_halos = widest_window > 0 && plan.n_blocks_ > 1 && plan.reach_ == 0;
+  if (has_halos) placement = Placement::round_robin;
   plan.placement_ = request.placement.value_or(placement);
 
   if (plan.anchor_size_ < 0 || plan.anchor_size_ > plan.block_size_) {
@@ -81,6 +85,24 @@ BlockPlan BlockPlan::make(const PlanRequest& request, std::int64_t n_context, in
     fail(Exit::usage,
          "--placement: with --recall blocks go round robin over the ranks, because they advance in "
          "waves; leave the option out");
+  }
+  if (has_halos && plan.placement_ != Placement::round_robin) {
+    fail(Exit::usage,
+         "--placement: layers of the model have windows, for which blocks go round robin over the "
+         "ranks; leave the option out");
+  }
+  if (has_halos && request.anchor_mode == AnchorMode::recompute) {
+    fail(Exit::usage,
+         "--anchor recompute: not with a model whose layers have windows, in which no row sees the "
+         "anchor; leave the option out");
+  }
+  if (plan.reach_ > 0 && plan.reach_ < plan.n_blocks_ - 1 &&
+      plan.reach_ < divide_up(widest_window - 1, plan.block_size_)) {
+    fail(Exit::usage,
+         "--reach: layers of the model have windows of {} tokens, which reach back {} blocks of {} "
+         "tokens; expected at least so many, or 0, got {}",
+         with_commas(widest_window), divide_up(widest_window - 1, plan.block_size_),
+         with_commas(plan.block_size_), plan.reach_);
   }
   if (plan.reach_ < 0) fail(Exit::usage, "--reach: expected 0 or more blocks, got {}", plan.reach_);
   return plan;

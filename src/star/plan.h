@@ -36,6 +36,7 @@ struct PlanRequest {
   TokenShare recall;
   std::optional<TokenShare> recall_rows;  // absent = auto_recall_rows
   std::optional<Placement> placement;
+  AnchorMode anchor_mode = AnchorMode::broadcast;
 };
 
 // Tokens [first_doc, first_doc + n_tokens) of the document.
@@ -46,8 +47,11 @@ struct TokenRange {
 
 class BlockPlan {
  public:
-  // Throws Error(usage) for block size 0 and anchor > block, Error(bad_data) for an empty context.
-  static BlockPlan make(const PlanRequest& request, std::int64_t n_context, int n_ranks);
+  // widest_window: of the model's layers that have one (ModelConfig); 0: none has. Throws
+  // Error(usage) for block size 0, anchor > block and what windows do not go with, Error(bad_data)
+  // for an empty context.
+  static BlockPlan make(const PlanRequest& request, std::int64_t n_context, int n_ranks,
+                        std::int64_t widest_window = 0);
 
   std::int64_t n_context() const { return n_context_; }
   std::int64_t block_size() const { return block_size_; }

@@ -10,7 +10,7 @@ namespace starattn {
 namespace {
 
 constexpr double kF32 = sizeof(float);
-constexpr std::int64_t kSampleStride = 16;  // own keys beside an asking row (encode_recall.cpp)
+constexpr std::int64_t kSampleStride = 16;  // own keys beside an asking row (encode_waves.cpp)
 
 }  // namespace
 
@@ -29,6 +29,12 @@ Seconds::Seconds(const ModelConfig& config, const Machine& machine)
     fail(Exit::unfit,
          "no times for a mixture of experts: the machine file has no rates of its products. Leave "
          "out --machine");
+  }
+  if (config.widest_window() > 0) {
+    fail(
+        Exit::unfit,
+        "no times for a model whose layers have windows: blocks of it wait for each other in a way "
+        "that is not simulated yet. Leave out --machine");
   }
 }
 

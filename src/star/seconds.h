@@ -15,7 +15,8 @@ namespace starattn {
 
 class Seconds {
  public:
-  // Throws Error(unfit) for a mixture of experts, whose products no machine file has yet.
+  // Throws Error(unfit) for a mixture of experts, whose products no machine file has yet, and for
+  // windows.
   Seconds(const ModelConfig& config, const Machine& machine);
 
   // --- phase 1, one layer, n_rows of one block -------------------------------------------------

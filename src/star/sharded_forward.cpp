@@ -20,6 +20,9 @@ class ShardedForward : public StepForward {
         context_(*backend_, exchange, kv, config().n_layers,
                  {config().n_heads, config().n_kv_heads, config().head_dim},
                  /*merge_by_rank=*/false),
+        tail_(config(), *backend_, exchange.group(), kv,
+              decoder.plan().heads[static_cast<std::size_t>(exchange.group().rank())].kv_heads,
+              exchange.max_rows()),
         x_(*backend_, exchange.max_rows(), config().hidden_size),
         x_columns_(*backend_, exchange.max_rows(), decoder.hidden().count),
         q_(*backend_, exchange.max_rows(), decoder.q_width()),
@@ -36,7 +39,10 @@ class ShardedForward : public StepForward {
     }
   }
 
-  void start_document() override { context_.start(); }
+  void start_document() override {
+    context_.start();
+    tail_.start();
+  }
   std::int64_t own_kv_width() const override { return decoder_->kv_width(); }
 
   void run(const StepBatch& batch) override {
@@ -53,14 +59,22 @@ class ShardedForward : public StepForward {
     const ShardPlan& plan = decoder_->plan();
     const AttentionShape shape = decoder_->attention_shape();
 
-    const RopeTable rope = decoder_->rope_table(batch.positions(kv_->plan.n_context()));
+    const std::vector<std::int64_t> positions = batch.positions(kv_->plan.n_context());
+    const RopeTable rope = decoder_->rope_table(positions);
     decoder_->embed(batch.tokens(), x);
     if (x_columns.width > 0) backend_->copy_columns(x, decoder_->hidden().first, x_columns);
     for (std::int64_t layer = 0; layer < config().n_layers; ++layer) {
       decoder_->project_qkv(layer, x, rope.angles(), q, k, v);
-      const Partial context = context_.attend(layer, q);
+      const LayerConfig& of_layer = config().layer(layer);
+      Partial context;
+      if (!of_layer.has_window()) {
+        context = context_.attend(layer, q);
+      } else if (shape.n_heads > 0) {
+        context = tail_.attend(layer, q, shape, positions);
+      }
       if (shape.n_heads > 0) {
-        backend_->attend_own(q, k, v, batch.own_tokens(layer), shape, context, attended_heads);
+        backend_->attend_own(q, k, v, batch.own_tokens(layer, of_layer.window), shape, context,
+                             attended_heads);
       }
       exchange_->gather(attended_heads, q_columns_, attended);
       decoder_->add_attention_output(layer, attended, x_columns);
@@ -140,6 +154,7 @@ class ShardedForward : public StepForward {
   ShardExchange* exchange_;
   const DocumentKv* kv_;
   ContextAttention context_;
+  ContextTail tail_;
   std::vector<Share> q_columns_;
   RowBuffer x_;               // [max_rows, hidden], the residual stream
   RowBuffer x_columns_;       // this rank's columns of it

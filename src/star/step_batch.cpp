@@ -92,12 +92,17 @@ std::vector<std::int64_t> StepBatch::positions(std::int64_t n_context) const {
   return positions;
 }
 
-std::vector<OwnTokens> StepBatch::own_tokens(std::int64_t layer) const {
+std::vector<OwnTokens> StepBatch::own_tokens(std::int64_t layer, std::int64_t window) const {
   std::vector<OwnTokens> own;
   for (const QueryRows& rows : rows_) {
     const Query& query = queries_[rows.query];
-    for (std::int64_t t = 0; t < rows.n_rows; ++t)
-      own.push_back({query.own->k(layer), query.own->v(layer), query.n_done + t, t});
+    for (std::int64_t t = 0; t < rows.n_rows; ++t) {
+      const std::int64_t n_before = query.n_done + t;
+      const std::int64_t first = std::max<std::int64_t>(0, n_before - window + 1);
+      own.push_back({query.own->k_rows(layer, first, 1).data,
+                     query.own->v_rows(layer, first, 1).data, n_before - first,
+                     std::min(t, n_before - first)});
+    }
   }
   return own;
 }

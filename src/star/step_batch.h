@@ -65,7 +65,8 @@ class StepBatch {
   // tokens, and where K and V of one layer belong.
   std::vector<Token> tokens() const;
   std::vector<std::int64_t> positions(std::int64_t n_context) const;
-  std::vector<OwnTokens> own_tokens(std::int64_t layer) const;
+  // window: tokens that a row sees in the layer, itself the last of them.
+  std::vector<OwnTokens> own_tokens(std::int64_t layer, std::int64_t window = INT64_MAX) const;
   // Those that lie side by side, so that one product makes their logits.
   std::vector<std::vector<Prediction>> runs() const;
   void rows_are_done();  // they have been through the network

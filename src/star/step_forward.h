@@ -14,6 +14,7 @@
 #include "exchange/shard_exchange.h"
 #include "model/sharded_decoder.h"
 #include "star/context_attention.h"
+#include "star/context_tail.h"
 #include "star/kv_check.h"
 #include "star/step_batch.h"
 
@@ -39,10 +40,10 @@ class StepForward {
   virtual std::optional<Overflow> find_overflow(const KvCache& own, std::int64_t n_tokens) = 0;
 };
 
-// max_rows: of this rank's. Arguments must outlive the result.
+// max_rows: of this rank's, if it has queries. Arguments must outlive the result.
 std::unique_ptr<StepForward> make_whole_forward(Decoder& decoder, QueryExchange& exchange,
                                                 const DocumentKv& kv, std::int64_t max_rows,
-                                                bool tree_merge);
+                                                bool tree_merge, bool has_queries);
 // All ranks bring the same batch.
 std::unique_ptr<StepForward> make_sharded_forward(ShardedDecoder& decoder, ShardExchange& exchange,
                                                   const DocumentKv& kv);

@@ -8,12 +8,14 @@ namespace {
 class WholeForward : public StepForward {
  public:
   WholeForward(Decoder& decoder, QueryExchange& exchange, const DocumentKv& kv,
-               std::int64_t max_rows, bool tree_merge)
+               std::int64_t max_rows, bool tree_merge, bool has_queries)
       : decoder_(&decoder),
         backend_(&decoder.backend()),
         kv_(&kv),
         context_(*backend_, exchange, kv, decoder.config().n_layers, decoder.attention_shape(),
                  tree_merge),
+        tail_(decoder.config(), *backend_, exchange.group(), kv,
+              {0, has_queries ? decoder.config().n_kv_heads : 0}, max_rows),
         x_(*backend_, max_rows, decoder.config().hidden_size),
         q_(*backend_, max_rows, decoder.config().q_width()),
         k_(*backend_, max_rows, decoder.config().kv_width()),
@@ -23,7 +25,10 @@ class WholeForward : public StepForward {
     STARATTN_CHECK(decoder.max_rows() >= max_rows);
   }
 
-  void start_document() override { context_.start(); }
+  void start_document() override {
+    context_.start();
+    tail_.start();
+  }
   std::int64_t own_kv_width() const override { return decoder_->config().kv_width(); }
 
   void run(const StepBatch& batch) override {
@@ -32,17 +37,22 @@ class WholeForward : public StepForward {
     const Rows q = q_.rows(n);
     const Rows k = k_.rows(n);
     const Rows v = v_.rows(n);
+    const std::vector<std::int64_t> positions = batch.positions(kv_->plan.n_context());
     RopeTable rope;
     if (n > 0) {
-      rope = decoder_->rope_table(batch.positions(kv_->plan.n_context()));
+      rope = decoder_->rope_table(positions);
       decoder_->embed(batch.tokens(), x);
     }
     for (std::int64_t layer = 0; layer < decoder_->config().n_layers; ++layer) {
       if (n > 0) decoder_->project_qkv(layer, x, rope.angles(), q, k, v, Product::batch_invariant);
-      const Partial context = context_.attend(layer, q);
+      const LayerConfig& config = decoder_->config().layer(layer);
+      const AttentionShape shape = decoder_->attention_shape();
+      if (config.has_window() && n == 0) continue;
+      const Partial context = config.has_window() ? tail_.attend(layer, q, shape, positions)
+                                                  : context_.attend(layer, q);
       if (n == 0) continue;
       // The query's own tokens come last.
-      backend_->attend_own(q, k, v, batch.own_tokens(layer), decoder_->attention_shape(), context,
+      backend_->attend_own(q, k, v, batch.own_tokens(layer, config.window), shape, context,
                            attended_.rows(n));
       decoder_->add_attention_output(layer, attended_.rows(n), x, Product::batch_invariant);
       decoder_->add_feed_forward(layer, x, Product::batch_invariant);
@@ -69,6 +79,7 @@ class WholeForward : public StepForward {
   Backend* backend_;
   const DocumentKv* kv_;
   ContextAttention context_;
+  ContextTail tail_;
   RowBuffer x_, q_, k_, v_, attended_;
   std::vector<float> host_logits_;  // [vocab]
 };
@@ -77,8 +88,8 @@ class WholeForward : public StepForward {
 
 std::unique_ptr<StepForward> make_whole_forward(Decoder& decoder, QueryExchange& exchange,
                                                 const DocumentKv& kv, std::int64_t max_rows,
-                                                bool tree_merge) {
-  return std::make_unique<WholeForward>(decoder, exchange, kv, max_rows, tree_merge);
+                                                bool tree_merge, bool has_queries) {
+  return std::make_unique<WholeForward>(decoder, exchange, kv, max_rows, tree_merge, has_queries);
 }
 
 }  // namespace starattn

@@ -84,15 +84,15 @@ std::vector<Options> combinations(const SweepLists& lists, const Options& common
 }  // namespace
 
 std::vector<StudyPoint> points_of(const SweepLists& lists, const Options& common, int n_ranks,
-                                  bool with_recompute) {
+                                  bool with_recompute, std::int64_t widest_window) {
   std::vector<StudyPoint> points;
   const auto add = [&](const std::string& name, const PlanRequest& request, std::int64_t n) {
-    StudyPoint point{name, BlockPlan::make(request, n, n_ranks)};
+    StudyPoint point{name, BlockPlan::make(request, n, n_ranks, widest_window)};
     if (points.size() >= kMostPoints)
       fail(Exit::usage, "the lists make more than {} points", with_commas(kMostPoints));
     points.push_back(point);
-    const bool has_anchor =
-        point.plan.reach() == 0 && point.plan.recall() == 0 && point.plan.n_blocks() > 1;
+    const bool has_anchor = point.plan.reach() == 0 && point.plan.recall() == 0 &&
+                            point.plan.n_blocks() > 1 && widest_window == 0;
     point.anchor = AnchorMode::recompute;
     if (has_anchor && with_recompute) points.push_back(point);
   };

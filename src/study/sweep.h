@@ -30,10 +30,11 @@ struct StudyPoint {
   AnchorMode anchor = AnchorMode::broadcast;
 };
 
-// with_recompute: each plain star point once more with the anchor computed again. common: for
-// --placement. Of several attentions ring and dense take no part in the lists of star's own
-// options, nor dense in those of blocks. Throws Error(usage | bad_data) naming the option.
+// with_recompute: each plain star point once more with the anchor computed again. widest_window: as
+// BlockPlan::make takes it. common: for --placement. Of several attentions ring and dense take no
+// part in the lists of star's own options, nor dense in those of blocks. Throws Error(usage |
+// bad_data) naming the option.
 std::vector<StudyPoint> points_of(const SweepLists& lists, const Options& common, int n_ranks,
-                                  bool with_recompute);
+                                  bool with_recompute, std::int64_t widest_window = 0);
 
 }  // namespace starattn

@@ -92,7 +92,8 @@ std::vector<double> reference(const Floats& q, const std::vector<std::pair<Float
       for (std::size_t s = 0; s < segments.size(); ++s) {
         const std::int64_t n = segments[s].n_tokens;
         const std::int64_t visible = segments[s].causal ? n - n_rows + 1 + row : n;
-        for (std::int64_t t = 0; t < visible; ++t) {
+        for (std::int64_t t = std::max<std::int64_t>(0, segments[s].first_seen + row); t < visible;
+             ++t) {
           const std::int64_t at = (t * shape.n_kv_heads + kv_head) * d;
           double score = 0;
           for (std::int64_t c = 0; c < d; ++c)
@@ -149,6 +150,62 @@ TEST_P(CpuBackend, AttentionEqualsSoftmaxInDouble) {
             << n_rows;
       }
     }
+  }
+}
+
+// What a chunk of a block sees through a window: of the tokens before the block, and of its own.
+TEST_P(CpuBackend, AttentionThroughWindowsEqualsSoftmaxInDouble) {
+  const AttentionShape shape{6, 2, 32};
+  const std::int64_t n = 2700, width = shape.n_kv_heads * shape.head_dim;
+  const std::size_t row_bytes = static_cast<std::size_t>(width) * sizeof(float);
+  const std::vector<std::pair<Floats, Floats>> kv = {
+      {random_floats(static_cast<std::size_t>(n * width), 1),
+       random_floats(static_cast<std::size_t>(n * width), 2)}};
+  for (const std::int64_t n_rows : {1, 5, 200}) {
+    for (const std::int64_t n_own : {n_rows, n_rows + 90, n}) {
+      for (const std::int64_t window : {1, 2, 129, 1000, 2300, 2700, 5000}) {
+        const Floats q =
+            random_floats(static_cast<std::size_t>(n_rows * shape.n_heads * shape.head_dim), 3);
+        KvSegment all = segment_of(kv[0].first, kv[0].second, n, /*causal=*/true);
+        KvSegment own = all.from(n - n_own, row_bytes), halo = all;
+        halo.n_tokens = n - n_own;
+        halo.causal = false;
+        const std::vector<KvSegment> seen = {
+            through_window(halo, window, n - n_rows, n_rows, row_bytes),
+            through_window(own, window, n_own - n_rows, n_rows, row_bytes)};
+        EXPECT_LE(seen[0].n_tokens + seen[1].n_tokens, window + n_rows - 1);
+        all.first_seen = n - n_rows - window + 1;
+        const std::vector<double> expected = reference(q, kv, {all}, shape);
+        for (const Product product : {Product::chunk, Product::batch_invariant}) {
+          EXPECT_LT(relative_error(attend(q, seen, shape, product), expected), 2e-6)
+              << n_rows << " rows, " << n_own << " own tokens, window " << window;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(CpuBackend, RowsAttendFromTheirOwnFirstTokens) {
+  const AttentionShape shape{4, 2, 16};
+  const std::int64_t n = 300, width = shape.n_kv_heads * shape.head_dim;
+  const std::vector<std::pair<Floats, Floats>> kv = {
+      {random_floats(static_cast<std::size_t>(n * width), 1),
+       random_floats(static_cast<std::size_t>(n * width), 2)}};
+  const std::vector<std::int64_t> first = {0, 299, 17, 130, 0};
+  Floats q = random_floats(first.size() * 64, 3);
+  const Rows rows = rows_of(q, 64);
+  OwnPartial partial(rows.n_rows, shape);
+  const KvSegment all = segment_of(kv[0].first, kv[0].second, n, false);
+  backend_->attend_from(rows, all, first, shape, partial.view());
+  Floats out(q.size(), NAN);
+  backend_->finish(partial.view(), shape, rows_of(out, rows.width));
+  for (std::size_t i = 0; i < first.size(); ++i) {
+    const auto at = static_cast<std::ptrdiff_t>(i * 64);
+    KvSegment seen = all;
+    seen.first_seen = first[i];
+    EXPECT_LT(relative_error({out.begin() + at, out.begin() + at + 64},
+                             reference({q.begin() + at, q.begin() + at + 64}, kv, {seen}, shape)),
+              2e-6);
   }
 }
 

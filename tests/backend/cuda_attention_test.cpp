@@ -153,6 +153,76 @@ INSTANTIATE_TEST_SUITE_P(
             AttentionCase{{32, 8, 128}, 64, {4000, 2200}, false},
             AttentionCase{{32, 4, 64}, 48, {3000, 5500}, false})));
 
+// What a chunk of a block sees through a window: of the tokens before the block, and of its own.
+class CudaWindows : public CudaBackend, public ::testing::WithParamInterface<const char*> {
+ protected:
+  void SetUp() override {
+    CudaBackend::SetUp();
+    ::setenv("STARATTN_KERNELS", GetParam(), 1);
+  }
+  void TearDown() override { ::unsetenv("STARATTN_KERNELS"); }
+};
+
+TEST_P(CudaWindows, EqualTheCpus) {
+  for (const AttentionShape& shape : {AttentionShape{8, 1, 64}, {8, 2, 128}, {6, 6, 64}}) {
+    const std::int64_t width = shape.n_heads * shape.head_dim;
+    const std::int64_t kv_width = shape.n_kv_heads * shape.head_dim;
+    const std::int64_t n_halo = 700, n_own = 900;
+    const Floats k = numbers_.bell((n_halo + n_own) * kv_width);
+    const Floats v = numbers_.bell((n_halo + n_own) * kv_width);
+    for (const std::int64_t n_rows : {1, 77, 900}) {
+      const Floats q = numbers_.bell(n_rows * width, 2);
+      for (const std::int64_t window : {1, 2, 64, 128, 129, 500, 1500, 2000}) {
+        SCOPED_TRACE(testing::Message() << shape.n_heads << "/" << shape.n_kv_heads << " of "
+                                        << shape.head_dim << ", " << n_rows << " rows, " << window);
+        const auto seen = [&](Side& side) {
+          const std::size_t row_bytes = side.backend->kv_layout(shape).row_bytes();
+          KvSegment halo{side.rows(k, kv_width).data, side.rows(v, kv_width).data, n_halo};
+          KvSegment own = KvSegment{halo.k, halo.v, n_halo + n_own, true}.from(n_halo, row_bytes);
+          halo = through_window(halo, window, n_halo + n_own - n_rows, n_rows, row_bytes);
+          own = through_window(own, window, n_own - n_rows, n_rows, row_bytes);
+          std::vector<KvSegment> segments;
+          if (halo.n_tokens > 0) segments.push_back(halo);
+          segments.push_back(own);
+          return segments;
+        };
+        expect_same(kAttention, [&](Side& side) {
+          const Rows out = side.empty(n_rows, width);
+          side.backend->attend_all(side.rows(q, width), seen(side), shape, Product::chunk,
+                                   side.partial(n_rows, shape), out);
+          return side.get(out);
+        });
+        expect_same(kAttention, [&](Side& side) {
+          const Partial partial = side.partial(n_rows, shape);
+          side.backend->attend_alone(side.rows(q, width), seen(side), shape, Product::chunk,
+                                     partial);
+          const Rows out = side.empty(n_rows, width);
+          side.backend->finish(partial, shape, out);
+          return side.get(out);
+        });
+      }
+    }
+  }
+}
+
+TEST_P(CudaWindows, OfPhase2EqualTheCpus) {
+  const AttentionShape shape{8, 2, 64};
+  const Floats k = numbers_.bell(300 * 128), v = numbers_.bell(300 * 128);
+  const std::vector<std::int64_t> first = {0, 299, 17, 130, 300, 0};
+  const Floats q = numbers_.bell(6 * 512, 2);
+  expect_same(kAttention, [&](Side& side) {
+    const Partial partial = side.partial(6, shape);
+    side.backend->attend_from(side.rows(q, 512),
+                              {side.rows(k, 128).data, side.rows(v, 128).data, 300}, first, shape,
+                              partial);
+    const Rows out = side.empty(6, 512);
+    side.backend->finish(partial, shape, out);
+    return side.get(out);
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, CudaWindows, ::testing::Values("", "sm80"));
+
 TEST_F(CudaBackend, TwoEmptyPartialsMergeToTheEmptyOne) {
   const AttentionShape shape{4, 2, 64};
   const Partial a = gpu_->partial(3, shape), b = gpu_->partial(3, shape);

@@ -261,6 +261,17 @@ check "and is told of it" grep -q "slides over 1,024 positions" "$work/windowed.
 check "plan goes up to it" [ $? -eq 0 ]
 "$program" plan --model "$windowed" --tokens 2k --allow-long >/dev/null 2>"$work/log"
 check "and no further" [ $? -eq 65 ]
+# One that they do reach is there in every layer, so blocks change nothing.
+sed -i 's/"sliding_window": 1024/"sliding_window": 100/' "$windowed/config.json"
+on 1 run --model "$windowed" --input "$work/in.jsonl" --allow-long --attention dense --output "$work/windowed_1.jsonl" --overwrite
+check "a model with windows answers" [ $code -eq 0 ]
+digest=$(grep -o "digest of the new [0-9a-f]*" "$work/log")
+on 3 run --model "$windowed" --input "$work/in.jsonl" --allow-long --block-size 40 --output "$work/windowed_3.jsonl" --overwrite
+check "and the same in blocks on three ranks" says "$digest"
+on 1 run --model "$windowed" --input "$work/in.jsonl" --block-size 40 --anchor recompute --output "$work/o" --overwrite
+check "anchors are not computed again for windows" [ $code -eq 2 ]
+"$program" plan --model "$windowed" --tokens 1k | grep -q "in 8 of 8 layers a token sees the last 100 tokens"
+check "plan says what a window shows" [ $? -eq 0 ]
 
 on 1 doctor
 check "doctor finds the machine fit" shows "^verdict *fit"

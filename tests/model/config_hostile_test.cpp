@@ -119,7 +119,6 @@ TEST(Refused, AreExpertsThatCannotBe) {
   bad({{"norm_topk_prob", 1}}, {"'norm_topk_prob'"});
   for (const Json& value : {Json(1), Json{0, 2}, Json{-1}, Json{"1"}, Json{0.5}})
     bad({{"mlp_only_layers", value}}, {"'mlp_only_layers'", "num_hidden_layers = 2"});
-  bad({{"use_sliding_window", true}, {"sliding_window", 16}}, {"'sliding_window'", "16"});
 }
 
 TEST(Refused, AreShapesThatDoNotFit) {

@@ -110,18 +110,23 @@ Json with(const char* type, const char* architecture, Json changes) {
   return small_config(changes);
 }
 
-TEST(Windows, ThatNothingReachesAreNotInUse) {
-  EXPECT_NO_THROW(read_config(with("mistral", "MistralForCausalLM", {{"sliding_window", 4096}})));
-  EXPECT_NO_THROW(read_config(with("llama", "LlamaForCausalLM", {{"sliding_window", 16}})));
-  EXPECT_NO_THROW(read_config(with("qwen2", "Qwen2ForCausalLM", {{"sliding_window", 16}})));
-  for (const Json& config :
-       {with("mistral", "MistralForCausalLM", {{"sliding_window", 4095}}),
-        with("qwen2", "Qwen2ForCausalLM",
-             {{"sliding_window", 16}, {"use_sliding_window", true}, {"max_window_layers", 1}})})
-    expect_refused([&] { read_config(config); }, Exit::bad_data, {"config.json", "sliding_window"});
+// Of each layer; 0: none.
+std::vector<std::int64_t> windows_of(const ModelConfig& config) {
+  std::vector<std::int64_t> windows;
+  for (const LayerConfig& layer : config.layers)
+    windows.push_back(layer.has_window() ? layer.window : 0);
+  return windows;
 }
 
-// --allow-long goes beyond max_positions, but never beyond the window.
+TEST(Windows, ThatNothingReachesAreNone) {
+  for (const Json& config : {with("mistral", "MistralForCausalLM", {{"sliding_window", 4096}}),
+                             with("llama", "LlamaForCausalLM", {{"sliding_window", 16}}),
+                             with("qwen2", "Qwen2ForCausalLM", {{"sliding_window", 16}}),
+                             with("qwen3_moe", "Qwen3MoeForCausalLM", {{"sliding_window", 16}})})
+    EXPECT_EQ(windows_of(read_config(config)), (std::vector<std::int64_t>{0, 0}));
+}
+
+// --allow-long goes beyond max_positions, but never beyond such a window.
 TEST(Windows, AreALimitWhereTheyAreNotReached) {
   const auto mistral = [](const Json& changes) {
     return read_config(with("mistral", "MistralForCausalLM", changes));
@@ -129,27 +134,86 @@ TEST(Windows, AreALimitWhereTheyAreNotReached) {
   EXPECT_EQ(mistral({{"sliding_window", 4096}}).sliding_window, 4096);
   EXPECT_EQ(mistral({{"sliding_window", 9000}}).sliding_window, 9000);
   EXPECT_EQ(mistral({{"sliding_window", 9000}}).max_positions, 4096);
-  EXPECT_EQ(mistral({{"sliding_window", nullptr}}).sliding_window, ModelConfig::kNoWindow);
+  EXPECT_EQ(mistral({{"sliding_window", nullptr}}).sliding_window, kNoWindow);
   const Json llama = with("llama", "LlamaForCausalLM", {{"sliding_window", 16}});
-  EXPECT_EQ(read_config(llama).sliding_window, ModelConfig::kNoWindow);
+  EXPECT_EQ(read_config(llama).sliding_window, kNoWindow);
+}
+
+TEST(Windows, OfAllLayers) {
+  const std::vector<std::int64_t> all = {100, 100};
+  for (const Json& config :
+       {with("mistral", "MistralForCausalLM", {{"sliding_window", 100}}),
+        with("phi3", "Phi3ForCausalLM",
+             {{"sliding_window", 100}, {"vocab_size", 40000}, {"num_key_value_heads", 2}}),
+        with("qwen3_moe", "Qwen3MoeForCausalLM",
+             {{"sliding_window", 100}, {"use_sliding_window", true}})}) {
+    const ModelConfig c = read_config(config);
+    EXPECT_EQ(windows_of(c), all);
+    EXPECT_EQ(c.sliding_window, kNoWindow);
+    EXPECT_EQ(c.max_positions, 4096);
+  }
+  const ModelConfig absent =
+      read_config(with("mistral", "MistralForCausalLM", {{"max_position_embeddings", 32768}}));
+  EXPECT_EQ(windows_of(absent), (std::vector<std::int64_t>{4096, 4096}));
 }
 
 // transformers: layer i slides where use_sliding_window and i >= max_window_layers (28 if absent).
 TEST(Windows, AreOfTheLayersFromMaxWindowLayersOn) {
   for (const auto& [type, architecture] :
        {std::pair{"qwen2", "Qwen2ForCausalLM"}, {"qwen3", "Qwen3ForCausalLM"}}) {
-    const auto layers = [&](const Json& changes) {
+    const auto n_windows = [&](const Json& changes) {
       Json all = {{"sliding_window", 16}, {"use_sliding_window", true}, {"num_hidden_layers", 28}};
       all.update(changes);
-      return with(type, architecture, all);
+      const ModelConfig c = read_config(with(type, architecture, all));
+      const std::int64_t n = c.n_windows();
+      for (std::int64_t i = 0; i < c.n_layers; ++i) EXPECT_EQ(c.has_window(i), i >= c.n_layers - n);
+      return n;
     };
-    EXPECT_NO_THROW(read_config(layers({{"max_window_layers", 28}})));
-    EXPECT_NO_THROW(read_config(layers({{"max_window_layers", 29}})));
-    EXPECT_NO_THROW(read_config(layers(Json::object())));
-    for (const Json& changes : {Json{{"max_window_layers", 27}}, Json{{"max_window_layers", 0}},
-                                Json{{"num_hidden_layers", 29}}})
-      expect_refused([&] { read_config(layers(changes)); }, Exit::bad_data, {"sliding_window"});
+    EXPECT_EQ(n_windows({{"max_window_layers", 28}}), 0);
+    EXPECT_EQ(n_windows({{"max_window_layers", 29}}), 0);
+    EXPECT_EQ(n_windows(Json::object()), 0);
+    EXPECT_EQ(n_windows({{"max_window_layers", 27}}), 1);
+    EXPECT_EQ(n_windows({{"max_window_layers", 0}}), 28);
+    EXPECT_EQ(n_windows({{"num_hidden_layers", 29}}), 1);
   }
+}
+
+TEST(Windows, AreOfTheLayersThatAreListed) {
+  const Json listed = {{"sliding_window", 16},
+                       {"use_sliding_window", true},
+                       {"layer_types", {"sliding_attention", "full_attention"}}};
+  EXPECT_EQ(windows_of(read_config(with("qwen3", "Qwen3ForCausalLM", listed))),
+            (std::vector<std::int64_t>{16, 0}));
+}
+
+TEST(Windows, ThatMakeNoSenseAreRefused) {
+  const auto refuses = [](const char* type, const char* architecture, Json changes,
+                          std::initializer_list<std::string_view> words) {
+    expect_refused([&] { read_config(with(type, architecture, changes)); }, Exit::bad_data, words);
+  };
+  refuses("mistral", "MistralForCausalLM", {{"sliding_window", 0}}, {"sliding_window", "1 token"});
+  refuses("mistral", "MistralForCausalLM",
+          {{"sliding_window", 16}, {"layer_types", {"sliding_attention", "full_attention"}}},
+          {"layer_types", "sliding_attention"});
+  refuses("llama", "LlamaForCausalLM", {{"layer_types", {"sliding_attention", "full_attention"}}},
+          {"layer_types"});
+  const Json qwen = {{"sliding_window", 16}, {"use_sliding_window", true}};
+  const auto with_types = [&](const Json& types) {
+    Json all = qwen;
+    all["layer_types"] = types;
+    return all;
+  };
+  refuses("qwen2", "Qwen2ForCausalLM", with_types({"sliding_attention"}),
+          {"layer_types", "num_hidden_layers = 2", "1"});
+  refuses("qwen2", "Qwen2ForCausalLM", with_types({"chunked_attention", "full_attention"}),
+          {"layer_types", "chunked_attention"});
+  refuses("qwen2", "Qwen2ForCausalLM", with_types("full_attention"), {"layer_types", "list"});
+  Json none = with_types({"sliding_attention", "full_attention"});
+  none["sliding_window"] = nullptr;
+  refuses("qwen2", "Qwen2ForCausalLM", none, {"sliding_window"});
+  none = with_types({"sliding_attention", "full_attention"});
+  none["use_sliding_window"] = false;
+  refuses("qwen2", "Qwen2ForCausalLM", none, {"layer_types"});
 }
 
 // Version 0.1.0 wrote exactly these texts, and every checkpoint is found by its own.
@@ -172,6 +236,13 @@ TEST(CanonicalText, IsThatOfTheFirstVersionWhereBiasesAreTheFamilys) {
             plain + " qkv_bias=true o_bias=true");
   EXPECT_EQ(canonical_text(read_config(small_config({{"mlp_bias", true}}))),
             plain + " mlp_bias=true");
+  const Json mistral = with("mistral", "MistralForCausalLM", {{"sliding_window", nullptr}});
+  Json windowed = mistral, wide = mistral;
+  windowed["sliding_window"] = 100;
+  wide["sliding_window"] = 4096;
+  EXPECT_EQ(canonical_text(read_config(windowed)),
+            canonical_text(read_config(mistral)) + " windows=100,100,");
+  EXPECT_EQ(canonical_text(read_config(wide)), canonical_text(read_config(mistral)));
 }
 
 TEST(Describe, IsALineForPeople) {

@@ -143,9 +143,12 @@ TEST(Schedule, SeveralRanksNeedAMachineWithMessages) {
   const BlockPlan plan = BlockPlan::make(request(32), 64, 2);
   EXPECT_THROW(simulate_phase1(model(), plan, alone, {}), Error);
   ModelConfig mixture = model();
-  mixture.mixture = {
-      .n_experts = 4, .n_chosen = 2, .expert_size = 8, .layers = std::vector<bool>(6, true)};
+  mixture.mixture = {.n_experts = 4, .n_chosen = 2, .expert_size = 8};
+  mixture.layers.assign(static_cast<std::size_t>(mixture.n_layers), {.is_mixture = true});
   EXPECT_THROW(simulate_phase1(mixture, plan, machine(), {}), Error);
+  ModelConfig windowed = model();
+  windowed.layers.assign(static_cast<std::size_t>(windowed.n_layers), {.window = 16});
+  EXPECT_THROW(simulate_phase1(windowed, plan, machine(), {}), Error);
 }
 
 }  // namespace

@@ -114,5 +114,28 @@ TEST(Cost, KvInFp8TakesAByteForEachNumberAndHead) {
             32U * 2 * 32 * 4);
 }
 
+TEST(Cost, OfAWindowIsThatOfTheTokensThatRowsSee) {
+  const ModelConfig plain = testing::tiny_config();  // 3 layers, the last makes K and V only
+  PlanRequest request;
+  request.block_size = 64;
+  const BlockPlan plan = BlockPlan::make(request, 200, 1);
+  const auto pairs_of = [&](const ModelConfig& config) {
+    return phase1_flops(config, plan, AnchorMode::broadcast).attention /
+           (4.0 * static_cast<double>(config.q_width()));
+  };
+  const double of_a_layer = pairs_of(plain) / 2;
+  for (const std::int64_t window : {1, 30, 64, 65, 100, 200, 1000}) {
+    ModelConfig config = plain;
+    config.layers = {{}, {.window = window}, {.window = window}};
+    double pairs = 0;
+    for (std::int64_t token = 0; token < 200; ++token)
+      pairs += static_cast<double>(std::min(window, token + 1));
+    EXPECT_DOUBLE_EQ(pairs_of(config), of_a_layer + pairs) << window;
+    // A step reads the whole context in one layer, and in two what the row behind it sees.
+    const auto seen = static_cast<std::uint64_t>(std::min<std::int64_t>(window - 1, 200));
+    EXPECT_EQ(step_bytes(config, plan, Dtype::bf16, Dtype::bf16).kv, (200 + 2 * seen) * 2 * 64);
+  }
+}
+
 }  // namespace
 }  // namespace starattn

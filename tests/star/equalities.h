@@ -34,6 +34,7 @@ struct Setting {
   bool only_first_is_drawn = false;
   bool experts = false;
   bool has_f8_kv = false;
+  std::vector<std::int64_t> windows;  // of each layer; 0: none
 };
 
 struct Outcome {
@@ -74,7 +75,11 @@ inline std::vector<QueryJob> jobs(std::size_t n, const Sampling& sampling = {}) 
 
 inline Outcome run(const Communicator& group, const Setting& setting, int n_threads = 1,
                    std::size_t n_queries = 4) {
-  TinyModel model(n_threads, Dtype::bf16, setting.experts ? tiny_mixture_config() : tiny_config());
+  ModelConfig config = setting.experts ? tiny_mixture_config() : tiny_config();
+  config.layers.resize(static_cast<std::size_t>(config.n_layers));
+  for (std::size_t i = 0; i < setting.windows.size(); ++i)
+    if (setting.windows[i] > 0) config.layers[i].window = setting.windows[i];
+  TinyModel model(n_threads, Dtype::bf16, config);
   if (setting.has_f8_kv) model.backend->keep_kv_in_f8();
   PlanRequest request;
   request.attention = setting.attention;
@@ -87,8 +92,10 @@ inline Outcome run(const Communicator& group, const Setting& setting, int n_thre
   } else if (setting.attention == Attention::ring) {
     request.block_size = setting.block;
   }
-  if (setting.recall == 0) request.placement = setting.placement;
-  const BlockPlan plan = BlockPlan::make(request, setting.n_context, group.size());
+  const bool has_waves = setting.recall > 0 || !setting.windows.empty();
+  if (!has_waves) request.placement = setting.placement;
+  const BlockPlan plan =
+      BlockPlan::make(request, setting.n_context, group.size(), config.widest_window());
   const std::vector<Token> context = random_tokens(setting.n_context, 1);
   Encoder encoder(model.decoder, group);
   const DocumentKv kv = encoder.encode(

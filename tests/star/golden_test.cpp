@@ -44,7 +44,8 @@ TEST_P(GoldenLogits, AgreeWithTransformers) {
   for (const Attention attention : {Attention::dense, Attention::ring}) {
     PlanRequest request;
     request.attention = attention;
-    const BlockPlan plan = BlockPlan::make(request, n_context, world.size());
+    const BlockPlan plan =
+        BlockPlan::make(request, n_context, world.size(), config.widest_window());
     Encoder encoder(decoder, world);
     const DocumentKv kv = encoder.encode(plan, context);
     QueryExchange exchange = Answerer::exchange(decoder, world);
@@ -72,7 +73,9 @@ INSTANTIATE_TEST_SUITE_P(Families, GoldenLogits,
                          ::testing::Values("llama31", "llama2_linear", "llama_yarn_bias", "qwen2",
                                            "qwen3", "qwen3_moe", "qwen3_moe_step", "granite",
                                            "seed_oss", "phi3", "mistral3", "ministral3", "qwen3_vl",
-                                           "qwen3_moe_fp8", "llama_fp8_channel", "mistral", "demo"),
+                                           "qwen3_moe_fp8", "llama_fp8_channel", "mistral",
+                                           "mistral_window", "qwen2_window", "qwen3_window",
+                                           "demo"),
                          [](const auto& test) { return std::string(test.param); });
 
 }  // namespace

@@ -23,6 +23,7 @@ struct Case {
   TokenShare recall{};
   std::optional<TokenShare> anchor_size{};
   bool has_f8_kv = false;
+  std::int64_t window = 0;  // of every second layer
 };
 
 ModelConfig config_of_test() {
@@ -42,7 +43,10 @@ class Memory : public ::testing::TestWithParam<Case> {};
 TEST_P(Memory, IsWhatThePlanSays) {
   const Case& c = GetParam();
   const Communicator world = Communicator::world();
-  const ModelConfig config = config_of_test();
+  ModelConfig config = config_of_test();
+  config.layers.resize(static_cast<std::size_t>(config.n_layers));
+  for (std::size_t i = 0; c.window > 0 && i < config.layers.size(); i += 2)
+    config.layers[i].window = c.window;
   const ModelWeights weights = ModelWeights::random(config, Dtype::bf16, 7);
   const auto backend = testing::test_backend(1);
   if (c.has_f8_kv) backend->keep_kv_in_f8();
@@ -57,7 +61,7 @@ TEST_P(Memory, IsWhatThePlanSays) {
   request.recall = c.recall;
   request.anchor_size = c.anchor_size;
   const std::int64_t n_context = c.n_blocks * backend->chunk_rows();
-  const BlockPlan plan = BlockPlan::make(request, n_context, world.size());
+  const BlockPlan plan = BlockPlan::make(request, n_context, world.size(), config.widest_window());
   const MemoryNeed phase1 =
       memory_needs(config, plan, c.anchor_mode, 0, backend->kv_dtype(), backend->activation_dtype(),
                    backend->chunk_rows(), c.kv_memory)[static_cast<std::size_t>(world.rank())];
@@ -121,6 +125,10 @@ INSTANTIATE_TEST_SUITE_P(
              .recall = {.divisor = 2},
              .anchor_size = {{.divisor = 16}}},
         Case{.name = "recall_host", .kv_memory = KvMemory::host, .recall = {.divisor = 2}},
+        Case{.name = "window", .window = 300}, Case{.name = "wide_window", .window = 1500},
+        Case{.name = "window_host", .kv_memory = KvMemory::host, .window = 300},
+        Case{.name = "window_fp8", .has_f8_kv = true, .window = 300},
+        Case{.name = "window_recall", .recall = {.divisor = 2}, .window = 300},
         Case{.name = "spread", .layout = {.spread_queries = true}},
         Case{.name = "tree", .layout = {.tree_merge = true}},
         Case{.name = "many_blocks", .layout = {.spread_queries = true}, .n_blocks = 37}),

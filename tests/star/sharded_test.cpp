@@ -33,6 +33,7 @@ struct Setting {
   std::uint64_t query_kv_bytes = UINT64_MAX;
   std::int64_t n_lookup = 0;
   std::int64_t n_new_tokens = 4;  // of the first query
+  std::int64_t window = 0;        // of the first layer and the last
 };
 
 std::vector<QueryJob> jobs(std::int64_t n_new_tokens, const Sampling& sampling) {
@@ -49,13 +50,19 @@ class Sharded : public ::testing::Test {
  protected:
   static inline const std::vector<Token> kContext = random_tokens(430, 1);
 
+  static ModelConfig config_of(const Setting& setting) {
+    ModelConfig config = testing::tiny_config();
+    if (setting.window > 0)
+      config.layers = {{.window = setting.window}, {}, {.window = setting.window}};
+    return config;
+  }
   static BlockPlan plan_for(const Setting& setting, const Communicator& group) {
     PlanRequest request;
     request.block_size = 100;
     request.anchor_size = TokenShare{60};
     request.recall = TokenShare{setting.recall};
     if (setting.recall > 0) request.recall_rows = TokenShare{24};
-    return BlockPlan::make(request, 430, group.size());
+    return BlockPlan::make(request, 430, group.size(), config_of(setting).widest_window());
   }
   static AnswerOptions options_of(const Setting& setting) {
     AnswerOptions options;
@@ -118,9 +125,9 @@ class Sharded : public ::testing::Test {
   }
 
   void expect_same_bits(const Setting& setting) {
-    TinyModel model;
+    TinyModel model(1, Dtype::bf16, config_of(setting));
     const Outcome together = run(model, world_, setting, /*is_sharded=*/true);
-    TinyModel alone_model;
+    TinyModel alone_model(1, Dtype::bf16, config_of(setting));
     const Communicator self = world_.split(world_.rank());
     const Outcome alone = run(alone_model, self, setting, /*is_sharded=*/false);
     expect_same(together, alone);
@@ -135,6 +142,14 @@ TEST_F(Sharded, StarHasTheBitsOfOneRankAlone) {
 
 TEST_F(Sharded, RecallHasTheBitsOfOneRankAlone) {
   expect_same_bits({.recall = 50});
+}
+
+TEST_F(Sharded, WindowsHaveTheBitsOfOneRankAlone) {
+  for (const std::int64_t window : {1, 30, 150}) {
+    expect_same_bits({.window = window});
+    expect_same_bits({.n_lookup = 5, .n_new_tokens = 60, .window = window});
+    expect_same_bits({.recall = 50, .window = window});
+  }
 }
 
 TEST_F(Sharded, DrawnTokensAndLogprobsAreTheSame) {

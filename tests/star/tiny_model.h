@@ -50,11 +50,8 @@ inline ModelConfig tiny_config() {
 // Two layers of three are mixtures of experts.
 inline ModelConfig tiny_mixture_config() {
   ModelConfig config = tiny_config();
-  config.mixture = {.n_experts = 7,
-                    .n_chosen = 3,
-                    .expert_size = 40,
-                    .renormalise = true,
-                    .layers = {true, false, true}};
+  config.mixture = {.n_experts = 7, .n_chosen = 3, .expert_size = 40, .renormalise = true};
+  config.layers = {{.is_mixture = true}, {}, {.is_mixture = true}};
   return config;
 }
 

@@ -71,6 +71,11 @@ std::int64_t n_visible(const Call& call, const KvSegment& segment, std::int64_t 
   return segment.causal ? segment.n_tokens - call.n_rows + 1 + row : segment.n_tokens;
 }
 
+// The first token of the segment that it sees, before which there may be none at all.
+std::int64_t first_visible(const KvSegment& segment, std::int64_t row) {
+  return segment.has_edge() ? segment.first_seen + row : 0;
+}
+
 // Attention of the packed queries over keys [first, first + n) of a segment, added to work.o, m, l.
 void attend_key_tile(const Call& call, const RowTile& tile, const KvSegment& segment,
                      std::int64_t first, std::int64_t n, Workspace& work) {
@@ -106,12 +111,15 @@ void attend_key_tile(const Call& call, const RowTile& tile, const KvSegment& seg
   for (std::int64_t r = 0; r < packed; ++r) {
     float* scores = work.scores.data() + r * kKeyTile;
     const auto at = static_cast<std::size_t>(r);
-    const std::int64_t visible = std::clamp<std::int64_t>(
-        n_visible(call, segment, tile.first_row + r / call.group()) - first, 0, n);
-    if (visible == 0) {
+    const std::int64_t row = tile.first_row + r / call.group();
+    const std::int64_t visible =
+        std::clamp<std::int64_t>(n_visible(call, segment, row) - first, 0, n);
+    const std::int64_t hidden = std::max<std::int64_t>(first_visible(segment, row) - first, 0);
+    if (hidden >= visible) {
       std::fill_n(scores, n, 0.0F);
       continue;
     }
+    std::fill_n(scores, hidden, kNothing);
     const float top = std::max(work.m[at], scale * call.kernels.maximum(scores, visible));
     const float shrink = work.m[at] == kNothing ? 0.0F : std::exp(work.m[at] - top);
     work.l[at] =
@@ -135,7 +143,9 @@ void attend_split(const Call& call, const RowTile& tile, const KvSegment& segmen
   std::fill_n(work.l.begin(), packed, 0.0F);
   const std::int64_t last_visible = n_visible(call, segment, tile.first_row + tile.n_rows - 1);
   const std::int64_t end = std::min(first + kSplitKeys, std::min(segment.n_tokens, last_visible));
-  for (std::int64_t key = first; key < end; key += kKeyTile) {
+  const std::int64_t n_hidden = first_visible(segment, tile.first_row) - first;  // of all rows
+  const std::int64_t begin = first + std::max<std::int64_t>(n_hidden, 0) / kKeyTile * kKeyTile;
+  for (std::int64_t key = begin; key < end; key += kKeyTile) {
     attend_key_tile(call, tile, segment, key, std::min(kKeyTile, end - key), work);
   }
 }

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Phase 1 with recall (docs/recall.md). Blocks advance in waves, one a rank; within a wave all go
-// through a layer together, because a block asks the keys of every earlier block in the same layer.
-// Earlier waves are finished and may be saved.
+// Phase 1 with recall (docs/recall.md) or with layers that have windows. Blocks advance in waves,
+// one a rank; within a wave all go through a layer together, because a block asks the keys of every
+// earlier block in the same layer, and sees the last of them through a window. Earlier waves are
+// finished and may be saved.
 //
-// A block's own attention hides the exchange: rows ask before it, and what they recalled is merged
-// last. The order of segments is the same on any number of ranks, one included.
+// A block's own attention hides the exchange of recall: rows ask before it, and what they recalled
+// is merged last. The order of segments is the same on any number of ranks, one included.
 #include <algorithm>
 #include <optional>
 #include <vector>
 
 #include "exchange/anchor_broadcast.h"
 #include "star/encode.h"
+#include "star/halo_exchange.h"
 #include "star/kv_prefetch.h"
 #include "star/recall_exchange.h"
 #include "trace/range.h"
@@ -25,6 +27,18 @@ constexpr std::int64_t kMostAttendingRows = 4096;
 constexpr std::int64_t kSampleStride = 16;
 
 }  // namespace
+
+// What goes between the blocks of a wave, if there is any.
+struct Encoder::WaveExchanges {
+  std::optional<RecallExchange> recall;
+  std::optional<HaloExchange> halo;
+};
+
+// Keys of this rank's finished blocks in one layer.
+struct Encoder::FinishedKeys {
+  std::span<const BlockId> blocks;
+  std::span<const KvSegment> keys;
+};
 
 // This rank's block of a wave on its way through the layers.
 struct Encoder::WaveBlock {
@@ -76,20 +90,34 @@ struct Encoder::WaveBlock {
   Buffer z;  // fp32 [n_asking, n_heads]
 };
 
-void Encoder::encode_recall(DocumentKv& kv, std::span<const Token> context,
-                            const std::vector<bool>& computing) {
+void Encoder::encode_waves(DocumentKv& kv, std::span<const Token> context,
+                           const std::vector<bool>& computing) {
   const BlockPlan& plan = kv.plan;
-  const std::int64_t n_layers = decoder_->config().n_layers;
+  const ModelConfig& config = decoder_->config();
+  const std::int64_t n_layers = config.n_layers;
+  STARATTN_CHECK(plan.placement() == Placement::round_robin || plan.n_ranks() == 1);
   const auto is_computed = [&](BlockId i) { return computing[static_cast<std::size_t>(i)]; };
   std::optional<AnchorBroadcast> broadcast = start_broadcast(plan, computing);
-  if (group_->size() > 1 && !recall_channel_) {
-    recall_group_.emplace(group_->split(0));
-    recall_channel_.emplace(*recall_group_, recall_group_->split_by_node(), *backend_);
+  if (group_->size() > 1 && !wave_channel_) {
+    wave_group_.emplace(group_->split(0));
+    wave_channel_.emplace(*wave_group_, wave_group_->split_by_node(), *backend_);
   }
-  RecallExchange exchange(*group_, recall_channel_ ? &*recall_channel_ : nullptr, *backend_, plan,
-                          decoder_->attention_shape(), [&] {
-                            if (broadcast) broadcast->poll();
-                          });
+  Channel* channel = wave_channel_ ? &*wave_channel_ : nullptr;
+  WaveExchanges exchanges;
+  if (plan.recall() > 0) {
+    exchanges.recall.emplace(*group_, channel, *backend_, plan, decoder_->attention_shape(), [&] {
+      if (broadcast) broadcast->poll();
+    });
+  }
+  if (config.widest_window() > 0) {
+    exchanges.halo.emplace(*group_, channel, *backend_, plan, decoder_->attention_shape(),
+                           config.widest_window());
+    options_.poll = [&, outer = options_.poll] {
+      if (broadcast) broadcast->poll();
+      exchanges.halo->poll();
+      outer();
+    };
+  }
   const bool is_root = group_->rank() == plan.owner(0);
   if (broadcast && is_root && !computing[0]) {
     for (std::int64_t layer = 0; layer < n_layers; ++layer)
@@ -111,7 +139,7 @@ void Encoder::encode_recall(DocumentKv& kv, std::span<const Token> context,
     const auto anchor = [&](std::int64_t layer) -> KvSegment {
       const std::int64_t n_anchor = plan.anchor_of(own).n_tokens;
       if (n_anchor == 0) return {};
-      if (!is_root) return broadcast->wait(layer);
+      if (!is_root) return broadcast->wait(n_full_layers(layer));
       if (!own_anchor)
         own_anchor.emplace(*backend_, std::vector{KvPrefetch::Source{&kv.blocks.at(0), n_anchor}},
                            n_layers - 1);
@@ -121,31 +149,32 @@ void Encoder::encode_recall(DocumentKv& kv, std::span<const Token> context,
       if (!broadcast || own != 0) return;  // the other ranks wait for the anchor
       send_anchor(*broadcast, layer, kv.blocks.at(0));
     };
-    exchange.start_wave(wave);
-    encode_wave(kv, block ? &*block : nullptr, exchange, anchor, layer_done);
+    if (exchanges.recall) exchanges.recall->start_wave(wave);
+    if (exchanges.halo) exchanges.halo->start_wave(wave);
+    encode_wave(kv, block ? &*block : nullptr, exchanges, anchor, layer_done);
     if (broadcast) broadcast->finish();
     backend_->synchronize(options_.poll);
     if (block) end_block(own, kv.blocks.at(own), block->check);
   }
 }
 
-void Encoder::encode_wave(const DocumentKv& kv, WaveBlock* block, RecallExchange& exchange,
+void Encoder::encode_wave(const DocumentKv& kv, WaveBlock* block, WaveExchanges& exchanges,
                           const std::function<KvSegment(std::int64_t layer)>& anchor,
                           const std::function<void(std::int64_t layer)>& layer_done) {
-  const std::int64_t n_layers = decoder_->config().n_layers;
+  const ModelConfig& config = decoder_->config();
   // The keys of this rank's finished blocks, layer by layer; their values stay where they are.
   std::vector<BlockId> finished;
   std::vector<KvPrefetch::Source> sources;
   for (const auto& [i, cache] : kv.blocks) {
-    if (block && i >= block->id) break;
+    if (!exchanges.recall || (block && i >= block->id)) break;
     finished.push_back(i);
     sources.push_back({&cache, cache.n_tokens()});
   }
-  KvPrefetch earlier(*backend_, std::move(sources), n_layers - 1, KvPrefetch::What::keys);
+  KvPrefetch earlier(*backend_, std::move(sources), config.n_layers - 1, KvPrefetch::What::keys);
 
-  for (std::int64_t layer = 0; layer < n_layers; ++layer) {
+  for (std::int64_t layer = 0; layer < config.n_layers; ++layer) {
     const trace::Range range("layer");
-    const bool keys_and_values_only = layer + 1 == n_layers;
+    const bool keys_and_values_only = layer + 1 == config.n_layers;
     if (block) {
       project(*block, layer, keys_and_values_only);
       block->window.store(layer);
@@ -153,39 +182,55 @@ void Encoder::encode_wave(const DocumentKv& kv, WaveBlock* block, RecallExchange
     }
     if (keys_and_values_only) break;
 
+    if (config.has_window(layer)) {
+      exchanges.halo->start_layer(kv, layer, config.layer(layer).window);
+      if (block) finish_layer(*block, layer, exchanges.halo->halo(), {});
+      continue;
+    }
     // The anchor first: behind the keys' fetch for the next layer it would wait for all of them.
     const KvSegment before = block ? anchor(layer) : KvSegment{};
-    const std::span<const KvSegment> keys_of_finished = earlier.layer(layer);
-    const std::size_t row_bytes = backend_->kv_layout(decoder_->attention_shape()).row_bytes();
-    const auto keys = [&](BlockId i) -> RawRows {
-      if (block && i == block->id) return block->window.k_rows(layer, 0, block->n_rows);
-      const auto at = static_cast<std::size_t>(std::ranges::find(finished, i) - finished.begin());
-      const KvSegment& segment = keys_of_finished[at];
-      return {const_cast<std::byte*>(segment.k), segment.n_tokens, row_bytes};
-    };
-    const auto values = [&](BlockId i) -> RawRows {
-      if (block && i == block->id) return block->window.v_rows(layer, 0, block->n_rows);
-      const KvCache& cache = kv.blocks.at(i);
-      return cache.v_rows(layer, 0, cache.n_tokens());
-    };
-
-    const std::int64_t n_rows = block && block->n_asking > 0 ? block->n_rows : 0;
-    if (n_rows > 0) ask(*block, layer, before, exchange);
-    std::int64_t n_attended = 0;
-    const auto attend_until = [&](std::int64_t end) {
-      if (n_rows > 0) n_attended = attend_before_and_own(*block, layer, before, n_attended, end);
-    };
-    attend_until(n_rows / 3);
-    exchange.answer(keys);
-    attend_until(2 * n_rows / 3);
-    exchange.choose();
-    exchange.hand_over(keys, values);
-    attend_until(n_rows);
-    const KvSegment recalled = exchange.recalled();
-    if (block) finish_layer(*block, layer, before, recalled);
+    if (exchanges.recall) {
+      recall_layer(kv, block, layer, before, {finished, earlier.layer(layer)}, *exchanges.recall);
+    } else if (block) {
+      finish_layer(*block, layer, before, {});
+    }
   }
-  exchange.finish_wave();
+  if (exchanges.recall) exchanges.recall->finish_wave();
+  if (exchanges.halo) exchanges.halo->finish_wave();
   if (block) block->window.finish();
+}
+
+void Encoder::recall_layer(const DocumentKv& kv, const WaveBlock* block, std::int64_t layer,
+                           const KvSegment& before, const FinishedKeys& finished,
+                           RecallExchange& exchange) {
+  const std::size_t row_bytes = backend_->kv_layout(decoder_->attention_shape()).row_bytes();
+  const auto keys = [&](BlockId i) -> RawRows {
+    if (block && i == block->id) return block->window.k_rows(layer, 0, block->n_rows);
+    const auto at =
+        static_cast<std::size_t>(std::ranges::find(finished.blocks, i) - finished.blocks.begin());
+    const KvSegment& segment = finished.keys[at];
+    return {const_cast<std::byte*>(segment.k), segment.n_tokens, row_bytes};
+  };
+  const auto values = [&](BlockId i) -> RawRows {
+    if (block && i == block->id) return block->window.v_rows(layer, 0, block->n_rows);
+    const KvCache& cache = kv.blocks.at(i);
+    return cache.v_rows(layer, 0, cache.n_tokens());
+  };
+
+  const std::int64_t n_rows = block && block->n_asking > 0 ? block->n_rows : 0;
+  if (n_rows > 0) ask(*block, layer, before, exchange);
+  std::int64_t n_attended = 0;
+  const auto attend_until = [&](std::int64_t end) {
+    if (n_rows > 0) n_attended = attend_before_and_own(*block, layer, before, n_attended, end);
+  };
+  attend_until(n_rows / 3);
+  exchange.answer(keys);
+  attend_until(2 * n_rows / 3);
+  exchange.choose();
+  exchange.hand_over(keys, values);
+  attend_until(n_rows);
+  const KvSegment recalled = exchange.recalled();
+  if (block) finish_layer(*block, layer, before, recalled);
 }
 
 void Encoder::project(WaveBlock& block, std::int64_t layer, bool keys_and_values_only) {
@@ -242,17 +287,15 @@ void Encoder::finish_layer(const WaveBlock& block, std::int64_t layer, const KvS
     const std::int64_t n = std::min(chunk_rows_, block.n_rows - first);
     const Rows q = block.q.rows(first, n);
     const Rows attended = attended_.rows(n);
-    if (block.n_asking > 0) {
+    if (recalled.n_tokens > 0) {
       const trace::Range range("attention");
       backend_->attend_alone(q, {&recalled, 1}, shape, Product::chunk, partial_.view(n));
       backend_->finish_merged(slice(block.partial.partial(), first, n, shape), partial_.view(n),
                               shape, attended);
     } else {  // nothing was on its way
       const trace::Range range("attention");
-      const KvSegment segments[] = {before,
-                                    block.window.segment(layer, first + n, /*causal=*/true)};
-      backend_->attend_all(q, std::span(segments).subspan(before.n_tokens == 0 ? 1 : 0), shape,
-                           Product::chunk, partial_.view(n), attended);
+      backend_->attend_all(q, seen(layer, before, block.window, first, n), shape, Product::chunk,
+                           partial_.view(n), attended);
     }
     const Rows rows = block.x.rows(first, n);
     decoder_->add_attention_output(layer, attended, rows, Product::chunk);
