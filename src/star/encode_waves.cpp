@@ -104,16 +104,17 @@ void Encoder::encode_waves(DocumentKv& kv, std::span<const Token> context,
   }
   Channel* channel = wave_channel_ ? &*wave_channel_ : nullptr;
   WaveExchanges exchanges;
+  const auto poll_broadcast = [&] {
+    if (broadcast) broadcast->poll();
+  };
   if (plan.recall() > 0) {
-    exchanges.recall.emplace(*group_, channel, *backend_, plan, decoder_->attention_shape(), [&] {
-      if (broadcast) broadcast->poll();
-    });
+    exchanges.recall.emplace(*group_, channel, *backend_, plan, decoder_->attention_shape(),
+                             poll_broadcast);
   }
   if (config.widest_window() > 0) {
     exchanges.halo.emplace(*group_, channel, *backend_, plan, decoder_->attention_shape(),
-                           config.widest_window());
+                           config.widest_window(), poll_broadcast);
     options_.poll = [&, outer = options_.poll] {
-      if (broadcast) broadcast->poll();
       exchanges.halo->poll();
       outer();
     };

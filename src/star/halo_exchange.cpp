@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "trace/range.h"
 
@@ -31,11 +32,13 @@ Share rows_of_block(const BlockPlan& plan, BlockId j, TokenRange tokens) {
 }  // namespace
 
 HaloExchange::HaloExchange(const Communicator& group, Channel* channel, Backend& backend,
-                           const BlockPlan& plan, const AttentionShape& shape, std::int64_t widest)
+                           const BlockPlan& plan, const AttentionShape& shape, std::int64_t widest,
+                           std::function<void()> poll)
     : group_(&group),
       channel_(channel),
       backend_(&backend),
       plan_(&plan),
+      poll_(std::move(poll)),
       is_f8_(backend.kv_dtype() == Dtype::f8),
       row_bytes_(backend.kv_layout(shape).row_bytes()) {
   STARATTN_CHECK(widest >= 1 && (channel || group.size() == 1));
@@ -103,12 +106,16 @@ void HaloExchange::take(const KvCache& cache, std::int64_t layer, Share rows, st
 }
 
 KvSegment HaloExchange::halo() {
-  for (const Channel::Arrival arrival : arrivals_) channel_->wait(arrival, kWait);
+  for (const Channel::Arrival arrival : arrivals_)
+    poll_until(
+        kWait, [this] { poll(); }, [&] { return channel_->has_arrived(arrival); });
   return {k_.data(), v_.data(), n_halo_, false, is_f8_};
 }
 
 void HaloExchange::finish_wave() {
-  if (channel_) channel_->wait_until_idle(kWait);
+  if (!channel_) return;
+  poll_until(
+      kWait, [this] { poll(); }, [this] { return channel_->is_idle(); });
 }
 
 }  // namespace starattn

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -19,9 +20,10 @@ namespace starattn {
 class HaloExchange {
  public:
   // channel: null for a group of one. It carries nothing else while a layer with a window is in
-  // work. widest: of the windows. Arguments must outlive the exchange.
+  // work. widest: of the windows. poll: called while this rank waits, for others may need something
+  // else of it before they go on. Arguments must outlive the exchange.
   HaloExchange(const Communicator& group, Channel* channel, Backend& backend, const BlockPlan& plan,
-               const AttentionShape& shape, std::int64_t widest);
+               const AttentionShape& shape, std::int64_t widest, std::function<void()> poll);
 
   // These blocks go through the layers that follow, at most one a rank, ascending; the same on
   // every rank. All blocks before them are finished.
@@ -34,6 +36,7 @@ class HaloExchange {
   KvSegment halo();
   void poll() {
     if (channel_) channel_->poll();
+    poll_();
   }
   void finish_wave();  // what this rank handed over has been taken
 
@@ -48,6 +51,7 @@ class HaloExchange {
   Channel* channel_;
   Backend* backend_;
   const BlockPlan* plan_;
+  std::function<void()> poll_;
   bool is_f8_;
   std::size_t row_bytes_;  // of K, or of V
   std::vector<BlockId> wave_;
