@@ -16,6 +16,7 @@
 #include "eval/score_sheet.h"
 #include "io/answer_writer.h"
 #include "io/context_files.h"
+#include "io/line_digest.h"
 #include "io/line_reader.h"
 #include "run/option_checks.h"
 
@@ -41,9 +42,11 @@ Exit score_answers(const EvalOptions& options) {
     sheet.add_document(line->text, line->number,
                        fmt::format("{}:{}", name_of_input(input), line->number));
   LineReader answers(options.answers);
-  while (const auto line = answers.next())
-    sheet.add_answer(line->text,
-                     fmt::format("{}:{}", name_of_input(options.answers), line->number));
+  while (const auto line = answers.next()) {
+    const std::string where = fmt::format("{}:{}", name_of_input(options.answers), line->number);
+    refuse_changed(line->text, where);
+    sheet.add_answer(line->text, where);
+  }
 
   const auto rows = sheet.rows();
   if (rows.empty()) fail(Exit::bad_data, "{}: expected documents, got none", input);

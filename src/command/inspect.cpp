@@ -8,11 +8,15 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/text.h"
 #include "command/commands.h"
 #include "command/inspect_checkpoint.h"
+#include "io/completion.h"
 #include "io/document.h"
+#include "io/line_digest.h"
 #include "io/line_reader.h"
+#include "io/request.h"
 #include "model/config.h"
 #include "model/model_folder.h"
 #include "model/weights.h"
@@ -68,16 +72,60 @@ Exit inspect_model(const std::string& folder, bool as_json) {
   return Exit::ok;
 }
 
-// Questions and references by (document id, query id).
+// Questions and references by (document id, query id). What cannot be read has an error line.
 std::map<std::pair<std::string, std::string>, Query> read_queries(const std::string& path) {
   std::map<std::pair<std::string, std::string>, Query> queries;
+  const bool is_of_requests = is_request_file(path);
   LineReader reader(path);
   while (const auto line = reader.next()) {
-    const Document document =
-        parse_document(line->text, line->number, fmt::format("{}:{}", path, line->number));
-    for (const Query& query : document.queries) queries[{document.id, query.id}] = query;
+    const std::string where = fmt::format("{}:{}", path, line->number);
+    try {
+      const Document document = is_of_requests ? parse_request(line->text, line->number, where, "")
+                                               : parse_document(line->text, line->number, where);
+      for (const Query& query : document.queries) queries[{document.id, query.id}] = query;
+    } catch (const Error& error) {
+      log::warn("{}", error.what());
+    }
   }
   return queries;
+}
+
+// A line of answers, of both formats.
+struct Shown {
+  std::string id, query_id;
+  std::string text;  // the answer, or why there is none
+  bool is_error = false;
+  std::optional<double> score;
+};
+
+Shown shown_of_completion(const JsonObject& line) {
+  Shown shown;
+  shown.id = shown.query_id = line.find_string("custom_id").value_or("?");
+  shown.is_error = line.has("error");
+  if (shown.is_error) {
+    shown.text = line.get_object("error").get_string("message");
+    return shown;
+  }
+  check_completion_line(line.json(), line.where());
+  const Json& choice = line.json()["response"]["body"]["choices"][0];
+  shown.text = (choice.contains("message") ? choice["message"]["content"] : choice["text"])
+                   .get<std::string>();
+  return shown;
+}
+
+Shown shown_of(const JsonObject& line) {
+  if (line.json().contains("custom_id") && line.has("response")) return shown_of_completion(line);
+  Shown shown;
+  shown.id = line.get_string("id");
+  shown.is_error = line.has("error");
+  if (shown.is_error) {
+    shown.text = line.get_string("error");
+    return shown;
+  }
+  shown.query_id = line.get_string("query_id");
+  shown.text = line.get_string(line.has("answer") ? "answer" : "pred");
+  shown.score = line.find_number("score");
+  return shown;
 }
 
 std::string trimmed_line(std::string_view text) {
@@ -92,34 +140,38 @@ Exit inspect_answers(const InspectOptions& options) {
   LineReader reader(options.path);
   std::int64_t n_answers = 0;
   std::int64_t n_errors = 0;
+  std::int64_t n_changed = 0;
   std::int64_t n_scores = 0;
   double sum = 0;
   while (const auto line = reader.next()) {
     const std::string where = fmt::format("{}:{}", options.path, line->number);
     const Json json = parse_json(line->text, where);
-    const JsonObject answer(json, where);
-    const std::string id = answer.get_string("id");
-    if (answer.has("error")) {
+    const Shown answer = shown_of(JsonObject(json, where));
+    if (answer.is_error) {
       ++n_errors;
       if (options.json) continue;
-      std::cout << fmt::format("{}\n  error   {}\n", one_line(id),
-                               one_line(answer.get_string("error")));
+      std::cout << fmt::format("{}\n  error   {}\n", one_line(answer.id), one_line(answer.text));
       continue;
     }
+    if (check_digest(line->text) == LineDigest::wrong) {
+      ++n_changed;
+      log::warn("{}: the line was changed since it was written (its digest is another)", where);
+    }
     ++n_answers;
-    const std::optional<double> score = answer.find_number("score");
+    const std::optional<double>& score = answer.score;
     if (score) {
       ++n_scores;
       sum += *score;
     }
     if (options.json) continue;
-    const std::string query_id = answer.get_string("query_id");
-    std::cout << fmt::format("{} / {}\n", one_line(id), one_line(query_id));
-    const auto query = queries.find({id, query_id});
+    const bool is_request = answer.id == answer.query_id;
+    std::cout << (is_request
+                      ? one_line(answer.id) + "\n"
+                      : fmt::format("{} / {}\n", one_line(answer.id), one_line(answer.query_id)));
+    const auto query = queries.find({answer.id, answer.query_id});
     if (query != queries.end())
       std::cout << fmt::format("  asked   {}\n", trimmed_line(query->second.text));
-    const char* text_key = answer.has("answer") ? "answer" : "pred";
-    std::cout << fmt::format("  answer  {}\n", trimmed_line(answer.get_string(text_key)));
+    std::cout << fmt::format("  answer  {}\n", trimmed_line(answer.text));
     if (query != queries.end() && !query->second.answers.empty()) {
       std::cout << fmt::format("  wanted  {}\n",
                                one_line(fmt::format("{}", fmt::join(query->second.answers, " "))));
@@ -139,14 +191,14 @@ Exit inspect_answers(const InspectOptions& options) {
                           {"scored", n_scores},
                           {"mean_score", mean}})
               << "\n";
-    return Exit::ok;
+    return n_changed > 0 ? Exit::bad_data : Exit::ok;
   }
   std::cout << fmt::format("{} answer(s), {} error line(s)", n_answers, n_errors);
   if (n_scores > 0)
     std::cout << fmt::format(", mean score {:.3f} over {}", sum / static_cast<double>(n_scores),
                              n_scores);
   std::cout << "\n";
-  return Exit::ok;
+  return n_changed > 0 ? Exit::bad_data : Exit::ok;
 }
 
 Exit inspect(const InspectOptions& options) {

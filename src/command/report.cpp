@@ -12,6 +12,7 @@
 #include "eval/audit_line.h"
 #include "eval/audit_report.h"
 #include "eval/eval_coordinator.h"
+#include "io/line_digest.h"
 #include "io/line_reader.h"
 #include "mpi/runtime.h"
 #include "study/study_report.h"
@@ -37,9 +38,16 @@ struct Found {
 std::vector<AuditRow> read_audit(const std::string& path) {
   std::vector<std::vector<AuditLine>> documents;
   std::map<std::string, std::size_t> place;
+  std::map<std::pair<std::string, std::string>, std::int64_t> line_of;
   LineReader lines(path);
   while (const auto line = lines.next()) {
-    AuditLine one = parse_audit_line(line->text, fmt::format("{}:{}", path, line->number));
+    const std::string where = fmt::format("{}:{}", path, line->number);
+    refuse_changed(line->text, where);
+    AuditLine one = parse_audit_line(line->text, where);
+    const auto [first, is_first] = line_of.emplace(std::pair(one.id, one.query_id), line->number);
+    if (!is_first)
+      fail(Exit::bad_data, "{}: document '{}', query '{}' was there before, in line {}", where,
+           one_line(one.id), one_line(one.query_id), first->second);
     const auto [at, is_new] = place.try_emplace(one.id, documents.size());
     if (is_new) documents.emplace_back();
     documents[at->second].push_back(std::move(one));

@@ -11,6 +11,7 @@
 #include "benchmark/document_maker.h"
 #include "eval/accuracy_report.h"
 #include "eval/setting.h"
+#include "io/line_digest.h"
 #include "io/line_reader.h"
 #include "mpi/runtime.h"
 #include "run/model_settings.h"
@@ -99,8 +100,11 @@ Comparison read_comparison(const std::string& path) {
 
 void add_trials(const std::string& path, Comparison& comparison) {
   LineReader lines(path);
-  while (const auto line = lines.next())
-    comparison.add(parse_trial(line->text, fmt::format("{}:{}", path, line->number)));
+  while (const auto line = lines.next()) {
+    const std::string where = fmt::format("{}:{}", path, line->number);
+    refuse_changed(line->text, where);
+    comparison.add(parse_trial(line->text, where));
+  }
 }
 
 EvalCoordinator::EvalCoordinator(const EvalRunOptions& options, const LoadedModel& model)

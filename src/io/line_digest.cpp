@@ -32,4 +32,10 @@ LineDigest check_digest(std::string_view line) {
   return end.substr(kKey.size(), kDigits) == expected ? LineDigest::right : LineDigest::wrong;
 }
 
+void refuse_changed(std::string_view line, const std::string& where) {
+  if (check_digest(line) == LineDigest::wrong)
+    fail(Exit::bad_data, "{}: the line was changed since it was written (its digest is another)",
+         where);
+}
+
 }  // namespace starattn

@@ -17,4 +17,7 @@ std::string with_digest(std::string_view object);  // of a line that ends with '
 enum class LineDigest { none, right, wrong };
 LineDigest check_digest(std::string_view line);
 
+// Throws Error(bad_data) where the digest is wrong.
+void refuse_changed(std::string_view line, const std::string& where);
+
 }  // namespace starattn

@@ -57,6 +57,12 @@ order() { python3 -c 'import json, sys; print([json.loads(line)["custom_id"] for
 on 1 run "${base[@]}" --input "$work/in.jsonl" --output "$work/one.jsonl"
 check "a batch file is known by itself and answered" [ $code -eq 0 ]
 check "each context is encoded once" says "over 6 context(s)"
+"$program" inspect "$work/one.jsonl" --input "$work/in.jsonl" >"$work/out" 2>"$work/log"
+check "inspect shows its answers beside its requests" [ $? -eq 0 -a "$(grep -c '^  asked' "$work/out")" -eq "$n" ]
+sed '2s/"content":"/"content":"x/' "$work/one.jsonl" >"$work/changed.jsonl"
+"$program" inspect "$work/changed.jsonl" >"$work/out" 2>"$work/log"
+check "and a line that was changed" [ $? -eq 65 ]
+check "by its number" says 'changed.jsonl:2: the line was changed'
 check "the lines stand in the order of the requests" [ "$(order "$work/one.jsonl")" = "$(order "$work/in.jsonl")" ]
 check "what is hidden is found" grep -q '"custom_id":"numbers/0".*"content":" 4266474' "$work/one.jsonl"
 check "and a line is as the format has it" python3 - "$work/one.jsonl" <<'PYTHON'
