@@ -32,6 +32,18 @@ std::unique_ptr<GrammarVocabulary> make_vocabulary(const Tokenizer& tokenizer, s
                                              std::move(marks));
 }
 
+// One text has them all, between commas; of several each is one, as in a list of --config.
+std::vector<std::string> choices_of(const std::vector<std::string>& said) {
+  if (said.size() > 1) return said;
+  std::vector<std::string> texts;
+  for (std::size_t begin = 0; begin <= said[0].size();) {
+    const std::size_t end = std::min(said[0].find(',', begin), said[0].size());
+    texts.push_back(said[0].substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return texts;
+}
+
 }  // namespace
 
 AnswerForm form_of(const Options& options) {
@@ -40,7 +52,7 @@ AnswerForm form_of(const Options& options) {
     fail(Exit::usage, "--schema, --regex and --choice: an answer has one form; leave others out");
   if (!options.schema.empty()) return {Kind::schema, {read_text(options.schema, kMostSchemaBytes)}};
   if (!options.regex.empty()) return {Kind::regex, {options.regex}};
-  if (!options.choice.empty()) return {Kind::choice, options.choice};
+  if (!options.choice.empty()) return {Kind::choice, choices_of(options.choice)};
   return {};
 }
 

@@ -253,8 +253,8 @@ void add_form_options(CLI::App& app, Options& options) {
   app.add_option("--regex", options.regex, "Answers match this regular expression as a whole")
       ->allow_extra_args(false)  // else a class in brackets would count as a list
       ->group(group);
-  app.add_option("--choice", options.choice, "Answers are one of these texts: A,B,C")
-      ->delimiter(',')
+  app.add_option("--choice", options.choice,
+                 "Answers are one of these texts: A,B,C; or one each time, commas and all")
       ->group(group);
 }
 

@@ -97,6 +97,17 @@ check "another form is another setting" [ $code -ne 0 ]
 check "which is named" says "answer_form"
 on 1 run "${base[@]}" --input "$work/plain.jsonl" --output "$work/choice.out" --choice "yes,no"
 check "--choice takes a list" holds choice.out 'all(a["answer"] in ("yes", "no") for a in answers.values())'
+printf 'choice = ["yes, it is", "yes, it was"]\n' >"$work/choice.toml"
+on 1 run "${base[@]}" --input "$work/plain.jsonl" --output "$work/commas.out" --config "$work/choice.toml"
+check "and texts with commas from a config file" holds commas.out 'all(a["answer"] in ("yes, it is", "yes, it was") for a in answers.values())'
+on 1 run "${base[@]}" --input "$work/plain.jsonl" --output "$work/commas.out" --choice "yes, it is" --choice "yes, it was"
+check "or one each time" says "already there"
+printf '{"type": "text"}' | iconv -t UTF-16 >"$work/wide.json"
+on 1 run "${base[@]}" --input "$work/plain.jsonl" --output "$work/no.out" --schema "$work/wide.json"
+check "a schema that is no UTF-8 is named for what it is" says "wide.json: .*UTF-16"
+printf '{"type": "text"}' >"$work/wrong.json"
+on 1 run "${base[@]}" --input "$work/plain.jsonl" --output "$work/no.out" --schema "$work/wrong.json" --dry-run
+check "a schema that cannot be is refused by its file's name" says "wrong.json: JSON schema: at '#/type'"
 on 1 run "${base[@]}" --input "$work/plain.jsonl" --output "$work/regex.out" --regex '[A-Z]{2}[,;] \d+!'
 check "--regex is matched as a whole" holds regex.out 'all(re.fullmatch("[A-Z]{2}[,;] [0-9]+!", a["answer"]) or a["finish_reason"] == "length" for a in answers.values())'
 on 1 run "${base[@]}" --input "$work/plain.jsonl" --output "$work/no.out" --regex a --choice b
