@@ -3,6 +3,8 @@
 
 #include <xxhash.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 
 namespace starattn {
@@ -50,7 +52,7 @@ Json completion_logprobs(const std::vector<TokenLogprobs>& tokens) {
                {"token_logprobs", Json::array()},
                {"top_logprobs", Json::array()},
                {"text_offset", Json::array()}};
-  std::size_t offset = 0;
+  std::ptrdiff_t offset = 0;  // in characters, as the format has it
   for (const TokenLogprobs& token : tokens) {
     Json top = Json::object();
     for (const TokenLogprob& other : token.top) top[other.bytes] = other.logprob;
@@ -58,7 +60,8 @@ Json completion_logprobs(const std::vector<TokenLogprobs>& tokens) {
     json["token_logprobs"].push_back(token.chosen.logprob);
     json["top_logprobs"].push_back(std::move(top));
     json["text_offset"].push_back(offset);
-    offset += token.chosen.bytes.size();
+    offset += std::ranges::count_if(token.chosen.bytes,
+                                    [](unsigned char byte) { return (byte & 0xc0) != 0x80; });
   }
   return json;
 }

@@ -270,6 +270,10 @@ TEST(Completion, LogprobsAreThoseOfTheirKind) {
   EXPECT_EQ(logprobs["token_logprobs"], (Json{-0.5, -0.25}));
   EXPECT_EQ(logprobs["top_logprobs"][0], (Json{{" y", -0.5}, {" n", -1.5}}));
   EXPECT_EQ(logprobs["text_offset"], (Json{0, 2}));
+  answer.token_logprobs = {{{"é\xc3", -1.0F}, {}}, {{"\xa9x", -1.0F}, {}}, {{"y", -1.0F}, {}}};
+  const Json other = Json::parse(to_completion_line(answer, DocumentKind::completion, {}, 0));
+  EXPECT_EQ(other["response"]["body"]["choices"][0]["logprobs"]["text_offset"], (Json{0, 2, 3}))
+      << "in characters";
 }
 
 }  // namespace
