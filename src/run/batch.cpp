@@ -312,21 +312,15 @@ void warn_of_dropped_bytes(const Ranks& ranks, std::int64_t mine) {
   }
 }
 
-}  // namespace
-
-Exit run_batch(const Options& options, Work work) {
-  const Stopwatch clock;
-  const Ranks ranks = arrange_ranks(options);
-  const Watchdog watchdog(options.timeout, ranks.world.rank());
-  start_trace(options, ranks);
-  Progress progress(!ranks.is_first() || options.dry_run, ranks.world.size(),
-                    {options.progress_file, options.metrics_file});
+Exit work_through(const Options& options, Work work, const Ranks& ranks, const Stopwatch& clock,
+                  Progress& progress) {
   const std::unique_ptr<LoadedModel> model = open_model(options, ranks);
   print_banner(options, ranks, *model);
   if (options.dry_run) {
     Exit result = Exit::ok;
     collectively(ranks.world, [&] {
       if (!ranks.is_first()) return;
+      options.check_thinking();
       check_form(*model, options);
       result = dry_run(options, ranks, *model);
     });
@@ -352,6 +346,23 @@ Exit run_batch(const Options& options, Work work) {
   write_trace(options, ranks);
   progress.finish(result);
   return static_cast<Exit>(ranks.world.bcast_value(static_cast<int>(result), 0));
+}
+
+}  // namespace
+
+Exit run_batch(const Options& options, Work work) {
+  const Stopwatch clock;
+  const Ranks ranks = arrange_ranks(options);
+  const Watchdog watchdog(options.timeout, ranks.world.rank());
+  start_trace(options, ranks);
+  Progress progress(!ranks.is_first() || options.dry_run, ranks.world.size(),
+                    {options.progress_file, options.metrics_file});
+  try {
+    return work_through(options, work, ranks, clock, progress);
+  } catch (const Error& error) {
+    progress.finish(error.exit());
+    throw;
+  }
 }
 
 }  // namespace starattn

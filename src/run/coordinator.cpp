@@ -232,7 +232,7 @@ std::optional<Job> Coordinator::job_of(const Line& line) {
   Job job{line.number, {}, {}};
   try {
     job.document = parse_document(line.text, line.number, where);
-    if (writer_) refuse_repeated(job.document, where);
+    if (writer_) seen_.add(job.document, where);
   } catch (const Error& error) {
     report_bad_line(line.number, readable_id(line.text, line.number), error.what(),
                     /*is_expected=*/false);
@@ -276,7 +276,7 @@ void Coordinator::index_request(const Line& line) {
     const Document request = parse_request(line.text, line.number, where, options_.question_marker);
     const std::int64_t context = requests_->context_of(request);
     if (!is_of_shard(context)) return;
-    if (writer_) refuse_repeated(request, where);
+    if (writer_) seen_.add(request, where);
     const bool done = writer_ && writer_->is_answered(request.id, request.id);
     if (writer_) writer_->expect(request.id, request.id, line.number);
     if (done) ++n_skipped_;
@@ -309,25 +309,6 @@ std::optional<Job> Coordinator::next_requests() {
   }
   if (writer_) open_[job.number] = std::move(open);
   return job;
-}
-
-// Answers are known by document and query: of two lines that share one, the later is refused.
-void Coordinator::refuse_repeated(const Document& document, const std::string& where) {
-  for (const Query& query : document.queries) {
-    const Digest key = digest_of(fmt::format("{}:{}{}", document.id.size(), document.id, query.id));
-    const auto [first, is_new] = line_of_.emplace(key, document.line);
-    if (is_new) continue;
-    if (document.is_of_requests()) {
-      fail(Exit::bad_data,
-           "{}: key 'custom_id': '{}' was there before, in line {}: answers could not be told "
-           "apart. Give each request an id of its own",
-           where, document.id, first->second);
-    }
-    fail(Exit::bad_data,
-         "{}: document '{}', query '{}' was there before, in line {}: answers could not be told "
-         "apart. Give each document an id of its own",
-         where, document.id, query.id, first->second);
-  }
 }
 
 std::string Coordinator::error_line(std::int64_t line, const std::string& id,

@@ -9,10 +9,8 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
-#include "checkpoint/digest.h"
 #include "io/answer_sink.h"
 #include "io/document.h"
 #include "io/line_reader.h"
@@ -20,6 +18,7 @@
 #include "run/options.h"
 #include "run/progress.h"
 #include "run/request_index.h"
+#include "run/seen_ids.h"
 #include "run/work_queue.h"
 
 namespace starattn {
@@ -82,10 +81,6 @@ class Coordinator : public WorkSource<Job, AnswerLine> {
     std::map<std::int64_t, OpenAnswer> answers;  // by the query's index in the document
   };
 
-  struct DigestHash {
-    std::size_t operator()(const Digest& digest) const { return digest.low; }
-  };
-
   std::int64_t n_documents_of_shard() const;
   std::optional<Line> next_line();
   std::optional<Job> job_of(const Line& line);
@@ -95,7 +90,6 @@ class Coordinator : public WorkSource<Job, AnswerLine> {
   void index_request(const Line& line);
   std::optional<Job> next_requests();
   bool is_of_shard(std::int64_t number) const { return number % n_shards_ == shard_; }
-  void refuse_repeated(const Document& document, const std::string& where);
   void end_early(Exit exit);
   std::string error_line(std::int64_t line, const std::string& id, const std::string& error) const;
   void report_bad_line(std::int64_t line, const std::string& id, const std::string& error,
@@ -105,10 +99,10 @@ class Coordinator : public WorkSource<Job, AnswerLine> {
   const Options& options_;
   Progress& progress_;
   LineReader reader_;
-  std::unique_ptr<RequestIndex> requests_;                        // of a batch file
-  bool is_indexed_ = false;                                       // it has been read through
-  std::unique_ptr<AnswerSink> writer_;                            // none without output
-  std::unordered_map<Digest, std::int64_t, DigestHash> line_of_;  // where an answer's key was first
+  std::unique_ptr<RequestIndex> requests_;  // of a batch file
+  bool is_indexed_ = false;                 // it has been read through
+  std::unique_ptr<AnswerSink> writer_;      // none without output
+  SeenIds seen_;
   std::int64_t shard_ = 0;
   std::int64_t n_shards_ = 1;
   std::map<std::int64_t, OpenJob> open_;  // by number; where answers are to come

@@ -154,6 +154,8 @@ QueryTask query_task(const Document& document, std::int64_t index, const TaskWri
   QueryTask task;
   task.index = index;
   task.id = query.id;
+  refuse_far_too_long(query.text, *model.tokenizer, writer.special(), options, model.config,
+                      fmt::format("query '{}'", query.id));
   task.job.tokens = writer.query(query);
   task.job.max_new_tokens = query.max_new_tokens.value_or(options.max_new_tokens);
   // A request's draws depend on nothing but what it says itself; with a seed, on that alone.

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "run/input_check.h"
 
-#include <set>
-
 #include "base/text.h"
 #include "io/line_reader.h"
 #include "io/request.h"
 #include "run/request_index.h"
+#include "run/seen_ids.h"
 
 namespace starattn {
 namespace {
@@ -26,7 +25,7 @@ class InputCheck {
       const std::string where = fmt::format("{}:{}", name_of_input(options_.input), line->number);
       guarded([&] {
         const Document document = parse_document(line->text, line->number, where);
-        refuse_repeated(document, where);
+        seen_.add(document, where);
         within(where, document);
       });
     }
@@ -42,7 +41,7 @@ class InputCheck {
             parse_request(line->text, line->number, where, options_.question_marker);
         const std::int64_t context = index.context_of(request);
         if (!is_of_shard(context)) return;
-        refuse_repeated(request, where);
+        seen_.add(request, where);
         index.add(context, *line);
       });
     }
@@ -69,19 +68,13 @@ class InputCheck {
       refuse_(error);
     }
   }
-  void refuse_repeated(const Document& document, const std::string& where) {
-    for (const Query& query : document.queries)
-      if (!seen_.emplace(document.id, query.id).second)
-        fail(Exit::bad_data, "{}: document '{}', query '{}' was there before", where, document.id,
-             query.id);
-  }
 
   const Options& options_;
   FunctionRef<void(const Document&)> take_;
   FunctionRef<void(const Error&)> refuse_;
   std::int64_t shard_ = 0;
   std::int64_t n_shards_ = 1;
-  std::set<std::pair<std::string, std::string>> seen_;
+  SeenIds seen_;
 };
 
 }  // namespace

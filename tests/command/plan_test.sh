@@ -47,7 +47,7 @@ check "scores are shares of the exact one's" shows '^star:b=n/16 .* 5.0 %'
 plan --input "$work/in.jsonl"
 check "an input is counted" shows '^input .*: 2 document\(s\) with 3 queries; .*; 2 cannot be answered'
 check "its bad lines are named" says 'in.jsonl:3'
-check "those that were there before, too" says "in.jsonl:4: document 'a', query '0' was there before"
+check "those that were there before, too" says "in.jsonl:4: document 'a', query '0' was there before, in line 1"
 check "and make it 65" [ $code -eq 65 ]
 plan --input "$work/in.jsonl" --tokens 1k
 check "a length beside it is 2" [ $code -eq 2 ]

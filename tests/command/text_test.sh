@@ -104,8 +104,10 @@ check "they are counted in one warning" [ "$(grep -c '3 byte(s) of the input hav
 # A text far beyond the positions is refused by its beginning, not after it has been tokenized.
 yes 'A sentence that comes again and again.' | head -c 300000000 >"$work/endless.txt"
 printf '{"id": "endless", "context_file": "endless.txt", "queries": ["What?"]}\n{"id": "a", "context": "One.", "queries": ["What?"]}\n' >"$work/endless.jsonl"
+{ printf '{"id": "asked", "context": "One.", "queries": ["'; yes 'word and more' | head -c 30000000 | tr '\n' ' '; printf '"]}\n'; } >>"$work/endless.jsonl"
 on 1 run --model "$model" --input "$work/endless.jsonl" --max-new-tokens 2 --output "$work/endless.out"
 check "a text that is far too long is an error line" [ $code -eq 65 ]
+check "so is a question" grep -q "query '0' of 30,000,000 bytes: the first 1,048,576 have" "$work/endless.out"
 check "found by its first bytes" grep -q 'context of 300,000,000 bytes: the first 1,048,576 have' "$work/endless.out"
 check "and the batch goes on" grep -q '"answer"' "$work/endless.out"
 

@@ -213,6 +213,6 @@ check "progress in the output's place is refused" [ $code -eq 2 ]
 on 1 "${watched[@]}" --overwrite --metrics-file "$work/one.prom" --progress-file "$work/./one.prom"
 check "and two in one file" [ $code -eq 2 ]
 on 2 run --model "$model" --input "$work/no-such-input.jsonl" --output "$work/never.jsonl" --progress-file "$work/progress.json"
-check "a run that fails says so there" grep -q '"state":"failed"' "$work/progress.json"
+check "a run that fails says so there" grep -q '"state":"failed","exit":66' "$work/progress.json"
 
 exit $failed
