@@ -49,6 +49,7 @@ std::unique_ptr<LoadedModel> make_random_model(const ModelConfig& config, const 
   m.weights = ModelWeights::random_later(m.config, Dtype::bf16, options.seed + 1);
   if (m.config.fp8.scales == Fp8Config::Scales::made) m.weights.make_fp8();
   m.backend = make_backend(options, ranks);
+  m.backend->check_model(m.config.shape());
   m.sharing = share_weights(options, ranks.group, *m.backend, m.config, m.weights);
   m.weight_bytes = load_weights(m, ranks);
   m.decoder = std::make_unique<Decoder>(m.config, m.weights, *m.backend,

@@ -61,6 +61,11 @@ class CudaBackend : public Backend {
            "--device cpu",
            kVector, model.expert_size);
     }
+    if (model.has_windows) {
+      fail(Exit::unfit,
+           "layers of this model have sliding windows, whose kernels have not been tried on a GPU "
+           "yet. Use --device cpu");
+    }
     try {
       kernels::check_shape(cuda::as_kernel(model.attention));
     } catch (const kernels::BadShape& bad) {
