@@ -108,6 +108,16 @@ Json to_json(const MemoryNeed& need) {
           {"anchor", need.anchor},   {"workspace", need.workspace}, {"total", need.total()}};
 }
 
+// Its rates are those of keys and values in its own type.
+Machine machine_of(const PlanOptions& options) {
+  if (options.common.kv_dtype == "fp8") {
+    fail(Exit::unfit,
+         "no times for --kv-dtype fp8: the machine file has no rates of keys and values in FP8. "
+         "Leave out --machine");
+  }
+  return read_machine(options.machine);
+}
+
 // docs/metrics.md has the keys. Tokens, bytes, operations, seconds.
 Json to_json(const PlanOptions& options, const ModelConfig& config, const BlockPlan& plan) {
   const bool on_gpu = options.common.device == "cuda";
@@ -150,7 +160,7 @@ Json to_json(const PlanOptions& options, const ModelConfig& config, const BlockP
   if (options.read_rate > 0)
     json["step_least_seconds"] = static_cast<double>(step.total()) / (options.read_rate * 1e9);
   if (!options.machine.empty()) {
-    const Machine machine = read_machine(options.machine);
+    const Machine machine = machine_of(options);
     json["modelled"] = to_json(times_of(options.times_request(), config, plan, machine));
     if (options.simulate)
       json["simulated_seconds"] = to_json(study_of(options.times_request(), config, plan, machine));
@@ -218,7 +228,7 @@ Work work_of(const PlanOptions& options, const ModelConfig& config, InputCounts&
 Exit print_goal(const PlanOptions& options, const ModelConfig& config, const Work& work) {
   if (options.machine.empty())
     fail(Exit::usage, "--deadline and --min-score need --machine, a file that has times");
-  const Machine machine = read_machine(options.machine);
+  const Machine machine = machine_of(options);
   Goal goal = options.goal;
   if (!options.deadline.empty()) goal.deadline = parse_duration(options.deadline, "--deadline");
   if (!options.memory.empty()) goal.memory_bytes = parse_bytes(options.memory, "--memory");
@@ -328,7 +338,7 @@ Exit print_plan(PlanOptions options) {
                              options.read_rate);
   }
   if (!options.machine.empty()) {
-    const Machine machine = read_machine(options.machine);
+    const Machine machine = machine_of(options);
     const TimesRequest request = options.times_request();
     std::cout << fmt::format("time     by {} ({}), modelled, not measured\n", options.machine,
                              machine.name);

@@ -109,10 +109,9 @@ Phase1Flops block_flops(const ModelConfig& config, const BlockPlan& plan, Anchor
   const auto full_layers = static_cast<double>(n_full_layers(config));
   const auto rows = static_cast<double>(plan.block(i).n_tokens);
   const auto anchor = static_cast<double>(plan.anchor_of(i).n_tokens);
-  double before = anchor;
-  for (BlockId j = plan.first_reached(i); j < i; ++j)
-    before += static_cast<double>(plan.block(j).n_tokens);
-  before += static_cast<double>(plan.n_recalled(i));
+  const std::int64_t reached =
+      plan.block(i).first_doc - plan.block(plan.first_reached(i)).first_doc;
+  const double before = anchor + static_cast<double>(reached + plan.n_recalled(i));
   const double attention = 4 * static_cast<double>(config.q_width()) * full_layers;
 
   Phase1Flops flops;
@@ -274,14 +273,16 @@ std::vector<MemoryNeed> memory_needs(const ModelConfig& config, const BlockPlan&
 namespace {
 
 // Partials of all rows that a rank holds at most while it attends to its blocks.
-std::int64_t n_partials_at_most(const std::vector<BlockId>& blocks, std::int64_t n_blocks) {
-  std::int64_t most = 0;
+std::int64_t n_partials_at_most(const std::vector<BlockId>& blocks) {
+  std::size_t most = 0;
+  std::vector<std::pair<MergeNode, char>> before;
   for (std::size_t first = 0; first < blocks.size(); first += ContextAttention::kBlocksAtOnce) {
-    const auto before = subtrees_of(std::span(blocks).first(first), n_blocks);
     const std::size_t n = std::min(ContextAttention::kBlocksAtOnce, blocks.size() - first);
-    most = std::max(most, static_cast<std::int64_t>(before.size() + n));
+    most = std::max(most, before.size() + n);
+    for (const BlockId block : std::span(blocks).subspan(first, n))
+      push_subtree<char>(before, {0, block}, '\0', [](char&, char&) {});
   }
-  return most;
+  return static_cast<std::int64_t>(most);
 }
 
 }  // namespace
@@ -330,7 +331,7 @@ std::vector<std::uint64_t> answer_workspaces(const ModelConfig& config, const Bl
           static_cast<std::int64_t>(ContextTail::n_bytes(config, plan.n_context(), kv_dtype)) +
           n_rows * partial_row;
     }
-    n_bytes += n_partials_at_most(plan.blocks_of(rank), plan.n_blocks()) * n_all_rows * partial_row;
+    n_bytes += n_partials_at_most(plan.blocks_of(rank)) * n_all_rows * partial_row;
     if (n_ranks > 1) n_bytes += n_all_rows * config.q_width() * element;
     if (n_ranks > 1 && layout.tree_merge) n_bytes += 2 * n_all_rows * partial_row;
     if (n_shares > 1) {

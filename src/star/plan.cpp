@@ -155,8 +155,28 @@ Rank BlockPlan::owner(BlockId i) const {
 
 std::vector<BlockId> BlockPlan::blocks_of(Rank rank) const {
   std::vector<BlockId> blocks;
-  for (BlockId i = 0; i < n_blocks_; ++i) {
-    if (owner(i) == rank) blocks.push_back(i);
+  const auto add = [&](BlockId i) {
+    if (i < n_blocks_) blocks.push_back(i);
+  };
+  const std::int64_t n_ranks = n_ranks_;
+  switch (placement_) {
+    case Placement::contiguous: {
+      const std::int64_t base = n_blocks_ / n_ranks;
+      const std::int64_t longer = n_blocks_ % n_ranks;
+      const BlockId first = rank * base + std::min<std::int64_t>(rank, longer);
+      const std::int64_t n = base + (rank < longer ? 1 : 0);
+      for (BlockId i = first; i < first + n; ++i) add(i);
+      break;
+    }
+    case Placement::round_robin:
+      for (BlockId i = rank; i < n_blocks_; i += n_ranks) add(i);
+      break;
+    case Placement::zigzag:
+      for (BlockId i = 0; i < n_blocks_; i += 2 * n_ranks) {
+        add(i + rank);
+        add(i + 2 * n_ranks - 1 - rank);
+      }
+      break;
   }
   return blocks;
 }

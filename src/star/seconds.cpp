@@ -18,9 +18,7 @@ Seconds::Seconds(const ModelConfig& config, const Machine& machine)
     : config_(&config),
       machine_(&machine),
       element_(static_cast<double>(size_of(machine.dtype))),
-      weight_(config.fp8.scales == Fp8Config::Scales::none
-                  ? static_cast<double>(size_of(config.dtype))
-                  : 1),
+      weight_(static_cast<double>(size_of(config.dtype))),
       hidden_(config.hidden_size),
       inter_(config.intermediate_size),
       q_(config.q_width()),
@@ -35,6 +33,11 @@ Seconds::Seconds(const ModelConfig& config, const Machine& machine)
         Exit::unfit,
         "no times for a model whose layers have windows: blocks of it wait for each other in a way "
         "that is not simulated yet. Leave out --machine");
+  }
+  if (config.fp8.scales != Fp8Config::Scales::none) {
+    fail(Exit::unfit,
+         "no times for FP8 weights: the machine file has no rates of their products. Leave out "
+         "--machine");
   }
 }
 

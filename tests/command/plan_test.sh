@@ -60,4 +60,11 @@ echo '{"format": "starattn machine"}' >"$work/m.json"
 "$program" plan --model "$model" --tokens 1k --machine "$work/m.json" >"$work/out" 2>"$work/log"
 check "a bad machine file is 65" [ $? -eq 65 ]
 check "by its key" says "m.json.*version"
+"$program" plan --model "$model" --device cpu --tokens 64m --block-size 16 --ranks 1024 --allow-long >"$work/out" 2>"$work/log"
+check "four million blocks on a thousand ranks are planned" shows '^ +... 4,?19[0-9,]* more|^ *4194303 '
+for option in "--kv-dtype fp8" "--weights fp8"; do
+  "$program" "${base[@]}" --tokens 8k $option >"$work/out" 2>"$work/log"
+  check "a machine file without rates for $option is 69" [ $? -eq 69 ]
+  check "which is said" says "the machine file has no rates"
+done
 exit $failed

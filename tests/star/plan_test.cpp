@@ -52,6 +52,23 @@ TEST(Plan, ContiguousPlacementGivesEveryBlockOneOwnerAndSharesEvenly) {
   }
 }
 
+TEST(Plan, ARankHasTheBlocksThatItOwns) {
+  for (const Placement placement :
+       {Placement::contiguous, Placement::zigzag, Placement::round_robin}) {
+    for (int n_ranks = 1; n_ranks <= 7; ++n_ranks) {
+      for (std::int64_t n_blocks = 1; n_blocks <= 20; ++n_blocks) {
+        const BlockPlan plan = plan_of(n_blocks * 3, 3, 3, 0, n_ranks, placement);
+        for (Rank rank = 0; rank < n_ranks; ++rank) {
+          std::vector<BlockId> owned;
+          for (BlockId i = 0; i < n_blocks; ++i)
+            if (plan.owner(i) == rank) owned.push_back(i);
+          EXPECT_EQ(plan.blocks_of(rank), owned);
+        }
+      }
+    }
+  }
+}
+
 TEST(Plan, ZigzagBalancesCausalWork) {
   const BlockPlan plan = plan_of(80, 10, 10, kReachAll, 4, Placement::zigzag);
   const Rank expected[] = {0, 1, 2, 3, 3, 2, 1, 0};
