@@ -100,6 +100,30 @@ void print_studies(const std::vector<Study>& studies) {
   }
 }
 
+// Results do not depend on the number of ranks: what studies of one model and device have both
+// measured has one digest.
+void compare_bits(const std::vector<Study>& studies) {
+  std::map<std::string, const Measurement*> first;
+  std::int64_t n_compared = 0;
+  for (const Study& study : studies) {
+    std::string of;
+    for (const char* key : {"version", "model", "weights", "device", "dtype"})
+      if (study.head.contains(key)) of += to_line(study.head[key]) + " ";
+    for (const Measurement& one : study.measurements) {
+      const auto [at, is_new] = first.try_emplace(of + one.result_key(), &one);
+      if (is_new || at->second->n_ranks == one.n_ranks) continue;
+      ++n_compared;
+      if (at->second->digest == one.digest) continue;
+      log::warn("{}, {} tokens, {}: the result of {} rank(s) has other bits than that of {}",
+                one.setting, with_commas(one.n_context), one.operation, one.n_ranks,
+                at->second->n_ranks);
+    }
+  }
+  if (n_compared > 0)
+    std::cout << fmt::format("{} repeat(s) were compared with those of other numbers of ranks\n",
+                             with_commas(n_compared));
+}
+
 Exit report(const ReportOptions& options) {
   for (const std::string& path : {options.html, options.svg})
     if (!path.empty()) require_creatable(path);
@@ -120,6 +144,7 @@ Exit report(const ReportOptions& options) {
   }
   if (!found.studies.empty()) {
     print_studies(found.studies);
+    compare_bits(found.studies);
     add(study_sections(found.studies));
   }
   if (!options.html.empty()) {
