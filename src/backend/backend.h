@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -19,6 +20,7 @@
 #include "backend/tensors.h"
 #include "base/dtype.h"
 #include "base/next_token.h"
+#include "trace/span.h"
 
 namespace starattn {
 
@@ -55,8 +57,10 @@ class Backend {
 
   // Memory of the device; 0 where that is the node's own.
   virtual std::uint64_t memory_bytes() const { return 0; }
-  virtual std::uint64_t free_bytes() const { return 0; }       // of it
-  virtual std::uint64_t peak_bytes() const { return 0; }       // of it that was ever taken
+  virtual std::uint64_t free_bytes() const { return 0; }  // of it
+  virtual std::uint64_t peak_bytes() const { return 0; }  // of it that was ever taken
+  // That the device has taken since some time before, in joules, where it says so.
+  virtual std::optional<double> energy_joules() const { return std::nullopt; }
   bool is_host_memory() const { return memory_bytes() == 0; }  // MPI may read and write it
 
   // Throws Error(unfit): asked for, free, what would fit.
@@ -106,6 +110,8 @@ class Backend {
   // Before the weights are loaded: this device keeps its rank's rows alone. Nothing where there are
   // no links. Throws Error(unfit).
   virtual std::unique_ptr<SharedLayers> share_layers(SharedModel, int /*rank*/) { return nullptr; }
+  // Of the device, which must outlive it; nothing where operations have finished when they return.
+  virtual std::unique_ptr<trace::DeviceClock> make_clock() { return nullptr; }
   // Returns when all earlier operations have finished; calls poll now and then meanwhile.
   virtual void synchronize(const std::function<void()>& poll = {}) = 0;
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // bench: a study of how fast the two phases run on the ranks it was started on, beside the rate of
 // the machine's own products. docs/metrics.md defines each figure, docs/scaling.md shows studies.
+#include <algorithm>
 #include <fstream>
 #include <iostream>
 #include <map>
@@ -12,6 +13,7 @@
 #include "command/commands.h"
 #include "model/shapes.h"
 #include "mpi/runtime.h"
+#include "run/recording.h"
 #include "study/machine.h"
 #include "study/median.h"
 #include "study/point_runner.h"
@@ -93,7 +95,9 @@ class Reference {
 class Recorder {
  public:
   Recorder(const BenchOptions& options, const Json& head, const std::vector<StudyPoint>& points)
-      : reference_(options.check, head),
+      : ceilings_(ceilings_of(options.common)),
+        n_ranks_(static_cast<double>(head["ranks"].size())),
+        reference_(options.check, head),
         json_(options.json),
         csv_(options.csv),
         table_(names_of(points)) {
@@ -113,6 +117,10 @@ class Recorder {
     one.repeat = repeat;
     one.product_rate = rates_.back();
     one.is_right = reference_.is_right(one);
+    one.ceilings = {one.product_rate / n_ranks_, ceilings_.bytes_per_s,
+                    ceilings_.bytes_per_s > 0
+                        ? "its products just now, and bytes of " + ceilings_.of
+                        : "its products just now"};
     n_wrong_ += one.is_right == false;
     json_.put(to_line(one));
     csv_.put(to_csv_line(one));
@@ -122,11 +130,15 @@ class Recorder {
 
   // The rows of what has been taken since the last point, which had so many operations.
   void finish_point(std::size_t n_operations) {
+    std::vector<Measurement> profiled;
     for (std::size_t i = 0; i < n_operations; ++i) {
       std::vector<Measurement> of_one;
       for (std::size_t k = i; k < repeats_.size(); k += n_operations) of_one.push_back(repeats_[k]);
       std::cout << table_.row(of_one) << std::flush;
+      profiled.push_back(middle_of(of_one));
     }
+    for (const Measurement& one : profiled)
+      if (one.profile) std::cout << profile_text(one) << std::flush;
     repeats_.clear();
     ++n_points_;
   }
@@ -161,8 +173,22 @@ class Recorder {
     for (const StudyPoint& point : points) names.push_back(point.setting);
     return names;
   }
+  // The repeat that took the median time.
+  static Measurement middle_of(std::vector<Measurement> repeats) {
+    const auto middle = repeats.begin() + std::ssize(repeats) / 2;
+    std::ranges::nth_element(repeats, middle, {}, &Measurement::seconds);
+    return *middle;
+  }
+  static std::string profile_text(const Measurement& one) {
+    std::string text =
+        fmt::format("#\n# PROFILE of the {} above, repeat {}\n", one.operation, one.repeat + 1);
+    for (const std::string& line : to_table(*one.profile, one.ceilings)) text += "# " + line + "\n";
+    return text + "#\n";
+  }
   double median_of_rates() const { return rates_.empty() ? 0 : median_of(rates_).value; }
 
+  Ceilings ceilings_;
+  double n_ranks_;
   Reference reference_;
   LineFile json_;
   LineFile csv_;
@@ -200,6 +226,7 @@ Exit run_bench(const BenchOptions& options) {
     points = points_of(options.lists, options.common, ranks.group.size(), !options.skips_recompute,
                        widest_window);
   });
+  Recording recording(options.common, ranks);
   if (options.common.weights == "fp8") shape.fp8.scales = Fp8Config::Scales::made;
   const std::unique_ptr<LoadedModel> model = options.common.model.empty()
                                                  ? make_random_model(shape, options.common, ranks)
@@ -236,6 +263,7 @@ Exit run_bench(const BenchOptions& options) {
   collectively(ranks.world, [&] {
     if (recorder) exit = recorder->finish();
   });
+  recording.write_trace();
   return exit;
 }
 
@@ -321,12 +349,14 @@ Command add_bench(CLI::App& parser) {
   add_group_options(*app, options->common);
   add_kv_memory_options(*app, options->common);
   add_query_rank_options(*app, options->common);
+  add_trace_options(*app, options->common, /*has_profile_file=*/false);
   return {app, [options] { return run_bench(*options); }, [] { return true; },
           [options](FilePurposes& files) {
             files.reads("--check", options->check);
             files.writes("--json", options->json);
             files.writes("--csv", options->csv);
             files.writes("--calibrate", options->calibrate);
+            declare_trace_files(options->common, files);
             files.reads_folder("--model", options->common.model);
           }};
 }

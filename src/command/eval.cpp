@@ -102,6 +102,8 @@ void declare_files(const EvalOptions& options, FilePurposes& files) {
       files.writes("the cells of --output", real_path(run.output) + ".cells.jsonl");
   }
   files.writes("--html", options.eval.html);
+  declare_trace_files(run, files);
+  declare_progress_files(run, files);
   if (options.audits) declare_context_files(run.input, files);
 }
 
@@ -211,6 +213,8 @@ Command add_eval(CLI::App& parser) {
   add_group_options(*app, run);
   add_kv_memory_options(*app, run);
   add_query_rank_options(*app, run);
+  add_progress_options(*app, run);
+  add_trace_options(*app, run);
   app->final_callback([options, app] { check(*options, *app); });
   return {app, [options] { return evaluate(*options); },
           [options] { return !options->scores_a_file(); },

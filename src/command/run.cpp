@@ -14,9 +14,8 @@ void declare_files(const Options& options, FilePurposes& files) {
   files.reads("--input", options.input);
   files.reads("--schema", options.schema);
   AnswerWriter::declare(files, "--output", options.output);
-  files.writes("--trace", options.trace);
-  files.writes("--progress-file", options.progress_file);
-  files.writes("--metrics-file", options.metrics_file);
+  declare_trace_files(options, files);
+  declare_progress_files(options, files);
   files.owns_subfolders("--checkpoint-dir", options.checkpoint_dir);
   declare_context_files(options.input, files);
 }

@@ -39,8 +39,10 @@ std::vector<std::int64_t> sample_of(const AuditOptions& options) {
 
 }  // namespace
 
-AuditCoordinator::AuditCoordinator(const AuditOptions& options, const LoadedModel& model)
+AuditCoordinator::AuditCoordinator(const AuditOptions& options, const LoadedModel& model,
+                                   Progress& progress)
     : options_(options),
+      progress_(progress),
       chosen_(sample_of(options)),
       reader_(options.run.input),
       writer_(options.run.output, settings_of(options, model), options.run.overwrite,
@@ -50,6 +52,7 @@ AuditCoordinator::AuditCoordinator(const AuditOptions& options, const LoadedMode
                 stored_.emplace(std::move(key), std::move(line));
               }) {
   if (chosen_.empty()) fail(Exit::bad_data, "{}: no document in it", options.run.input);
+  progress.expect(std::ssize(chosen_));
   log::info("{}: {} document(s) drawn, seed {}", options.run.input, chosen_.size(), options.seed);
   std::cout << audit_table_head();
 }
@@ -60,7 +63,7 @@ std::optional<AuditTask> AuditCoordinator::next(bool is_asked_to_stop) {
     const std::optional<Line> line = reader_.next();
     if (!line) fail(Exit::io, "{} became shorter while it was read", options_.run.input);
     if (line->index != chosen_[n_given_]) continue;
-    ++n_given_;
+    progress_.begin_document(static_cast<std::int64_t>(++n_given_));
     AuditTask task{line->number, {}};
     try {
       task.document = parse_document(line->text, line->number, where(line->number));
@@ -68,6 +71,7 @@ std::optional<AuditTask> AuditCoordinator::next(bool is_asked_to_stop) {
     } catch (const Error& error) {
       log::error("{}", error.what());
       ++n_bad_;
+      progress_.count_bad_line();
       continue;
     }
     const Document& document = task.document;
@@ -86,7 +90,9 @@ void AuditCoordinator::take(AuditResult result) {
   if (result.lines.empty()) fail(Exit::bug, "{}: no line came back", where(result.number));
   OpenRow& row = open_row(result.number);
   for (const AuditLine& line : result.lines) {
-    if (row.todo.contains(line.query_id)) writer_.put(line.id, line.query_id, to_line(line));
+    if (!row.todo.contains(line.query_id)) continue;
+    writer_.put(line.id, line.query_id, to_line(line));
+    progress_.count_answer();
   }
   row.row = row_of(result.lines);
   say_rows();

@@ -18,6 +18,7 @@
 #include "io/document.h"
 #include "io/line_reader.h"
 #include "run/loaded_model.h"
+#include "run/progress.h"
 #include "run/work_queue.h"
 
 namespace starattn {
@@ -47,7 +48,8 @@ using AuditQueue = WorkQueue<AuditTask, AuditResult>;
 class AuditCoordinator : public WorkSource<AuditTask, AuditResult> {
  public:
   // Throws Error(bad_data) for an input without documents, and as LineReader and AnswerWriter.
-  AuditCoordinator(const AuditOptions& options, const LoadedModel& model);
+  // progress hears of documents and answers.
+  AuditCoordinator(const AuditOptions& options, const LoadedModel& model, Progress& progress);
 
   // The next document of the sample that no earlier run has finished.
   std::optional<AuditTask> next(bool is_asked_to_stop) override;
@@ -77,6 +79,7 @@ class AuditCoordinator : public WorkSource<AuditTask, AuditResult> {
   void say_rows();
 
   const AuditOptions& options_;
+  Progress& progress_;
   std::vector<std::int64_t> chosen_;  // line indices, ascending
   LineReader reader_;
   std::map<AnswerKey, AuditLine> stored_;  // of an earlier run; filled by writer_

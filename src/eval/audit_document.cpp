@@ -46,11 +46,12 @@ struct DocumentAuditor::Pass {
 };
 
 DocumentAuditor::DocumentAuditor(const AuditOptions& options, const Ranks& ranks,
-                                 LoadedModel& model, std::function<void()> poll)
+                                 LoadedModel& model, std::function<void()> poll, Progress& progress)
     : options_(options),
       ranks_(ranks),
       model_(model),
-      runner_(options.run, ranks, model, std::move(poll), /*progress=*/nullptr) {}
+      progress_(progress),
+      runner_(options.run, ranks, model, std::move(poll), progress, /*says_documents=*/false) {}
 
 std::vector<AuditLine> DocumentAuditor::audit(const Document* document) {
   DocumentTask task;
@@ -62,6 +63,7 @@ std::vector<AuditLine> DocumentAuditor::audit(const Document* document) {
     check_logits_memory(task);
   });
   share(task, ranks_.group);
+  const trace::At at({.document = trace::document(task.id)});
 
   const PlanRequest star = options_.run.plan_request();
   PlanRequest exact;
@@ -108,6 +110,7 @@ std::vector<AuditLine> DocumentAuditor::audit(const Document* document) {
       lines.push_back(std::move(one));
     });
   }
+  progress_.end_document();
   return lines;
 }
 
@@ -127,6 +130,7 @@ DocumentAuditor::Pass DocumentAuditor::encode_and_answer(const DocumentTask& tas
       model_.answering->answerer(*pass.kv, runner_.answer_options(task, task.queries, plan)));
   std::vector<QueryJob> jobs;
   for (const QueryTask& query : task.queries) jobs.push_back(query.job);
+  progress_.start_phase_2(task.id, std::ssize(jobs));
   pass.results = pass.answerer->answer(jobs);
   runner_.refuse_overflow(task.queries, pass.results);
   for (QueryResult& result : pass.results) share_tokens(result.tokens, ranks_.group);

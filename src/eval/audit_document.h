@@ -17,7 +17,7 @@ class DocumentAuditor {
  public:
   // poll: called every now and then in both phases. Arguments outlive this.
   DocumentAuditor(const AuditOptions& options, const Ranks& ranks, LoadedModel& model,
-                  std::function<void()> poll);
+                  std::function<void()> poll, Progress& progress);
 
   // document: on the group's first rank, which gets a line a query; null elsewhere. Collective
   // over the group; throws AgreedError.
@@ -32,6 +32,7 @@ class DocumentAuditor {
   const AuditOptions& options_;
   const Ranks& ranks_;
   LoadedModel& model_;
+  Progress& progress_;
   DocumentRunner runner_;
   bool is_warm_ = false;
 };

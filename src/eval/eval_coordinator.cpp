@@ -107,8 +107,10 @@ void add_trials(const std::string& path, Comparison& comparison) {
   }
 }
 
-EvalCoordinator::EvalCoordinator(const EvalRunOptions& options, const LoadedModel& model)
+EvalCoordinator::EvalCoordinator(const EvalRunOptions& options, const LoadedModel& model,
+                                 Progress& progress)
     : options_(options),
+      progress_(progress),
       plan_(rules_of(options, model)),
       writer_(options.run.output, settings_of(options, model), options.run.overwrite,
               [this](const Json& line, const std::string& where) {
@@ -116,6 +118,11 @@ EvalCoordinator::EvalCoordinator(const EvalRunOptions& options, const LoadedMode
                 TrialKey key{trial.id, trial.setting};
                 stored_.emplace(std::move(key), std::move(trial));
               }) {
+  if (!plan_.depends_on_results()) {
+    const std::size_t n_cells =
+        options.benchmark.chosen_tasks().size() * options.benchmark.chosen_lengths().size();
+    progress.expect(options.count * static_cast<std::int64_t>(n_cells));
+  }
   // Faults of files that are needed at the end are said now.
   if (!options.baseline.empty()) read_comparison(options.baseline);
   require_creatable(cells_path());
@@ -134,6 +141,7 @@ std::optional<EvalSample> EvalCoordinator::next(bool is_asked_to_stop) {
     }
     OpenCell& cell = open_cell_of(*sample);
     ++cell.n_samples;
+    progress_.begin_document(++n_samples_);
     const std::string id = document_id(*find_task(sample->task), sample->length, sample->number);
     std::erase_if(sample->settings, [&](const std::string& setting) {
       writer_.expect(id, setting);
@@ -167,6 +175,7 @@ void EvalCoordinator::take(Trial trial) {
   }
   --n_left_;
   ++n_new_;
+  progress_.count_answer();
   found_.add(std::move(trial));
   say_full_cells(/*is_last_full=*/false);
 }

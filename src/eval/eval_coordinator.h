@@ -17,6 +17,7 @@
 #include "eval/eval_run.h"
 #include "io/answer_writer.h"
 #include "run/loaded_model.h"
+#include "run/progress.h"
 #include "run/work_queue.h"
 
 namespace starattn {
@@ -29,7 +30,8 @@ void add_trials(const std::string& path, Comparison& comparison);
 class EvalCoordinator : public WorkSource<EvalSample, Trial> {
  public:
   // Throws Error for options that cannot be met, and as AnswerWriter does.
-  EvalCoordinator(const EvalRunOptions& options, const LoadedModel& model);
+  // progress hears of samples and trials.
+  EvalCoordinator(const EvalRunOptions& options, const LoadedModel& model, Progress& progress);
 
   std::optional<EvalSample> next(bool is_asked_to_stop) override;
   bool waits_for_results() const override;
@@ -62,6 +64,7 @@ class EvalCoordinator : public WorkSource<EvalSample, Trial> {
   Exit compare_with_baseline() const;
 
   const EvalRunOptions& options_;
+  Progress& progress_;
   EvalPlan plan_;
   std::map<TrialKey, Trial>
       stored_;  // of an earlier run, until their turn comes; filled by writer_
@@ -70,6 +73,7 @@ class EvalCoordinator : public WorkSource<EvalSample, Trial> {
   std::deque<OpenCell> open_;  // in the plan's order; the last is the one it is at
   std::int64_t n_left_ = 0;    // trials that are to come
   std::int64_t n_new_ = 0;
+  std::int64_t n_samples_ = 0;  // of the plan, so far
   bool is_stopped_ = false;
   std::optional<Error> error_;
   Stopwatch clock_;

@@ -12,6 +12,8 @@
 #include "mpi/runtime.h"
 #include "run/document_runner.h"
 #include "run/loaded_model.h"
+#include "run/progress.h"
+#include "run/recording.h"
 #include "run/watchdog.h"
 
 namespace starattn {
@@ -21,13 +23,15 @@ namespace {
 class SampleRunner {
  public:
   SampleRunner(const EvalRunOptions& options, const Ranks& ranks, LoadedModel& model,
-               EvalQueue& queue)
+               EvalQueue& queue, Progress& progress)
       : options_(options),
         ranks_(ranks),
         model_(model),
         queue_(queue),
+        progress_(progress),
         runner_(
-            options.run, ranks, model, [&queue] { queue.poll(); }, /*progress=*/nullptr) {
+            options.run, ranks, model, [&queue] { queue.poll(); }, progress,
+            /*says_documents=*/false) {
     collectively(ranks.world, [&] {
       if (ranks_.group.is_root()) materials_ = options_.benchmark.read_materials();
     });
@@ -53,6 +57,8 @@ class SampleRunner {
     });
     share(tokens, ranks_.group);
     for (const std::string& setting : sample.settings) {
+      const trace::At at(
+          {.document = trace::document(fmt::format("{}, {}", document.id, setting))});
       Trial trial = run(tokens, Setting::parse(setting));
       if (!given) continue;
       trial.id = document.id;
@@ -63,6 +69,7 @@ class SampleRunner {
       score(trial, task, document.queries.front(), question);
       queue_.send(std::move(trial));
     }
+    progress_.end_document();
   }
 
  private:
@@ -95,7 +102,9 @@ class SampleRunner {
     trial.basis = basis_of(plan, model_);
     Answerer answerer =
         model_.answering->answerer(kv, runner_.answer_options(task, task.queries, plan));
+    progress_.start_phase_2(task.id, 1);
     const std::vector<QueryResult> results = answerer.answer({{task.queries.front().job}});
+    progress_.count_query();
     runner_.refuse_overflow(task.queries, results);
     const QueryResult& result = results.front();
     trial.n_new_tokens = std::ssize(result.tokens);
@@ -108,6 +117,7 @@ class SampleRunner {
   const Ranks& ranks_;
   LoadedModel& model_;
   EvalQueue& queue_;
+  Progress& progress_;
   DocumentRunner runner_;
   Materials materials_;  // on the group's first rank, as the makers
   std::map<std::pair<std::string_view, std::int64_t>, DocumentMaker> makers_;
@@ -119,20 +129,27 @@ class SampleRunner {
 Exit run_eval(const EvalRunOptions& options) {
   const Ranks ranks = arrange_ranks(options.run);
   const Watchdog watchdog(options.run.timeout, ranks.world.rank());
+  Recording recording(options.run, ranks);
+  Progress progress(!ranks.is_first(), ranks.world.size(),
+                    {options.run.progress_file, options.run.metrics_file});
   const std::unique_ptr<LoadedModel> model = open_model(options.run, ranks);
+  progress.watch_energy([&] { return model->backend->energy_joules(); });
   print_banner(options.run, ranks, *model);
 
   std::unique_ptr<EvalCoordinator> coordinator;
   collectively(ranks.world, [&] {
-    if (ranks.is_first()) coordinator = std::make_unique<EvalCoordinator>(options, *model);
+    if (ranks.is_first())
+      coordinator = std::make_unique<EvalCoordinator>(options, *model, progress);
   });
   EvalQueue queue(ranks.world, ranks.group, ranks.n_groups, coordinator.get());
-  SampleRunner samples(options, ranks, *model, queue);
+  SampleRunner samples(options, ranks, *model, queue, progress);
   queue.run([&](const EvalSample* sample) { samples.work_on(sample); });
   Exit result = Exit::ok;
   collectively(ranks.world, [&] {
     if (coordinator) result = coordinator->finish();
   });
+  recording.finish(*model->backend);
+  progress.finish(result);
   return static_cast<Exit>(ranks.world.bcast_value(static_cast<int>(result), 0));
 }
 

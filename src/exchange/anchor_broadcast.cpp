@@ -56,18 +56,21 @@ AnchorBroadcast::AnchorBroadcast(Channel& channel, Rank me, const std::vector<Ra
   }
   if (is_root_) return;
   received_ = backend.allocate(static_cast<std::size_t>(n_layers) * 2 * half_bytes_);
-  trace::count_bytes(kBytes, received_.n_bytes());
-  for (std::size_t i = 0; i < n_messages_through(n_layers - 1); ++i)
+  for (std::size_t i = 0; i < n_messages_through(n_layers - 1); ++i) {
     arrivals_.push_back(channel.receive(source, message(i)));
+    trace::count_bytes(kBytes, message(i).size());
+  }
 }
 
 void AnchorBroadcast::send(Channel::Source k, Channel::Source v) {
   STARATTN_CHECK(is_root_ && n_sent_ < n_layers_);
   ++n_sent_;
-  trace::count_bytes(kBytes, 2 * half_bytes_);
   for (const Channel::Source& half : {k, v}) {
-    for (std::size_t at = 0; at < half_bytes_; at += Channel::kPieceBytes)
-      send_on({half.data + at, half.is_on_host}, std::min(Channel::kPieceBytes, half_bytes_ - at));
+    for (std::size_t at = 0; at < half_bytes_; at += Channel::kPieceBytes) {
+      const std::size_t n_bytes = std::min(Channel::kPieceBytes, half_bytes_ - at);
+      trace::count_bytes(kBytes, n_bytes);
+      send_on({half.data + at, half.is_on_host}, n_bytes);
+    }
   }
   poll();
 }

@@ -32,6 +32,8 @@ class HostShardExchange : public ShardExchange {
   void gather(const std::byte* mine, std::int64_t n_rows, std::span<const Share> columns,
               std::size_t value_bytes, std::byte* all) override {
     const trace::Range range("gather columns");
+    trace::message("gather columns",
+                   static_cast<std::size_t>(n_rows * columns.back().end()) * value_bytes);
     const std::size_t row_bytes = static_cast<std::size_t>(columns.back().end()) * value_bytes;
     const std::size_t own_at = static_cast<std::size_t>(columns[me()].first) * value_bytes;
     const std::size_t own_bytes = static_cast<std::size_t>(columns[me()].count) * value_bytes;
@@ -52,6 +54,7 @@ class HostShardExchange : public ShardExchange {
     STARATTN_CHECK(std::ssize(mine) == n_parts_[me()]);
     const trace::Range range("gather heads");
     const std::int64_t n_parts = std::accumulate(n_parts_.begin(), n_parts_.end(), std::int64_t{0});
+    trace::message("gather heads", mine.size() * PartialBuffer::n_bytes(n_rows_, shape_));
     const AttentionShape own = collected_shape();
     const std::size_t whole_row = PartialBuffer::n_bytes(1, shape_);
     const std::size_t stride = aligned(PartialBuffer::n_bytes(n_rows_, own));
@@ -129,6 +132,7 @@ class HostShardExchange : public ShardExchange {
   // This rank has written its part of the slot; now all have.
   void await_all() {
     counters_.set(me(), n_exchanges_);
+    const trace::Span span("wait for shares", trace::Lane::messages);
     for (std::size_t rank = 0; rank < n_ranks(); ++rank) counters_.await(rank, n_exchanges_);
   }
   std::span<std::byte> staging(std::size_t n_bytes) {

@@ -15,7 +15,7 @@ void poll_until(const char* range_name, const Poll& poll, const Condition& is_tr
   constexpr int kLooksBeforeSleeping = 1000;  // ranks may share cores: Requests::wait
   poll();
   if (is_true()) return;
-  const trace::Range range(range_name);
+  const trace::Range range(range_name, trace::Lane::messages);
   for (int look = 0; !is_true(); ++look) {
     poll();
     if (look > kLooksBeforeSleeping) std::this_thread::sleep_for(std::chrono::microseconds(20));

@@ -52,6 +52,8 @@ Rows QueryExchange::share(Rows mine) {
   const bool takes_rows = n_parts_of(group_->rank()) > 0 && mine.n_rows < n_rows();
   const std::span<std::byte> rows =
       is_in_window() ? share_in_window(mine, takes_rows) : share_by_messages(mine);
+  trace::message("share queries",
+                 takes_rows ? rows.size() : static_cast<std::size_t>(mine.n_rows) * row_bytes_);
   if (!takes_rows) return mine;
   const Rows all = all_.rows(n_rows());
   backend_->upload_later(rows, all.data);
@@ -126,6 +128,7 @@ std::span<std::byte> QueryExchange::share_by_messages(Rows mine) {
   std::vector<std::size_t> counts;
   for (Rank rank = 0; rank < group_->size(); ++rank)
     counts.push_back(static_cast<std::size_t>(n_rows_of(rank)) * row_bytes_);
+  const trace::Span span("wait for queries", trace::Lane::messages);
   const auto only = std::ranges::find(counts, rows.size());
   if (only != counts.end()) {
     const bool is_mine = own.size() == rows.size();
@@ -147,6 +150,7 @@ void QueryExchange::hand_over_by_messages(std::span<const Partial> mine) {
     if (to != me) pack(mine, to, message);
     std::span<std::byte> arriving;
     if (to == me) arriving = pinned(incoming_, bytes_for(me));
+    const trace::Span span("wait for partials", trace::Lane::messages);
     group_->gatherv(message, counts, arriving, to);
   }
 }
@@ -221,6 +225,8 @@ void QueryExchange::announce(Stage stage) {
 }
 
 void QueryExchange::await(Rank rank, Stage stage) const {
+  const trace::Span span(stage == Stage::queries ? "wait for queries" : "wait for partials",
+                         trace::Lane::messages);
   counters_.await(counter_of(rank, stage), n_layers_);
 }
 

@@ -9,6 +9,7 @@
 
 #include "backend/backend.h"
 #include "mpi/communicator.h"
+#include "trace/span.h"
 
 namespace starattn {
 
@@ -35,6 +36,8 @@ class StepExchange {
   std::vector<Word> meet(const Word& mine) {
     backend_->synchronize();
     has_met_ = true;
+    if (group_->size() > 1) trace::message("meet", sizeof(Word));
+    const trace::Span span("wait for a step", trace::Lane::messages);
     return group_->allgather(mine);
   }
   // The rows that each rank brings to the layers that follow; the same on every rank, which have

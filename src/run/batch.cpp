@@ -21,6 +21,7 @@
 #include "run/dry_run.h"
 #include "run/loaded_model.h"
 #include "run/progress.h"
+#include "run/recording.h"
 #include "run/thinking.h"
 #include "run/token_logprobs.h"
 #include "run/watchdog.h"
@@ -41,7 +42,8 @@ class GroupRun {
         work_(work),
         progress_(progress),
         runner_(
-            options, ranks, model, [&queue] { queue.poll(); }, &progress) {}
+            options, ranks, model, [&queue] { queue.poll(); }, progress,
+            /*says_documents=*/true) {}
 
   // Tokens of the contexts this group has encoded or loaded; on its first rank.
   std::int64_t n_context_tokens() const { return n_context_tokens_; }
@@ -57,6 +59,7 @@ class GroupRun {
     share(task, ranks_.group);
     for (const BadQuery& bad : task.bad) report(job, bad.index, bad.error);
     if (task.queries.empty()) return;
+    const trace::At at({.document = trace::document(task.id)});
     try {
       encode_and_answer(task, job);
       progress_.end_document();
@@ -312,9 +315,11 @@ void warn_of_dropped_bytes(const Ranks& ranks, std::int64_t mine) {
   }
 }
 
+// model: empty before; it outlives what progress asks of it.
 Exit work_through(const Options& options, Work work, const Ranks& ranks, const Stopwatch& clock,
-                  Progress& progress) {
-  const std::unique_ptr<LoadedModel> model = open_model(options, ranks);
+                  Recording& recording, std::unique_ptr<LoadedModel>& model, Progress& progress) {
+  model = open_model(options, ranks);
+  progress.watch_energy([&] { return model->backend->energy_joules(); });
   print_banner(options, ranks, *model);
   if (options.dry_run) {
     Exit result = Exit::ok;
@@ -343,7 +348,7 @@ Exit work_through(const Options& options, Work work, const Ranks& ranks, const S
   print_phase_table(ranks, clock.seconds(), group.n_context_tokens());
   warn_of_dropped_bytes(ranks, group.n_dropped_bytes());
   const Exit result = coordinator ? coordinator->finish() : Exit::ok;
-  write_trace(options, ranks);
+  recording.finish(*model->backend);
   progress.finish(result);
   return static_cast<Exit>(ranks.world.bcast_value(static_cast<int>(result), 0));
 }
@@ -354,11 +359,12 @@ Exit run_batch(const Options& options, Work work) {
   const Stopwatch clock;
   const Ranks ranks = arrange_ranks(options);
   const Watchdog watchdog(options.timeout, ranks.world.rank());
-  start_trace(options, ranks);
+  Recording recording(options, ranks);
+  std::unique_ptr<LoadedModel> model;
   Progress progress(!ranks.is_first() || options.dry_run, ranks.world.size(),
                     {options.progress_file, options.metrics_file});
   try {
-    return work_through(options, work, ranks, clock, progress);
+    return work_through(options, work, ranks, clock, recording, model, progress);
   } catch (const Error& error) {
     progress.finish(error.exit());
     throw;

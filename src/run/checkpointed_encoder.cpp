@@ -160,7 +160,7 @@ DocumentCheckpoint CheckpointedEncoder::find_what_first_rank_has(
 std::map<BlockId, KvCache> CheckpointedEncoder::load_blocks(DocumentCheckpoint& saved,
                                                             const BlockPlan& plan,
                                                             KvMemory kv_memory) const {
-  const trace::Range range("load blocks");
+  const trace::Range range("load blocks", trace::Lane::files);
   std::map<BlockId, KvCache> loaded;
   const std::vector<std::int64_t> present = saved.blocks_present();
   Backend& backend = *model_.backend;
@@ -177,7 +177,8 @@ std::map<BlockId, KvCache> CheckpointedEncoder::load_blocks(DocumentCheckpoint& 
     try {
       saved.read_block(block, sink);
       trace::count_bytes("load blocks",
-                         cache.part_bytes() * 2 * static_cast<std::size_t>(cache.n_layers()));
+                         cache.part_bytes() * 2 * static_cast<std::size_t>(cache.n_layers()),
+                         trace::Lane::files);
       loaded.emplace(block, std::move(cache));
     } catch (const Error& error) {
       if (error.exit() != Exit::bad_data && error.exit() != Exit::no_input) throw;
@@ -189,7 +190,7 @@ std::map<BlockId, KvCache> CheckpointedEncoder::load_blocks(DocumentCheckpoint& 
 
 bool CheckpointedEncoder::save(DocumentCheckpoint& saved, const BlockPlan& plan, BlockId block,
                                const KvCache& cache) const {
-  const trace::Range range("save blocks");
+  const trace::Range range("save blocks", trace::Lane::files);
   std::vector<std::byte> staging(cache.part_bytes());
   saved.discard_if_damaged(block);  // a sound one has not been encoded again
   const TokenRange span = plan.block(block);
@@ -199,7 +200,8 @@ bool CheckpointedEncoder::save(DocumentCheckpoint& saved, const BlockPlan& plan,
   };
   const bool is_ours = saved.write_block(block, span.first_doc, span.n_tokens, source);
   trace::count_bytes("save blocks",
-                     cache.part_bytes() * 2 * static_cast<std::size_t>(cache.n_layers()));
+                     cache.part_bytes() * 2 * static_cast<std::size_t>(cache.n_layers()),
+                     trace::Lane::files);
   return is_ours;
 }
 

@@ -258,7 +258,7 @@ std::optional<Job> Coordinator::job_of(const Line& line) {
 
 // Once, before the first job. All that is expected of the output is said here, in input order.
 void Coordinator::index_requests() {
-  const trace::Range range("index");
+  const trace::Range range("index", trace::Lane::files);
   while (const std::optional<Line> line = next_line()) {
     index_request(*line);
     if (stop_requested()) end_early(Exit::stopped);

@@ -28,13 +28,14 @@ DocumentNeeds needs_of(const Options& options, const LoadedModel& model, const B
 }  // namespace
 
 DocumentRunner::DocumentRunner(const Options& options, const Ranks& ranks, LoadedModel& model,
-                               std::function<void()> poll, Progress* progress)
+                               std::function<void()> poll, Progress& progress, bool says_documents)
     : options_(options),
       ranks_(ranks),
       model_(model),
       poll_(std::move(poll)),
       store_(options.checkpoint_dir, model, ranks.group),
-      progress_(progress) {}
+      progress_(progress),
+      says_documents_(says_documents) {}
 
 BlockPlan DocumentRunner::plan(const DocumentTask& task, const PlanRequest& request) const {
   BlockPlan plan;
@@ -53,15 +54,14 @@ DocumentKv DocumentRunner::encode(const DocumentTask& task, const BlockPlan& pla
   const std::int64_t chunks_a_block =
       (std::min(plan.block_size(), plan.n_context()) + model_.backend->chunk_rows() - 1) /
       model_.backend->chunk_rows();
-  if (progress_)
-    progress_->start_phase_1(task.id, plan.n_context(),
-                             n_own * chunks_a_block * model_.config.n_layers);
+  progress_.start_phase_1(task.id, plan.n_context(),
+                          n_own * chunks_a_block * model_.config.n_layers);
   EncodeOptions encode;
   encode.anchor_mode = options_.anchor_mode();
   encode.kv_memory = kv_memory_ = kv_memory_for(task, plan);
-  if (progress_ && ranks_.is_first()) say(task, plan, needs(task.queries, plan, kv_memory_));
+  if (says_documents_ && ranks_.is_first()) say(task, plan, needs(task.queries, plan, kv_memory_));
   encode.poll = [this] {
-    if (progress_) progress_->step();
+    progress_.step();
     poll_();
   };
   return store_.load_or_encode(task.id, plan, task.context, complete_only, std::move(encode));
@@ -81,7 +81,7 @@ AnswerOptions DocumentRunner::answer_options(const DocumentTask& task,
       needs(queries, plan, kv_memory_)
           .room_for_queries(ranks_.group.rank(), model_.sharers, model_.memory_share);
   answer.poll = [this] {
-    if (progress_) progress_->step();
+    progress_.step();
     poll_();
   };
   answer.check = [this] { model_.watch.check(); };

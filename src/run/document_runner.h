@@ -21,10 +21,10 @@ namespace starattn {
 
 class DocumentRunner {
  public:
-  // poll: called every now and then in both phases. progress: null where nothing is to be said of
-  // a document. Arguments outlive this.
+  // poll: called every now and then in both phases. says_documents: a line for each, with its plan.
+  // Arguments outlive this.
   DocumentRunner(const Options& options, const Ranks& ranks, LoadedModel& model,
-                 std::function<void()> poll, Progress* progress);
+                 std::function<void()> poll, Progress& progress, bool says_documents);
 
   // Collective over the group, as all that follow. Throws AgreedError: usage, bad_data for a plan
   // that cannot be, or one without room in memory.
@@ -57,7 +57,8 @@ class DocumentRunner {
   LoadedModel& model_;
   std::function<void()> poll_;
   CheckpointedEncoder store_;
-  Progress* progress_;
+  Progress& progress_;
+  bool says_documents_;
   KvMemory kv_memory_ = KvMemory::device;  // of the document that encode() gave last
   std::uint64_t most_said_ = 0;            // bytes of the last memory line
 };

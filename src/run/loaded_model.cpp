@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <thread>
 
+#include "backend/timed_backend.h"
 #include "base/cores.h"
 #include "base/error.h"
 #include "base/text.h"
@@ -85,6 +86,7 @@ std::unique_ptr<Backend> make_backend(const Options& options, const Ranks& ranks
                         : make_cpu_backend(ranks.n_threads);
   compute_dtype(options, *backend);
   if (options.kv_dtype == "fp8") backend->keep_kv_in_f8();
+  if (trace::is_recording()) backend = make_timed_backend(std::move(backend));
   return backend;
 }
 
@@ -136,7 +138,7 @@ Communicator sharers_of_device(const Communicator& comm, const Ranks& ranks,
 std::unique_ptr<LoadedModel> open_model(const Options& options, const Ranks& ranks) {
   auto model = std::make_unique<LoadedModel>();
   collectively(ranks.world, [&] {
-    const trace::Range range("open model");
+    const trace::Range range("open model", trace::Lane::files);
     static_cast<TextModel&>(*model) = open_text_model(options);
     options.check_windows(model->config.widest_window());
     model->weights = ModelWeights::open(options.model, model->config);

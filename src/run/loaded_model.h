@@ -79,9 +79,4 @@ void print_banner(const Options& options, const Ranks& ranks, const LoadedModel&
 // moved, context tokens a second, peak memory. n_context_tokens: this rank's. Collective.
 void print_phase_table(const Ranks& ranks, double total_seconds, std::int64_t n_context_tokens);
 
-// From here on every rank's ranges are kept for options.trace, if there is one; write_trace puts
-// them there. Collective. Throws AgreedError(cannot_create | io).
-void start_trace(const Options& options, const Ranks& ranks);
-void write_trace(const Options& options, const Ranks& ranks);
-
 }  // namespace starattn

@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "base/error.h"
+#include "base/file_purposes.h"
 #include "base/text.h"
 #include "run/option_checks.h"
 
@@ -349,9 +350,31 @@ void add_progress_options(CLI::App& app, Options& options) {
       ->group(group);
 }
 
-void add_trace_options(CLI::App& app, Options& options) {
-  app.add_option("--trace", options.trace, "Write a Chrome trace of every rank to this file")
-      ->group("Log");
+void declare_progress_files(const Options& options, FilePurposes& files) {
+  files.writes("--progress-file", options.progress_file);
+  files.writes("--metrics-file", options.metrics_file);
+}
+
+void add_trace_options(CLI::App& app, Options& options, bool has_profile_file) {
+  const char* group = "Log";
+  app.add_flag("--profile", options.profile,
+               "Say where time went: each operation with its rate, each rank, each kind of message")
+      ->group(group);
+  if (has_profile_file)
+    app.add_option("--profile-file", options.profile_file, "The same as JSON, in this file")
+        ->group(group);
+  app.add_option("--machine", options.machine,
+                 "A machine file of bench --calibrate: what --profile compares rates with")
+      ->group(group);
+  app.add_option("--trace", options.trace,
+                 "Write a Chrome trace of every rank to this file, for ui.perfetto.dev")
+      ->group(group);
+}
+
+void declare_trace_files(const Options& options, FilePurposes& files) {
+  files.reads("--machine", options.machine);
+  files.writes("--profile-file", options.profile_file);
+  files.writes("--trace", options.trace);
 }
 
 }  // namespace starattn

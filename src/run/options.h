@@ -16,6 +16,8 @@ class App;
 
 namespace starattn {
 
+class FilePurposes;
+
 struct Options {
   // what to work on
   std::string model;
@@ -68,6 +70,9 @@ struct Options {
   double timeout = 0;
   // what it says
   std::string trace;
+  bool profile = false;
+  std::string profile_file;
+  std::string machine;  // its file
   std::string progress_file;
   std::string metrics_file;
   bool dry_run = false;
@@ -81,6 +86,7 @@ struct Options {
   void check_windows(std::int64_t widest_window) const;
   void shard_numbers(std::int64_t& index, std::int64_t& count) const;  // "2/8"; 0/1 when absent
   std::optional<SpecialTokens> special() const;
+  bool profiles() const { return profile || !profile_file.empty(); }
   bool splits_thinking() const { return thinking == "keep" || thinking == "drop"; }
   void check_thinking() const;  // throws Error(usage)
 };
@@ -100,6 +106,9 @@ void add_precision_options(CLI::App& app, Options& options);  // of weights, key
 void add_kv_memory_options(CLI::App& app, Options& options);
 void add_query_rank_options(CLI::App& app, Options& options);  // phase 2 among ranks
 void add_progress_options(CLI::App& app, Options& options);
-void add_trace_options(CLI::App& app, Options& options);
+void declare_progress_files(const Options& options, FilePurposes& files);
+// Where time goes. profile_file: beside the table a file, where the command has no other for it.
+void add_trace_options(CLI::App& app, Options& options, bool has_profile_file = true);
+void declare_trace_files(const Options& options, FilePurposes& files);
 
 }  // namespace starattn

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <map>
 
-#include "base/file.h"
 #include "base/json.h"
 #include "base/text.h"
 #include "run/loaded_model.h"
@@ -84,28 +83,6 @@ void print_phase_table(const Ranks& ranks, double total_seconds, std::int64_t n_
              fmt::format("total {}; {} context tokens, {} a second; peak memory of a rank {}",
                          human_seconds(total_seconds), with_commas(n_tokens), with_commas(rate),
                          human_bytes(peak_memory)));
-}
-
-void start_trace(const Options& options, const Ranks& ranks) {
-  if (options.trace.empty()) return;
-  collectively(ranks.world, [&] {  // and one time 0 for all
-    if (ranks.is_first()) require_creatable(options.trace);
-  });
-  trace::start_trace();
-}
-
-void write_trace(const Options& options, const Ranks& ranks) {
-  if (options.trace.empty()) return;
-  const std::vector<std::string> events =
-      ranks.world.gather_texts(trace::trace_events(ranks.world.rank()), 0);
-  collectively(ranks.world, [&] {
-    if (!ranks.is_first()) return;
-    std::string all = "[\n";
-    for (const std::string& text : events) all += text;
-    all.resize(all.rfind(','));
-    write_file_durably(options.trace, all + "\n]\n");
-    log::info("trace: {} (open it in chrome://tracing or Perfetto)", options.trace);
-  });
 }
 
 }  // namespace starattn

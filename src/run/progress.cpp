@@ -42,7 +42,18 @@ Progress::Progress(bool is_quiet, int n_ranks, Files files)
 }
 
 Progress::~Progress() {
+  joules_ = nullptr;  // what it asks may be gone
   if (!exit_) finish(Exit::bug);
+}
+
+void Progress::watch_energy(std::function<std::optional<double>()> joules) {
+  joules_ = std::move(joules);
+  first_joules_ = joules_();
+}
+
+void Progress::read_energy() {
+  if (!joules_ || !first_joules_) return;
+  if (const std::optional<double> now = joules_()) joules_taken_ = *now - *first_joules_;
 }
 
 void Progress::begin_document(std::int64_t number) {
@@ -177,6 +188,7 @@ Json Progress::to_json() const {
   json["seconds_left"] = or_null(seconds_left());
   json["ranks"] = n_ranks_;
   json["peak_memory_bytes"] = trace::peak_memory_bytes();
+  json["energy_joules"] = or_null(joules_taken_);
   json["process"] = ::getpid();
   return json;
 }
@@ -205,6 +217,9 @@ std::string Progress::to_metrics() const {
     put("seconds_left", "gauge", "Until the batch ends, if it goes on like this.", *left);
   put("peak_memory_bytes", "gauge", "Largest resident set of rank 0.",
       static_cast<double>(trace::peak_memory_bytes()));
+  if (joules_taken_)
+    put("energy_joules_total", "counter", "Taken by rank 0's GPU since the model was loaded.",
+        *joules_taken_);
   put("last_update_seconds", "gauge", "When this was written, since 1970.",
       static_cast<double>(std::time(nullptr)));
   return text;
@@ -212,6 +227,7 @@ std::string Progress::to_metrics() const {
 
 void Progress::write_files() {
   last_written_ = clock_.seconds();
+  read_energy();
   write(files_.progress, to_line(to_json()) + "\n");
   write(files_.metrics, to_metrics());
 }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -42,6 +43,9 @@ class Progress {
   void count_query() { ++n_queries_answered_; }
   void end_document();
 
+  // joules: that rank 0's device has taken so far. Asked while the batch runs, and in finish().
+  void watch_energy(std::function<std::optional<double>()> joules);
+
   void finish(Exit exit);
 
   // What the files say, for tests.
@@ -53,6 +57,7 @@ class Progress {
   std::optional<double> seconds_left() const;
   std::string line() const;  // for people
   void start_phase(Phase phase, const std::string& document);
+  void read_energy();
   void say();
   void write_files();
   void write(std::string& path, const std::string& text) const;
@@ -81,6 +86,8 @@ class Progress {
   double last_shown_ = 0;  // on clock_, as the next
   double last_written_ = 0;
   double first_document_ = 0;
+  std::function<std::optional<double>()> joules_;
+  std::optional<double> first_joules_, joules_taken_;
   Stopwatch clock_;
   Stopwatch phase_clock_;
 };

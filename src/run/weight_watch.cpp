@@ -77,7 +77,7 @@ Digest digest_of_all(const std::vector<FileDigests>& files) {
 WeightWatch::WeightWatch(const ModelWeights& weights, Backend& backend, const Communicator& world,
                          int n_threads, bool is_shared)
     : files_(weights.files()), is_copied_(!backend.is_host_memory()), n_threads_(n_threads) {
-  const trace::Range range("read weights");
+  const trace::Range range("read weights", trace::Lane::files);
   const Communicator node = world.split_by_node();
   require_same(world, digest_of_sizes(files_), "sizes");
   require_same_files(world, node);

@@ -121,12 +121,15 @@ std::vector<QueryResult> Answerer::answer(std::span<const QueryJob> jobs) {
   std::vector<QueryResult> results(jobs.size());
   n_predicted_ = n_taken_ = 0;
   forward_->start_document();
+  std::int64_t n_steps = 0;
   for (bool is_stopped = false;;) {
+    const trace::Step timed(n_steps++);
     batch.choose_rows(/*may_begin=*/!is_stopped);
     const Step step = meet(batch);
     is_stopped = is_stopped || step.is_asked_to_stop;
     if (step.has_answers) hand_out_answers(results);
     if (!step.has_rows()) break;
+    const trace::Span span("step", trace::Lane::host, {.n_rows = batch.n_rows()});
     const auto runs = batch.runs();
     std::vector<std::vector<Draw>> draws;  // of each run
     std::vector<std::vector<Token>> next;

@@ -132,12 +132,16 @@ Partial ContextAttention::merge_along_tree(std::vector<Subtree> mine) {
     if (has_right && there == group_->rank() && there != here) {
       std::vector<std::byte> message(node_bytes);
       download(*backend_, partial_of(node.right()), shape_, message);
+      trace::message("gather and merge", message.size());
       group_->send(message, here, kSubtreeTag);
     }
     if (here != group_->rank()) return;
     if (has_right && there != here) {
       std::vector<std::byte> message(node_bytes);
-      group_->recv(message, there, kSubtreeTag);
+      {
+        const trace::Span span("wait for partials", trace::Lane::messages);
+        group_->recv(message, there, kSubtreeTag);
+      }
       PartialBuffer right(*backend_, n_all, shape_);
       backend_->upload(message, right.data());
       backend_->merge(partial_of(node.left()), right.partial(), shape_);
@@ -162,9 +166,11 @@ Partial ContextAttention::merge_along_tree(std::vector<Subtree> mine) {
         merged = rows;
       } else {
         download(*backend_, rows, shape_, message);
+        trace::message("gather and merge", message.size());
         group_->send(message, query_rank, kSubtreeTag);
       }
     } else if (is_mine) {
+      const trace::Span span("wait for partials", trace::Lane::messages);
       group_->recv(message, top, kSubtreeTag);
       merged_ = PartialBuffer(*backend_, n, shape_);
       backend_->upload(message, merged_.data());

@@ -157,6 +157,7 @@ void Encoder::encode_star(DocumentKv& kv, std::span<const Token> context,
   for (auto& [i, cache] : kv.blocks) {
     if (!computing[static_cast<std::size_t>(i)]) continue;
     if (!std::exchange(is_first, false) && options_.stop()) break;
+    const trace::At at({.block = i});
     const TokenRange block = plan.block(i);
     const std::int64_t n_anchor = plan.anchor_of(i).n_tokens;
     KvCache again;  // the anchor, encoded again for this block alone
@@ -237,7 +238,7 @@ KvCheck Encoder::encode_rows(std::span<const Token> tokens, std::int64_t first_d
   KvCheck check(*backend_, out.n_layers());
 
   for (std::int64_t layer = 0; layer < out.n_layers(); ++layer) {
-    const trace::Range range("layer");
+    const trace::Range range("layer", trace::Lane::host, {.layer = layer});
     // Phase 1 ends with the last layer's keys and values: no row attends there.
     const bool keys_and_values_only = layer == last_layer;
     const KvSegment before = anchor && !keys_and_values_only ? anchor(layer) : KvSegment{};

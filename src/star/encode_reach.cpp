@@ -102,6 +102,7 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
     const trace::Range range("attention");
     const LayerConfig& config_of_layer = config.layer(layer);
     for (const Chunk& chunk : chunks) {
+      const trace::At at({.block = chunk.block});
       KvSegment seen = segment;
       if (chunk.block < j) continue;
       if (chunk.block == j) {
@@ -125,10 +126,11 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
   };
 
   for (std::int64_t layer = 0; layer < config.n_layers; ++layer) {
-    const trace::Range range("layer");
+    const trace::Range range("layer", trace::Lane::host, {.layer = layer});
     const bool keys_and_values_only = layer + 1 == config.n_layers;
     if (!keys_and_values_only) exchange.start_layer();
     for (auto& [i, cache] : kv.blocks) {
+      const trace::At at({.block = i});
       KvDoubleBuffer& window = windows.at(i);
       if (is_computed(i)) {
         project_block(i, window, layer, keys_and_values_only);
@@ -152,6 +154,7 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
       }
     }
     for (const Chunk& chunk : chunks) {
+      const trace::At at({.block = chunk.block});
       const Rows attended = attended_.rows(chunk.n_rows);
       const Rows rows = x.rows(chunk.first_row, chunk.n_rows);
       backend_->finish(chunk.partial.partial(), shape, attended);

@@ -174,7 +174,8 @@ void Encoder::encode_wave(const DocumentKv& kv, WaveBlock* block, WaveExchanges&
   KvPrefetch earlier(*backend_, std::move(sources), config.n_layers - 1, KvPrefetch::What::keys);
 
   for (std::int64_t layer = 0; layer < config.n_layers; ++layer) {
-    const trace::Range range("layer");
+    const trace::Range range("layer", trace::Lane::host,
+                             {.block = block ? block->id : -1, .layer = layer});
     const bool keys_and_values_only = layer + 1 == config.n_layers;
     if (block) {
       project(*block, layer, keys_and_values_only);

@@ -64,6 +64,7 @@ class ShardedForward : public StepForward {
     decoder_->embed(batch.tokens(), x);
     if (x_columns.width > 0) backend_->copy_columns(x, decoder_->hidden().first, x_columns);
     for (std::int64_t layer = 0; layer < config().n_layers; ++layer) {
+      const trace::At at({.layer = layer});
       decoder_->project_qkv(layer, x, rope.angles(), q, k, v);
       const LayerConfig& of_layer = config().layer(layer);
       Partial context;

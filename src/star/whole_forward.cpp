@@ -44,6 +44,7 @@ class WholeForward : public StepForward {
       decoder_->embed(batch.tokens(), x);
     }
     for (std::int64_t layer = 0; layer < decoder_->config().n_layers; ++layer) {
+      const trace::At at({.layer = layer});
       if (n > 0) decoder_->project_qkv(layer, x, rope.angles(), q, k, v, Product::batch_invariant);
       const LayerConfig& config = decoder_->config().layer(layer);
       const AttentionShape shape = decoder_->attention_shape();

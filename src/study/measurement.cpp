@@ -102,6 +102,7 @@ std::string to_line(const Measurement& one) {
   for (const auto& [name, of] : one.phases)
     json["phases"][name] = {
         {"min", of.min}, {"mean", of.mean}, {"max", of.max}, {"slowest", of.slowest}};
+  if (one.profile) json["profile"] = to_json(*one.profile, one.ceilings);
   return to_line(json);
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "run/profile.h"
 
 namespace starattn {
 
@@ -46,6 +47,8 @@ struct Measurement {
   std::string digest;             // of what was computed: logits and tokens
   std::optional<bool> is_right;   // whether it has the bits of what it was compared with
   std::map<std::string, RankSeconds> phases;  // by name; not in CSV
+  std::optional<Profile> profile;             // with --profile; not in CSV, and not read back
+  Ceilings ceilings;                          // of the profile
 
   // Two of one key have one digest, on any number of ranks, if their studies are of one model,
   // device and version.

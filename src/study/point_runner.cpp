@@ -161,6 +161,8 @@ Measurement PointRunner::measured(const StudyPoint& point, double seconds) const
     one.phases[name] = {*least, sum / static_cast<double>(all.size()), *most,
                         static_cast<int>(most - all.begin())};
   }
+  if (options_.profiles())
+    one.profile = gather_profile(ranks_.world, !model_.backend->is_host_memory());
   if (!waits.empty()) {
     one.least_wait = std::ranges::min(waits);
     one.most_wait = std::ranges::max(waits);

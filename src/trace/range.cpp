@@ -5,59 +5,52 @@
 #include <sys/resource.h>
 
 #include <atomic>
+#include <cstring>
+
+#include "trace/recorder.h"
 
 namespace starattn::trace {
 namespace {
 
-struct Event {
+struct Sum {
   const char* name;
-  double start;
-  double seconds;
+  double seconds = 0;
+  std::uint64_t n_calls = 0;
+  std::uint64_t n_bytes = 0;
 };
 
-struct Registry {
-  Stopwatch clock;
-  std::vector<Total> totals;
-  std::vector<Event> events;
-  bool tracing = false;
+std::vector<Sum> sums;  // few
 
-  Total& of(const char* name) {
-    for (Total& total : totals) {
-      if (total.name == name) return total;
-    }
-    return totals.emplace_back(Total{name});
-  }
-};
-
-Registry& registry() {
-  static Registry instance;
-  return instance;
+Sum& sum_of(const char* name) {
+  for (Sum& sum : sums)
+    if (sum.name == name) return sum;
+  for (Sum& sum : sums)
+    if (std::strcmp(sum.name, name) == 0) return sum;
+  return sums.emplace_back(Sum{name});
 }
 
 std::atomic<const char*> innermost = nullptr;  // open range
 std::atomic<const char*> last_closed = "start";
 std::atomic<std::uint64_t> moves = 0;
 
-constexpr std::size_t kMaxEvents = 1'000'000;  // about 24 MB; a longer run keeps its beginning
-
 }  // namespace
 
-Range::Range(const char* name)
-    : name_(name), start_(registry().clock.seconds()), outer_(innermost) {
+Range::Range(const char* name, Lane lane, const Place& place)
+    : name_(name), lane_(lane), at_(place), start_(now()), outer_(innermost) {
   innermost = name;
   ++moves;
+  if (is_recording()) recorder().open(name, /*is_phase=*/outer_ == nullptr);
 }
 
 Range::~Range() {
   innermost = outer_;
   last_closed = name_;
   ++moves;
-  Registry& all = registry();
-  const double seconds = all.clock.seconds() - start_;
-  Total& total = all.of(name_);
-  total.seconds += seconds;
-  ++total.n_calls;
-  if (all.tracing && all.events.size() < kMaxEvents) all.events.push_back({name_, start_, seconds});
+  const double end = now();
+  Sum& sum = sum_of(name_);
+  sum.seconds += end - start_;
+  ++sum.n_calls;
+  if (is_recording()) recorder().close({name_, lane_, start_, end, {}, here});
 }
 
 std::string where_now() {
@@ -68,34 +61,20 @@ std::uint64_t n_moves() {
   return moves;
 }
 
-void count_bytes(const char* name, std::uint64_t n_bytes) {
-  registry().of(name).n_bytes += n_bytes;
+void count_bytes(const char* name, std::uint64_t n_bytes, Lane lane) {
+  sum_of(name).n_bytes += n_bytes;
+  if (lane == Lane::messages) message(name, n_bytes);
 }
 
 std::vector<Total> totals() {
-  return registry().totals;
+  std::vector<Total> all;
+  for (const Sum& sum : sums) all.push_back({sum.name, sum.seconds, sum.n_calls, sum.n_bytes});
+  return all;
 }
 
 void reset() {
-  registry().totals.clear();
-  registry().events.clear();
-}
-
-void start_trace() {
-  registry().clock = Stopwatch();
-  registry().tracing = true;
-}
-
-std::string trace_events(int rank) {
-  std::string lines = fmt::format(
-      R"({{"name":"process_name","ph":"M","pid":{0},"args":{{"name":"rank {0}"}}}},)", rank);
-  lines += '\n';
-  for (const Event& event : registry().events) {
-    lines += fmt::format(R"({{"name":"{}","ph":"X","pid":{},"tid":0,"ts":{:.3f},"dur":{:.3f}}},)",
-                         event.name, rank, event.start * 1e6, event.seconds * 1e6);
-    lines += '\n';
-  }
-  return lines;
+  sums.clear();
+  recorder().forget_counts();
 }
 
 std::uint64_t peak_memory_bytes() {

@@ -1,27 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-// Named spans of time on this rank's main thread. One range feeds the phase table (seconds and
-// count by name) and, when a trace is asked for, the trace file. docs/metrics.md defines every
-// name.
+// Named spans of time on this rank's main thread that are always measured: the phases. One range
+// feeds the phase table (seconds and count by name), the watchdog, and whoever records spans
+// (trace/span.h). docs/metrics.md defines every name.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
-#include "base/clock.h"
+#include "trace/span.h"
 
 namespace starattn::trace {
 
-// Time from construction to destruction under `name` (a string literal).
+// Time from construction to destruction under `name` (a string literal), at this place.
 class Range {
  public:
-  explicit Range(const char* name);
+  explicit Range(const char* name, Lane lane = Lane::host, const Place& place = {});
   ~Range();
   Range(const Range&) = delete;
   Range& operator=(const Range&) = delete;
 
  private:
   const char* name_;
+  Lane lane_;
+  At at_;
   double start_;
   const char* outer_;  // the range around this one
 };
@@ -31,7 +33,8 @@ class Range {
 std::string where_now();
 std::uint64_t n_moves();
 
-void count_bytes(const char* name, std::uint64_t n_bytes);  // bytes moved under `name`
+// Bytes moved under `name`: of a message, or of a file.
+void count_bytes(const char* name, std::uint64_t n_bytes, Lane lane = Lane::messages);
 
 struct Total {
   std::string name;
@@ -40,12 +43,7 @@ struct Total {
   std::uint64_t n_bytes = 0;
 };
 std::vector<Total> totals();  // in order of first use
-void reset();
-
-void start_trace();  // from now, time 0, keep every range; call it outside of any
-// Chrome trace events ("X", microseconds), one JSON object and a comma a line; `rank` becomes the
-// process id.
-std::string trace_events(int rank);
+void reset();                 // these, and what a profile has counted
 
 std::uint64_t peak_memory_bytes();  // resident set of this process, at its highest
 

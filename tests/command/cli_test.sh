@@ -122,9 +122,20 @@ check "run encodes what is missing" same "$work/one.jsonl" "$work/resumed.jsonl"
 # Without mpirun, which may add lines of its own.
 "$program" run "${base[@]}" --log-format json --output "$work/json.jsonl" >"$work/out" 2>"$work/log"
 check "a JSON log is JSON in every line" [ -s "$work/log" -a -z "$(grep -v '^{"time":[0-9.]*,"level":"[a-z]*","message":".*}$' "$work/log")" ]
-on 2 run "${base[@]}" --trace "$work/trace" --output "$work/traced.jsonl"
+on 2 run "${base[@]}" --trace "$work/trace" --profile --profile-file "$work/profile" --output "$work/traced.jsonl"
+check "a run that says where its time goes gives the same bits" same "$work/one.jsonl" "$work/traced.jsonl"
+check "its operations are in a table" says 'gate and up  *384 to 768'
+check "and its messages" says 'anchor broadcast  *[0-9]* '
+check "which is a file, too" grep -q '^{"schema":"starattn-profile-1","ranks":2,"device_times":false,' "$work/profile"
 check "a trace is one JSON list of both ranks" [ "$(sed -n '1p;$p' "$work/trace" | tr '\n' ' ')" = "[ ] " -a \
   "$(tail -n 2 "$work/trace" | head -c -3 | tail -c 1)" = "}" -a "$(grep -c '"process_name"' "$work/trace")" -eq 2 ]
+check "with operations and where they were" grep -q '"name":"gate and up","pid":1,"tid":12,.*"args":{"rank":1,"document":".*","block":[0-9]*,"layer":[0-9]*,"rows":' "$work/trace"
+on 1 run "${base[@]}" --profile --output "$work/profiled.jsonl"
+check "and on one rank" same "$work/one.jsonl" "$work/profiled.jsonl"
+on 3 run "${base[@]}" --recall b/4 --output "$work/recall.jsonl"
+on 2 run "${base[@]}" --recall b/4 --profile --trace "$work/trace" --output "$work/recalled.jsonl"
+check "with recall, too" same "$work/recall.jsonl" "$work/recalled.jsonl"
+check "whose messages are counted" says 'recall  *[1-9][0-9]* '
 
 # Stop signals inside phase 1: 3 ranks, about 300 blocks, a signal once the first is saved.
 cp "$source_dir/data/demo.jsonl" "$work/long.txt"

@@ -118,9 +118,8 @@ without() { # command, options it must not take, for they would do nothing
 }
 without encode --query-ranks --merge --shard-weights --transport --lookup
 without answer --anchor
-without bench --anchor --allow-long --trace
+without bench --anchor --allow-long --profile-file
 without doctor --kv-memory --query-ranks --merge --shard-weights --transport --lookup --ranks-per-document --trace
-without eval --trace
 refused "a placement of eval's settings" 2 "^--placement: goes with --audit" eval --model "$model" --output "$work/no.jsonl" \
   --task vt --length 1k --setting dense --placement zigzag
 
@@ -173,6 +172,17 @@ check "its CSV a line a repeat, too" [ "$(grep -c '^starattn-bench-1,1,' "$work/
 on 2 "${bench[@]}" --tokens 512 --attention star --block-size 256 --no-recompute --queries 1,2 --check "$work/one.jsonl"
 check "results on two ranks have the bits of one" [ $code -eq 0 -a "$(rows)" = \
   "512 star:b=256 once phase-1 0;512 star:b=256 once step 0;512 star:b=256 once step -;" ]
+call "${bench[@]}" --tokens 512 --setting ring --check "$work/one.jsonl" --profile --trace "$work/trace" --json "$work/profiled.jsonl"
+check "a profile of bench changes no bit" [ $code -eq 0 -a "$(rows)" = "512 ring - phase-1 0;512 ring - step 0;" ]
+check "and stands behind the rows" shows '^# gate and up  *384 to 1024 '
+check "and in the JSON" [ "$(grep -c '"profile":{"schema":"starattn-profile-1","ranks":1,' "$work/profiled.jsonl")" -eq 2 ]
+check "and a trace is there" grep -q '"name":"step"' "$work/trace"
+on 2 "${bench[@]}" --tokens 512 --setting star:b=n/2 --no-recompute --json "$work/two.jsonl"
+call report "$work/one.jsonl" "$work/two.jsonl"
+check "report compares the bits of several numbers of ranks" shows '^2 repeat(s) were compared with those of other numbers of ranks$'
+sed 's/"digest":"[0-9a-f]*"/"digest":"0"/' "$work/two.jsonl" >"$work/bent.jsonl"
+call report "$work/one.jsonl" "$work/bent.jsonl"
+check "and says where they differ" says 'star:b=n/2, 512 tokens, phase-1: the result of 2 rank(s) has other bits than that of 1'
 sed 's/"digest":"[0-9a-f]*"/"digest":"0"/' "$work/one.jsonl" >"$work/wrong.jsonl"
 refused "other bits" 65 "2 result(s) have other bits" "${bench[@]}" --tokens 512 --block-size 256 --no-recompute --check "$work/wrong.jsonl"
 refused "bits of another model" 2 "--check .*its key 'model' is" bench --shape 10m --layers 2 --device cpu --tokens 512 --check "$work/one.jsonl"

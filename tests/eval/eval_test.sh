@@ -25,8 +25,13 @@ refused() { # description, exit code, text, arguments...
   check "$what is named" says "$text"
 }
 
-evaluate 1 one.jsonl --task qa1,vt "${settings[@]}" --html "$work/one.html"
+evaluate 1 one.jsonl --task qa1,vt "${settings[@]}" --html "$work/one.html" --progress-file "$work/progress" \
+  --metrics-file "$work/one.prom" --profile --trace "$work/trace"
 check "eval compares" [ $code -eq 0 ]
+check "and keeps files of its progress" grep -q '^{"schema":"starattn-progress-1",.*"state":"finished",.*"documents":8,"answers":16,' "$work/progress"
+check "for Prometheus, too" grep -qx 'starattn_answers_total 16' "$work/one.prom"
+check "and says where its time went" says 'gate and up  *384 to 768'
+check "and when" grep -q '"document":"[^"]*, star:b=n/4"' "$work/trace"
 check "a line for each trial" [ "$(wc -l <"$work/one.jsonl")" -eq 16 ]
 check "a line for each cell" [ "$(wc -l <"$work/one.jsonl.cells.jsonl")" -eq 4 ]
 check "a table with losses" shows '^ star:b=n/4 +4 .*\(.*\)'

@@ -12,8 +12,11 @@
 #include "backend/cuda/asking.h"
 #include "backend/cuda/attend.h"
 #include "backend/cuda/device.h"
+#include "backend/cuda/device_clock.h"
 #include "backend/cuda/device_weights.h"
+#include "backend/cuda/energy.h"
 #include "backend/cuda/mixtures.h"
+#include "backend/cuda/nvtx.h"
 #include "backend/cuda/peer_links.h"
 #include "backend/cuda/pinned_memory.h"
 #include "backend/cuda/products.h"
@@ -30,7 +33,8 @@ namespace {
 class CudaBackend : public Backend {
  public:
   explicit CudaBackend(int device)
-      : device_(device),
+      : energy_(device),
+        device_(device),
         weights_(device_),
         products_(device_, weights_),
         attention_(device_),
@@ -77,6 +81,8 @@ class CudaBackend : public Backend {
   std::uint64_t free_bytes() const override { return device_.free_bytes(); }
   std::uint64_t peak_bytes() const override { return device_.peak_bytes(); }
 
+  std::optional<double> energy_joules() const override { return energy_.joules(); }
+
   Buffer allocate(std::size_t n_bytes) override { return device_.allocate(n_bytes); }
   Buffer allocate_pinned(std::size_t n_bytes) override { return pinned_.allocate(n_bytes); }
   Buffer pin(std::span<std::byte> host) override { return cuda::pin(host); }
@@ -114,6 +120,9 @@ class CudaBackend : public Backend {
     download(wide.data(), std::as_writable_bytes(host));
   }
   void synchronize(const std::function<void()>& poll) override { device_.synchronize(poll); }
+  std::unique_ptr<trace::DeviceClock> make_clock() override {
+    return cuda::make_device_clock(device_);
+  }
   std::unique_ptr<PeerLinks> make_peer_links(int n_ranks) override {
     return cuda::make_peer_links(device_, n_ranks);
   }
@@ -350,6 +359,7 @@ class CudaBackend : public Backend {
     return place == kNowhere ? -1 : place;
   }
   kernels::Stream stream() const { return device_.stream(); }
+  cuda::Energy energy_;
   cuda::Device device_;
   cuda::PinnedPool pinned_;
   cuda::DeviceWeights weights_;
@@ -366,6 +376,7 @@ int n_cuda_devices() {
 }
 
 std::unique_ptr<Backend> make_cuda_backend(int device) {
+  cuda::use_nvtx();
   return std::make_unique<CudaBackend>(device);
 }
 

@@ -27,6 +27,7 @@ class Device {
   Device& operator=(const Device&) = delete;
 
   cudaStream_t stream() const { return stream_; }
+  cudaStream_t copy_stream(CopyDirection way) { return lane(way).stream; }
   std::uint64_t memory_bytes() const { return memory_bytes_; }
   std::uint64_t free_bytes() const;  // what the pool holds back included
   std::uint64_t peak_bytes() const;  // of the pool, and what lies outside it
