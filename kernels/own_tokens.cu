@@ -163,6 +163,66 @@ __global__ void own_tokens_kernel(const __grid_constant__ OwnTask task,
   }
 }
 
+struct FirstTokens {
+  int first[kMaxOwnRows];
+};
+
+struct TailTask {
+  const __nv_bfloat16 *q, *k, *v;
+  int n_tokens;
+  std::int64_t first_row;  // of this launch
+  AttentionShape shape;
+  float scale;
+  Partial result;
+};
+
+// A block a (row, head), whose warps take runs of 32 tokens as above.
+template <int kHeadDim>
+__global__ void tail_kernel(const __grid_constant__ TailTask task,
+                            const __grid_constant__ FirstTokens of) {
+  __shared__ float q[kHeadDim], o[kWarps][kHeadDim], m[kWarps], l[kWarps];
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int head = blockIdx.y, kv_head = head / (task.shape.n_heads / task.shape.n_kv_heads);
+  const std::int64_t at = (task.first_row + blockIdx.x) * task.shape.n_heads + head;
+  const std::int64_t stride = static_cast<std::int64_t>(task.shape.n_kv_heads) * kHeadDim;
+  const TokenRows k{task.k + kv_head * kHeadDim, nullptr, stride, task.n_tokens};
+  const TokenRows v{task.v + kv_head * kHeadDim, nullptr, stride, task.n_tokens};
+  let_next_kernel_start();
+  await_earlier_kernels();
+
+  for (int i = threadIdx.x; i < kHeadDim; i += kWarps * 32)
+    q[i] = __bfloat162float(task.q[at * kHeadDim + i]);
+  __syncthreads();
+  WarpRow<kHeadDim> mine;
+  for (int first = of.first[blockIdx.x] + warp * 32; first < task.n_tokens; first += kWarps * 32)
+    mine.add(q, k, v, first, min(32, task.n_tokens - first), task.scale);
+  for (int c = 0; c < kHeadDim / 64; ++c) {
+    o[warp][64 * c + 2 * lane] = mine.o[2 * c];
+    o[warp][64 * c + 2 * lane + 1] = mine.o[2 * c + 1];
+  }
+  if (lane == 0) {
+    m[warp] = mine.m;
+    l[warp] = mine.l;
+  }
+  __syncthreads();
+
+  float top = -INFINITY;
+  for (const float one : m) top = fmaxf(top, one);
+  float weights[kWarps], total = 0;
+  for (int w = 0; w < kWarps; ++w) {
+    weights[w] = m[w] == -INFINITY ? 0.f : expf(m[w] - top);
+    total += l[w] * weights[w];
+  }
+  for (int column = threadIdx.x; column < kHeadDim; column += kWarps * 32) {
+    float sum = 0;
+    for (int w = 0; w < kWarps; ++w) sum += o[w][column] * weights[w];
+    task.result.o[at * kHeadDim + column] = sum;
+  }
+  if (threadIdx.x > 0) return;
+  task.result.m[at] = top;
+  task.result.l[at] = total;
+}
+
 void check_rows(const OwnTokens* own, std::int64_t n_rows) {
   for (std::int64_t i = 0; i < n_rows; ++i) {
     if (own[i].n_beside >= 0 && own[i].n_beside <= own[i].n_before && own[i].n_beside <= i)
@@ -197,6 +257,37 @@ void attend_own_tokens(const void* q, const void* k, const void* v, const OwnTok
         shape.head_dim == 64 ? own_tokens_kernel<64> : own_tokens_kernel<128>,
         {static_cast<unsigned>(n), static_cast<unsigned>(shape.n_heads), kWarps * 32}, stream, task,
         rows);
+  }
+}
+
+void attend_tail(const void* q, const KvSegment& tail, const std::int64_t* first,
+                 std::int64_t n_rows, const AttentionShape& shape, float scale,
+                 const Partial& result, Stream stream) {
+  check_shape(shape);
+  if (tail.n_tokens < 0 || tail.n_tokens > kMostTailTokens)
+    throw BadShape("attention to a tail: at most " + std::to_string(kMostTailTokens) +
+                   " tokens; got " + std::to_string(tail.n_tokens));
+  for (std::int64_t done = 0; done < n_rows; done += kMaxOwnRows) {
+    const std::int64_t n = std::min<std::int64_t>(kMaxOwnRows, n_rows - done);
+    FirstTokens of;
+    for (std::int64_t i = 0; i < n; ++i) {
+      if (first[done + i] < 0)
+        throw BadShape("attention to a tail: row " + std::to_string(done + i) +
+                       " begins before the first token");
+      of.first[i] = static_cast<int>(std::min(first[done + i], tail.n_tokens));
+    }
+    const TailTask task{static_cast<const __nv_bfloat16*>(q),
+                        static_cast<const __nv_bfloat16*>(tail.k),
+                        static_cast<const __nv_bfloat16*>(tail.v),
+                        static_cast<int>(tail.n_tokens),
+                        done,
+                        shape,
+                        scale,
+                        result};
+    launch_overlapping(
+        "attention to a tail", shape.head_dim == 64 ? tail_kernel<64> : tail_kernel<128>,
+        {static_cast<unsigned>(n), static_cast<unsigned>(shape.n_heads), kWarps * 32}, stream, task,
+        of);
   }
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Phase 2's last step of attention: each row of a batch of queries over its own query's earlier
-// tokens and itself.
+// Attention of phase 2 in which every row has tokens of its own: the last step, over its query's
+// earlier tokens and itself, and what its window shows of the context.
 #pragma once
 
 #include "attention.h"
@@ -23,5 +23,13 @@ struct OwnTokens {
 void attend_own_tokens(const void* q, const void* k, const void* v, const OwnTokens* own,
                        std::int64_t n_rows, const AttentionShape& shape, float scale,
                        const Partial& context, void* out, Stream stream);
+
+// result = attention of row i over the tokens of a segment from first[i] on, first on the host:
+// what a window shows of the context. A block goes over all of a row's tokens, so there may not be
+// many. Throws BadShape.
+inline constexpr std::int64_t kMostTailTokens = 512;
+void attend_tail(const void* q, const KvSegment& tail, const std::int64_t* first,
+                 std::int64_t n_rows, const AttentionShape& shape, float scale,
+                 const Partial& result, Stream stream);
 
 }  // namespace starattn::kernels

@@ -20,8 +20,8 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
-from transformers import (AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, GraniteConfig,
-                          GraniteForCausalLM, LlamaConfig, LlamaForCausalLM, Mistral3Config,
+from transformers import (AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, GptOssConfig,
+                          GptOssForCausalLM, GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaForCausalLM, Mistral3Config,
                           Mistral3ForConditionalGeneration, MistralConfig, MistralForCausalLM, Phi3Config,
                           Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM,
                           Qwen3MoeConfig, Qwen3MoeForCausalLM, Qwen3VLConfig, Qwen3VLForConditionalGeneration,
@@ -90,6 +90,11 @@ MODELS = {
     "qwen3_window": (Qwen3ForCausalLM, Qwen3Config(
         **SIZES, head_dim=32, use_sliding_window=True, sliding_window=7, layer_types=[
             "sliding_attention", "full_attention", "sliding_attention"]), torch.bfloat16, None),
+    # The limit is low enough that numbers reach it.
+    "gpt_oss": (GptOssForCausalLM, GptOssConfig(
+        **{**SIZES, "hidden_size": 64}, head_dim=16, num_local_experts=8, num_experts_per_tok=3, sliding_window=21,
+        swiglu_limit=1.5, rope_parameters={**YARN_ROPE, "rope_theta": 150000.0, "truncate": False}), torch.bfloat16,
+                None),
 }
 
 # folder: (of which model, rows and columns of a block or None for all, the scales' ending, what is left as it is,
@@ -238,6 +243,41 @@ def quantise(folder, name):
     write(f"{folder}/{name}/config.json", {**config, "quantization_config": config_part})
 
 
+# E2M1, by the four bits that stand for it.
+FP4 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6])
+
+
+def pack_experts(folder, base, name):
+    """Puts a model's experts into MXFP4 as it is published, and the golden of what they stand for into a copy."""
+    shutil.rmtree(f"{folder}/{name}", ignore_errors=True)
+    shutil.copytree(f"{folder}/{base}", f"{folder}/{name}")
+    tensors = load_file(f"{folder}/{base}/model.safetensors")
+    wide = dict(tensors)
+    for key in [k for k in tensors if k.endswith("experts.gate_up_proj") or k.endswith("experts.down_proj")]:
+        rows = tensors.pop(key).float().transpose(1, 2)  # [experts, out, in]
+        blocks = rows.reshape(*rows.shape[:2], -1, 32)
+        exponents = torch.floor(torch.log2(blocks.abs().amax(-1))) - 2
+        steps = blocks / torch.exp2(exponents)[..., None]
+        codes = (steps[..., None] - FP4).abs().argmin(-1).to(torch.uint8)
+        tensors[key + "_blocks"] = (codes[..., 0::2] | codes[..., 1::2] << 4).contiguous()
+        tensors[key + "_scales"] = (exponents + 127).to(torch.uint8)
+        numbers = FP4[codes.long()] * torch.exp2(exponents)[..., None]
+        wide[key] = numbers.reshape(rows.shape).transpose(1, 2).contiguous().to(torch.bfloat16)
+    with tempfile.TemporaryDirectory() as as_it_is:
+        shutil.copy(f"{folder}/{base}/config.json", as_it_is)
+        save_file(wide, f"{as_it_is}/model.safetensors", {"format": "pt"})
+        with open(f"{folder}/{base}/golden.json", encoding="utf-8") as f:
+            tokens = json.load(f)["tokens"]
+        write(f"{folder}/{name}/golden.json", golden(as_it_is, tokens))
+    save_file(tensors, f"{folder}/{name}/model.safetensors", {"format": "pt"})
+    os.chmod(f"{folder}/{name}/model.safetensors", 0o644)
+    with open(f"{folder}/{base}/config.json", encoding="utf-8") as f:
+        config = json.load(f)
+    write(f"{folder}/{name}/config.json", {**config, "quantization_config": {
+        "quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router",
+                                                            "model.embed_tokens", "lm_head"]}})
+
+
 def make_model(folder, name):
     kind, config, dtype, shard = MODELS[name]
     torch.manual_seed(len(name))
@@ -306,6 +346,7 @@ def main():
         make_model(f"{out}/{name}", name)
     for name in FP8_MODELS:
         quantise(out, name)
+    pack_experts(out, "gpt_oss", "gpt_oss_mxfp4")
     ropes = {name: rope_golden(*case) for name, case in ROPES.items()}
     write(f"{out}/rope.json", {"versions": VERSIONS, "cases": ropes})
     defaults = {family: family_defaults(family, FAMILIES[family]) for family in FAMILIES}

@@ -31,6 +31,7 @@ struct ModelShape {
   std::int64_t intermediate_size = 0;
   std::int64_t expert_size = 0;  // the same of one expert; 0: no layer is a mixture
   bool has_windows = false;      // in some layers rows see the last tokens alone
+  bool has_sinks = false;        // of attention; and experts with biases
 };
 
 class Backend {
@@ -204,6 +205,10 @@ class Backend {
       merge(parts[static_cast<std::size_t>(step.into)], parts[static_cast<std::size_t>(step.from)],
             shape);
   }
+  // Learned sinks: a score of every head that has no value. partial <- partial merged with it, once
+  // for each row. sinks [1, n_heads]
+  virtual void merge_sinks(Partial partial, const WeightView& sinks,
+                           const AttentionShape& shape) = 0;
   virtual void finish(Partial partial, const AttentionShape& shape, Rows out) = 0;  // o / l
   // out = a (+) b, finished; a: free to use.
   virtual void finish_merged(Partial a, Partial b, const AttentionShape& shape, Rows out) {
@@ -216,16 +221,17 @@ class Backend {
 
   // --- mixtures of experts -----------------------------------------------------------------------
   static constexpr std::int64_t kMostExperts = 1024;
-  // Each row takes the choice.n_chosen experts with the largest x W^T; of equals the lower, and
-  // what is not a number counts as lowest. Their shares are the softmax over all experts, in fp32,
-  // or with `renormalise` that divided by its sum over the chosen. router [n_experts, width]; 1 <=
-  // n_chosen <= n_experts <= kMostExperts.
-  virtual void choose_experts(Rows x, const WeightView& router, bool renormalise, Product product,
-                              const ExpertChoice& choice) = 0;
+  // Each row takes the choice.n_chosen experts with the largest x W^T + bias; of equals the lower,
+  // and what is not a number counts as lowest. Their shares are the softmax over all experts, in
+  // fp32, or with `renormalise` that divided by its sum over the chosen. router [n_experts, width];
+  // 1 <= n_chosen <= n_experts <= kMostExperts; bias [1, n_experts] or absent.
+  virtual void choose_experts(Rows x, const WeightView& router, const WeightView& bias,
+                              bool renormalise, Product product, const ExpertChoice& choice) = 0;
   // x[i] += the sum, fp32 and in the order of choice, of share times what the expert makes of
-  // normed[i]: (silu(normed gate^T) * (normed up^T)) down^T.
+  // normed[i]: unit(normed gate^T, normed up^T) down^T, each product with its bias where it has
+  // one. All experts have biases, or none.
   virtual void add_experts(Rows x, Rows normed, std::span<const Expert> experts,
-                           const ExpertChoice& choice, Product product) = 0;
+                           const GatedUnit& unit, const ExpertChoice& choice, Product product) = 0;
 
   // --- recall: which earlier keys a block also sees (docs/recall.md) ---------------------------
   // Numbers of rows or tokens are 32 bits, on the device, ascending.

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <utility>
 
 #include "base/dtype.h"
@@ -162,9 +163,20 @@ struct WeightView {
   }
 };
 
-// One expert of a mixture: a feed forward of its own, without biases.
+// One expert of a mixture: a feed forward of its own.
 struct Expert {
-  WeightView gate_proj, up_proj, down_proj;  // [width, hidden] x 2, [hidden, width]
+  WeightView gate_proj, up_proj, down_proj;                 // [width, hidden] x 2, [hidden, width]
+  WeightView gate_bias = {}, up_bias = {}, down_bias = {};  // vectors, or absent
+};
+
+// How an expert's gate and up become one: g sigmoid(slope g) (u + shift), with g = min(gate, limit)
+// and u = up, held between -limit and limit. As it stands here: silu(gate) * up.
+struct GatedUnit {
+  float slope = 1, shift = 0;
+  float limit = std::numeric_limits<float>::infinity();
+
+  bool is_swiglu() const { return *this == GatedUnit{}; }
+  bool operator==(const GatedUnit&) const = default;
 };
 
 // Which experts the rows of a mixture take, and how much of each; on the device, [n_rows,

@@ -249,6 +249,10 @@ class TimedBackend : public Backend {
     const Span span = operation("merge partials", work);
     backend_->merge_all(parts, merges, shape);
   }
+  void merge_sinks(Partial partial, const WeightView& sinks, const AttentionShape& shape) override {
+    const Span span = operation("merge sinks", over_partials(partial, shape, 2));
+    backend_->merge_sinks(partial, sinks, shape);
+  }
   void finish(Partial partial, const AttentionShape& shape, Rows out) override {
     const Span span = operation("finish attention", over_partials(partial, shape, 1));
     backend_->finish(partial, shape, out);
@@ -272,21 +276,21 @@ class TimedBackend : public Backend {
 
   // --- mixtures of experts
 
-  void choose_experts(Rows x, const WeightView& router, bool renormalise, Product product,
-                      const ExpertChoice& choice) override {
+  void choose_experts(Rows x, const WeightView& router, const WeightView& bias, bool renormalise,
+                      Product product, const ExpertChoice& choice) override {
     const Span span = operation("choose experts", product_of(x, router));
-    backend_->choose_experts(x, router, renormalise, product, choice);
+    backend_->choose_experts(x, router, bias, renormalise, product, choice);
   }
   // How many experts are read nobody knows here: no bytes.
-  void add_experts(Rows x, Rows normed, std::span<const Expert> experts, const ExpertChoice& choice,
-                   Product product) override {
+  void add_experts(Rows x, Rows normed, std::span<const Expert> experts, const GatedUnit& unit,
+                   const ExpertChoice& choice, Product product) override {
     const std::int64_t size = experts.empty() ? 0 : experts.front().gate_proj.n_rows;
     const Span span =
         operation("experts", {.n_rows = x.n_rows,
                               .n_in = x.width,
                               .n_out = size,
                               .flop = 6 * number(x.n_rows * choice.n_chosen * x.width * size)});
-    backend_->add_experts(x, normed, experts, choice, product);
+    backend_->add_experts(x, normed, experts, unit, choice, product);
   }
 
   // --- recall

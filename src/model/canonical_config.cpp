@@ -30,6 +30,8 @@ std::string canonical_text(const ModelConfig& c) {
         c.mixture.n_chosen, c.mixture.expert_size, c.mixture.renormalise);
     for (std::int64_t i = 0; i < c.n_layers; ++i) text += c.is_mixture(i) ? '1' : '0';
   }
+  if (const GatedUnit& unit = c.mixture.unit; !unit.is_swiglu())
+    text += fmt::format(" unit={:.9g} {:.9g} {:.9g}", unit.slope, unit.shift, unit.limit);
   if (c.widest_window() > 0) {
     text += " windows=";
     for (const LayerConfig& layer : c.layers)

@@ -53,6 +53,7 @@ constexpr FamilyDefaults kFamilies[] = {
     {Family::ministral3, "Mistral3ForConditionalGeneration", "mistral3", 262144, 8, 128, 1, 2,
      "ministral3"},
     {Family::ministral3, "Ministral3ForCausalLM", "ministral3", 262144, 8, 128, 1, 2},
+    {Family::gpt_oss, "GptOssForCausalLM", "gpt_oss", 131072, 8, 64, -1, -1},
     {Family::qwen3_vl, "Qwen3VLForConditionalGeneration", "qwen3_vl", 128000, 32, 128, -1, -1,
      "qwen3_vl_text"},
 };
@@ -164,7 +165,8 @@ void read_sizes(const JsonObject& json, const FamilyDefaults& family, ModelConfi
 
 // The parts of a layer that only some families have.
 void read_layer(const JsonObject& json, ModelConfig& config) {
-  const bool is_larger = config.family == Family::phi3 || config.family == Family::ministral3;
+  const bool is_larger = config.family == Family::phi3 || config.family == Family::ministral3 ||
+                         config.family == Family::gpt_oss;
   config.rms_norm_eps = json.find_number("rms_norm_eps").value_or(is_larger ? 1e-5 : 1e-6);
   if (!(config.rms_norm_eps > 0 && config.rms_norm_eps < 1)) {
     fail(Exit::bad_data, "{}: key 'rms_norm_eps': expected a number between 0 and 1, got {}",
@@ -198,6 +200,10 @@ void read_layer(const JsonObject& json, ModelConfig& config) {
       config.qkv_bias = json.find_bool("attention_bias").value_or(true);
       config.o_bias = json.find_bool("attention_out_bias").value_or(false);
       config.mlp_bias = mlp_bias;
+      break;
+    case Family::gpt_oss:
+      config.qkv_bias = config.o_bias = json.find_bool("attention_bias").value_or(true);
+      config.has_sinks = true;
       break;
     case Family::mistral:
     case Family::ministral3:
@@ -292,11 +298,16 @@ ModelConfig read_model_config(const std::string& folder) {
                                .find_bool("tie_word_embeddings")
                                .value_or(false);
   config.layers.resize(static_cast<std::size_t>(config.n_layers));
-  if (config.family == Family::qwen3_moe) read_mixture(json, config);
+  if (config.family == Family::qwen3_moe || config.family == Family::gpt_oss)
+    read_mixture(json, config);
   // Absent, it would be a stretched one to transformers.
-  if (config.family == Family::ministral3 && !json.has("rope_scaling")) json.get("rope_parameters");
+  const bool must_have_rope =
+      config.family == Family::ministral3 || config.family == Family::gpt_oss;
+  if (must_have_rope && !json.has("rope_scaling")) json.get("rope_parameters");
   config.rope = read_rope_config(json, config.max_positions);
-  config.fp8 = read_fp8_config(whole.has("quantization_config") ? whole : json);
+  const JsonObject& quantised = whole.has("quantization_config") ? whole : json;
+  if (config.family != Family::gpt_oss || !has_mxfp4_experts(quantised))
+    config.fp8 = read_fp8_config(quantised);
   refuse_what_we_lack(json);
   read_windows(json, config);
   config.max_positions =

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What config.json says about a model, checked and in our own words. Families: Llama 2/3/3.1/3.2,
-// Qwen2/2.5, Qwen3, Qwen3-MoE, Mistral, Granite, Seed-OSS, Phi-3, and the text part of Mistral 3
-// and Qwen3-VL. Anything else is refused by its name.
+// Qwen2/2.5, Qwen3, Qwen3-MoE, Mistral, Granite, Seed-OSS, Phi-3, GPT-OSS, and the text part of
+// Mistral 3 and Qwen3-VL. Anything else is refused by its name.
 #pragma once
 
 #include <algorithm>
@@ -24,7 +24,8 @@ enum class Family {
   seed_oss,
   phi3,
   qwen3_vl,
-  ministral3
+  ministral3,
+  gpt_oss
 };
 enum class RopeKind { standard, linear, llama3, yarn };
 
@@ -58,6 +59,8 @@ struct MixtureConfig {
   std::int64_t n_chosen = 0;     // experts of a row
   std::int64_t expert_size = 0;  // their intermediate size
   bool renormalise = false;      // a row's shares add up to 1
+  bool has_biases = false;       // the router and the experts
+  GatedUnit unit = {};
 };
 
 // How the matrices of an FP8 model (e4m3) are scaled; those that its files hold in other types are
@@ -102,10 +105,11 @@ struct ModelConfig {
   std::int64_t sliding_window = kNoWindow;
   double rms_norm_eps = 1e-5;
   bool tied_embeddings = false;
-  bool qkv_bias = false;  // q, k, v projections have biases (Qwen2; Llama attention_bias)
-  bool o_bias = false;    // output projection has a bias (Llama attention_bias)
-  bool mlp_bias = false;  // gate, up, down have biases (Llama mlp_bias)
-  bool qk_norm = false;   // RMS norm on each head of q and k (Qwen3)
+  bool qkv_bias = false;   // q, k, v projections have biases (Qwen2; Llama attention_bias)
+  bool o_bias = false;     // output projection has a bias (Llama attention_bias)
+  bool mlp_bias = false;   // gate, up, down have biases (Llama mlp_bias)
+  bool qk_norm = false;    // RMS norm on each head of q and k (Qwen3)
+  bool has_sinks = false;  // a learned score of each head and layer that has no value
   RopeConfig rope;
   MixtureConfig mixture;
   Multipliers multipliers;
@@ -142,7 +146,8 @@ struct ModelConfig {
             hidden_size,
             intermediate_size,
             mixture.expert_size,
-            n_windows() > 0};
+            n_windows() > 0,
+            has_sinks || mixture.has_biases};
   }
   // K and V of one token in every layer, in bytes.
   std::uint64_t kv_bytes_per_token(Dtype dtype_of_kv) const {

@@ -25,6 +25,8 @@ const char* name_of(Family family) {
       return "Granite";
     case Family::seed_oss:
       return "Seed-OSS";
+    case Family::gpt_oss:
+      return "GPT-OSS";
     case Family::phi3:
       return "Phi-3";
     case Family::ministral3:
@@ -69,10 +71,13 @@ std::uint64_t n_parameters(const ModelConfig& c, std::int64_t n_experts) {
   if (c.qkv_bias) layer += q + 2 * kv;
   if (c.o_bias) layer += hidden;
   if (c.qk_norm) layer += 2 * u(c.head_dim);
+  if (c.has_sinks) layer += u(c.n_heads);
   std::uint64_t dense = 3 * hidden * intermediate;
   if (c.mlp_bias) dense += 2 * intermediate + hidden;
-  const std::uint64_t mixture =
+  std::uint64_t mixture =
       hidden * (u(c.mixture.n_experts) + 3 * u(n_experts) * u(c.mixture.expert_size));
+  if (c.mixture.has_biases)
+    mixture += u(c.mixture.n_experts) + u(n_experts) * (2 * u(c.mixture.expert_size) + hidden);
   const std::uint64_t n_mixtures = u(c.n_mixtures());
   const std::uint64_t embeddings = u(c.vocab_size) * hidden * (c.tied_embeddings ? 1 : 2);
   return embeddings + u(c.n_layers) * layer + (u(c.n_layers) - n_mixtures) * dense +

@@ -111,6 +111,12 @@ void Decoder::project_heads(const LayerWeights& w, Rows normed, const Angles& an
   backend_->rope(k, config_->head_dim, angles.cos, angles.sin);
 }
 
+void Decoder::merge_sinks(std::int64_t layer, Partial attended) {
+  if (has_sinks())
+    backend_->merge_sinks(attended, weights_->layers[static_cast<std::size_t>(layer)].sinks,
+                          attention_shape());
+}
+
 void Decoder::add_attention_output(std::int64_t layer, Rows attended, Rows x, Product product) {
   const LayerWeights& w = weights_->layers[static_cast<std::size_t>(layer)];
   backend_->add_linear(x, attended, w.o_proj, w.o_bias, product, output_.rows(x.n_rows));
@@ -132,8 +138,9 @@ void Decoder::add_mixture(const LayerWeights& w, Rows x, Rows normed, Product pr
   auto* experts = reinterpret_cast<std::int32_t*>(choice_.data());
   auto* shares = reinterpret_cast<float*>(experts + max_rows_ * n_chosen);
   const ExpertChoice choice{experts, shares, x.n_rows, n_chosen};
-  backend_->choose_experts(normed, w.router, config_->mixture.renormalise, product, choice);
-  backend_->add_experts(x, normed, w.experts, choice, product);
+  const MixtureConfig& mixture = config_->mixture;
+  backend_->choose_experts(normed, w.router, w.router_bias, mixture.renormalise, product, choice);
+  backend_->add_experts(x, normed, w.experts, mixture.unit, choice, product);
 }
 
 void Decoder::logits(Rows x, std::span<float> logits) {

@@ -65,6 +65,9 @@ class Decoder {
   // The same of rows behind the input norm, and of as many heads as `layer` and the rows have.
   void project_heads(const LayerWeights& layer, Rows normed, const Angles& angles, Rows q, Rows k,
                      Rows v, Product product);
+  // Where heads have sinks, attention is not finished before these are merged into it.
+  bool has_sinks() const { return config_->has_sinks; }
+  void merge_sinks(std::int64_t layer, Partial attended);
   void add_attention_output(std::int64_t layer, Rows attended, Rows x, Product product);
   void add_feed_forward(std::int64_t layer, Rows x, Product product);
   // x behind one of the model's norms, and behind the last one as the LM head takes it. Good until

@@ -32,9 +32,45 @@ std::vector<bool> read_layers(const JsonObject& json, std::int64_t n_layers) {
   return layers;
 }
 
+// Above 0.
+float read_positive(const JsonObject& json, const char* key, double absent) {
+  constexpr double kMost = 1e6;
+  const double value = json.find_number(key).value_or(absent);
+  if (!(value >= 1 / kMost && value <= kMost)) {
+    fail(Exit::bad_data, "{}: key '{}': expected a number from {} to {}, got {}", json.where(), key,
+         1 / kMost, kMost, value);
+  }
+  return static_cast<float>(value);
+}
+
+// GptOssForCausalLM: every layer is a mixture.
+void read_biased_mixture(const JsonObject& json, ModelConfig& config) {
+  MixtureConfig& mixture = config.mixture;
+  const char* count = json.has("num_local_experts") ? "num_local_experts" : "num_experts";
+  mixture.n_experts = json.find_int(count, 1, Backend::kMostExperts).value_or(128);
+  const char* chosen =
+      json.has("num_experts_per_tok") ? "num_experts_per_tok" : "experts_per_token";
+  mixture.n_chosen = json.find_int(chosen, 1, mixture.n_experts)
+                         .value_or(std::min<std::int64_t>(4, mixture.n_experts));
+  mixture.expert_size = config.intermediate_size;
+  mixture.renormalise = true;  // the softmax over those that are chosen
+  mixture.has_biases = true;
+  mixture.unit = {.slope = read_positive(json, "swiglu_alpha", 1.702),
+                  .shift = 1,
+                  .limit = read_positive(json, "swiglu_limit", 7)};
+  for (LayerConfig& layer : config.layers) layer.is_mixture = true;
+}
+
 }  // namespace
 
+bool has_mxfp4_experts(const JsonObject& json) {
+  if (!json.has("quantization_config")) return false;
+  const JsonObject quantised = json.get_object("quantization_config");
+  return quantised.find_string("quant_method").value_or("") == "mxfp4";
+}
+
 void read_mixture(const JsonObject& json, ModelConfig& config) {
+  if (config.family == Family::gpt_oss) return read_biased_mixture(json, config);
   MixtureConfig mixture;
   // transformers 5 may write the first name, which other families have, too.
   const char* count = json.has("num_local_experts") ? "num_local_experts" : "num_experts";

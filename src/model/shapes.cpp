@@ -19,6 +19,15 @@ struct Shape {
 const MixtureConfig kQwen3Mixture = {
     .n_experts = 128, .n_chosen = 8, .expert_size = 768, .renormalise = true};
 
+MixtureConfig gpt_oss_mixture(std::int64_t n_experts) {
+  return {.n_experts = n_experts,
+          .n_chosen = 4,
+          .expert_size = 2880,
+          .renormalise = true,
+          .has_biases = true,
+          .unit = {1.702F, 1, 7}};
+}
+
 // The short names are older than the others and not quite their models: embeddings are tied and
 // vocabularies rounded.
 const Shape kShapes[] = {
@@ -40,6 +49,9 @@ const Shape kShapes[] = {
     {"qwen3-14b", 5120, 17408, 40, 40, 8, 128, 151936, false, Family::qwen3},
     {"qwen3-32b", 5120, 25600, 64, 64, 8, 128, 151936, false, Family::qwen3},
     {"qwen3-30b-a3b", 2048, 6144, 48, 32, 4, 128, 151936, false, Family::qwen3_moe, kQwen3Mixture},
+    {"gpt-oss-20b", 2880, 2880, 24, 64, 8, 64, 201088, false, Family::gpt_oss, gpt_oss_mixture(32)},
+    {"gpt-oss-120b", 2880, 2880, 36, 64, 8, 64, 201088, false, Family::gpt_oss,
+     gpt_oss_mixture(128)},
 };
 
 const char* architecture_of(Family family) {
@@ -52,6 +64,8 @@ const char* architecture_of(Family family) {
       return "Qwen3MoeForCausalLM";
     case Family::mistral:
       return "MistralForCausalLM";
+    case Family::gpt_oss:
+      return "GptOssForCausalLM";
     default:
       return "LlamaForCausalLM";
   }
@@ -86,6 +100,10 @@ ModelConfig model_shape(const std::string& name, std::int64_t n_layers) {
   config.mixture = shape->mixture;
   config.layers.assign(static_cast<std::size_t>(config.n_layers),
                        {.is_mixture = config.mixture.n_experts > 0});
+  if (shape->family == Family::gpt_oss) {
+    config.has_sinks = config.qkv_bias = config.o_bias = true;
+    for (std::size_t i = 0; i < config.layers.size(); i += 2) config.layers[i].window = 128;
+  }
   return config;
 }
 

@@ -19,6 +19,7 @@ LayerWeights columns_of(const LayerWeights& whole, const HeadShare& share, Share
   w.q_bias = bias(whole.q_bias, q);
   w.k_bias = bias(whole.k_bias, kv);
   w.v_bias = bias(whole.v_bias, kv);
+  w.sinks = bias(whole.sinks, share.heads);
   w.o_proj = matrix(whole.o_proj, hidden);
   w.o_bias = bias(whole.o_bias, hidden);
   w.gate_proj = matrix(whole.gate_proj, intermediate);
@@ -59,6 +60,10 @@ void ShardedDecoder::project_qkv(std::int64_t i, Rows x, const Angles& angles, R
   const LayerWeights& w = layer(i);
   const Rows normed = decoder_->normalise(x, w.input_norm);
   decoder_->project_heads(w, normed, angles, q, k, v, Product::batch_invariant);
+}
+
+void ShardedDecoder::merge_sinks(std::int64_t i, Partial attended) {
+  if (decoder_->has_sinks()) backend().merge_sinks(attended, layer(i).sinks, attention_shape());
 }
 
 void ShardedDecoder::add_attention_output(std::int64_t i, Rows attended, Rows mine) {

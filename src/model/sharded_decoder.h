@@ -38,6 +38,7 @@ class ShardedDecoder {
   // Of x [n_rows, hidden], the residual stream: q [n_rows, q_width], k and v [n_rows, kv_width] of
   // this rank's heads, RoPE applied.
   void project_qkv(std::int64_t layer, Rows x, const Angles& angles, Rows q, Rows k, Rows v);
+  void merge_sinks(std::int64_t layer, Partial attended);  // of this rank's heads
   // mine [n_rows, hidden().count]: this rank's columns of x, to which its columns of the output
   // projection are added. attended [n_rows, n_heads * head_dim] of all heads.
   void add_attention_output(std::int64_t layer, Rows attended, Rows mine);

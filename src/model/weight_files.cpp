@@ -205,4 +205,76 @@ WeightScales WeightFiles::scales_of(const std::string& matrix,
   return scales;
 }
 
+std::vector<Expert> WeightFiles::experts(const std::string& prefix, std::int64_t n_experts,
+                                         std::int64_t size, std::int64_t hidden) {
+  if (!packed_) packed_ = std::make_shared<PackedExperts>();
+  const std::string both = prefix + "gate_up_proj", down = prefix + "down_proj";
+  const PackedExperts::Source gate_up = packed(both, n_experts, 2 * size, hidden);
+  const PackedExperts::Source down_proj = packed(down, n_experts, hidden, size);
+  const Tensor both_bias = find(both + "_bias", {n_experts, 2 * size});
+  const Tensor down_bias = find(down + "_bias", {n_experts, hidden});
+  std::vector<Expert> experts;
+  for (std::int64_t e = 0; e < n_experts; ++e) {
+    const auto matrix = [&](const PackedExperts::Source& source, const std::string& name,
+                            std::int64_t first, std::int64_t step, const char* part) {
+      const WeightView view = packed_->add(source, e, first, step);
+      const SafetensorsFile& file = file_with(name_of_packed(name));
+      give_name(view, fmt::format("{}[{}]{}", name, e, part), &file.file());
+      return view;
+    };
+    experts.push_back({matrix(gate_up, both, 0, 2, ", gate"), matrix(gate_up, both, 1, 2, ", up"),
+                       matrix(down_proj, down, 0, 1, ""),
+                       bias_of(both + "_bias", both_bias, 2 * size, e, 0, 2),
+                       bias_of(both + "_bias", both_bias, 2 * size, e, 1, 2),
+                       bias_of(down + "_bias", down_bias, hidden, e, 0, 1)});
+  }
+  return experts;
+}
+
+std::string WeightFiles::name_of_packed(const std::string& name) const {
+  return has(name + "_blocks") ? name + "_blocks" : name;
+}
+
+PackedExperts::Source WeightFiles::packed(const std::string& name, std::int64_t n_experts,
+                                          std::int64_t n_out, std::int64_t n_in) {
+  if (!has(name + "_blocks")) {
+    const Tensor wide = find(name, {n_experts, n_in, n_out});
+    return {wide.data, nullptr, wide.dtype, n_out, n_in};
+  }
+  constexpr std::int64_t kBlock = PackedExperts::kBlock;
+  if (n_in % kBlock != 0) {
+    fail(Exit::bad_data,
+         "{}: tensor '{}_blocks': rows of {} numbers are no blocks of {}, which MXFP4 has",
+         file_with(name + "_blocks").path(), name, n_in, kBlock);
+  }
+  const auto bytes = [&](const std::string& tensor_name, const std::vector<std::int64_t>& shape) {
+    const SafetensorsFile& file = file_with(tensor_name);
+    const TensorView& tensor = tensor_of(file, tensor_name);
+    if (tensor.shape != shape || tensor.dtype_name != "U8") {
+      fail(Exit::bad_data,
+           "{}: tensor '{}': expected MXFP4, U8 of shape [{}] by config.json, got {} of shape [{}]",
+           file.path(), tensor_name, fmt::join(shape, ", "), tensor.dtype_name,
+           fmt::join(tensor.shape, ", "));
+    }
+    return tensor.data;
+  };
+  return {bytes(name + "_blocks", {n_experts, n_out, n_in / kBlock, kBlock / 2}),
+          bytes(name + "_scales", {n_experts, n_out, n_in / kBlock}), Dtype::bf16, n_out, n_in};
+}
+
+WeightView WeightFiles::bias_of(const std::string& name, const Tensor& all, std::int64_t n_all,
+                                std::int64_t expert, std::int64_t first, std::int64_t step) {
+  const std::size_t number = size_of(all.dtype);
+  const std::int64_t n = (n_all - first + step - 1) / step;
+  auto& memory = scales_.emplace_back(
+      std::make_unique_for_overwrite<std::byte[]>(static_cast<std::size_t>(n) * number));
+  for (std::int64_t i = 0; i < n; ++i) {
+    const auto from = static_cast<std::size_t>(expert * n_all + first + i * step) * number;
+    std::memcpy(memory.get() + static_cast<std::size_t>(i) * number, all.data + from, number);
+  }
+  const WeightView view{memory.get(), all.dtype, 1, n};
+  give_name(view, fmt::format("{}[{}]", name, expert), all.file);
+  return view;
+}
+
 }  // namespace starattn

@@ -7,6 +7,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "model/packed_experts.h"
 #include "model/safetensors.h"
 #include "model/weight_source.h"
 
@@ -20,6 +21,9 @@ class WeightFiles : public WeightSource {
   explicit WeightFiles(const std::string& folder, Fp8Config fp8 = {});
 
   bool has(const std::string& name) const override;
+  // As GptOssForCausalLM keeps them: in one tensor of each kind (packed_experts.h).
+  std::vector<Expert> experts(const std::string& prefix, std::int64_t n_experts, std::int64_t size,
+                              std::int64_t hidden) override;
   // That the files hold tensors of, behind this prefix, whatever the config says.
   std::int64_t n_layers(const std::string& prefix) const;
 
@@ -27,6 +31,8 @@ class WeightFiles : public WeightSource {
   std::map<std::string, SafetensorsFile> take() { return std::move(files_); }
   // The scales of the tensors given out, in fp32.
   std::vector<std::unique_ptr<std::byte[]>> take_scales() { return std::move(scales_); }
+  // The matrices of the experts given out, if there are any.
+  std::shared_ptr<PackedExperts> take_packed() { return std::move(packed_); }
 
  private:
   Tensor find(const std::string& name, const std::vector<std::int64_t>& shape) override;
@@ -35,9 +41,19 @@ class WeightFiles : public WeightSource {
   const TensorView& tensor_of(const SafetensorsFile& file, const std::string& name) const;
   WeightScales scales_of(const std::string& name, const std::vector<std::int64_t>& shape);
 
+  // A matrix of all experts in one tensor or, where there is MXFP4, in two.
+  PackedExperts::Source packed(const std::string& name, std::int64_t n_experts, std::int64_t n_out,
+                               std::int64_t n_in);
+  std::string name_of_packed(const std::string& name) const;  // of the tensor with its numbers
+  // Of a vector of all experts: numbers first, first + step, ... of one, which get memory of their
+  // own.
+  WeightView bias_of(const std::string& name, const Tensor& all, std::int64_t n_all,
+                     std::int64_t expert, std::int64_t first, std::int64_t step);
+
   std::string folder_;
   Fp8Config fp8_;
-  std::vector<std::unique_ptr<std::byte[]>> scales_;
+  std::vector<std::unique_ptr<std::byte[]>> scales_;  // and biases of experts
+  std::shared_ptr<PackedExperts> packed_;
   std::string index_path_;  // empty: a single file
   std::map<std::string, SafetensorsFile> files_;
   std::unordered_map<std::string, const SafetensorsFile*> file_of_tensor_;  // of sharded models

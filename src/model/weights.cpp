@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "model/made_fp8.h"
+#include "model/packed_experts.h"
 #include "model/random_weights.h"
 #include "model/weight_files.h"
 
@@ -81,9 +82,18 @@ LayerWeights layer_from(WeightSource& source, const ModelConfig& c, const std::s
     w.q_norm = norm("self_attn.q_norm", c.head_dim);
     w.k_norm = norm("self_attn.k_norm", c.head_dim);
   }
+  if (c.has_sinks) w.sinks = source.vector(layer + "self_attn.sinks", c.n_heads);
   w.o_proj = matrix("self_attn.o_proj", hidden, c.q_width());
   w.o_bias = bias(c.o_bias, "self_attn.o_proj", hidden);
   w.post_attention_norm = norm("post_attention_layernorm", hidden);
+  if (c.is_mixture(i) && c.mixture.has_biases) {
+    w.router = matrix("mlp.router", c.mixture.n_experts, hidden);
+    w.router_bias = bias(true, "mlp.router", c.mixture.n_experts);
+    w.experts =
+        source.experts(layer + "mlp.experts.", c.mixture.n_experts, c.mixture.expert_size, hidden);
+    mark_mixed(w.experts);
+    return w;
+  }
   if (c.is_mixture(i)) {
     w.router = matrix("mlp.gate", c.mixture.n_experts, hidden);
     for (std::int64_t e = 0; e < c.mixture.n_experts; ++e) {
@@ -173,6 +183,7 @@ ModelWeights ModelWeights::open(const std::string& folder, const ModelConfig& co
   collect(source, config, weights);
   warn_of_differences(source, weights, config, folder);
   weights.names_ = source.take_names();
+  weights.packed_ = source.take_packed();
   weights.files_ = std::make_shared<std::map<std::string, SafetensorsFile>>(source.take());
   weights.owned_ =
       std::make_shared<std::vector<std::unique_ptr<std::byte[]>>>(source.take_scales());
@@ -214,12 +225,23 @@ void ModelWeights::make_fp8() {
   }
 }
 
+bool ModelWeights::is_made(const WeightView& weight) const {
+  return (made_ && made_->source_of(weight)) || (packed_ && packed_->has(weight));
+}
+
+std::span<const std::byte> ModelWeights::bytes_in_file(const WeightView& weight) const {
+  if (packed_ && packed_->has(weight)) return packed_->bytes_in_file(weight);
+  return {weight.data, weight.n_bytes()};
+}
+
 void ModelWeights::fill(const WeightView& part) const {
   const WeightView source = made_ ? made_->source_of(part) : WeightView{};
-  if (random_) random_->fill(source ? source : part);
+  const WeightView& first = source ? source : part;
+  if (random_) random_->fill(first);
+  if (packed_) packed_->fill(first);
   if (!source) return;
   made_->fill(part);
-  if (random_) forget(source);
+  if (random_ || (packed_ && packed_->has(source))) forget(source);
 }
 
 void ModelWeights::forget(const WeightView& part) const {
@@ -233,14 +255,35 @@ std::vector<WeightView> ModelWeights::all() const {
   std::vector<WeightView> all{embedding, final_norm};
   if (lm_head.data != embedding.data) all.push_back(lm_head);
   for (const LayerWeights& w : layers) {
-    for (const WeightView& view :
-         {w.input_norm, w.q_proj, w.k_proj, w.v_proj, w.q_bias, w.k_bias, w.v_bias, w.q_norm,
-          w.k_norm, w.o_proj, w.o_bias, w.post_attention_norm, w.gate_proj, w.up_proj, w.down_proj,
-          w.gate_bias, w.up_bias, w.down_bias, w.router}) {
+    for (const WeightView& view : {w.input_norm,
+                                   w.q_proj,
+                                   w.k_proj,
+                                   w.v_proj,
+                                   w.q_bias,
+                                   w.k_bias,
+                                   w.v_bias,
+                                   w.q_norm,
+                                   w.k_norm,
+                                   w.sinks,
+                                   w.o_proj,
+                                   w.o_bias,
+                                   w.post_attention_norm,
+                                   w.gate_proj,
+                                   w.up_proj,
+                                   w.down_proj,
+                                   w.gate_bias,
+                                   w.up_bias,
+                                   w.down_bias,
+                                   w.router,
+                                   w.router_bias}) {
       if (view) all.push_back(view);
     }
-    for (const Expert& expert : w.experts)
-      all.insert(all.end(), {expert.gate_proj, expert.up_proj, expert.down_proj});
+    for (const Expert& expert : w.experts) {
+      for (const WeightView& view : {expert.gate_proj, expert.up_proj, expert.down_proj,
+                                     expert.gate_bias, expert.up_bias, expert.down_bias}) {
+        if (view) all.push_back(view);
+      }
+    }
   }
   return all;
 }

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -23,15 +24,18 @@ struct LayerWeights {
   WeightView q_proj, k_proj, v_proj;         // [q_width | kv_width, hidden]
   WeightView q_bias, k_bias, v_bias;         // [1, q_width | kv_width] or absent
   WeightView q_norm, k_norm;                 // [1, head_dim] or absent (Qwen3)
+  WeightView sinks;                          // [1, n_heads] or absent (GPT-OSS)
   WeightView o_proj, o_bias;                 // [hidden, q_width], [1, hidden] or absent
   WeightView post_attention_norm;            // [1, hidden]
   WeightView gate_proj, up_proj, down_proj;  // [intermediate, hidden] x 2, [hidden, intermediate]
   WeightView gate_bias, up_bias, down_bias;  // or absent
   WeightView router;            // [n_experts, hidden] in place of gate, up and down in a mixture
+  WeightView router_bias;       // [1, n_experts] or absent
   std::vector<Expert> experts;  // [n_experts]
 };
 
 class MadeFp8;
+class PackedExperts;
 class RandomWeights;
 
 struct WeightName {
@@ -55,9 +59,13 @@ class ModelWeights {
   // FP8 in place of the other matrices of the layers but the routers', with a scale for each row
   // (f8_exponent). Their numbers, too, are made where they are asked for.
   void make_fp8();
-  bool are_made() const { return made_ != nullptr; }
+  // Whether some numbers are made here of what the files hold, and which; those have to be filled.
+  bool are_made() const { return made_ || packed_; }
+  bool is_made(const WeightView& weight) const;
+  // What tells a tensor from that of another model: its bytes, or those that it is made of.
+  std::span<const std::byte> bytes_in_file(const WeightView& weight) const;
 
-  // Makes the numbers of a tensor, or of some rows of one, if they are not a file's.
+  // Makes the numbers of a tensor, or of some rows of one, if they are not those of a file.
   void fill(const WeightView& part) const;
   void forget(const WeightView& part) const;  // its memory is free until it is filled again
 
@@ -78,6 +86,7 @@ class ModelWeights {
   std::shared_ptr<std::map<std::string, SafetensorsFile>> files_;
   std::shared_ptr<RandomWeights> random_;  // of random() and random_later()
   std::shared_ptr<MadeFp8> made_;          // of make_fp8()
+  std::shared_ptr<PackedExperts> packed_;  // of files that have some
   std::shared_ptr<std::vector<std::unique_ptr<std::byte[]>>> owned_;  // scales
   std::map<const std::byte*, WeightName> names_;
 };

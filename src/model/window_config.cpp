@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::int64_t kMostTokens = std::int64_t{1} << 32;
 constexpr std::int64_t kMostLayers = 1024;
-constexpr std::int64_t kDefaultWindow = 4096;
+constexpr std::int64_t kDefaultWindow = 4096, kShortWindow = 128;
 constexpr std::int64_t kDefaultWindowLayers = 28;
 
 // Which layers slide where the family has windows and the file says nothing of single layers.
@@ -30,6 +30,9 @@ std::vector<bool> sliding_layers(const JsonObject& json, const ModelConfig& conf
     case Family::phi3:
       first = 0;
       break;
+    case Family::gpt_oss:
+      for (std::size_t i = 0; i < layers.size(); i += 2) layers[i] = true;
+      break;
     case Family::qwen3_moe:
       if (json.find_bool("use_sliding_window").value_or(false)) first = 0;
       break;
@@ -45,6 +48,7 @@ std::vector<bool> sliding_layers(const JsonObject& json, const ModelConfig& conf
 
 // Whether the family asks layer_types, or else its layers are all alike.
 bool reads_layer_types(const JsonObject& json, const ModelConfig& config) {
+  if (config.family == Family::gpt_oss) return true;
   return (config.family == Family::qwen2 || config.family == Family::qwen3) &&
          json.find_bool("use_sliding_window").value_or(false);
 }
@@ -80,7 +84,8 @@ void read_windows(const JsonObject& json, ModelConfig& config) {
   std::optional<std::int64_t> window = json.find_int("sliding_window", 0, kMostTokens);
   const bool is_absent = !json.json().contains("sliding_window");  // null says something
   const bool has_default = config.family != Family::phi3 && config.family != Family::ministral3;
-  if (has_default && is_absent) window = kDefaultWindow;
+  if (has_default && is_absent)
+    window = config.family == Family::gpt_oss ? kShortWindow : kDefaultWindow;
 
   std::vector<bool> slides = sliding_layers(json, config);
   if (const auto types = read_layer_types(json, config.n_layers)) {
@@ -95,7 +100,8 @@ void read_windows(const JsonObject& json, ModelConfig& config) {
     }
   }
   const bool any_slides = std::ranges::count(slides, true) > 0;
-  if (!window && any_slides && json.has("layer_types") && reads_layer_types(json, config))
+  const bool is_named = json.has("layer_types") || config.family == Family::gpt_oss;
+  if (!window && any_slides && is_named && reads_layer_types(json, config))
     json.get("sliding_window");  // says that it is missing
   if (!window || !any_slides) return;
   if (*window < 1) {

@@ -28,7 +28,7 @@ Dtype compute_dtype(const Options& options, const Backend& backend) {
 Digest sample_of(const LoadedModel& model) {
   std::vector<std::span<const std::byte>> tensors;
   for (const WeightView& tensor : model.weights.all()) {
-    tensors.emplace_back(tensor.data, tensor.n_bytes());
+    tensors.push_back(model.weights.bytes_in_file(tensor));
     if (tensor.scales.data)
       tensors.push_back(
           std::as_bytes(std::span(tensor.scales_of_row(0), tensor.n_scales_of_row())));
@@ -41,7 +41,7 @@ void make_weights(const LoadedModel& model, bool is_shared) {
   const trace::Range range("make weights");
   const bool moves = !model.backend->is_host_memory() && !is_shared;
   for (const WeightView& weight : model.weights.all()) {
-    if (weight.dtype != Dtype::f8) continue;
+    if (!model.weights.is_made(weight)) continue;
     model.weights.fill(weight);
     if (!moves) continue;
     model.backend->load(weight);

@@ -173,8 +173,8 @@ void add_length_options(CLI::App& app, Options& options) {
 
 void add_text_options(CLI::App& app, Options& options) {
   const char* group = "Text";
-  app.add_option("--chat", options.chat, "Chat markup: auto, none, llama3, qwen or llama2")
-      ->check(CLI::IsMember({"auto", "none", "llama3", "qwen", "llama2"}))
+  app.add_option("--chat", options.chat, "Chat markup: auto, none, llama3, qwen, llama2 or harmony")
+      ->check(CLI::IsMember({"auto", "none", "llama3", "qwen", "llama2", "harmony"}))
       ->capture_default_str()
       ->group(group);
   app.add_option_function<std::string>(

@@ -225,6 +225,17 @@ std::span<const KvSegment> Encoder::seen(std::int64_t layer, const KvSegment& be
   return std::span(seen_).subspan(seen_[0].n_tokens == 0 ? 1 : 0);
 }
 
+void Encoder::attend_whole(std::int64_t layer, Rows q, std::span<const KvSegment> segments,
+                           Rows out) {
+  const AttentionShape shape = decoder_->attention_shape();
+  const Partial partial = partial_.view(q.n_rows);
+  if (!decoder_->has_sinks())
+    return backend_->attend_all(q, segments, shape, Product::chunk, partial, out);
+  backend_->attend_alone(q, segments, shape, Product::chunk, partial);
+  decoder_->merge_sinks(layer, partial);
+  backend_->finish(partial, shape, out);
+}
+
 KvCheck Encoder::encode_rows(std::span<const Token> tokens, std::int64_t first_doc,
                              const std::function<KvSegment(std::int64_t layer)>& anchor,
                              KvCache& out,
@@ -251,9 +262,7 @@ KvCheck Encoder::encode_rows(std::span<const Token> tokens, std::int64_t first_d
       if (!keys_and_values_only) {
         {
           const trace::Range attention("attention");
-          backend_->attend_all(q, seen(layer, before, window, first_blk, n),
-                               decoder_->attention_shape(), Product::chunk, partial_.view(n),
-                               attended_.rows(n));
+          attend_whole(layer, q, seen(layer, before, window, first_blk, n), attended_.rows(n));
         }
         decoder_->add_attention_output(layer, attended_.rows(n), rows, Product::chunk);
         decoder_->add_feed_forward(layer, rows, Product::chunk);

@@ -90,6 +90,9 @@ class Encoder {
                                   const KvDoubleBuffer& window, std::int64_t first_blk,
                                   std::int64_t n);
 
+  // out = attention of a chunk's q over the segments, and its sinks.
+  void attend_whole(std::int64_t layer, Rows q, std::span<const KvSegment> segments, Rows out);
+
   // Where several ranks need the anchor and it is not recomputed.
   std::optional<AnchorBroadcast> start_broadcast(const BlockPlan& plan,
                                                  const std::vector<bool>& computing);

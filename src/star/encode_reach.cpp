@@ -157,6 +157,7 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
       const trace::At at({.block = chunk.block});
       const Rows attended = attended_.rows(chunk.n_rows);
       const Rows rows = x.rows(chunk.first_row, chunk.n_rows);
+      decoder_->merge_sinks(layer, chunk.partial.partial());
       backend_->finish(chunk.partial.partial(), shape, attended);
       decoder_->add_attention_output(layer, attended, rows, Product::chunk);
       decoder_->add_feed_forward(layer, rows, Product::chunk);

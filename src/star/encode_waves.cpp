@@ -292,12 +292,12 @@ void Encoder::finish_layer(const WaveBlock& block, std::int64_t layer, const KvS
     if (recalled.n_tokens > 0) {
       const trace::Range range("attention");
       backend_->attend_alone(q, {&recalled, 1}, shape, Product::chunk, partial_.view(n));
+      decoder_->merge_sinks(layer, partial_.view(n));
       backend_->finish_merged(slice(block.partial.partial(), first, n, shape), partial_.view(n),
                               shape, attended);
     } else {  // nothing was on its way
       const trace::Range range("attention");
-      backend_->attend_all(q, seen(layer, before, block.window, first, n), shape, Product::chunk,
-                           partial_.view(n), attended);
+      attend_whole(layer, q, seen(layer, before, block.window, first, n), attended);
     }
     const Rows rows = block.x.rows(first, n);
     decoder_->add_attention_output(layer, attended, rows, Product::chunk);

@@ -74,6 +74,7 @@ class ShardedForward : public StepForward {
         context = tail_.attend(layer, q, shape, positions);
       }
       if (shape.n_heads > 0) {
+        decoder_->merge_sinks(layer, context);
         backend_->attend_own(q, k, v, batch.own_tokens(layer, of_layer.window), shape, context,
                              attended_heads);
       }

@@ -52,6 +52,7 @@ class WholeForward : public StepForward {
       const Partial context = config.has_window() ? tail_.attend(layer, q, shape, positions)
                                                   : context_.attend(layer, q);
       if (n == 0) continue;
+      decoder_->merge_sinks(layer, context);
       // The query's own tokens come last.
       backend_->attend_own(q, k, v, batch.own_tokens(layer, config.window), shape, context,
                            attended_.rows(n));

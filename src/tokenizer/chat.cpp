@@ -19,7 +19,7 @@ namespace {
 
 using Texts = std::vector<std::string>;
 
-constexpr const ChatFamily* kFamilies[] = {&kLlama3, &kQwen};
+constexpr const ChatFamily* kFamilies[] = {&kLlama3, &kQwen, &kHarmony};
 
 constexpr std::string_view kInst = "[INST]";
 constexpr std::string_view kInstEnd = "[/INST]";
@@ -44,7 +44,7 @@ bool knows(const Tokenizer& tokenizer, const ChatFamily& family) {
 // The system turn of a conversation that brings none; empty where the template writes none.
 std::string default_system_turn(const ChatFamily& family, const Texts& texts) {
   const std::string opening = family.opening_of_turn("system");
-  if (texts.empty()) {
+  if (texts.empty() || family.answer) {
     return family.default_system ? opening + family.default_system + family.close : "";
   }
   if (writes(texts, kLlama31Piece)) return opening + kLlama31System + family.close;
@@ -56,14 +56,15 @@ std::string default_system_turn(const ChatFamily& family, const Texts& texts) {
   return "";
 }
 
-// What the model is to go on from in its own turn: "<think>\n", or nothing. The generation prompt
-// stands last in a template.
+// The opening of the model's own turn, and what it is to go on from there: "<think>\n", or nothing.
+// The generation prompt stands last in a template.
 std::string opening_of_answer(const ChatFamily& family, const Texts& texts) {
+  if (family.answer) return family.answer;
   const std::string opening = family.opening_of_turn("assistant");
   for (auto text = texts.rbegin(); text != texts.rend(); ++text) {
-    if (text->starts_with(opening)) return text->substr(opening.size());
+    if (text->starts_with(opening)) return *text;
   }
-  return "";
+  return opening;
 }
 
 ChatStyle style_of_family(const ChatFamily& family, const Texts& texts,
@@ -77,8 +78,7 @@ ChatStyle style_of_family(const ChatFamily& family, const Texts& texts,
   style.opening = before.substr(0, tail);
   style.lead = before.substr(tail);
   style.query_prefix = kBlankLine;
-  style.closing =
-      family.close + family.opening_of_turn("assistant") + opening_of_answer(family, texts);
+  style.closing = family.close + opening_of_answer(family, texts);
   for (const char* stop : family.stops) {
     if (stop && tokenizer.find_token(stop) >= 0) style.stops.push_back(tokenizer.find_token(stop));
   }
@@ -249,12 +249,15 @@ ChatStyle chat_style_from_name(std::string_view name, const std::string& model_f
     return *style;
   }
   if (name != "auto")
-    fail(Exit::usage, "--chat: expected auto, none, llama3, qwen or llama2, got '{}'", name);
-  fail(Exit::bad_data,
-       "{}: its chat template could not be run ({}), and it writes none of Llama 3's {}, Qwen's {} "
-       "and Llama 2's {}, or its tokenizer has no such token. Write the markup into the records "
-       "yourself and pass --chat none --special-tokens parse, or pass --chat none for plain text",
-       model_folder, why, kLlama3.open, kQwen.open, kInst);
+    fail(Exit::usage, "--chat: expected auto, none, llama3, qwen, llama2 or harmony, got '{}'",
+         name);
+  fail(
+      Exit::bad_data,
+      "{}: its chat template could not be run ({}), and it writes none of Llama 3's {}, Qwen's {}, "
+      "GPT-OSS's {} and Llama 2's {}, or its tokenizer has no such token. Write the markup into "
+      "the records "
+      "yourself and pass --chat none --special-tokens parse, or pass --chat none for plain text",
+      model_folder, why, kLlama3.open, kQwen.open, kHarmony.open, kInst);
 }
 
 std::vector<Token> wrap_context(const ChatStyle& style, const Tokenizer& tokenizer,

@@ -33,12 +33,12 @@ struct ChatStyle {
   ChatTemplate chat_template;  // that wrote all this; empty where none was run
 };
 
-// name: auto, none, llama3, qwen or llama2 (--chat). "auto": none where the folder has no chat
-// template (tokenizer_config.json or chat_template.jinja); else what the template writes when it is
-// run (jinja.h) over one user turn. One that we cannot run decides the family by the markup in its
-// texts, with a warning that quotes what may be missing, or is refused by naming --chat. Where
-// markup is written, a blank line sets the query apart from the context.
-// may_think: as in ChatTemplate; throws Error(usage) where the template has no such switch.
+// name: auto, none, llama3, qwen, llama2 or harmony (--chat). "auto": none where the folder has no
+// chat template (tokenizer_config.json or chat_template.jinja); else what the template writes when
+// it is run (jinja.h) over one user turn. One that we cannot run decides the family by the markup
+// in its texts, with a warning that quotes what may be missing, or is refused by naming --chat.
+// Where markup is written, a blank line sets the query apart from the context. may_think: as in
+// ChatTemplate; throws Error(usage) where the template has no such switch.
 ChatStyle chat_style_from_name(std::string_view name, const std::string& model_folder,
                                const Tokenizer& tokenizer, bool may_think = true);
 

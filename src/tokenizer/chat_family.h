@@ -19,6 +19,9 @@ struct ChatFamily {
   const char* close;
   const char* default_system;  // where the folder has no template; nullptr: no such turn
   const char* stops[2];        // the first one ends a turn
+  // What opens the answer, where that is more than a turn's opening. Such a family's templates are
+  // programs that we do not run, and every conversation has the default system turn.
+  const char* answer = nullptr;
 
   std::string opening_of_turn(std::string_view role) const {
     return std::string(open) + std::string(role) + head;
@@ -39,6 +42,21 @@ inline constexpr ChatFamily kQwen{"qwen",
                                   "<|im_end|>\n",
                                   "You are a helpful assistant.",
                                   {"<|im_end|>", nullptr}};
+
+// GPT-OSS (harmony). The template writes today's date into the system turn, which is left out here,
+// so that a document has the same tokens tomorrow; and the answer is opened where the model writes
+// what a reader is to see, so it does not think before.
+inline constexpr ChatFamily kHarmony{
+    "harmony",
+    nullptr,
+    "<|start|>",
+    "<|message|>",
+    "<|end|>",
+    "You are ChatGPT, a large language model trained by OpenAI.\nKnowledge cutoff: 2024-06\n\n"
+    "Reasoning: low\n\n# Valid channels: analysis, commentary, final. Channel must be included for "
+    "every message.",
+    {"<|return|>", "<|end|>"},
+    "<|start|>assistant<|channel|>final<|message|>"};
 
 // Llama 2 and Mistral have no roles: <s>[INST] text [/INST], plain text in older tokenizers.
 inline constexpr const char* kLlama2 = "llama2";

@@ -309,6 +309,37 @@ TEST_P(CpuBackend, MergingPartsEqualsTheWhole) {
   EXPECT_LT(relative_error(merged, {whole.begin(), whole.end()}), 1e-6);
 }
 
+// A sink is a key whose score is learned and whose value is zero.
+TEST_P(CpuBackend, SinksAreKeysWithoutValues) {
+  const AttentionShape shape{4, 2, 16};
+  const std::int64_t n = 40, n_rows = 3;
+  const Floats k = random_floats(static_cast<std::size_t>(n * 32), 1);
+  const Floats v = random_floats(static_cast<std::size_t>(n * 32), 2);
+  Floats q = random_floats(static_cast<std::size_t>(n_rows * 64), 3);
+  const Floats scores = {-1, 3, 0.5, 90};
+  const WeightView sinks{reinterpret_cast<const std::byte*>(scores.data()), Dtype::f32, 1, 4};
+  const Floats plain = attend(q, {segment_of(k, v, n, false)}, shape, Product::chunk);
+  OwnPartial partial(n_rows, shape);
+  backend_->attend_alone(rows_of(q, 64), std::vector{segment_of(k, v, n, false)}, shape,
+                         Product::chunk, partial.view());
+  const OwnPartial before = partial;
+  backend_->merge_sinks(partial.view(), sinks, shape);
+  Floats out(q.size(), NAN);
+  backend_->finish(partial.view(), shape, rows_of(out, 64));
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const std::size_t head = i / 16;
+    const double keys = std::log(double{before.l[head]}) + double{before.m[head]};
+    const double share = 1 / (1 + std::exp(double{scores[head % 4]} - keys));
+    EXPECT_NEAR(out[i], share * plain[i], 1e-6);
+  }
+  // Where there are no keys, nothing comes of it.
+  OwnPartial empty(n_rows, shape);
+  backend_->clear(empty.view(), shape);
+  backend_->merge_sinks(empty.view(), sinks, shape);
+  backend_->finish(empty.view(), shape, rows_of(out, 64));
+  EXPECT_EQ(out, Floats(out.size(), 0.0F));
+}
+
 TEST_P(CpuBackend, EmptyPartialsMergeToTheEmptyOne) {
   const AttentionShape shape{2, 1, 16};
   OwnPartial a(2, shape);

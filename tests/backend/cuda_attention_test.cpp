@@ -206,22 +206,54 @@ TEST_P(CudaWindows, EqualTheCpus) {
 }
 
 TEST_P(CudaWindows, OfPhase2EqualTheCpus) {
-  const AttentionShape shape{8, 2, 64};
-  const Floats k = numbers_.bell(300 * 128), v = numbers_.bell(300 * 128);
-  const std::vector<std::int64_t> first = {0, 299, 17, 130, 300, 0};
-  const Floats q = numbers_.bell(6 * 512, 2);
-  expect_same(kAttention, [&](Side& side) {
-    const Partial partial = side.partial(6, shape);
-    side.backend->attend_from(side.rows(q, 512),
-                              {side.rows(k, 128).data, side.rows(v, 128).data, 300}, first, shape,
-                              partial);
-    const Rows out = side.empty(6, 512);
-    side.backend->finish(partial, shape, out);
-    return side.get(out);
-  });
+  for (const AttentionShape& shape : {AttentionShape{8, 2, 64}, {8, 1, 128}}) {
+    for (const std::int64_t n : {127, 300, 512, 2000}) {
+      const std::int64_t width = shape.n_heads * shape.head_dim;
+      const std::int64_t kv_width = shape.n_kv_heads * shape.head_dim;
+      const Floats k = numbers_.bell(n * kv_width), v = numbers_.bell(n * kv_width);
+      const std::vector<std::int64_t> first = {0, n - 1, 17, n / 2, n, 0};
+      const Floats q = numbers_.bell(6 * width, 2);
+      const auto attended = [&](Side& side, std::size_t row, std::size_t n_rows) {
+        const auto rows = static_cast<std::int64_t>(n_rows);
+        const Partial partial = side.partial(rows, shape);
+        const auto at = static_cast<std::ptrdiff_t>(row) * width;
+        side.backend->attend_from(side.rows({q.begin() + at, q.begin() + at + rows * width}, width),
+                                  {side.rows(k, kv_width).data, side.rows(v, kv_width).data, n},
+                                  std::span(first).subspan(row, n_rows), shape, partial);
+        const Rows out = side.empty(rows, width);
+        side.backend->finish(partial, shape, out);
+        return side.get(out);
+      };
+      expect_same(kAttention, [&](Side& side) { return attended(side, 0, 6); });
+      const Floats all = attended(*gpu_, 0, 6);
+      for (std::size_t row = 0; row < 6; ++row) {  // a row's bits know nothing of the others
+        const auto at = static_cast<std::ptrdiff_t>(row) * width;
+        EXPECT_EQ(attended(*gpu_, row, 1), Floats(all.begin() + at, all.begin() + at + width));
+      }
+    }
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, CudaWindows, ::testing::Values("", "sm80"));
+
+TEST_F(CudaBackend, MergesSinks) {
+  const AttentionShape shape{6, 2, 64};
+  const Floats q = numbers_.bell(5 * 384, 2), k = numbers_.bell(90 * 128),
+               v = numbers_.bell(90 * 128);
+  const WeightView sinks = weight({-1, 3, 0.5, 90, -90, 0}, 6);
+  for (const bool is_empty : {false, true}) {
+    expect_same(is_empty ? 0 : kAttention, [&](Side& side) {
+      const Partial partial = side.partial(5, shape);
+      const KvSegment keys{side.rows(k, 128).data, side.rows(v, 128).data, 90};
+      if (!is_empty)
+        side.backend->attend(side.rows(q, 384), {&keys, 1}, shape, Product::chunk, partial);
+      side.backend->merge_sinks(partial, sinks, shape);
+      const Rows out = side.empty(5, 384);
+      side.backend->finish(partial, shape, out);
+      return side.get(out);
+    });
+  }
+}
 
 TEST_F(CudaBackend, TwoEmptyPartialsMergeToTheEmptyOne) {
   const AttentionShape shape{4, 2, 64};

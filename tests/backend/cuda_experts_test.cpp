@@ -55,10 +55,17 @@ class CudaExperts : public CudaBackend {
     return experts;
   }
 
-  void expect_added_alike(std::span<const MixtureShape> shapes, std::int64_t block, double bound) {
+  void expect_added_alike(std::span<const MixtureShape> shapes, std::int64_t block, double bound,
+                          const GatedUnit& unit = {}) {
     for (const MixtureShape& shape : shapes) {
       SCOPED_TRACE(shape.n_rows);
-      const std::vector<Expert> experts = random_matrices(shape, block);
+      std::vector<Expert> experts = random_matrices(shape, block);
+      for (Expert& expert : experts) {
+        if (unit.is_swiglu()) continue;
+        expert.gate_bias = weight(numbers_.bell(shape.size), shape.size);
+        expert.up_bias = weight(numbers_.bell(shape.size), shape.size);
+        expert.down_bias = weight(numbers_.bell(shape.hidden), shape.hidden);
+      }
       const std::vector<std::int32_t> chosen = random_experts(shape);
       Floats shares;
       for (const float share : numbers_.bell(std::ssize(chosen))) shares.push_back(std::abs(share));
@@ -67,7 +74,7 @@ class CudaExperts : public CudaBackend {
       for (const Product product : {Product::chunk, Product::batch_invariant}) {
         expect_same(bound, [&](Side& side) {
           const Rows sum = side.rows(x, shape.hidden);
-          side.backend->add_experts(sum, side.rows(normed, shape.hidden), experts,
+          side.backend->add_experts(sum, side.rows(normed, shape.hidden), experts, unit,
                                     choice_on(side, chosen, shares, shape.n_chosen), product);
           return side.get(sum);
         });
@@ -101,6 +108,10 @@ class CudaExperts : public CudaBackend {
   std::list<Floats> scales_;
 };
 
+TEST_F(CudaExperts, WithBiasesAndAGateWithinLimitsAreAddedAlike) {
+  expect_added_alike(kShapes, 0, 2e-2, {1.702F, 1, 1.5F});
+}
+
 TEST_F(CudaExperts, AreChosenAlike) {
   for (const MixtureShape& shape : kShapes) {
     const WeightView router =
@@ -117,8 +128,8 @@ TEST_F(CudaExperts, AreChosenAlike) {
           const std::size_t i = side == cpu_.get() ? 0 : 1;
           const ExpertChoice choice =
               choice_on(*side, std::vector<std::int32_t>(n, -1), Floats(n, NAN), shape.n_chosen);
-          side->backend->choose_experts(side->rows(x, shape.hidden), router, renormalise, product,
-                                        choice);
+          side->backend->choose_experts(side->rows(x, shape.hidden), router, {}, renormalise,
+                                        product, choice);
           chosen[i].resize(n);
           side->backend->download(reinterpret_cast<const std::byte*>(choice.experts),
                                   std::as_writable_bytes(std::span(chosen[i])));
@@ -153,7 +164,7 @@ TEST_F(CudaExperts, OfEqualsAreTheLowerOnes) {
   for (const Product product : {Product::chunk, Product::batch_invariant}) {
     const ExpertChoice choice =
         choice_on(*gpu_, std::vector<std::int32_t>(6, -1), Floats(6, 0.0F), 3);
-    gpu_->backend->choose_experts(gpu_->rows(x, kHidden), router, true, product, choice);
+    gpu_->backend->choose_experts(gpu_->rows(x, kHidden), router, {}, true, product, choice);
     std::vector<std::int32_t> chosen(6);
     gpu_->backend->download(reinterpret_cast<const std::byte*>(choice.experts),
                             std::as_writable_bytes(std::span(chosen)));
@@ -189,7 +200,7 @@ TEST_F(CudaExperts, OfTwoLayersAreNotMixedUp) {
     Floats all;
     for (const int layer : {0, 1, 1, 0}) {
       const Rows sum = side.rows(x, shape.hidden);
-      side.backend->add_experts(sum, side.rows(x, shape.hidden), layers[layer],
+      side.backend->add_experts(sum, side.rows(x, shape.hidden), layers[layer], {},
                                 choice_on(side, chosen, shares, shape.n_chosen), Product::chunk);
       const Floats one = side.get(sum);
       all.insert(all.end(), one.begin(), one.end());
@@ -210,8 +221,8 @@ TEST_F(CudaExperts, TreatARowAlikeWhateverIsBesideIt) {
         choice_on(*gpu_, std::vector<std::int32_t>(n_places), Floats(n_places), shape.n_chosen);
     const Rows sum = gpu_->rows(some, shape.hidden);
     const Rows normed = gpu_->rows(some, shape.hidden);
-    gpu_->backend->choose_experts(normed, router, true, Product::batch_invariant, choice);
-    gpu_->backend->add_experts(sum, normed, experts, choice, Product::batch_invariant);
+    gpu_->backend->choose_experts(normed, router, {}, true, Product::batch_invariant, choice);
+    gpu_->backend->add_experts(sum, normed, experts, {}, choice, Product::batch_invariant);
     return gpu_->get(sum);
   };
   for (const std::vector<Expert>& experts : layers) {

@@ -56,6 +56,10 @@ class Experts : public ::testing::Test {
   WeightView matrix(std::int64_t n_rows, std::int64_t n_cols) {
     return view_of(memory_.emplace_back(numbers(n_rows * n_cols, 0.2F)), n_rows, n_cols);
   }
+  WeightView vector(std::int64_t n) { return view_of(memory_.emplace_back(numbers(n)), 1, n); }
+  static double at(const WeightView& vector, std::int64_t i) {
+    return vector ? double{reinterpret_cast<const float*>(vector.data)[i]} : 0;
+  }
   static double dot(const float* x, const WeightView& w, std::int64_t row) {
     const float* weights = reinterpret_cast<const float*>(w.data) + row * w.n_cols;
     double sum = 0;
@@ -76,7 +80,7 @@ TEST_F(Experts, AreTheLikeliestWithTheirShares) {
   for (const Product product : {Product::chunk, Product::batch_invariant}) {
     for (const bool renormalise : {false, true}) {
       Choice choice(kRows);
-      backend_->choose_experts(rows_of(x, kHidden), router, renormalise, product, choice.view);
+      backend_->choose_experts(rows_of(x, kHidden), router, {}, renormalise, product, choice.view);
       for (std::int64_t row = 0; row < kRows; ++row) {
         std::vector<std::pair<double, std::int32_t>> likeliest;
         double sum = 0;
@@ -108,52 +112,85 @@ TEST_F(Experts, OfEqualsAreTheLowerOnes) {
   Floats weights(kExperts * kHidden, 0.0F);
   weights[5 * kHidden] = 1;  // expert 5 leads, all others tie
   Choice choice(1);
-  backend_->choose_experts(rows_of(x, kHidden), view_of(weights, kExperts, kHidden), true,
+  backend_->choose_experts(rows_of(x, kHidden), view_of(weights, kExperts, kHidden), {}, true,
                            Product::batch_invariant, choice.view);
   EXPECT_EQ(choice.experts, (std::vector<std::int32_t>{0, 1, 5}));
   x[0] = NAN;  // the row is lost, but whom it asks is not
-  backend_->choose_experts(rows_of(x, kHidden), view_of(weights, kExperts, kHidden), true,
+  backend_->choose_experts(rows_of(x, kHidden), view_of(weights, kExperts, kHidden), {}, true,
                            Product::batch_invariant, choice.view);
   EXPECT_EQ(choice.experts, (std::vector<std::int32_t>{0, 1, 2}));
   EXPECT_TRUE(std::isnan(choice.shares[0]));
 }
 
+TEST_F(Experts, OfARouterWithABiasAreTheLikeliestWithIt) {
+  Floats x = numbers(3 * kHidden);
+  const WeightView router = matrix(kExperts, kHidden);
+  Floats bias(kExperts, 0.0F);
+  bias[1] = bias[3] = bias[6] = 100;
+  Choice choice(3);
+  backend_->choose_experts(rows_of(x, kHidden), router, view_of(bias, 1, kExperts), true,
+                           Product::batch_invariant, choice.view);
+  for (std::size_t row = 0; row < 3; ++row)
+    EXPECT_EQ(std::vector(choice.experts.begin() + static_cast<std::ptrdiff_t>(row) * kChosen,
+                          choice.experts.begin() + static_cast<std::ptrdiff_t>(row + 1) * kChosen),
+              (std::vector<std::int32_t>{1, 3, 6}));
+  const double e1 = std::exp(dot(x.data(), router, 1)), e3 = std::exp(dot(x.data(), router, 3)),
+               e6 = std::exp(dot(x.data(), router, 6));
+  EXPECT_NEAR(choice.shares[1], e3 / (e1 + e3 + e6), 1e-5);
+}
+
+// As they are, and with biases and a gate that is held within limits, which some numbers reach.
 TEST_F(Experts, AreAddedWithTheirShares) {
-  constexpr std::int64_t kRows = 21;
-  Floats normed = numbers(kRows * kHidden);
-  const Floats before = numbers(kRows * kHidden);
-  Choice choice(kRows);
-  for (std::int64_t row = 0; row < kRows; ++row) {
-    std::int32_t ascending[] = {0, 2, 4};  // expert 1 and others go without a row
-    if (row % 3 == 0) ascending[2] = 6;
-    std::copy_n(ascending, kChosen, choice.experts.begin() + row * kChosen);
-  }
-  choice.shares = numbers(kRows * kChosen);
-  choice.view.shares = choice.shares.data();
-  for (const Product product : {Product::chunk, Product::batch_invariant}) {
-    Floats x = before;
-    backend_->add_experts(rows_of(x, kHidden), rows_of(normed, kHidden), experts_, choice.view,
-                          product);
+  for (const GatedUnit unit : {GatedUnit{}, GatedUnit{1.702F, 1, 1.5F}}) {
+    if (!unit.is_swiglu()) {
+      for (Expert& expert : experts_) {
+        expert.gate_bias = vector(kSize);
+        expert.up_bias = vector(kSize);
+        expert.down_bias = vector(kHidden);
+      }
+    }
+    constexpr std::int64_t kRows = 21;
+    Floats normed = numbers(kRows * kHidden);
+    const Floats before = numbers(kRows * kHidden);
+    Choice choice(kRows);
     for (std::int64_t row = 0; row < kRows; ++row) {
-      std::vector<double> expected(before.begin() + row * kHidden,
-                                   before.begin() + (row + 1) * kHidden);
-      for (std::int64_t i = 0; i < kChosen; ++i) {
-        const auto at = static_cast<std::size_t>(row * kChosen + i);
-        const Expert& expert = experts_[static_cast<std::size_t>(choice.experts[at])];
-        Floats inner(kSize);
-        for (std::int64_t j = 0; j < kSize; ++j) {
-          const double gate = dot(normed.data() + row * kHidden, expert.gate_proj, j);
-          const double up = dot(normed.data() + row * kHidden, expert.up_proj, j);
-          inner[static_cast<std::size_t>(j)] =
-              static_cast<float>(gate / (1 + std::exp(-gate)) * up);
+      std::int32_t ascending[] = {0, 2, 4};  // expert 1 and others go without a row
+      if (row % 3 == 0) ascending[2] = 6;
+      std::copy_n(ascending, kChosen, choice.experts.begin() + row * kChosen);
+    }
+    choice.shares = numbers(kRows * kChosen);
+    choice.view.shares = choice.shares.data();
+    for (const Product product : {Product::chunk, Product::batch_invariant}) {
+      Floats x = before;
+      backend_->add_experts(rows_of(x, kHidden), rows_of(normed, kHidden), experts_, unit,
+                            choice.view, product);
+      for (std::int64_t row = 0; row < kRows; ++row) {
+        std::vector<double> expected(before.begin() + row * kHidden,
+                                     before.begin() + (row + 1) * kHidden);
+        for (std::int64_t i = 0; i < kChosen; ++i) {
+          const auto place = static_cast<std::size_t>(row * kChosen + i);
+          const Expert& expert = experts_[static_cast<std::size_t>(choice.experts[place])];
+          Floats inner(kSize);
+          for (std::int64_t j = 0; j < kSize; ++j) {
+            const double limit = unit.limit;
+            const double gate = std::min(
+                dot(normed.data() + row * kHidden, expert.gate_proj, j) + at(expert.gate_bias, j),
+                limit);
+            const double up = std::clamp(
+                dot(normed.data() + row * kHidden, expert.up_proj, j) + at(expert.up_bias, j),
+                -limit, limit);
+            inner[static_cast<std::size_t>(j)] = static_cast<float>(
+                gate / (1 + std::exp(-double{unit.slope} * gate)) * (up + double{unit.shift}));
+          }
+          for (std::int64_t c = 0; c < kHidden; ++c)
+            expected[static_cast<std::size_t>(c)] +=
+                double{choice.shares[place]} *
+                (dot(inner.data(), expert.down_proj, c) + at(expert.down_bias, c));
         }
         for (std::int64_t c = 0; c < kHidden; ++c)
-          expected[static_cast<std::size_t>(c)] +=
-              double{choice.shares[at]} * dot(inner.data(), expert.down_proj, c);
+          EXPECT_NEAR(x[static_cast<std::size_t>(row * kHidden + c)],
+                      expected[static_cast<std::size_t>(c)], 1e-5);
       }
-      for (std::int64_t c = 0; c < kHidden; ++c)
-        EXPECT_NEAR(x[static_cast<std::size_t>(row * kHidden + c)],
-                    expected[static_cast<std::size_t>(c)], 1e-5);
     }
   }
 }
@@ -167,9 +204,9 @@ TEST_F(Experts, TreatARowAlikeWhateverIsBesideIt) {
     Floats in(normed.begin() + first * kHidden, normed.begin() + (first + n) * kHidden);
     Floats x(before.begin() + first * kHidden, before.begin() + (first + n) * kHidden);
     Choice choice(n);
-    backend_->choose_experts(rows_of(in, kHidden), router, true, Product::batch_invariant,
+    backend_->choose_experts(rows_of(in, kHidden), router, {}, true, Product::batch_invariant,
                              choice.view);
-    backend_->add_experts(rows_of(x, kHidden), rows_of(in, kHidden), experts_, choice.view,
+    backend_->add_experts(rows_of(x, kHidden), rows_of(in, kHidden), experts_, {}, choice.view,
                           Product::batch_invariant);
     return x;
   };

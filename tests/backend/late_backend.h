@@ -142,13 +142,16 @@ class LateBackend : public Backend {
                                 std::int64_t n_rows) override {
     return backend_->first_not_finite(w, first_row, n_rows);
   }
-  void choose_experts(Rows x, const WeightView& router, bool renormalise, Product product,
-                      const ExpertChoice& choice) override {
-    backend_->choose_experts(x, router, renormalise, product, choice);
+  void merge_sinks(Partial partial, const WeightView& sinks, const AttentionShape& shape) override {
+    backend_->merge_sinks(partial, sinks, shape);
   }
-  void add_experts(Rows x, Rows normed, std::span<const Expert> experts, const ExpertChoice& choice,
-                   Product product) override {
-    backend_->add_experts(x, normed, experts, choice, product);
+  void choose_experts(Rows x, const WeightView& router, const WeightView& bias, bool renormalise,
+                      Product product, const ExpertChoice& choice) override {
+    backend_->choose_experts(x, router, bias, renormalise, product, choice);
+  }
+  void add_experts(Rows x, Rows normed, std::span<const Expert> experts, const GatedUnit& unit,
+                   const ExpertChoice& choice, Product product) override {
+    backend_->add_experts(x, normed, experts, unit, choice, product);
   }
   void choose_asking_rows(const KvSegment& block, const AttentionShape& shape, std::int64_t n_rows,
                           std::int32_t* rows) override {

@@ -186,6 +186,45 @@ TEST(Windows, AreOfTheLayersThatAreListed) {
             (std::vector<std::int64_t>{16, 0}));
 }
 
+TEST(GptOss, HasWindowsInEverySecondLayer) {
+  const Json rope = {{"rope_type", "yarn"},
+                     {"factor", 32.0},
+                     {"truncate", false},
+                     {"rope_theta", 150000},
+                     {"original_max_position_embeddings", 4096}};
+  const Json published = {
+      {"num_hidden_layers", 3}, {"rope_parameters", rope}, {"max_position_embeddings", 131072},
+      {"num_local_experts", 8}, {"experts_per_token", 3},  {"hidden_size", 64}};
+  const auto with_changes = [&](const Json& changes) {
+    Json all = published;
+    all.update(changes);
+    return with("gpt_oss", "GptOssForCausalLM", all);
+  };
+  const ModelConfig c = read_config(with_changes(Json::object()));
+  EXPECT_EQ(windows_of(c), (std::vector<std::int64_t>{128, 0, 128}));
+  EXPECT_EQ(c.n_mixtures(), 3);
+  EXPECT_EQ(c.mixture.n_experts, 8);
+  EXPECT_EQ(c.mixture.n_chosen, 3);
+  EXPECT_EQ(c.mixture.expert_size, c.intermediate_size);
+  EXPECT_EQ(c.mixture.unit, (GatedUnit{1.702F, 1, 7}));
+  EXPECT_TRUE(c.has_sinks && c.qkv_bias && c.o_bias && c.mixture.has_biases);
+  EXPECT_FALSE(c.rope.truncate);
+  EXPECT_EQ(c.head_dim, 64);
+  EXPECT_EQ(c.max_positions, 131072);
+  EXPECT_NE(canonical_text(c).find("unit=1.702"), std::string::npos);
+  const Json mxfp4 = {{"quantization_config", {{"quant_method", "mxfp4"}}}};
+  EXPECT_EQ(read_config(with_changes(mxfp4)).fp8.scales, Fp8Config::Scales::none);
+  Json llama = small_config(mxfp4);
+  expect_refused([&] { read_config(llama); }, Exit::bad_data, {"quant_method", "mxfp4"});
+  for (const auto& [key, value] : {std::pair<const char*, Json>{"swiglu_limit", 0},
+                                   {"swiglu_alpha", -1},
+                                   {"num_local_experts", 0},
+                                   {"experts_per_token", 9},
+                                   {"sliding_window", nullptr}}) {
+    expect_refused([&] { read_config(with_changes({{key, value}})); }, Exit::bad_data, {key});
+  }
+}
+
 TEST(Windows, ThatMakeNoSenseAreRefused) {
   const auto refuses = [](const char* type, const char* architecture, Json changes,
                           std::initializer_list<std::string_view> words) {

@@ -35,6 +35,7 @@ struct Setting {
   bool experts = false;
   bool has_f8_kv = false;
   std::vector<std::int64_t> windows;  // of each layer; 0: none
+  bool sinks = false;                 // with the experts that go with them
 };
 
 struct Outcome {
@@ -76,6 +77,7 @@ inline std::vector<QueryJob> jobs(std::size_t n, const Sampling& sampling = {}) 
 inline Outcome run(const Communicator& group, const Setting& setting, int n_threads = 1,
                    std::size_t n_queries = 4) {
   ModelConfig config = setting.experts ? tiny_mixture_config() : tiny_config();
+  if (setting.sinks) config = tiny_sinks_config(kNoWindow);
   config.layers.resize(static_cast<std::size_t>(config.n_layers));
   for (std::size_t i = 0; i < setting.windows.size(); ++i)
     if (setting.windows[i] > 0) config.layers[i].window = setting.windows[i];

@@ -55,6 +55,22 @@ inline ModelConfig tiny_mixture_config() {
   return config;
 }
 
+// Every row of GPT-OSS's kind of layers: sinks, experts with biases, and windows in two of three.
+inline ModelConfig tiny_sinks_config(std::int64_t window) {
+  ModelConfig config = tiny_config();
+  config.mixture = {.n_experts = 7,
+                    .n_chosen = 3,
+                    .expert_size = 40,
+                    .renormalise = true,
+                    .has_biases = true,
+                    .unit = {1.702F, 1, 1}};
+  config.has_sinks = config.qkv_bias = config.o_bias = true;
+  config.layers = {{.window = window, .is_mixture = true},
+                   {.is_mixture = true},
+                   {.window = window, .is_mixture = true}};
+  return config;
+}
+
 struct TinyModel {
   explicit TinyModel(int n_threads = 1, Dtype dtype = Dtype::bf16,
                      const ModelConfig& of = tiny_config())

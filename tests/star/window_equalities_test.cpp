@@ -174,6 +174,32 @@ TEST_F(WindowEqualities, OfSpreadQueriesAndTreesHaveTheSameBits) {
   EXPECT_EQ(one.answers, other.answers);
 }
 
+TEST_F(WindowEqualities, WithSinksHaveTheSameBitsOnAnyRanks) {
+  Setting star = with_windows({61, 0, 20});
+  star.sinks = true;
+  Setting recall = star, ring = star, exact = star, spread = star, f8 = star;
+  recall.recall = 30;
+  ring.attention = Attention::ring;
+  spread.spread = spread.tree = true;
+  f8.has_f8_kv = true;
+  exact.windows = {61, 61, 20};
+  for (const Setting& setting : {star, recall, ring, spread, f8})
+    expect_same_bits_as_alone(setting);
+  expect_close_to_dense(exact);
+  expect_close_to_dense(ring);
+  recall.recall = 305;
+  expect_close_to_dense(recall);
+
+  Setting without = star;
+  without.windows = {0, 0, 0};
+  without.attention = Attention::dense;
+  Setting none = without;
+  none.sinks = false;
+  none.experts = true;
+  const Outcome a = run_alone(world_, without), b = run_alone(world_, none);
+  EXPECT_GT(relative_difference(a.logits, b.logits), 1e-3);
+}
+
 TEST_F(WindowEqualities, OfThreadsHaveTheSameBits) {
   const Outcome one = run(world_, with_windows({61, 0, 20}), 1);
   const Outcome three = run(world_, with_windows({61, 0, 20}), 3);

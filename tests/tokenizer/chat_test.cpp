@@ -31,6 +31,13 @@ std::string with_system(const std::string& text) {
          text + "<|im_end|>\\n' }}{%- endif %}" + kTurn + kAnswer;
 }
 
+const std::vector<std::string> kHarmony = {"<|start|>",   "<|message|>", "<|end|>",
+                                           "<|channel|>", "<|return|>",  "<|call|>"};
+const std::string kHarmonySystem =
+    "<|start|>system<|message|>You are ChatGPT, a large language model trained by OpenAI.\n"
+    "Knowledge cutoff: 2024-06\n\nReasoning: low\n\n# Valid channels: analysis, commentary, final. "
+    "Channel must be included for every message.<|end|>";
+
 struct Chat {
   std::unique_ptr<Tokenizer> tokenizer;
   ChatStyle style;
@@ -70,6 +77,22 @@ const std::string kLlama31Turns =
 
 std::string qwen_turns(const std::string& system) {
   return "<|im_start|>system\n" + system + "<|im_end|>\n" + kQwenTurns;
+}
+
+// Its template is a program with macros and today's date.
+TEST(Chat, OfGptOssOpensTheFinalChannel) {
+  const std::string expected = kHarmonySystem +
+                               "<|start|>user<|message|>C#\n\nQ<|end|>"
+                               "<|start|>assistant<|channel|>final<|message|>";
+  const std::string chat_template =
+      "{%- macro build_system_message() -%}{{- 'Today: ' + strftime_now('%Y') }}{%- endmacro -%}"
+      "{{- \"<|start|>system<|message|>\" }}{{- build_system_message() }}{{- \"<|end|>\" }}"
+      "{%- if add_generation_prompt -%}{{- \"<|start|>assistant\" }}{%- endif -%}";
+  EXPECT_EQ(rendered("auto", kHarmony, chat_template), expected);
+  EXPECT_EQ(rendered("harmony", kHarmony, ""), expected);
+  const Chat chat = chat_of("auto", byte_tokenizer(kHarmony), chat_template);
+  EXPECT_EQ(chat.style.stops, (std::vector<Token>{chat.tokenizer->find_token("<|return|>"),
+                                                  chat.tokenizer->find_token("<|end|>")}));
 }
 
 TEST(Chat, IsThatOfTheTemplate) {

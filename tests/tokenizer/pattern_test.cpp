@@ -28,6 +28,20 @@ TEST(Pattern, FindsWordsAndDigits) {
   EXPECT_EQ(matches(R"(\p{Han}+)", "a\xe4\xb8\x96\xe7\x95\x8c"), (Ranges{{1, 7}}));
 }
 
+// Of GPT-OSS.
+TEST(Pattern, TakesTheWordsOfO200k) {
+  const std::string ending = R"((?i:'s|'t|'re|'ve|'m|'ll|'d)?)";
+  const std::string upper = R"([\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}])",
+                    lower = R"([\p{Ll}\p{Lm}\p{Lo}\p{M}])";
+  const std::string first = R"([^\r\n\p{L}\p{N}]?)";
+  const std::string o200k = first + upper + "*" + lower + "+" + ending + "|" + first + upper + "+" +
+                            lower + "*" + ending + R"(|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*)" +
+                            R"(|\s*[\r\n]+|\s+(?!\S)|\s+)";
+  EXPECT_EQ(matches(o200k, "HTMLPage's 1234"), (Ranges{{0, 10}, {10, 11}, {11, 14}, {14, 15}}));
+  EXPECT_EQ(matches(o200k, "don't /a/\n\n  b"),
+            (Ranges{{0, 5}, {5, 7}, {7, 8}, {8, 11}, {11, 12}, {12, 14}}));
+}
+
 TEST(Pattern, TakesLiteralsLiterally) {
   EXPECT_EQ(matches(Pattern::literal(".", "test"), "a.b"), (Ranges{{1, 2}}));
   EXPECT_EQ(matches(Pattern::literal("\\E", "test"), "a\\Eb"), (Ranges{{1, 3}}));

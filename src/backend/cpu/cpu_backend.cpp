@@ -208,6 +208,18 @@ class CpuBackend : public Backend {
     }
   }
 
+  void merge_sinks(Partial partial, const WeightView& sinks, const AttentionShape& shape) override {
+    STARATTN_CHECK(sinks.n_rows == 1 && sinks.n_cols == shape.n_heads);
+    std::vector<float> scores(static_cast<std::size_t>(shape.n_heads));
+    kernels_.widen(sinks.data, sinks.dtype, shape.n_heads, scores.data());
+    const std::vector<float> nothing(static_cast<std::size_t>(shape.head_dim), 0.0F);
+    const std::int64_t d = shape.head_dim;
+    for_rows(partial.n_rows * shape.n_heads, [&](std::int64_t i) {
+      cpu::merge_row(partial.o + i * d, partial.m[i], partial.l[i], nothing.data(),
+                     scores[static_cast<std::size_t>(i % shape.n_heads)], 1, d);
+    });
+  }
+
   void finish(Partial partial, const AttentionShape& shape, Rows out) override {
     const std::int64_t d = shape.head_dim;
     STARATTN_CHECK(out.width == shape.n_heads * d && out.n_rows == partial.n_rows);
@@ -233,17 +245,17 @@ class CpuBackend : public Backend {
     });
   }
 
-  void choose_experts(Rows x, const WeightView& router, bool renormalise, Product product,
-                      const ExpertChoice& choice) override {
+  void choose_experts(Rows x, const WeightView& router, const WeightView& bias, bool renormalise,
+                      Product product, const ExpertChoice& choice) override {
     STARATTN_CHECK(choice.n_rows == x.n_rows && choice.n_chosen <= router.n_rows);
     std::vector<float> logits(static_cast<std::size_t>(x.n_rows * router.n_rows));
     const Rows y{reinterpret_cast<std::byte*>(logits.data()), x.n_rows, router.n_rows};
-    linear(x, {router, WeightView{}, y}, product);
+    linear(x, {router, bias, y}, product);
     cpu::choose_experts(pool_, logits.data(), router.n_rows, renormalise, choice);
   }
-  void add_experts(Rows x, Rows normed, std::span<const Expert> experts, const ExpertChoice& choice,
-                   Product product) override {
-    cpu::add_experts(pool_, kernels_, x, normed, experts, choice, product);
+  void add_experts(Rows x, Rows normed, std::span<const Expert> experts, const GatedUnit& unit,
+                   const ExpertChoice& choice, Product product) override {
+    cpu::add_experts(pool_, kernels_, x, normed, experts, unit, choice, product);
   }
 
   void choose_asking_rows(const KvSegment& block, const AttentionShape& shape, std::int64_t n_rows,

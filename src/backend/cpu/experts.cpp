@@ -45,6 +45,15 @@ float* row_of(Rows x, std::int64_t row) {
   return reinterpret_cast<float*>(x.data) + row * x.width;
 }
 
+// Into gate. NaN stays NaN.
+void apply(const GatedUnit& unit, float* gate, const float* up, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    const float g = gate[i] > unit.limit ? unit.limit : gate[i];
+    const float u = up[i] > unit.limit ? unit.limit : up[i] < -unit.limit ? -unit.limit : up[i];
+    gate[i] = g / (1.0F + std::exp(-unit.slope * g)) * (u + unit.shift);
+  }
+}
+
 }  // namespace
 
 void choose_experts(ThreadPool& pool, const float* logits, std::int64_t n_experts, bool renormalise,
@@ -66,7 +75,8 @@ void choose_experts(ThreadPool& pool, const float* logits, std::int64_t n_expert
 }
 
 void add_experts(ThreadPool& pool, const Kernels& kernels, Rows x, Rows normed,
-                 std::span<const Expert> experts, const ExpertChoice& choice, Product product) {
+                 std::span<const Expert> experts, const GatedUnit& unit, const ExpertChoice& choice,
+                 Product product) {
   STARATTN_CHECK(x.n_rows == choice.n_rows && normed.n_rows == x.n_rows && normed.width == x.width);
   const auto linear = product == Product::chunk ? linear_chunk : linear_thin;
   const Sorted sorted = sort_by_expert(choice, experts.size());
@@ -83,12 +93,16 @@ void add_experts(ThreadPool& pool, const Kernels& kernels, Rows x, Rows normed,
     const Rows up = rows_over(up_memory, n, expert.up_proj.n_rows);
     for (std::int64_t i = 0; i < n; ++i)
       std::copy_n(row_of(normed, places[i] / choice.n_chosen), x.width, row_of(in, i));
-    linear(pool, kernels, in, expert.gate_proj, {}, gate);
-    linear(pool, kernels, in, expert.up_proj, {}, up);
+    linear(pool, kernels, in, expert.gate_proj, expert.gate_bias, gate);
+    linear(pool, kernels, in, expert.up_proj, expert.up_bias, up);
     pool.parallel_for(n, [&](std::int64_t i, int) {
-      kernels.swiglu(row_of(gate, i), row_of(up, i), gate.width, row_of(gate, i));
+      if (unit.is_swiglu()) {
+        kernels.swiglu(row_of(gate, i), row_of(up, i), gate.width, row_of(gate, i));
+      } else {
+        apply(unit, row_of(gate, i), row_of(up, i), gate.width);
+      }
     });
-    linear(pool, kernels, gate, expert.down_proj, {}, in);
+    linear(pool, kernels, gate, expert.down_proj, expert.down_bias, in);
     for (std::int64_t i = 0; i < n; ++i)
       std::copy_n(row_of(in, i), x.width, row_of(made, places[i]));
   }

@@ -14,6 +14,7 @@ void choose_experts(ThreadPool& pool, const float* logits, std::int64_t n_expert
                     const ExpertChoice& choice);
 
 void add_experts(ThreadPool& pool, const Kernels& kernels, Rows x, Rows normed,
-                 std::span<const Expert> experts, const ExpertChoice& choice, Product product);
+                 std::span<const Expert> experts, const GatedUnit& unit, const ExpertChoice& choice,
+                 Product product);
 
 }  // namespace starattn::cpu

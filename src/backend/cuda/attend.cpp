@@ -91,6 +91,15 @@ void Attention::attend_all(Rows q, std::span<const KvSegment> segments, const At
   });
 }
 
+void Attention::attend_from(Rows q, const KvSegment& segment, std::span<const std::int64_t> first,
+                            const AttentionShape& shape, Partial partial) {
+  STARATTN_CHECK(std::ssize(first) == q.n_rows && partial.n_rows == q.n_rows);
+  const WideSegments wide(device_, {&segment, 1}, shape);
+  const KvSegment& tail = wide.segments()[0];
+  kernels::attend_tail(q.data, {tail.k, tail.v, tail.n_tokens}, first.data(), q.n_rows,
+                       as_kernel(shape), scale_of(shape), as_kernel(partial), stream());
+}
+
 void Attention::attend_own(Rows q, Rows k, Rows v, std::span<const OwnTokens> own,
                            const AttentionShape& shape, Partial context, Rows out) {
   STARATTN_CHECK(std::ssize(own) == q.n_rows);

@@ -29,6 +29,9 @@ class Attention {
                      std::span<const Merge> merges, std::span<const Partial> parts);
   void attend_all(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
                   Rows out);
+  // As Backend::attend_from, of at most kernels::kMostTailTokens tokens.
+  void attend_from(Rows q, const KvSegment& segment, std::span<const std::int64_t> first,
+                   const AttentionShape& shape, Partial partial);
   void attend_own(Rows q, Rows k, Rows v, std::span<const OwnTokens> own,
                   const AttentionShape& shape, Partial context, Rows out);
   void clear(Partial partial, const AttentionShape& shape);

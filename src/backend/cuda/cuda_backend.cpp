@@ -25,7 +25,9 @@
 #include "base/text.h"
 #include "elementwise.h"
 #include "next_token.h"
+#include "own_tokens.h"
 #include "recall.h"
+#include "sinks.h"
 
 namespace starattn {
 namespace {
@@ -65,10 +67,10 @@ class CudaBackend : public Backend {
            "--device cpu",
            kVector, model.expert_size);
     }
-    if (model.has_windows) {
+    if (model.has_windows || model.has_sinks) {
       fail(Exit::unfit,
-           "layers of this model have sliding windows, whose kernels have not been tried on a GPU "
-           "yet. Use --device cpu");
+           "this model has {}, whose kernels have not been tried on a GPU yet. Use --device cpu",
+           model.has_windows ? "layers with sliding windows" : "attention sinks");
     }
     try {
       kernels::check_shape(cuda::as_kernel(model.attention));
@@ -231,6 +233,14 @@ class CudaBackend : public Backend {
       return Backend::attend_blocks(q, blocks, shape, merges, parts);
     attention_.attend_blocks(q, blocks, shape, merges, parts);
   }
+  // Which way it goes depends on the tokens alone, so that a row has the same bits among any
+  // others.
+  void attend_from(Rows q, const KvSegment& segment, std::span<const std::int64_t> first,
+                   const AttentionShape& shape, Partial partial) override {
+    if (segment.n_tokens > kernels::kMostTailTokens)
+      return Backend::attend_from(q, segment, first, shape, partial);
+    attention_.attend_from(q, segment, first, shape, partial);
+  }
   void attend_own(Rows q, Rows k, Rows v, std::span<const OwnTokens> own,
                   const AttentionShape& shape, Partial context, Rows out) override {
     attention_.attend_own(q, k, v, own, shape, context, out);
@@ -255,6 +265,11 @@ class CudaBackend : public Backend {
       return Backend::merge_all(parts, merges, shape);
     attention_.merge_all(parts, merges, shape);
   }
+  void merge_sinks(Partial partial, const WeightView& sinks, const AttentionShape& shape) override {
+    STARATTN_CHECK(sinks.n_rows == 1 && sinks.n_cols == shape.n_heads);
+    kernels::merge_sinks(cuda::as_kernel(partial), weights_.find(sinks), partial.n_rows,
+                         cuda::as_kernel(shape), stream());
+  }
   void finish(Partial partial, const AttentionShape& shape, Rows out) override {
     attention_.finish(partial, shape, out);
   }
@@ -273,13 +288,13 @@ class CudaBackend : public Backend {
     kernels::scale_rows(x.data, factor, x.n_rows * x.width, stream());
   }
 
-  void choose_experts(Rows x, const WeightView& router, bool renormalise, Product product,
-                      const ExpertChoice& choice) override {
-    mixtures_.choose(x, router, renormalise, product, choice);
+  void choose_experts(Rows x, const WeightView& router, const WeightView& bias, bool renormalise,
+                      Product product, const ExpertChoice& choice) override {
+    mixtures_.choose(x, router, bias, renormalise, product, choice);
   }
-  void add_experts(Rows x, Rows normed, std::span<const Expert> experts, const ExpertChoice& choice,
-                   Product product) override {
-    mixtures_.add(x, normed, experts, choice, product);
+  void add_experts(Rows x, Rows normed, std::span<const Expert> experts, const GatedUnit& unit,
+                   const ExpertChoice& choice, Product product) override {
+    mixtures_.add(x, normed, experts, unit, choice, product);
   }
 
   void choose_asking_rows(const KvSegment& block, const AttentionShape& shape, std::int64_t n_rows,

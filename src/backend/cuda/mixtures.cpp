@@ -5,19 +5,23 @@
 
 namespace starattn::cuda {
 
-void Mixtures::choose(Rows x, const WeightView& router, bool renormalise, Product product,
-                      const ExpertChoice& choice) {
+void Mixtures::choose(Rows x, const WeightView& router, const WeightView& bias, bool renormalise,
+                      Product product, const ExpertChoice& choice) {
   STARATTN_CHECK(choice.n_rows == x.n_rows && router.n_cols == x.width);
   const Buffer logits =
       device_.allocate(static_cast<std::size_t>(x.n_rows * router.n_rows) * sizeof(float));
   products_.to_f32(x, router, product, floats(logits));
+  if (bias) {
+    kernels::add_router_bias(floats(logits), weights_.find(bias), x.n_rows,
+                             static_cast<int>(router.n_rows), device_.stream());
+  }
   kernels::choose_experts(floats(logits), x.n_rows, static_cast<int>(router.n_rows),
                           static_cast<int>(choice.n_chosen), renormalise, choice.experts,
                           choice.shares, device_.stream());
 }
 
-void Mixtures::add(Rows x, Rows normed, std::span<const Expert> experts, const ExpertChoice& choice,
-                   Product product) {
+void Mixtures::add(Rows x, Rows normed, std::span<const Expert> experts, const GatedUnit& unit,
+                   const ExpertChoice& choice, Product product) {
   STARATTN_CHECK(choice.n_rows == x.n_rows && normed.n_rows == x.n_rows &&
                  normed.width == x.width && !experts.empty());
   const auto n_experts = static_cast<int>(experts.size());
@@ -55,9 +59,24 @@ void Mixtures::add(Rows x, Rows normed, std::span<const Expert> experts, const E
     }
     kernels::expert_linear(p, sorted, device_.stream());
   };
-  multiply({.x = normed.data, .y = inner.data(), .places_per_row = n_chosen}, &Expert::gate_proj,
-           &Expert::up_proj);
+  const kernels::PlacesOfExperts of{choice.experts, sorted.places, n_places};
+  kernels::ExpertLinear to_inner{.x = normed.data, .y = inner.data(), .places_per_row = n_chosen};
+  if (unit.is_swiglu() && !experts[0].gate_bias) {
+    multiply(to_inner, &Expert::gate_proj, &Expert::up_proj);
+  } else {
+    const Buffer up = allocate_for(n_places * size, size_of(Dtype::bf16));
+    multiply(to_inner, &Expert::gate_proj, nullptr);
+    to_inner.y = up.data();
+    multiply(to_inner, &Expert::up_proj, nullptr);
+    kernels::gate_with_biases(inner.data(), up.data(), biases_of(experts, &Expert::gate_bias),
+                              biases_of(experts, &Expert::up_bias), of, size,
+                              {unit.slope, unit.shift, unit.limit}, device_.stream());
+  }
   multiply({.x = inner.data(), .y = made.data()}, &Expert::down_proj, nullptr);
+  if (experts[0].down_bias) {
+    kernels::add_expert_biases(made.data(), biases_of(experts, &Expert::down_bias), of, x.width,
+                               device_.stream());
+  }
   kernels::add_made(x.data, made.data(), sorted.sorted, choice.shares, x.n_rows, n_chosen, x.width,
                     device_.stream());
 }
@@ -81,6 +100,14 @@ Mixtures::Matrices Mixtures::matrices_of(std::span<const Expert> experts, Weight
   Widened& wide = widened_[number];
   if (wide.of != first.data) widen(std::ssize(experts), first, {values, scales}, wide);
   return {first, reinterpret_cast<const void* const*>(wide.places.data())};
+}
+
+kernels::ExpertBiases Mixtures::biases_of(std::span<const Expert> experts,
+                                          WeightView Expert::*kind) {
+  if (!(experts[0].*kind)) return nullptr;
+  Table& table = tables_[(experts[0].*kind).data];
+  if (!table.values.data()) table = make_table(experts, kind);
+  return reinterpret_cast<kernels::ExpertBiases>(table.values.data());
 }
 
 Mixtures::Table Mixtures::make_table(std::span<const Expert> experts, WeightView Expert::*kind) {

@@ -10,6 +10,7 @@
 #include "backend/cuda/device.h"
 #include "backend/cuda/device_weights.h"
 #include "backend/cuda/products.h"
+#include "expert_biases.h"
 #include "experts.h"
 
 namespace starattn::cuda {
@@ -19,10 +20,10 @@ class Mixtures {
   Mixtures(Device& device, DeviceWeights& weights, Products& products)
       : device_(device), weights_(weights), products_(products) {}
 
-  void choose(Rows x, const WeightView& router, bool renormalise, Product product,
-              const ExpertChoice& choice);
-  void add(Rows x, Rows normed, std::span<const Expert> experts, const ExpertChoice& choice,
-           Product product);
+  void choose(Rows x, const WeightView& router, const WeightView& bias, bool renormalise,
+              Product product, const ExpertChoice& choice);
+  void add(Rows x, Rows normed, std::span<const Expert> experts, const GatedUnit& unit,
+           const ExpertChoice& choice, Product product);
 
  private:
   // One matrix of each of a layer's experts, as the device has them: [n_experts].
@@ -39,6 +40,8 @@ class Mixtures {
     Buffer memory, places;          // places: [n_experts] pointers into memory
   };
   Matrices matrices_of(std::span<const Expert> experts, WeightView Expert::*kind, Product product);
+  // The same of biases; null where there are none.
+  kernels::ExpertBiases biases_of(std::span<const Expert> experts, WeightView Expert::*kind);
   Table make_table(std::span<const Expert> experts, WeightView Expert::*kind);
   Buffer upload_pointers(const std::vector<const void*>& pointers);
   void widen(std::int64_t n_experts, const WeightView& one, kernels::ExpertMatrices from,
