@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <functional>
 
 #include "base/error.h"
 #include "mpi/runtime.h"
@@ -23,7 +24,11 @@ std::vector<FileDigests> load_and_digest(const ModelWeights& weights, Backend& b
     PieceDigests digest;
     std::size_t at = 0;
     for (const WeightView& weight : in_order) {
-      if (weights.name_of(weight).file != file) continue;
+      // What is made of a file's bytes, such as packed experts, does not lie in it.
+      const std::less<const std::byte*> is_before;
+      if (weights.name_of(weight).file != file || is_before(weight.data, bytes.data()) ||
+          !is_before(weight.data, bytes.data() + bytes.size()))
+        continue;
       const auto begin = static_cast<std::size_t>(weight.data - bytes.data());
       digest.add(bytes.subspan(at, begin - at));
       backend.load(weight, [&](std::span<const std::byte> read) { digest.add(read); });
