@@ -1,186 +1,92 @@
 // SPDX-License-Identifier: Apache-2.0
-// A block owns some rows of the matrix; its eight warps share out n_in in runs of kRun columns and
-// multiply with mma.sync, the matrix as the left operand (16 rows) and x as the right one (8 rows
-// of x at a time). Both come through a ring of steps in shared memory, in which each lane fetches
-// exactly the 16 bytes that it will need: the product's columns may be numbered in any order, so
-// long as both operands agree. The matrix is on its way before earlier kernels have finished x.
+// Products of few rows with up to three matrices in one launch; the work is in thin_product.cuh.
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
 #include <algorithm>
 
-#include "ampere.cuh"
 #include "launch.cuh"
 #include "thin_linear.h"
-#include "thin_linear_f8.h"
 #include "thin_output.cuh"
+#include "thin_product.cuh"
 
 namespace starattn::kernels {
 namespace {
 
-constexpr int kWarps = 8;
-constexpr int kThreads = 32 * kWarps;
-constexpr int kRun = 128;  // columns that a warp takes at a time
-constexpr int kStep = 32;  // of them: columns of one product; 16 bytes a lane and 8 rows
+// A tile: Tile::kOut columns of one output, or of the gated pair.
+template <typename Tile>
+struct LinearJob {
+  static constexpr int kOut = Tile::kOut;
+  const ThinLinear& p;
 
-// How a block goes about it. kTiles: tiles of 16 matrix rows; kColumns: tiles of 8 rows of x;
-// gated: the first half of the matrix rows is the first matrix's, the second half the same of the
-// second.
-template <int kTiles_, int kColumns_, int kStages_, bool kGated_>
-struct ThinTile {
-  static constexpr int kTiles = kTiles_, kColumns = kColumns_, kStages = kStages_;
-  static constexpr bool kGated = kGated_;
-  static constexpr int kSums = 16 * kTiles;
-  static constexpr int kOut = kGated ? kSums / 2 : kSums;  // columns of y
-  static constexpr int kRows = 8 * kColumns;
-  static constexpr int kChunks = 2 * kTiles + kColumns;  // 16 bytes a lane, of one step
-  using Sums = float[kWarps][kRows][kSums + 1];
-  static constexpr int kRingBytes = kStages * kChunks * kThreads * 16;
-  static constexpr int kSharedBytes = std::max<int>(kRingBytes, sizeof(Sums));
+  struct Place {
+    int which;
+    std::int64_t first_out;
+  };
+  __device__ __forceinline__ Place place_of(int tile) const {
+    Place place{0, static_cast<std::int64_t>(tile) * kOut};
+    for (; !Tile::kGated && place.which + 1 < p.n_outputs; ++place.which) {
+      const std::int64_t whole = (p.outputs[place.which].n_out + kOut - 1) / kOut * kOut;
+      if (place.first_out < whole) break;
+      place.first_out -= whole;
+    }
+    return place;
+  }
+  // This warp's m-th matrix, and its first row in the tile.
+  __device__ __forceinline__ const ThinOutput& matrix_of(const Place& place, int m,
+                                                         int& row) const {
+    row = m * Tile::kMatrixChunks * 8 + static_cast<int>(threadIdx.x) % 32 / 4;
+    if (!Tile::kGated || row < kOut) return p.outputs[place.which];
+    row -= kOut;
+    return p.outputs[1];
+  }
+
+  __device__ __forceinline__ ThinMatrix<Tile> matrix(int tile) const {
+    const Place place = place_of(tile);
+    ThinMatrix<Tile> matrix;
+#pragma unroll
+    for (int m = 0; m < Tile::kMatrices; ++m) {
+      int row;
+      const ThinOutput& of = matrix_of(place, m, row);
+      matrix.set(m, of.w, place.first_out + row, of.n_out, p.n_in);
+    }
+    return matrix;
+  }
+  __device__ __forceinline__ ThinScales<Tile> scales(int tile) const {
+    const Place place = place_of(tile);
+    ThinScales<Tile> scales;
+#pragma unroll
+    for (int m = 0; m < Tile::kMatrices; ++m) {
+      int row;
+      const ThinOutput& of = matrix_of(place, m, row);
+      const std::int64_t out = place.first_out + row;
+      scales.set(m, of.scales, of.first_row + out, static_cast<int>((of.n_out - out + 7) / 8),
+                 of.block_rows, of.block_cols, p.n_in);
+    }
+    return scales;
+  }
+  __device__ __forceinline__ void finish(int tile, const typename Tile::Sums& sums) const {
+    const Place place = place_of(tile);
+    const ThinOutput& to = p.outputs[place.which];
+    for (int i = threadIdx.x; i < Tile::kRows * kOut; i += kThreads) {
+      const int row = i / kOut, column = i % kOut;
+      const std::int64_t out = place.first_out + column;
+      if (row >= p.n_rows || out >= to.n_out) continue;
+      write_output<Tile::kGated>(p, to, row, out, total<Tile>(sums, row, column),
+                                 Tile::kGated ? total<Tile>(sums, row, kOut + column) : 0.f);
+    }
+  }
 };
 
 template <typename Tile>
-__global__ void __launch_bounds__(kThreads)
-    thin_linear_kernel(const __grid_constant__ ThinLinear p) {
-  constexpr int kTiles = Tile::kTiles, kColumns = Tile::kColumns, kStages = Tile::kStages;
-  constexpr int kOut = Tile::kOut, kRows = Tile::kRows, kChunks = Tile::kChunks;
+__global__ void __launch_bounds__(kThreads, Tile::kBlocks)
+    thin_linear_kernel(const __grid_constant__ ThinLinear p, int n_tiles) {
   extern __shared__ uint4 memory[];
-  std::int64_t first_out = static_cast<std::int64_t>(blockIdx.x) * kOut;
-  int which = 0;
-  for (; !Tile::kGated && which + 1 < p.n_outputs; ++which) {
-    const std::int64_t whole = (p.outputs[which].n_out + kOut - 1) / kOut * kOut;
-    if (first_out < whole) break;
-    first_out -= whole;
-  }
-  const ThinOutput& to = p.outputs[which];
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-
-  // Lanes own row lane / 4 of every 8, and 8 of a step's columns.
-  const int first_column = lane % 4 * 8;
-  const __nv_bfloat16* w[2 * kTiles];
-  bool is_row[2 * kTiles];
-#pragma unroll
-  for (int t = 0; t < 2 * kTiles; ++t) {
-    const bool is_second = 8 * t >= kOut;
-    const std::int64_t out = first_out + 8 * t - (is_second ? kOut : 0) + lane / 4;
-    const void* matrix = is_second ? p.outputs[1].w : to.w;
-    w[t] = static_cast<const __nv_bfloat16*>(matrix) + out * p.n_in + first_column;
-    is_row[t] = out < to.n_out;
-  }
-  const auto* x = static_cast<const __nv_bfloat16*>(p.x) + lane / 4 * p.n_in + first_column;
-
-  // Step i of this warp, in ring[i % kStages]: the matrix's chunks, then x's.
-  uint4* ring = memory + warp * kStages * kChunks * 32 + lane;
-  constexpr int kStepsPerRun = kRun / kStep;
-  const auto n_runs = static_cast<int>((p.n_in + kRun - 1) / kRun);
-  const int n_steps = (n_runs - warp + kWarps - 1) / kWarps * kStepsPerRun;
-  const auto column_of = [&](int step) {
-    return (step / kStepsPerRun * kWarps + warp) * kRun + step % kStepsPerRun * kStep;
-  };
-  const auto chunk = [&](int step, int i) { return ring + (step % kStages * kChunks + i) * 32; };
-  const auto fetch_w = [&](int step) {
-    const int column = column_of(step);
-    const bool inside = step < n_steps && column + first_column < p.n_in;
-#pragma unroll
-    for (int t = 0; t < 2 * kTiles; ++t)
-      ampere::copy_async(ampere::shared_address(chunk(step, t)), w[t] + column,
-                         inside && is_row[t]);
-  };
-  const auto fetch_x = [&](int step) {
-    const int column = column_of(step);
-    const bool inside = step < n_steps && column + first_column < p.n_in;
-#pragma unroll
-    for (int n = 0; n < kColumns; ++n)
-      ampere::copy_async(ampere::shared_address(chunk(step, 2 * kTiles + n)),
-                         x + 8 * n * p.n_in + column, inside && 8 * n + lane / 4 < p.n_rows);
-    ampere::copy_commit();
-  };
-
+  const int row = threadIdx.x % 32 / 4, n_rows = static_cast<int>(p.n_rows);
+  const ThinRows rows(p.x, row < n_rows ? row : 0, (n_rows - row + 7) / 8, p.n_in);
   let_next_kernel_start();
-#pragma unroll
-  for (int step = 0; step < kStages - 1; ++step) fetch_w(step);
-  await_earlier_kernels();
-#pragma unroll
-  for (int step = 0; step < kStages - 1; ++step) fetch_x(step);
-  float c[kTiles][kColumns][4] = {};
-  for (int step = 0; step < n_steps; ++step) {
-    ampere::copy_wait<kStages - 2>();
-    uint4 a[2 * kTiles];
-#pragma unroll
-    for (int t = 0; t < 2 * kTiles; ++t) a[t] = *chunk(step, t);
-#pragma unroll
-    for (int n = 0; n < kColumns; ++n) {
-      const uint4 b = *chunk(step, 2 * kTiles + n);
-#pragma unroll
-      for (int t = 0; t < kTiles; ++t) {
-        const uint4 &low = a[2 * t], &high = a[2 * t + 1];
-        const std::uint32_t first[] = {low.x, high.x, low.y, high.y};
-        const std::uint32_t second[] = {low.z, high.z, low.w, high.w};
-        ampere::multiply_add(c[t][n], first, b.x, b.y);
-        ampere::multiply_add(c[t][n], second, b.z, b.w);
-      }
-    }
-    fetch_w(step + kStages - 1);
-    fetch_x(step + kStages - 1);
-  }
-
-  auto& sums = *reinterpret_cast<typename Tile::Sums*>(memory);
-  ampere::copy_wait<0>();
-  __syncthreads();  // nobody needs the ring any more
-#pragma unroll
-  for (int t = 0; t < kTiles; ++t)
-#pragma unroll
-    for (int n = 0; n < kColumns; ++n)
-#pragma unroll
-      for (int i = 0; i < 4; ++i)
-        sums[warp][8 * n + lane % 4 * 2 + i % 2][16 * t + lane / 4 + i / 2 * 8] = c[t][n][i];
-  __syncthreads();
-
-  for (int i = threadIdx.x; i < kRows * kOut; i += kThreads) {
-    const int row = i / kOut;
-    const std::int64_t out = first_out + i % kOut;
-    if (row >= p.n_rows || out >= to.n_out) continue;
-    const auto total = [&](int column) {
-      float sum = 0;
-#pragma unroll
-      for (int k = 0; k < kWarps; ++k) sum += sums[k][row][column];
-      return sum;
-    };
-    write_output<Tile::kGated>(p, to, row, out, total(i % kOut),
-                               Tile::kGated ? total(kOut + i % kOut) : 0.f);
-  }
-}
-
-template <typename Tile>
-void launch(const ThinLinear& p, Stream stream) {
-  constexpr int kOut = Tile::kOut;
-  std::int64_t n_blocks = 0;
-  for (int i = 0; i < (Tile::kGated ? 1 : p.n_outputs); ++i)
-    n_blocks += (p.outputs[i].n_out + kOut - 1) / kOut;
-  check_cuda(cudaFuncSetAttribute(thin_linear_kernel<Tile>,
-                                  cudaFuncAttributeMaxDynamicSharedMemorySize, Tile::kSharedBytes),
-             "thin product: shared memory");
-  launch_overlapping("thin product", thin_linear_kernel<Tile>,
-                     {static_cast<unsigned>(n_blocks), 1, kThreads, Tile::kSharedBytes}, stream, p);
-}
-
-// Of a block; 99 KB on small GPUs.
-int most_shared_bytes() {
-  static const int n_bytes =
-      device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, "thin product: shared memory");
-  return n_bytes;
-}
-
-// Stages as measured on an H100 (docs/performance.md).
-template <bool kGated>
-void launch_fitting(const ThinLinear& p, Stream stream) {
-  if (p.n_rows <= 8) return launch<ThinTile<1, 1, 8, kGated>>(p, stream);
-  using Deep = ThinTile<2, 4, 4, kGated>;
-  const bool is_deep = most_shared_bytes() >= Deep::kSharedBytes;
-  if (p.n_rows <= 16)
-    return is_deep ? launch<ThinTile<2, 2, 5, kGated>>(p, stream)
-                   : launch<ThinTile<2, 2, 4, kGated>>(p, stream);
-  return is_deep ? launch<Deep>(p, stream) : launch<ThinTile<2, 4, 3, kGated>>(p, stream);
+  multiply_tiles<Tile>(LinearJob<Tile>{p}, rows, p.n_in, blockIdx.x, gridDim.x, n_tiles, memory,
+                       await_earlier_kernels);
 }
 
 const void* advance(const void* data, std::int64_t n_bytes) {
@@ -196,6 +102,87 @@ ThinLinear rows_of(ThinLinear p, std::int64_t first, std::int64_t n) {
   }
   p.n_rows = n;
   return p;
+}
+
+int n_multiprocessors() {
+  static const int n =
+      device_attribute(cudaDevAttrMultiProcessorCount, "thin product: multiprocessors");
+  return n;
+}
+
+template <typename Tile>
+int tiles_of(const ThinLinear& p) {
+  std::int64_t n = 0;
+  for (int i = 0; i < (Tile::kGated ? 1 : p.n_outputs); ++i)
+    n += (p.outputs[i].n_out + Tile::kOut - 1) / Tile::kOut;
+  return static_cast<int>(n);
+}
+
+template <typename Tile>
+void launch(const ThinLinear& p, Stream stream) {
+  check_cuda(cudaFuncSetAttribute(thin_linear_kernel<Tile>,
+                                  cudaFuncAttributeMaxDynamicSharedMemorySize, Tile::kSharedBytes),
+             "thin product: shared memory");
+  const int n_tiles = tiles_of<Tile>(p), room = Tile::kBlocks * n_multiprocessors();
+  launch_overlapping(
+      "thin product", thin_linear_kernel<Tile>,
+      {static_cast<unsigned>(std::min(n_tiles, room)), 1, kThreads, Tile::kSharedBytes}, stream, p,
+      n_tiles);
+}
+
+// Of a block; 99 KB on small GPUs.
+int most_shared_bytes() {
+  static const int n_bytes =
+      device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, "thin product: shared memory");
+  return n_bytes;
+}
+
+template <typename Tile>
+bool fits() {
+  return most_shared_bytes() >= Tile::kSharedBytes;
+}
+
+template <typename Tile, typename Smaller>
+void launch_fitting(const ThinLinear& p, Stream stream) {
+  if (fits<Tile>())
+    launch<Tile>(p, stream);
+  else
+    launch<Smaller>(p, stream);
+}
+
+// Where each multiprocessor has but one tile to work on, the ring has all of its memory.
+template <typename Deep, typename Tile, typename Smaller>
+void launch_fitting(const ThinLinear& p, Stream stream) {
+  if (fits<Deep>() && tiles_of<Deep>(p) <= n_multiprocessors())
+    launch<Deep>(p, stream);
+  else
+    launch_fitting<Tile, Smaller>(p, stream);
+}
+
+// Tiles as measured on an H100 and an H200 (docs/performance.md).
+template <bool kGated>
+void launch_bf16(const ThinLinear& p, Stream stream) {
+  if (p.n_rows <= 8)
+    return launch_fitting<ThinTile<false, 1, 1, 8, kGated>, ThinTile<false, 1, 1, 7, kGated>>(
+        p, stream);
+  if (p.n_rows <= 16)
+    return launch_fitting<ThinTile<false, 2, 2, 5, kGated>, ThinTile<false, 2, 2, 3, kGated>>(
+        p, stream);
+  launch_fitting<ThinTile<false, 2, 4, 4, kGated>, ThinTile<false, 2, 4, 2, kGated>>(p, stream);
+}
+
+template <bool kGated>
+void launch_f8(const ThinLinear& p, Stream stream) {
+  if (p.n_rows <= 8)
+    return launch_fitting<ThinTile<true, 2, 1, 8, kGated>, ThinTile<true, 2, 1, 4, kGated>,
+                          ThinTile<true, 2, 1, 3, kGated>>(p, stream);
+  using Many = ThinTile<true, 2, 4, 4, kGated>;
+  if (p.n_rows > 16 && fits<Many>()) return launch<Many>(p, stream);
+  constexpr std::int64_t kRows = 16;
+  for (std::int64_t first = 0; first < p.n_rows; first += kRows)
+    launch_fitting<ThinTile<true, 2, 2, 6, kGated>, ThinTile<true, 2, 2, 3, kGated>,
+                   ThinTile<true, 2, 2, 2, kGated>>(
+        rows_of(p, first, std::min(kRows, p.n_rows - first)), stream);
 }
 
 void check_shape(const ThinLinear& p) {
@@ -214,19 +201,31 @@ void check_shape(const ThinLinear& p) {
                    ": two matrices of the same shape are needed, and nothing to add");
 }
 
+void check_blocks(const ThinLinear& p) {
+  for (int i = 0; i < p.n_outputs; ++i) {
+    const ThinOutput& of = p.outputs[i];
+    const bool fits = of.block_rows > 0 && of.block_cols > 0 &&
+                      (of.block_cols % kRun == 0 || of.block_cols >= p.n_in);
+    if (!of.scales || p.n_in % 16 != 0 || !fits)
+      throw BadShape("thin FP8 product: the width must be a multiple of 16, that of a block of " +
+                     std::to_string(kRun) + "; got " + std::to_string(p.n_in) + " and " +
+                     std::to_string(of.block_cols));
+  }
+}
+
 }  // namespace
 
 void thin_linear(const ThinLinear& p, Stream stream) {
   check_shape(p);
+  if (p.outputs[0].scales) check_blocks(p);
+  const bool is_gated = p.kind == ThinKind::gated;
   for (std::int64_t first = 0; first < p.n_rows; first += kMostThinRows) {
     const std::int64_t n = p.n_rows - first < kMostThinRows ? p.n_rows - first : kMostThinRows;
     const ThinLinear part = rows_of(p, first, n);
     if (p.outputs[0].scales)
-      thin_linear_f8(part, stream);
-    else if (p.kind == ThinKind::gated)
-      launch_fitting<true>(part, stream);
+      is_gated ? launch_f8<true>(part, stream) : launch_f8<false>(part, stream);
     else
-      launch_fitting<false>(part, stream);
+      is_gated ? launch_bf16<true>(part, stream) : launch_bf16<false>(part, stream);
   }
 }
 

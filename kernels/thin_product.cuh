@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+// The inner part of all thin products, bf16 or FP8: some rows of x with some rows of a matrix,
+// bound by reading the matrix once. n_in is shared out in runs of kRun columns over the eight warps
+// of a block, which multiply with mma.sync, the matrix as the left operand (16 rows) and x as the
+// right one (8 rows of x at a time); then their sums are added in order. Both operands come through
+// a ring of steps in shared memory, in which each lane fetches exactly the 16 bytes that it will
+// need of the matrix: the product's columns may be numbered in any order, so long as both operands
+// agree. FP8 is widened in registers; what a run sums to is multiplied by its scale in fp32. Blocks
+// go from tile to tile of the matrix, and the ring with them: the next tile is on its way while one
+// is finished.
+#pragma once
+
+#include <cuda_bf16.h>
+
+#include <algorithm>
+
+#include "ampere.cuh"
+#include "f8.cuh"
+#include "launch.cuh"
+
+namespace starattn::kernels {
+
+constexpr int kWarps = 8;
+constexpr int kThreads = 32 * kWarps;
+constexpr int kRun = 128;  // columns that a warp takes at a time; one block of scales has them all
+
+// How a block goes about it. kTiles: tiles of 16 matrix rows; kColumns: tiles of 8 rows of x;
+// gated: the first half of the matrix rows is the first matrix's, the second half the same of the
+// second.
+template <bool kIsF8_, int kTiles_, int kColumns_, int kStages_, bool kGated_>
+struct ThinTile {
+  static constexpr bool kIsF8 = kIsF8_, kGated = kGated_;
+  static constexpr int kTiles = kTiles_, kColumns = kColumns_, kStages = kStages_;
+  static constexpr int kSums = 16 * kTiles;                // matrix rows
+  static constexpr int kOut = kGated ? kSums / 2 : kSums;  // columns of y
+  static constexpr int kRows = 8 * kColumns;
+  // Lanes own row lane / 4 of every 8, and kLaneColumns of a step's columns.
+  static constexpr int kLaneColumns = kIsF8 ? 16 : 8;
+  static constexpr int kStep = 4 * kLaneColumns;
+  static constexpr int kStepsPerRun = kRun / kStep;
+  // Chunks of a step, 16 bytes a lane: of the matrix, then of x.
+  static constexpr int kWChunks = 2 * kTiles;
+  static constexpr int kMatrices = kGated ? 2 : 1;
+  static constexpr int kMatrixChunks = kWChunks / kMatrices;
+  static constexpr int kXPerTile = kIsF8 ? 2 : 1;
+  static constexpr int kStepChunks = kWChunks + kXPerTile * kColumns;
+  using Sums = float[kWarps][kRows][kSums + 1];
+  static constexpr int kRingChunks = kWarps * kStages * kStepChunks * 32;  // then come the sums
+  static constexpr int kSharedBytes = kRingChunks * 16 + static_cast<int>(sizeof(Sums));
+  // Of a multiprocessor, which has 227 KB and 1 KB a block for itself.
+  static constexpr int kBlocks = std::min(2, (227 << 10) / (kSharedBytes + 1024));
+};
+
+// What a lane reads of a tile, from its first column on.
+template <typename Tile>
+struct ThinMatrix {
+  static constexpr int kMatrices = Tile::kMatrices;
+  const char* w[kMatrices];  // the first of its rows, which are 8 apart
+  int n_w;                   // of them, in each matrix
+
+  // Rows out, out + 8, ... of a matrix.
+  __device__ __forceinline__ void set(int m, const void* matrix, std::int64_t out,
+                                      std::int64_t n_out, std::int64_t n_in) {
+    w[m] = static_cast<const char*>(matrix) +
+           (out * n_in + threadIdx.x % 4 * Tile::kLaneColumns) * (Tile::kIsF8 ? 1 : 2);
+    n_w = static_cast<int>((n_out - out + 7) / 8);
+  }
+};
+
+// Of an FP8 matrix's rows: the first of each one's scales, and how many blocks of columns a run is.
+template <typename Tile>
+struct ThinScales {
+  const float* scales[Tile::kMatrices];
+  int first[Tile::kWChunks];
+  float blocks_per_run[Tile::kMatrices];
+
+  // Row `row` of those that have scales, and n_w - 1 more that are 8 apart.
+  __device__ __forceinline__ void set(int m, const float* of_matrix, std::int64_t row, int n_w,
+                                      std::int64_t block_rows, std::int64_t block_cols,
+                                      std::int64_t n_in) {
+    const auto columns = static_cast<unsigned>(block_cols < n_in ? block_cols : n_in);
+    const unsigned n_blocks = (static_cast<unsigned>(n_in) + columns - 1) / columns;
+    constexpr std::int64_t kMost = 1 << 30;
+    const auto rows = static_cast<unsigned>(block_rows < kMost ? block_rows : kMost);
+    scales[m] = of_matrix;
+#pragma unroll
+    for (int i = 0; i < Tile::kMatrixChunks; ++i)
+      first[m * Tile::kMatrixChunks + i] =
+          i < n_w ? (static_cast<unsigned>(row) + 8 * i) / rows * n_blocks : 0;
+    blocks_per_run[m] = __fdividef(1.f, static_cast<float>((columns + kRun - 1) / kRun));
+  }
+  __device__ __forceinline__ float of(int i, int run) const {
+    const int m = i / Tile::kMatrixChunks;
+    // Rounded down, exactly: run + 0.5 is never close to a multiple.
+    return __ldg(scales[m] + first[i] + static_cast<int>((run + 0.5f) * blocks_per_run[m]));
+  }
+};
+
+// Rows of x that a lane reads: the first, and n_rows - 1 more that are 8 apart.
+struct ThinRows {
+  const char* x;
+  int n_rows;
+
+  __device__ __forceinline__ ThinRows(const void* rows, std::int64_t row, int n_rows,
+                                      std::int64_t n_in)
+      : x(static_cast<const char*>(rows) + (row * n_in + threadIdx.x % 4 * 8) * 2),
+        n_rows(n_rows) {}
+};
+
+// c[16, 8] of each tile and 8 rows of x += one step of both, in shared memory.
+template <typename Tile>
+__device__ __forceinline__ void multiply_step(float (&c)[Tile::kTiles][Tile::kColumns][4],
+                                              const uint4* w, const uint4* x) {
+  constexpr int kPairs = Tile::kLaneColumns / 2;
+  std::uint32_t lows[Tile::kTiles][kPairs], highs[Tile::kTiles][kPairs];
+#pragma unroll
+  for (int t = 0; t < Tile::kTiles; ++t) {
+    const uint4 low = w[2 * t * 32], high = w[(2 * t + 1) * 32];
+    if constexpr (Tile::kIsF8) {
+      widen(low, lows[t]);
+      widen(high, highs[t]);
+    } else {
+      lows[t][0] = low.x, lows[t][1] = low.y, lows[t][2] = low.z, lows[t][3] = low.w;
+      highs[t][0] = high.x, highs[t][1] = high.y, highs[t][2] = high.z, highs[t][3] = high.w;
+    }
+  }
+#pragma unroll
+  for (int n = 0; n < Tile::kColumns; ++n)
+#pragma unroll
+    for (int i = 0; i < kPairs / 2; i += 2) {
+      const uint4 b = x[n * Tile::kXPerTile * 32 + i / 2];
+#pragma unroll
+      for (int t = 0; t < Tile::kTiles; ++t) {
+        const std::uint32_t(&low)[kPairs] = lows[t], (&high)[kPairs] = highs[t];
+        const std::uint32_t first[] = {low[2 * i], high[2 * i], low[2 * i + 1], high[2 * i + 1]};
+        const std::uint32_t second[] = {low[2 * i + 2], high[2 * i + 2], low[2 * i + 3],
+                                        high[2 * i + 3]};
+        ampere::multiply_add(c[t][n], first, b.x, b.y);
+        ampere::multiply_add(c[t][n], second, b.z, b.w);
+      }
+    }
+}
+
+// Where a warp's steps lie: in a tile of the matrix, and in the ring.
+template <typename Tile>
+struct ThinStep {
+  int column, stage = 0;
+
+  __device__ __forceinline__ ThinStep() { start_tile(); }
+  __device__ __forceinline__ void start_tile() {
+    column = static_cast<int>(threadIdx.x) / 32 * kRun;
+  }
+  __device__ __forceinline__ void next() {
+    column += Tile::kStep;
+    if (column % kRun == 0) column += (kWarps - 1) * kRun;
+    if (++stage == Tile::kStages) stage = 0;
+  }
+  __device__ __forceinline__ int chunk() const { return stage * Tile::kStepChunks * 32; }
+};
+
+// The product of a row of x and a matrix row: of all warps, in order.
+template <typename Tile>
+__device__ __forceinline__ float total(const typename Tile::Sums& sums, int row, int matrix_row) {
+  float sum = 0;
+#pragma unroll
+  for (int warp = 0; warp < kWarps; ++warp) sum += sums[warp][row][matrix_row];
+  return sum;
+}
+
+// Goes through tiles first, first + stride, ... below n_tiles. Job: matrix(tile) and scales(tile)
+// say what this lane reads, finish(tile, sums) has total() of each number. await(): called when the
+// matrix is on its way, before x is read.
+template <typename Tile, typename Job, typename Await>
+__device__ __forceinline__ void multiply_tiles(const Job& job, const ThinRows& rows,
+                                               std::int64_t wide_n_in, int first, int stride,
+                                               int n_tiles, uint4* memory, const Await& await) {
+  constexpr int kStages = Tile::kStages, kTiles = Tile::kTiles, kColumns = Tile::kColumns;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, n_in = static_cast<int>(wide_n_in);
+  auto& sums = *reinterpret_cast<typename Tile::Sums*>(memory + Tile::kRingChunks);
+  uint4* const w_ring = memory + warp * kStages * Tile::kStepChunks * 32 + lane;
+  uint4* const x_ring = w_ring - lane + Tile::kWChunks * 32;
+
+  ThinStep<Tile> ahead;
+  const bool has_steps = ahead.column < n_in;
+  int ahead_tile = first;
+  ThinMatrix<Tile> matrix;
+  if (first < n_tiles) matrix = job.matrix(first);
+  const auto fetch_w = [&] {
+    if (ahead.column >= n_in) {
+      ahead.start_tile();
+      ahead_tile += stride;
+      if (ahead_tile < n_tiles) matrix = job.matrix(ahead_tile);
+    }
+    const bool inside =
+        has_steps && ahead_tile < n_tiles && ahead.column + lane % 4 * Tile::kLaneColumns < n_in;
+#pragma unroll
+    for (int i = 0; i < Tile::kWChunks; ++i) {
+      const int row = i % Tile::kMatrixChunks;
+      const std::int64_t at = row * 8 * wide_n_in + ahead.column;
+      ampere::copy_async(ampere::shared_address(w_ring + ahead.chunk() + i * 32),
+                         matrix.w[i / Tile::kMatrixChunks] + at * (Tile::kIsF8 ? 1 : 2),
+                         inside && row < matrix.n_w);
+    }
+  };
+  // Lanes fetch what lies beside each other, and leave it so: copies are slow where the two halves
+  // of 32 bytes part.
+  const auto fetch_x = [&](const ThinStep<Tile>& step) {
+#pragma unroll
+    for (int i = 0; i < Tile::kXPerTile * Tile::kColumns; ++i) {
+      const int n = i / Tile::kXPerTile, eight = i % Tile::kXPerTile * 4 + lane % 4;
+      const int column = step.column + i % Tile::kXPerTile * 32;
+      const int place = (n * 8 + lane / 4) * 4 * Tile::kXPerTile + eight;
+      ampere::copy_async(ampere::shared_address(x_ring + step.chunk() + place),
+                         rows.x + (n * 8 * wide_n_in + column) * 2,
+                         column + lane % 4 * 8 < n_in && n < rows.n_rows);
+    }
+    ampere::copy_commit();
+  };
+
+#pragma unroll
+  for (int i = 0; i < kStages - 1; ++i, ahead.next()) fetch_w();
+  await();
+  ThinStep<Tile> x_ahead;
+#pragma unroll
+  for (int i = 0; i < kStages - 1; ++i, x_ahead.next()) {
+    if (x_ahead.column >= n_in) x_ahead.start_tile();
+    fetch_x(x_ahead);
+  }
+
+  ThinStep<Tile> step;
+  for (int tile = first; tile < n_tiles; tile += stride) {
+    float c[kTiles][kColumns][4] = {};
+    const auto add_step = [&](float(&to)[kTiles][kColumns][4]) {
+      ampere::copy_wait<kStages - 2>();
+      __syncwarp();
+      multiply_step<Tile>(to, w_ring + step.chunk(),
+                          x_ring + step.chunk() + lane * Tile::kXPerTile);
+      fetch_w();
+      fetch_x(ahead);
+      ahead.next();
+      step.next();
+    };
+    step.start_tile();
+    if constexpr (Tile::kIsF8) {
+      const ThinScales<Tile> scales = job.scales(tile);
+      while (step.column < n_in) {
+        float part[kTiles][kColumns][4] = {};
+        float of_run[Tile::kWChunks];  // which come while the run is multiplied
+#pragma unroll
+        for (int i = 0; i < Tile::kWChunks; ++i) of_run[i] = scales.of(i, step.column / kRun);
+#pragma unroll 1
+        for (int i = 0; i < Tile::kStepsPerRun; ++i) add_step(part);
+#pragma unroll
+        for (int t = 0; t < kTiles; ++t)
+#pragma unroll
+          for (int n = 0; n < kColumns; ++n)
+#pragma unroll
+            for (int j = 0; j < 4; ++j)
+              c[t][n][j] = fmaf(of_run[2 * t + j / 2], part[t][n][j], c[t][n][j]);
+      }
+    } else {
+      while (step.column < n_in) add_step(c);
+    }
+
+    if (tile != first) __syncthreads();  // nobody needs the sums of the tile before any more
+#pragma unroll
+    for (int t = 0; t < kTiles; ++t)
+#pragma unroll
+      for (int n = 0; n < kColumns; ++n)
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+          sums[warp][8 * n + lane % 4 * 2 + i % 2][16 * t + lane / 4 + i / 2 * 8] = c[t][n][i];
+    __syncthreads();
+    job.finish(tile, sums);
+  }
+  ampere::copy_wait<0>();
+}
+
+}  // namespace starattn::kernels
