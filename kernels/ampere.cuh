@@ -52,4 +52,21 @@ __device__ __forceinline__ void multiply_add(float* c, const std::uint32_t* a, s
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+// The same of f16 operands.
+__device__ __forceinline__ void multiply_add_f16(float* c, const std::uint32_t* a, std::uint32_t b0,
+                                                 std::uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
+      "{%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// Of 8 by 8 numbers of 16 bits, of which lanes hold two beside each other in row lane / 4.
+__device__ __forceinline__ std::uint32_t transposed(std::uint32_t two) {
+  std::uint32_t turned;
+  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(turned) : "r"(two));
+  return turned;
+}
+
 }  // namespace starattn::ampere

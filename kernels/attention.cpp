@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "attention_f8.h"
 #include "attention_merge.h"
 #include "attention_sm80.h"
 #include "attention_sm90.h"
@@ -93,7 +94,9 @@ int n_partials(const KeySplits& splits, const KeyCut& cut) {
 void attend(const AttentionInput& in, const AttentionOutput& out, const KeyCut& cut,
             Stream stream) {
   require(are_whole(cut.blocks[0]) || !has_edges(in), "phase 2 takes no windows: cut the keys");
-  if (takes_hopper_kernels())
+  if (in.is_f8 && are_for_teams(in, cut))
+    attention_f8(in, out, cut, stream);
+  else if (takes_hopper_kernels())
     attention_sm90(in, out, cut, stream);
   else
     attention_sm80(in, out, cut, stream);

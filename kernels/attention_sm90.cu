@@ -14,14 +14,15 @@ namespace {
 // Splits keep kKeysPerTile, which shapes the bits; a tile of few rows leaves the threads to the
 // copies.
 template <int kHeadDim>
-using FewRows = AttentionTile<kHeadDim, kKeysPerTile, 3, 1>;
+using FewRows = AttentionTile<kHeadDim, kKeysPerTile, 3, 1, true>;
 template <int kHeadDim>
-using ManyRows = AttentionTile<kHeadDim, kKeysPerTile, 2, 2>;
-// Many rows are several tiles: L2 has the keys for the second.
+using ManyRows = AttentionTile<kHeadDim, kKeysPerTile, 2, 2, true>;
 template <int kHeadDim>
-using F8Tile = AttentionTile<kHeadDim, kKeysPerTile, 2, 1, false, 4>;
+using FewRowsF8 = AttentionTile<kHeadDim, kKeysPerTile, 2, 1, true, false, 4>;
 template <int kHeadDim>
-using ManyRowsInPairs = AttentionTile<kHeadDim, kKeysPerTile, 2, 2, true>;
+using ManyRowsF8 = AttentionTile<kHeadDim, kKeysPerTile, 2, 2, true, false, 3>;
+template <int kHeadDim>
+using ManyRowsInPairs = AttentionTile<kHeadDim, kKeysPerTile, 2, 2, true, true>;
 
 int group_of(const AttentionShape& shape) {
   return shape.n_heads / shape.n_kv_heads;
@@ -47,7 +48,8 @@ void add_f8_maps(const AttentionShape& shape, HopperF8Task& task) {
   task.width = static_cast<int>(rows.width());
   task.row_bytes = static_cast<int>(rows.row_bytes());
   const auto numbers = [&](const void* data, int n_tokens) {
-    return byte_map(data, task.width, n_tokens, task.row_bytes, shape.head_dim, Tile::kF8Keys);
+    return byte_map(data, task.width, n_tokens, task.row_bytes, shape.head_dim, Tile::kF8Keys,
+                    /*swizzled=*/false);
   };
   for (int i = 0; i < task.n_segments; ++i) {
     task.k_maps[i] = numbers(task.k[i], task.n_tokens[i]);
@@ -91,7 +93,10 @@ bool are_few(std::int64_t n_packed_rows) {
 template <int kHeadDim, typename WholeRows>
 void launch_fitting(const AttentionInput& in, const AttentionOutput& out, const KeyCut& cut,
                     Stream stream) {
-  if (in.is_f8) return launch<F8Tile<kHeadDim>>(in, out, cut, stream);
+  if (in.is_f8) {
+    if (are_few(packed_rows(in))) return launch<FewRowsF8<kHeadDim>>(in, out, cut, stream);
+    return launch<ManyRowsF8<kHeadDim>>(in, out, cut, stream);
+  }
   if (are_whole(cut.blocks[0])) {
     if (has_edges(in)) return launch<WithEdges<WholeRows>>(in, out, cut, stream);
     return launch<WholeRows>(in, out, cut, stream);

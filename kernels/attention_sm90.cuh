@@ -11,8 +11,8 @@
 
 #include <type_traits>
 
+#include "attention_f8_tiles.cuh"
 #include "attention_rows.cuh"
-#include "f8.cuh"
 #include "hopper.cuh"
 #include "launch.cuh"
 #include "merging.cuh"
@@ -30,20 +30,21 @@ struct HopperF8Task : HopperTask {
   int width, row_bytes;  // of a row: bytes before its exponents, and of all
 };
 
-template <int kHeadDim_, int kKeys_, int kStages_, int kConsumers_, bool kInPairs_ = false,
-          int kF8Slots_ = 0>
+template <int kHeadDim_, int kKeys_, int kStages_, int kConsumers_, bool kAreSplits_ = false,
+          bool kInPairs_ = false, int kF8Slots_ = 0>
 struct AttentionTile {
   static constexpr int kHeadDim = kHeadDim_;
-  static constexpr int kKeys = kKeys_;            // keys of a tile
-  static constexpr int kStages = kStages_;        // K tiles and V tiles in flight
-  static constexpr int kConsumers = kConsumers_;  // warpgroups of 64 rows
-  static constexpr bool kInPairs = kInPairs_;     // KeyCut::in_pairs
-  static constexpr int kF8Slots = kF8Slots_;      // half FP8 tiles in flight; 0: K and V are bf16
+  static constexpr int kKeys = kKeys_;             // keys of a tile
+  static constexpr int kStages = kStages_;         // K tiles and V tiles in flight
+  static constexpr int kConsumers = kConsumers_;   // warpgroups of 64 rows
+  static constexpr bool kAreSplits = kAreSplits_;  // of phase 2
+  static constexpr bool kInPairs = kInPairs_;      // KeyCut::in_pairs
+  static constexpr int kF8Slots = kF8Slots_;       // half FP8 tiles in flight; 0: K and V are bf16
   static constexpr bool kIsF8 = kF8Slots > 0;
   static constexpr bool kHasEdges = false;  // WithEdges
   using Task = std::conditional_t<kIsF8, HopperF8Task, HopperTask>;
   static constexpr int kRows = 64 * kConsumers;
-  static constexpr int kProducers = kIsF8 ? 2 : 1;
+  static constexpr int kProducers = kIsF8 ? 3 : 1;
   static constexpr int kThreads = 128 * (kProducers + kConsumers);
   static constexpr int kColumnBlocks = kHeadDim / 64;  // a TMA box is 64 columns: 128 bytes wide
   static constexpr int kQBytes = kRows * kHeadDim * 2;
@@ -102,18 +103,6 @@ struct AttentionShared {
   }
 };
 
-// A place in a ring of kStages buffers.
-template <int kStages>
-struct Ring {
-  int stage = 0, phase = 0;
-  __device__ void step() {
-    if (++stage == kStages) {
-      stage = 0;
-      phase ^= 1;
-    }
-  }
-};
-
 // --- producers: a thread each
 
 template <typename Tile>
@@ -126,7 +115,7 @@ __device__ void load_kv(const CUtensorMap& map, char* to, std::uint64_t* full, i
 
 template <typename Tile>
 __device__ void load_queries(const HopperTask& task, const AttentionShared<Tile>& shared,
-                             const WorkItem& item, Ring<1>& q_ring) {
+                             const WorkItem& item, hopper::Ring<1>& q_ring) {
   hopper::barrier_wait(shared.q_empty, q_ring.phase ^ 1);
   q_ring.step();
   hopper::barrier_expect(shared.q_full,
@@ -139,7 +128,7 @@ __device__ void load_queries(const HopperTask& task, const AttentionShared<Tile>
 
 template <typename Tile>
 __device__ void produce_queries(const HopperTask& task, const AttentionShared<Tile>& shared) {
-  Ring<1> q_ring;
+  hopper::Ring<1> q_ring;
   WorkList work(task);
   WorkItem item;
   while (work.next(task, item)) {
@@ -152,7 +141,7 @@ __device__ void produce_queries(const HopperTask& task, const AttentionShared<Ti
 
 template <typename Tile>
 __device__ void produce_keys(const HopperTask& task, const AttentionShared<Tile>& shared) {
-  Ring<Tile::kStages> k_ring, v_ring;
+  hopper::Ring<Tile::kStages> k_ring, v_ring;
   WorkList work(task);
   WorkItem item;
   while (work.next(task, item)) {
@@ -181,139 +170,6 @@ __device__ void produce_keys(const HopperTask& task, const AttentionShared<Tile>
       load_v(segment, key);
     }
     load_v(walk.segment, walk.key);
-  }
-}
-
-// --- producers of FP8 tiles: a warpgroup for K and one for V, which fetches and widens. The copy
-// engine takes as long for a row's exponent as for its numbers, so threads copy those.
-
-// Slots of half tiles of K or of V.
-template <typename Tile, bool kIsV>
-struct F8Slots {
-  static constexpr int kFirst = kIsV ? Tile::kF8Slots : 0;
-  const AttentionShared<Tile>& shared;
-
-  __device__ char* slot(int i) const { return shared.f8 + (kFirst + i) * Tile::kF8Bytes; }
-  __device__ std::uint64_t* full(int i) const { return shared.f8_full + kFirst + i; }
-  __device__ std::uint64_t* empty(int i) const { return shared.f8_empty + kFirst + i; }
-};
-
-// Fetches half tiles in the order in which consumers take them.
-template <typename Tile, bool kIsV>
-struct F8Fetch {
-  const HopperF8Task& task;
-  F8Slots<Tile, kIsV> slots;
-  Ring<Tile::kF8Slots> ring;
-  WorkList work;
-  WorkItem item{};
-  KeyWalk<Tile::kKeys> walk;
-  int last_row = 0;
-  int first_key = 0;  // of the half, in the tile
-
-  // The next one, if any is left, once its slot has been read. By all threads.
-  __device__ void next() {
-    while (walk.n_left == 0) {
-      if (!work.next(task, item)) return;
-      last_row = last_row_of(task, item);
-      walk = KeyWalk<Tile::kKeys>(task, last_row, item.split);
-    }
-    hopper::barrier_wait(slots.empty(ring.stage), ring.phase ^ 1);
-    char* to = slots.slot(ring.stage);
-    std::uint64_t* barrier = slots.full(ring.stage);
-    ring.step();
-    const int thread = threadIdx.x % 128;
-    const int key = walk.key + first_key;
-    if (thread == 0) {
-      const CUtensorMap* maps = kIsV ? task.v_maps : task.k_maps;
-      hopper::barrier_expect(barrier, Tile::kF8Keys * Tile::kHeadDim);
-      hopper::tma_load(to, maps + walk.segment, barrier, item.kv_head * Tile::kHeadDim, 0, key);
-    }
-    if (thread < Tile::kF8Keys) {
-      const void* rows = kIsV ? task.v[walk.segment] : task.k[walk.segment];
-      const bool inside = key + thread < task.n_tokens[walk.segment];
-      const std::int64_t row = inside ? key + thread : 0;
-      hopper::copy_async(
-          to + Tile::kF8Keys * Tile::kHeadDim + thread * 4,
-          static_cast<const char*>(rows) + row * task.row_bytes + task.width + item.kv_head / 4 * 4,
-          inside, barrier);
-    }
-    first_key += Tile::kF8Keys;
-    if (first_key < Tile::kKeys) return;
-    first_key = 0;
-    walk.step(task, last_row);
-  }
-};
-
-// Half a tile of FP8 rows to bf16 in the 128-byte swizzle, by 128 threads: 16 columns each. to: its
-// first key.
-template <typename Tile>
-__device__ __forceinline__ void widen_half(const char* f8, int kv_head, char* to) {
-  constexpr int kParts = Tile::kHeadDim / 16;  // of a key
-  constexpr int kKeyStep = 128 / kParts;
-  constexpr int kTurns = Tile::kF8Keys / kKeyStep;
-  const int thread = threadIdx.x % 128;
-  const int part = thread % kParts, first_key = thread / kParts;
-  uint4 numbers[kTurns];
-  unsigned exponents[kTurns];
-#pragma unroll
-  for (int i = 0; i < kTurns; ++i) {
-    const int key = first_key + i * kKeyStep;
-    numbers[i] = *reinterpret_cast<const uint4*>(f8 + key * Tile::kHeadDim + part * 16);
-    exponents[i] =
-        static_cast<std::uint8_t>(f8[Tile::kF8Keys * Tile::kHeadDim + key * 4 + kv_head % 4]);
-  }
-  // Lanes whose parts lie 64 columns apart write their halves in turns, so that none meet in a
-  // bank.
-  const bool second_first = part / 4 == 1;
-  to += part / 4 * Tile::kKeys * 128;
-#pragma unroll
-  for (int i = 0; i < kTurns; ++i) {
-    const int key = first_key + i * kKeyStep;
-    std::uint32_t pairs[8];
-    widen(numbers[i], exponents[i], pairs);
-    const uint4 low{pairs[0], pairs[1], pairs[2], pairs[3]};
-    const uint4 high{pairs[4], pairs[5], pairs[6], pairs[7]};
-    char* row = to + key * 128;
-    const int first = part % 4 * 2 + second_first, second = part % 4 * 2 + !second_first;
-    *reinterpret_cast<uint4*>(row + ((first ^ key % 8) << 4)) = second_first ? high : low;
-    *reinterpret_cast<uint4*>(row + ((second ^ key % 8) << 4)) = second_first ? low : high;
-  }
-}
-
-template <typename Tile, bool kIsV>
-__device__ void produce_from_f8(const HopperF8Task& task, const AttentionShared<Tile>& shared) {
-  const F8Slots<Tile, kIsV> slots{shared};
-  F8Fetch<Tile, kIsV> fetch{task, slots, {}, WorkList(task)};
-  await_earlier_kernels();
-  for (int i = 0; i < Tile::kF8Slots; ++i) fetch.next();
-
-  char* const tiles = kIsV ? shared.v : shared.k;
-  std::uint64_t* const full = kIsV ? shared.v_full : shared.k_full;
-  std::uint64_t* const empty = kIsV ? shared.v_empty : shared.k_empty;
-  Ring<Tile::kF8Slots> slot;
-  Ring<Tile::kStages> ring;
-  Ring<1> q_ring;
-  WorkList work(task);
-  WorkItem item{};
-  while (work.next(task, item)) {
-    const int n_tiles = KeyWalk<Tile::kKeys>(task, last_row_of(task, item), item.split).n_left;
-    for (int i = 0; i < n_tiles; ++i) {
-      hopper::barrier_wait(empty + ring.stage, ring.phase ^ 1);
-      char* to = tiles + ring.stage * Tile::kKvBytes;
-      for (int key = 0; key < Tile::kKeys; key += Tile::kF8Keys) {
-        hopper::barrier_wait(slots.full(slot.stage), slot.phase);
-        widen_half<Tile>(slots.slot(slot.stage), item.kv_head, to + key * 128);
-        __syncwarp();
-        if (threadIdx.x % 32 == 0) hopper::barrier_arrive(slots.empty(slot.stage));
-        slot.step();
-        fetch.next();
-      }
-      hopper::writes_are_done();
-      __syncwarp();
-      if (threadIdx.x % 32 == 0) hopper::barrier_arrive(full + ring.stage);
-      ring.step();
-      if (!kIsV && i == 0 && threadIdx.x == 0) load_queries(task, shared, item, q_ring);
-    }
   }
 }
 
@@ -404,8 +260,8 @@ __device__ void consume(const HopperTask& task, const AttentionShared<Tile>& sha
   };
   if (group_index == Tile::kConsumers - 1) next_turn();
 
-  Ring<Tile::kStages> k_ring, v_ring;
-  Ring<1> q_ring;
+  hopper::Ring<Tile::kStages> k_ring, v_ring;
+  hopper::Ring<1> q_ring;
   WorkList work(task);
   WorkItem item;
   while (work.next(task, item)) {
@@ -444,7 +300,7 @@ __device__ void consume(const HopperTask& task, const AttentionShared<Tile>& sha
                              walk.edge(task, my_row[1]) - start};
         mask_front(s, edge);
       }
-      softmax_step(s, rows, rescale, scale_log2);
+      softmax_step<Tile::kAreSplits>(s, rows, rescale, scale_log2);
     };
 
     hopper::barrier_wait(shared.q_full, q_ring.phase);
@@ -520,21 +376,37 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
   let_next_kernel_start();
   // Earlier kernels are awaited where a thread has worked out its first unit.
   constexpr bool kMovesRegisters = Tile::kConsumers > 1 || Tile::kIsF8;
-  static_assert(!Tile::kIsF8 || Tile::kConsumers == 1, "the rest of the registers widen");
-  constexpr int kOfProducer = Tile::kIsF8 ? 120 : Tile::kConsumers == 2 ? 40 : 32;
-  constexpr int kOfConsumer = Tile::kIsF8 ? 240 : Tile::kConsumers == 2 ? 232 : 160;
-  if (threadIdx.x < 128 * Tile::kProducers) {
+  constexpr bool kAreTwo = Tile::kConsumers == 2;
+  constexpr int kOfProducer = Tile::kIsF8 ? kAreTwo ? 32 : 40 : kAreTwo ? 40 : 32;
+  constexpr int kOfWidener = kAreTwo ? 48 : 104;
+  constexpr int kOfConsumer = Tile::kIsF8 ? kAreTwo ? 176 : 232 : kAreTwo ? 232 : 160;
+  if (threadIdx.x < 128) {
     if constexpr (kMovesRegisters) hopper::give_registers<kOfProducer>();
     if constexpr (Tile::kIsF8) {
-      if (threadIdx.x < 128)
-        produce_from_f8<Tile, false>(task, shared);
+      static_assert(Tile::kF8Keys == 64, "two warps fetch half a tile");
+      if (threadIdx.x < 64)
+        fetch_f8<Tile, false>(task, shared);
       else
-        produce_from_f8<Tile, true>(task, shared);
+        fetch_f8<Tile, true>(task, shared);
     } else {
       if (threadIdx.x == 0) produce_keys<Tile>(task, shared);
       if (threadIdx.x == 32) produce_queries<Tile>(task, shared);
     }
     __syncwarp();
+  } else if (threadIdx.x < 128 * Tile::kProducers) {
+    if constexpr (Tile::kIsF8) {
+      hopper::give_registers<kOfWidener>();
+      await_earlier_kernels();
+      hopper::Ring<1> q_ring;
+      const auto load_queries_of = [&](const WorkItem& item) {
+        load_queries(task, shared, item, q_ring);
+      };
+      if (threadIdx.x < 256)
+        widen_f8<Tile, false>(task, shared, load_queries_of);
+      else
+        widen_f8<Tile, true>(task, shared, load_queries_of);
+      __syncwarp();
+    }
   } else {
     if constexpr (kMovesRegisters) hopper::take_registers<kOfConsumer>();
     consume<Tile>(task, shared);

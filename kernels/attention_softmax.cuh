@@ -8,6 +8,8 @@
 
 #include <cstdint>
 
+#include "attention_work.h"
+
 namespace starattn::kernels {
 
 // The running maximum and this thread's share of the running sum of its two rows. The maximum is
@@ -40,8 +42,9 @@ __device__ __forceinline__ void mask_front(float (&s)[kSize], const int (&edge)[
 }
 
 // s <- exp(scale * (s - new maximum)); the state moves on; rescale[r]: what earlier sums and
-// outputs of the row have to be multiplied with. scale_log2 = scale * log2(e).
-template <int kSize>
+// outputs of the row have to be multiplied with. scale_log2 = scale * log2(e). kInChunks: sums are
+// of kChunkKeys columns first, which other kernels share out over warps.
+template <bool kInChunks = false, int kSize>
 __device__ __forceinline__ void softmax_step(float (&s)[kSize], RowState& rows, float (&rescale)[2],
                                              float scale_log2) {
 #pragma unroll
@@ -60,12 +63,19 @@ __device__ __forceinline__ void softmax_step(float (&s)[kSize], RowState& rows, 
     rescale[r] = exp2_fast(rows.max[r] * scale_log2 - base);
     rows.max[r] = row_max;
     float sum[2] = {0, 0};
+    constexpr int kChunk = kInChunks ? kChunkKeys / 2 : kSize;
 #pragma unroll
-    for (int i = 2 * r; i < kSize; i += 4) {
-      s[i] = exp2_fast(s[i] * scale_log2 - base);
-      s[i + 1] = exp2_fast(s[i + 1] * scale_log2 - base);
-      sum[0] += s[i];
-      sum[1] += s[i + 1];
+    for (int first = 2 * r; first < kSize; first += kChunk) {
+      float part[2] = {0, 0};
+#pragma unroll
+      for (int i = first; i < first + kChunk && i < kSize; i += 4) {
+        s[i] = exp2_fast(s[i] * scale_log2 - base);
+        s[i + 1] = exp2_fast(s[i + 1] * scale_log2 - base);
+        part[0] += s[i];
+        part[1] += s[i + 1];
+      }
+      sum[0] += part[0];
+      sum[1] += part[1];
     }
     rows.sum[r] = rows.sum[r] * rescale[r] + (sum[0] + sum[1]);
   }

@@ -26,7 +26,10 @@ inline bool are_whole(const KeySplits& splits) {
   return splits.tiles_per_split == KeySplits{}.tiles_per_split;
 }
 
-inline constexpr int kKeysPerTile = 128;  // of a split's tiles, on every GPU: it shapes the bits
+// Of a split's tiles, on every GPU, and of the chunks of them that Hopper's kernels sum up first:
+// they shape the bits.
+inline constexpr int kKeysPerTile = 128;
+inline constexpr int kChunkKeys = 32;
 
 // A run of segments with splits of its own.
 struct KeyBlock {

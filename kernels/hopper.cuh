@@ -61,6 +61,18 @@ __device__ __forceinline__ void named_arrive(int name, int n_threads) {
   asm volatile("bar.arrive %0, %1;" ::"r"(name), "r"(n_threads) : "memory");
 }
 
+// A place in a ring of kStages buffers, and the phase of its barrier.
+template <int kStages>
+struct Ring {
+  int stage = 0, phase = 0;
+  __device__ void step() {
+    if (++stage == kStages) {
+      stage = 0;
+      phase ^= 1;
+    }
+  }
+};
+
 // 4 bytes to shared memory, zeros where not `inside`; the barrier counts this thread's arrival once
 // they are there.
 __device__ __forceinline__ void copy_async(void* to, const void* from, bool inside,

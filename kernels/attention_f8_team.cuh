@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// What attention_f8.cuh's teams of warps share: tiles and their memory, who takes which unit, and
+// how keys and values come.
+#pragma once
+
+#include <cuda_bf16.h>
+
+#include "ampere.cuh"
+#include "attention_rows.cuh"
+#include "hopper.cuh"
+#include "launch.cuh"
+#include "warp.cuh"
+
+namespace starattn::kernels {
+
+constexpr int kTeams = 2;      // of a block
+constexpr int kTeamWarps = 4;  // each with kChunkKeys of a tile
+static_assert(kTeamWarps * kChunkKeys == kKeysPerTile, "a warp sums up a chunk");
+
+struct F8Task : AttentionTask {
+  CUtensorMap k_maps[kMaxSegments];  // (head_dim columns, 1, kKeysPerTile tokens), bytes
+  CUtensorMap v_maps[kMaxSegments];
+  int width, row_bytes;  // of a row: bytes before its exponents, and of all
+};
+
+// kRowTiles: tiles of 8 packed rows.
+template <int kHeadDim_, int kRowTiles_>
+struct F8Tile {
+  static constexpr int kHeadDim = kHeadDim_, kRowTiles = kRowTiles_;
+  static constexpr int kRows = 8 * kRowTiles;
+  static constexpr int kChunks = kHeadDim / 16;  // of a row: 16 bytes, and columns of a product
+  static constexpr int kOwnChunks = kChunks / kTeamWarps;
+  static constexpr int kSlotBytes = kKeysPerTile * kHeadDim;  // a tile of K or of V
+  static constexpr int kSlots = kRowTiles <= 2 ? 6 : 5;
+
+  struct Shared {
+    uint2 q[kRowTiles][kChunks][32];            // right operands: 16 columns, 8 rows
+    uint2 p[kKeysPerTile / 16][kRowTiles][32];  // the same: 16 keys, 8 rows
+    float2 sums[kTeamWarps][kRowTiles][32];     // of a chunk's keys lane / 4, + 8, ...
+    float max[kTeamWarps][kRows], factors[kRows];
+    std::uint64_t full[kSlots];
+  };
+  static constexpr int kSharedBytes =
+      kTeams * (kSlots * kSlotBytes + static_cast<int>(sizeof(Shared))) + 1024;  // alignment
+};
+
+// Every warp of this thread's team.
+__device__ __forceinline__ void sync_team() {
+  hopper::named_sync(1 + threadIdx.x / (32 * kTeamWarps), 32 * kTeamWarps);
+}
+__device__ __forceinline__ int warp_of_team() {
+  return threadIdx.x / 32 % kTeamWarps;
+}
+
+// 16 bytes of a key in a slot, as the copy engine's swizzle has them.
+template <int kHeadDim>
+__device__ __forceinline__ std::uint32_t place_of(std::uint32_t slot, int key, int chunk) {
+  const int turned = kHeadDim == 128 ? chunk ^ key % 8 : chunk ^ key / 2 % 4;
+  return slot + key * kHeadDim + turned * 16;
+}
+
+// The teams' units, in turns.
+struct Units {
+  int index, n_units;
+
+  __device__ explicit Units(const AttentionTask& task)
+      : index(threadIdx.x / (32 * kTeamWarps) * gridDim.x + blockIdx.x),
+        n_units(task.n_kv_heads * task.n_row_tiles * task.n_splits) {}
+  __device__ bool next(const AttentionTask& task, WorkItem& item) {
+    if (index >= n_units) return false;
+    item = WorkList(task).unit(task, index);
+    index += kTeams * gridDim.x;
+    return true;
+  }
+};
+
+// Fetches a team's slots in the order in which they are read: of each tile K, then V. By one warp.
+template <typename Tile>
+struct F8Fetch {
+  const F8Task& task;
+  char* slots;
+  std::uint64_t* full;
+  Units units;
+  WorkItem item{};
+  KeyWalk<kKeysPerTile> walk;
+  int last_row = 0, slot = 0;
+  bool is_v = false;
+
+  __device__ F8Fetch(const F8Task& task, char* slots, std::uint64_t* full)
+      : task(task), slots(slots), full(full), units(task) {}
+
+  __device__ void next() {
+    while (walk.n_left == 0) {
+      if (!units.next(task, item)) return;
+      last_row = last_row_of(task, item);
+      walk = KeyWalk<kKeysPerTile>(task, last_row, item.split);
+    }
+    if (threadIdx.x % 32 == 0) {
+      const CUtensorMap* maps = is_v ? task.v_maps : task.k_maps;
+      hopper::barrier_expect(full + slot, Tile::kSlotBytes);
+      hopper::tma_load(slots + slot * Tile::kSlotBytes, maps + walk.segment, full + slot,
+                       item.kv_head * Tile::kHeadDim, 0, walk.key);
+    }
+    if (++slot == Tile::kSlots) slot = 0;
+    if (is_v) walk.step(task, last_row);
+    is_v = !is_v;
+  }
+};
+
+// --- numbers
+
+__device__ __forceinline__ std::uint32_t f8_to_f16(std::uint32_t two) {
+  std::uint32_t wide;
+  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(wide) : "h"(static_cast<unsigned short>(two)));
+  return wide;
+}
+
+// Bytes 1 and 3, or 0 and 2, as bf16: their bits are those of numbers 2^120 times smaller.
+__device__ __forceinline__ std::uint32_t times_2_120(std::uint32_t small) {
+  const std::uint32_t factors = 0x7b807b80u;
+  const __nv_bfloat162 wide = __hmul2(reinterpret_cast<const __nv_bfloat162&>(small),
+                                      reinterpret_cast<const __nv_bfloat162&>(factors));
+  return reinterpret_cast<const std::uint32_t&>(wide);
+}
+__device__ __forceinline__ std::uint32_t odd_bytes(std::uint32_t four) {
+  return times_2_120((four & 0x80008000u) | ((four >> 4) & 0x07f007f0u));
+}
+__device__ __forceinline__ std::uint32_t even_bytes(std::uint32_t four) {
+  return times_2_120(((four << 8) & 0x80008000u) | ((four << 4) & 0x07f007f0u));
+}
+
+__device__ __forceinline__ float power_of_two(int biased) {
+  return __int_as_float(biased << 23);
+}
+
+}  // namespace starattn::kernels
