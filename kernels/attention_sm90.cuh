@@ -376,6 +376,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
   let_next_kernel_start();
   // Earlier kernels are awaited where a thread has worked out its first unit.
   constexpr bool kMovesRegisters = Tile::kConsumers > 1 || Tile::kIsF8;
+  // Two consumers beside three producers have too few for products that overlap, as the compiler
+  // says; two tiles of rows that widen the keys twice would take longer still.
   constexpr bool kAreTwo = Tile::kConsumers == 2;
   constexpr int kOfProducer = Tile::kIsF8 ? kAreTwo ? 32 : 40 : kAreTwo ? 40 : 32;
   constexpr int kOfWidener = kAreTwo ? 48 : 104;
