@@ -37,10 +37,10 @@ audit 2 dense.jsonl --block-size 256 --anchor-size 0 --exact dense
 check "dense is exact as well" [ $code -eq 0 -a "$(grep -o '"exact":"[^"]*"' "$work/dense.jsonl")" = "$(grep -o '"exact":"[^"]*"' "$work/one.jsonl")" ]
 check "but one rank's work, and not compared" shows '^phase 1: exact .*; not compared'
 
-cat "$work/one.jsonl" "$work/one.jsonl" >"$work/twice.jsonl"
-"$program" report "$work/twice.jsonl" >"$work/out" 2>"$work/log"
+cat "$work/one.jsonl" "$work/one.jsonl" >"$work/doubled.jsonl"
+"$program" report "$work/doubled.jsonl" >"$work/out" 2>"$work/log"
 check "report counts no answer twice" [ $? -eq 65 ]
-check "and says where it was first" says 'twice.jsonl:10: .* was there before, in line 1'
+check "and says where it was first" says 'doubled.jsonl:10: .* was there before, in line 1'
 
 head -n 5 "$work/one.jsonl" >"$work/part.jsonl" # numbers whole, people in part
 printf '{"id": "torn' >>"$work/part.jsonl"
