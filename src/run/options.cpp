@@ -326,9 +326,10 @@ void add_query_rank_options(CLI::App& app, Options& options) {
       ->check(CLI::IsMember({"auto", "on", "off"}))
       ->capture_default_str()
       ->group(group);
-  app.add_option("--transport", options.transport,
-                 "How ranks of a node exchange rows: peer (shares of weights, from GPU to GPU), host "
-                 "(through the node's memory), mpi (as messages, as between nodes), or auto")
+  app.add_option(
+         "--transport", options.transport,
+         "How ranks of a node exchange rows: peer (shares of weights, from GPU to GPU), host "
+         "(through the node's memory), mpi (as messages, as between nodes), or auto")
       ->check(CLI::IsMember({"auto", "peer", "host", "mpi"}))
       ->capture_default_str()
       ->group(group);

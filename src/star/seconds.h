@@ -15,8 +15,8 @@ namespace starattn {
 
 class Seconds {
  public:
-  // Throws Error(unfit) for a mixture of experts and for FP8 weights, whose products no machine file
-  // has yet, and for windows.
+  // Throws Error(unfit) for a mixture of experts and for FP8 weights, whose products no machine
+  // file has yet, and for windows.
   Seconds(const ModelConfig& config, const Machine& machine);
 
   // --- phase 1, one layer, n_rows of one block -------------------------------------------------
