@@ -6,14 +6,23 @@
 //
 //   FAULTY_DISK_FOLDER  only files below this folder (an absolute path) count
 //   FAULTY_DISK_STATE   a file of zeros that all ranks map: the numbers, and whether the fault has
-//   hit FAULTY_DISK_RECORD  the calls, appended (absent: none are recorded) FAULTY_DISK_PLAN
-//   kind:number[:errno], number from 1
-//     before, behind, half   SIGKILL before, behind, or in the middle of the call
-//     error                  the call fails with errno, and nothing is done
-//     full, dying            all calls from here on fail: those that need space, or all
-//     short, interrupt       a write takes half; a write fails with EINTR. Number 0: every second
-//     one flip                   a write stores one wrong bit readerror              reading call
-//     `number` fails with errno (reads have numbers of their own)
+//                       hit
+//
+//   FAULTY_DISK_RECORD  the calls, appended (absent: none are recorded)
+//
+//   FAULTY_DISK_PLAN    kind:number[:errno], number from 1
+//
+//   before, behind, half: SIGKILL before, behind, or in the middle of the call.
+//
+//   error: the call fails with errno, and nothing is done.
+//
+//   full, dying: all calls from here on fail: those that need space, or all.
+//
+//   short, interrupt: a write takes half; a write fails with EINTR. Number 0: every second one.
+//
+//   flip: the first write of a block from here on stores one wrong bit.
+//
+//   readerror: reading call `number` fails with errno (reads have numbers of their own).
 //
 // fsync and its like do nothing: what is synced is known from the record, and the page cache
 // survives a kill anyway.
@@ -155,9 +164,12 @@ class Call {
     while (disk().state->locked.exchange(1) != 0) usleep(20);
     number_ = ++disk().state->n_calls;
     const bool lasts = is("full") || is("dying");
+    const bool is_of_block = op == Op::write && strstr(path, ".h5.tmp.");
     is_planned_ = disk().plan.number == 0 ? number_ % 2 == 0 && op == Op::write
                   : lasts                 ? number_ >= disk().plan.number
-                                          : number_ == disk().plan.number;
+                  : is("flip")
+                      ? number_ >= disk().plan.number && is_of_block && disk().state->hit == 0
+                      : number_ == disk().plan.number;
     if (is_planned_) disk().state->hit = 1;
     if (is_planned_ && (is("before") || (is("half") && op != Op::write))) die();
   }
