@@ -214,6 +214,21 @@ def block_scales(weight, rows, cols):
     return scales
 
 
+def write_quantised(folder, base, name, tensors, wide, config_part):
+    """The copy's tensors and config, and the golden of the wide tensors that they stand for."""
+    with tempfile.TemporaryDirectory() as as_it_is:
+        shutil.copy(f"{folder}/{base}/config.json", as_it_is)
+        save_file(wide, f"{as_it_is}/model.safetensors", {"format": "pt"})
+        with open(f"{folder}/{base}/golden.json", encoding="utf-8") as f:
+            tokens = json.load(f)["tokens"]
+        write(f"{folder}/{name}/golden.json", golden(as_it_is, tokens))
+    save_file(tensors, f"{folder}/{name}/model.safetensors", {"format": "pt"})
+    os.chmod(f"{folder}/{name}/model.safetensors", 0o644)
+    with open(f"{folder}/{base}/config.json", encoding="utf-8") as f:
+        config = json.load(f)
+    write(f"{folder}/{name}/config.json", {**config, "quantization_config": config_part})
+
+
 def quantise(folder, name):
     """Puts FP8 weights as they are published into a copy of a model, and the golden of what they stand for."""
     base, rows, cols, suffix, skipped, config_part = FP8_MODELS[name]
@@ -230,17 +245,7 @@ def quantise(folder, name):
         tensors[key] = (weight / spread).clamp(-448, 448).to(torch.float8_e4m3fn)
         tensors[key + suffix] = scales
         wide[key] = tensors[key].float() * spread
-    with tempfile.TemporaryDirectory() as as_it_is:
-        shutil.copy(f"{folder}/{base}/config.json", as_it_is)
-        save_file(wide, f"{as_it_is}/model.safetensors", {"format": "pt"})
-        with open(f"{folder}/{base}/golden.json", encoding="utf-8") as f:
-            tokens = json.load(f)["tokens"]
-        write(f"{folder}/{name}/golden.json", golden(as_it_is, tokens))
-    save_file(tensors, f"{folder}/{name}/model.safetensors", {"format": "pt"})
-    os.chmod(f"{folder}/{name}/model.safetensors", 0o644)
-    with open(f"{folder}/{base}/config.json", encoding="utf-8") as f:
-        config = json.load(f)
-    write(f"{folder}/{name}/config.json", {**config, "quantization_config": config_part})
+    write_quantised(folder, base, name, tensors, wide, config_part)
 
 
 # E2M1, by the four bits that stand for it.
@@ -263,19 +268,9 @@ def pack_experts(folder, base, name):
         tensors[key + "_scales"] = (exponents + 127).to(torch.uint8)
         numbers = FP4[codes.long()] * torch.exp2(exponents)[..., None]
         wide[key] = numbers.reshape(rows.shape).transpose(1, 2).contiguous().to(torch.bfloat16)
-    with tempfile.TemporaryDirectory() as as_it_is:
-        shutil.copy(f"{folder}/{base}/config.json", as_it_is)
-        save_file(wide, f"{as_it_is}/model.safetensors", {"format": "pt"})
-        with open(f"{folder}/{base}/golden.json", encoding="utf-8") as f:
-            tokens = json.load(f)["tokens"]
-        write(f"{folder}/{name}/golden.json", golden(as_it_is, tokens))
-    save_file(tensors, f"{folder}/{name}/model.safetensors", {"format": "pt"})
-    os.chmod(f"{folder}/{name}/model.safetensors", 0o644)
-    with open(f"{folder}/{base}/config.json", encoding="utf-8") as f:
-        config = json.load(f)
-    write(f"{folder}/{name}/config.json", {**config, "quantization_config": {
+    write_quantised(folder, base, name, tensors, wide, {
         "quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router",
-                                                            "model.embed_tokens", "lm_head"]}})
+                                                            "model.embed_tokens", "lm_head"]})
 
 
 def make_model(folder, name):

@@ -9,13 +9,10 @@
 #include "run/watchdog.h"
 
 namespace starattn {
+namespace {
 
-Exit run_audit(const AuditOptions& options) {
-  const Ranks ranks = arrange_ranks(options.run);
-  const Watchdog watchdog(options.run.timeout, ranks.world.rank());
-  Recording recording(options.run, ranks);
-  Progress progress(!ranks.is_first(), ranks.world.size(),
-                    {options.run.progress_file, options.run.metrics_file});
+Exit audit(const AuditOptions& options, const Ranks& ranks, Recording& recording,
+           Progress& progress) {
   const std::unique_ptr<LoadedModel> model = open_model(options.run, ranks);
   progress.watch_energy([&] { return model->backend->energy_joules(); });
   print_banner(options.run, ranks, *model);
@@ -40,6 +37,17 @@ Exit run_audit(const AuditOptions& options) {
   recording.finish(*model->backend);
   progress.finish(result);
   return static_cast<Exit>(ranks.world.bcast_value(static_cast<int>(result), 0));
+}
+
+}  // namespace
+
+Exit run_audit(const AuditOptions& options) {
+  const Ranks ranks = arrange_ranks(options.run);
+  const Watchdog watchdog(options.run.timeout, ranks.world.rank());
+  Recording recording(options.run, ranks);
+  Progress progress(!ranks.is_first(), ranks.world.size(),
+                    {options.run.progress_file, options.run.metrics_file});
+  return progress.run([&] { return audit(options, ranks, recording, progress); });
 }
 
 }  // namespace starattn

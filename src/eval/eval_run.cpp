@@ -124,14 +124,8 @@ class SampleRunner {
   bool is_warm_ = false;
 };
 
-}  // namespace
-
-Exit run_eval(const EvalRunOptions& options) {
-  const Ranks ranks = arrange_ranks(options.run);
-  const Watchdog watchdog(options.run.timeout, ranks.world.rank());
-  Recording recording(options.run, ranks);
-  Progress progress(!ranks.is_first(), ranks.world.size(),
-                    {options.run.progress_file, options.run.metrics_file});
+Exit evaluate(const EvalRunOptions& options, const Ranks& ranks, Recording& recording,
+              Progress& progress) {
   const std::unique_ptr<LoadedModel> model = open_model(options.run, ranks);
   progress.watch_energy([&] { return model->backend->energy_joules(); });
   print_banner(options.run, ranks, *model);
@@ -151,6 +145,17 @@ Exit run_eval(const EvalRunOptions& options) {
   recording.finish(*model->backend);
   progress.finish(result);
   return static_cast<Exit>(ranks.world.bcast_value(static_cast<int>(result), 0));
+}
+
+}  // namespace
+
+Exit run_eval(const EvalRunOptions& options) {
+  const Ranks ranks = arrange_ranks(options.run);
+  const Watchdog watchdog(options.run.timeout, ranks.world.rank());
+  Recording recording(options.run, ranks);
+  Progress progress(!ranks.is_first(), ranks.world.size(),
+                    {options.run.progress_file, options.run.metrics_file});
+  return progress.run([&] { return evaluate(options, ranks, recording, progress); });
 }
 
 }  // namespace starattn

@@ -315,10 +315,9 @@ void warn_of_dropped_bytes(const Ranks& ranks, std::int64_t mine) {
   }
 }
 
-// model: empty before; it outlives what progress asks of it.
 Exit work_through(const Options& options, Work work, const Ranks& ranks, const Stopwatch& clock,
-                  Recording& recording, std::unique_ptr<LoadedModel>& model, Progress& progress) {
-  model = open_model(options, ranks);
+                  Recording& recording, Progress& progress) {
+  const std::unique_ptr<LoadedModel> model = open_model(options, ranks);
   progress.watch_energy([&] { return model->backend->energy_joules(); });
   print_banner(options, ranks, *model);
   if (options.dry_run) {
@@ -360,15 +359,10 @@ Exit run_batch(const Options& options, Work work) {
   const Ranks ranks = arrange_ranks(options);
   const Watchdog watchdog(options.timeout, ranks.world.rank());
   Recording recording(options, ranks);
-  std::unique_ptr<LoadedModel> model;
   Progress progress(!ranks.is_first() || options.dry_run, ranks.world.size(),
                     {options.progress_file, options.metrics_file});
-  try {
-    return work_through(options, work, ranks, clock, recording, model, progress);
-  } catch (const Error& error) {
-    progress.finish(error.exit());
-    throw;
-  }
+  return progress.run(
+      [&] { return work_through(options, work, ranks, clock, recording, progress); });
 }
 
 }  // namespace starattn

@@ -112,6 +112,16 @@ void Progress::finish(Exit exit) {
   write_files();
 }
 
+Exit Progress::run(const std::function<Exit()>& work) {
+  try {
+    return work();
+  } catch (const Error& error) {
+    joules_ = nullptr;  // what it asks is gone
+    finish(error.exit());
+    throw;
+  }
+}
+
 double Progress::share() const {
   if (phase_ == Phase::done) return 1;
   const std::int64_t whole = phase_ == Phase::phase_1 ? n_steps_ : n_queries_;

@@ -47,6 +47,8 @@ class Progress {
   void watch_energy(std::function<std::optional<double>()> joules);
 
   void finish(Exit exit);
+  // Calls work, which finishes this when it returns. An error of it is the end, too, and goes on.
+  Exit run(const std::function<Exit()>& work);
 
   // What the files say, for tests.
   Json to_json() const;

@@ -74,7 +74,7 @@ refused "an option that is not UTF-8" 2 "^--stop: expected text in UTF-8, byte 1
   --input "$work/in.jsonl" --output "$work/no.jsonl" --stop "$(printf 'a\377')"
 refused "an empty output" 2 "^--output: expected a path" run --model "$model" --input "$work/in.jsonl" --output ""
 refused "an empty --config" 2 "^--config: expected a path" plan --config ""
-for option in schema progress-file metrics-file trace; do
+for option in schema progress-file metrics-file profile-file trace; do
   refused "an empty --$option" 2 "^--$option: expected a path" run --model "$model" --input "$work/in.jsonl" --output "$work/o" --$option ""
 done
 for option in json csv check calibrate; do

@@ -90,7 +90,9 @@ check "and named" says "worse than .*: qa1, 512 tokens, star:b=n/4: .* stored 10
 refused "a baseline of something else" 65 "of the same tasks" --task niah_single_2 --setting dense --baseline "$work/one.jsonl"
 rm -f "$work"/no.jsonl*
 echo '{"id": 1}' >"$work/broken.jsonl"
-refused "a broken baseline" 65 "broken.jsonl:1: " --task qa1 --setting dense --baseline "$work/broken.jsonl"
+refused "a broken baseline" 65 "broken.jsonl:1: " --task qa1 --setting dense --baseline "$work/broken.jsonl" \
+  --progress-file "$work/failed"
+check "which the progress file says, too" grep -q '"state":"failed","exit":65,' "$work/failed"
 
 evaluate 2 limit.jsonl --task niah_multiquery --setting star:b=n/8 --find-limit 1
 check "the length at which a score is too low is found" shows '^niah_multiquery, star:b=n/8: 100 % held at no length, not at 512$'
