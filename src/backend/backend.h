@@ -30,8 +30,6 @@ struct ModelShape {
   std::int64_t hidden_size = 0;
   std::int64_t intermediate_size = 0;
   std::int64_t expert_size = 0;  // the same of one expert; 0: no layer is a mixture
-  bool has_windows = false;      // in some layers rows see the last tokens alone
-  bool has_sinks = false;        // of attention; and experts with biases
 };
 
 class Backend {

@@ -142,12 +142,7 @@ struct ModelConfig {
     return std::ranges::count(layers, true, &LayerConfig::has_window);
   }
   ModelShape shape() const {
-    return {{n_heads, n_kv_heads, head_dim},
-            hidden_size,
-            intermediate_size,
-            mixture.expert_size,
-            n_windows() > 0,
-            has_sinks || mixture.has_biases};
+    return {{n_heads, n_kv_heads, head_dim}, hidden_size, intermediate_size, mixture.expert_size};
   }
   // K and V of one token in every layer, in bytes.
   std::uint64_t kv_bytes_per_token(Dtype dtype_of_kv) const {

@@ -67,11 +67,6 @@ class CudaBackend : public Backend {
            "--device cpu",
            kVector, model.expert_size);
     }
-    if (model.has_windows || model.has_sinks) {
-      fail(Exit::unfit,
-           "this model has {}, whose kernels have not been tried on a GPU yet. Use --device cpu",
-           model.has_windows ? "layers with sliding windows" : "attention sinks");
-    }
     try {
       kernels::check_shape(cuda::as_kernel(model.attention));
     } catch (const kernels::BadShape& bad) {
