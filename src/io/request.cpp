@@ -33,28 +33,29 @@ const Keys kWithoutEffect = {"user",           "metadata",           "store",
 const Keys kOfMessage = {"role",      "content",           "name",       "refusal",
                          "reasoning", "reasoning_content", "annotations"};
 
-// What else a body may say, as long as it asks for nothing that is not there.
-const std::vector<std::pair<std::string_view, Json>>& only_as() {
-  static const std::vector<std::pair<std::string_view, Json>> kOnlyAs = {
-      {"n", 1},
-      {"best_of", 1},
-      {"stream", false},
-      {"echo", false},
-      {"suffix", ""},
-      {"presence_penalty", 0},
-      {"frequency_penalty", 0},
-      {"repetition_penalty", 1},
-      {"top_k", -1},
-      {"min_p", 0},
-      {"min_tokens", 0},
-      {"ignore_eos", false},
-      {"skip_special_tokens", true},
-      {"add_generation_prompt", true},
-      {"stop_token_ids", Json::array()},
-      {"logit_bias", Json::object()},
-      {"tools", Json::array()},
-      {"tool_choice", "none"},
-      {"modalities", Json::array({"text"})}};
+// What else a body may say, as long as it asks for nothing that is not there: the values that mean
+// so, the plainest first.
+const std::vector<std::pair<std::string_view, std::vector<Json>>>& only_as() {
+  static const std::vector<std::pair<std::string_view, std::vector<Json>>> kOnlyAs = {
+      {"n", {1}},
+      {"best_of", {1}},
+      {"stream", {false}},
+      {"echo", {false}},
+      {"suffix", {""}},
+      {"presence_penalty", {0}},
+      {"frequency_penalty", {0}},
+      {"repetition_penalty", {1}},
+      {"top_k", {-1, 0}},
+      {"min_p", {0}},
+      {"min_tokens", {0}},
+      {"ignore_eos", {false}},
+      {"skip_special_tokens", {true}},
+      {"add_generation_prompt", {true}},
+      {"stop_token_ids", {Json::array()}},
+      {"logit_bias", {Json::object()}},
+      {"tools", {Json::array()}},
+      {"tool_choice", {"none", "auto"}},
+      {"modalities", {Json::array({"text"})}}};
   return kOnlyAs;
 }
 
@@ -73,9 +74,9 @@ void check_keys(const JsonObject& body, const Keys& own) {
       fail(Exit::bad_data, "{}: unknown key '{}'; the keys are {}, {}", body.where(),
            one_line(key.substr(0, 80)), fmt::join(own, ", "), fmt::join(kHeeded, ", "));
     }
-    if (value != known->second) {
+    if (std::ranges::find(known->second, value) == known->second.end()) {
       fail(Exit::bad_data, "{}: key '{}': nothing but {} is supported, got {}", body.where(), key,
-           to_line(known->second), first_characters(to_line(value), 80));
+           to_line(known->second.front()), first_characters(to_line(value), 80));
     }
   }
 }

@@ -143,6 +143,22 @@ TEST(Request, SaysWhatItsAnswerLooksLike) {
   EXPECT_EQ(form("user", "somebody"), std::nullopt);
 }
 
+TEST(Request, TakesWhatAsksForNothing) {
+  Json body = user("What?");
+  const Json nothing = {{"n", 1},
+                        {"top_k", 0},
+                        {"stream", false},
+                        {"tools", Json::array()},
+                        {"tool_choice", "auto"},
+                        {"logit_bias", Json::object()},
+                        {"stop_token_ids", nullptr}};
+  body.update(nothing);
+  EXPECT_EQ(parse(line_of(body)).queries.size(), 1U);
+  body["top_k"] = -1;
+  body["tool_choice"] = "none";
+  EXPECT_EQ(parse(line_of(body)).queries.size(), 1U);
+}
+
 TEST(Request, RefusesWhatIsWrongByName) {
   const auto with = [](const char* key, const Json& value) {
     Json body = user("What?");
@@ -164,6 +180,8 @@ TEST(Request, RefusesWhatIsWrongByName) {
        "expected one of"},
       {with("guided_choice", "a"), "an array of texts"},
       {with("tools", Json::array({1})), "'tools'"},
+      {with("tool_choice", "required"), "'tool_choice': nothing but \"none\""},
+      {with("top_k", 5), "'top_k': nothing but -1"},
       {with("temprature", 1), "'temprature'; the keys are messages"},
       {with("temperature", -1), "'temperature': expected a number from 0 to 100, got -1"},
       {with("top_p", 2), "'top_p'"},
