@@ -258,6 +258,7 @@ std::vector<MemoryNeed> memory_needs(const ModelConfig& config, const BlockPlan&
       need.workspace += static_cast<std::uint64_t>(n_longest) * resident;
     } else if (plan.reach() > 0) {
       // Residual, queries and unfinished attention of all own rows, and three blocks in flight.
+      // What a chunk adds to its unfinished attention is the partial counted above.
       need.workspace +=
           static_cast<std::uint64_t>(n_own) *
           (resident + static_cast<std::uint64_t>(config.q_width()) * element + partial);

@@ -37,9 +37,13 @@ Encoder::Encoder(Decoder& decoder, const Communicator& group)
       k_(*backend_, backend_->kv_dtype() == Dtype::f8 ? chunk_rows_ : 0,
          decoder.config().kv_width()),
       v_(*backend_, backend_->kv_dtype() == Dtype::f8 ? chunk_rows_ : 0,
-         decoder.config().kv_width()),
-      partial_(*backend_, chunk_rows_, decoder.attention_shape()) {
+         decoder.config().kv_width()) {
   STARATTN_CHECK(decoder.max_rows() >= chunk_rows_);
+}
+
+Partial Encoder::partial_of_chunk(std::int64_t n_rows) {
+  if (!partial_) partial_.emplace(*backend_, chunk_rows_, decoder_->attention_shape());
+  return partial_->view(n_rows);
 }
 
 GroupChannel& Encoder::channel() {
@@ -228,7 +232,7 @@ std::span<const KvSegment> Encoder::seen(std::int64_t layer, const KvSegment& be
 void Encoder::attend_whole(std::int64_t layer, Rows q, std::span<const KvSegment> segments,
                            Rows out) {
   const AttentionShape shape = decoder_->attention_shape();
-  const Partial partial = partial_.view(q.n_rows);
+  const Partial partial = partial_of_chunk(q.n_rows);
   if (!decoder_->has_sinks())
     return backend_->attend_all(q, segments, shape, Product::chunk, partial, out);
   backend_->attend_alone(q, segments, shape, Product::chunk, partial);

@@ -114,6 +114,7 @@ class Encoder {
                       const std::function<KvSegment(std::int64_t layer)>& anchor, KvCache& out,
                       const std::function<void(std::int64_t layer)>& layer_done);
   GroupChannel& channel();  // collective at its first call
+  Partial partial_of_chunk(std::int64_t n_rows);
 
   Decoder* decoder_;
   Backend* backend_;
@@ -127,7 +128,7 @@ class Encoder {
   std::optional<Communicator> wave_group_;  // its messages meet no others
   std::optional<GroupChannel> wave_channel_;
   std::array<KvSegment, 2> seen_;
-  PartialBuffer partial_;  // [chunk_rows, n_heads, head_dim]
+  std::optional<PartialBuffer> partial_;  // [chunk_rows, n_heads, head_dim], once it is needed
 };
 
 }  // namespace starattn

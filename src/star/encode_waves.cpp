@@ -291,9 +291,9 @@ void Encoder::finish_layer(const WaveBlock& block, std::int64_t layer, const KvS
     const Rows attended = attended_.rows(n);
     if (recalled.n_tokens > 0) {
       const trace::Range range("attention");
-      backend_->attend_alone(q, {&recalled, 1}, shape, Product::chunk, partial_.view(n));
-      decoder_->merge_sinks(layer, partial_.view(n));
-      backend_->finish_merged(slice(block.partial.partial(), first, n, shape), partial_.view(n),
+      backend_->attend_alone(q, {&recalled, 1}, shape, Product::chunk, partial_of_chunk(n));
+      decoder_->merge_sinks(layer, partial_of_chunk(n));
+      backend_->finish_merged(slice(block.partial.partial(), first, n, shape), partial_of_chunk(n),
                               shape, attended);
     } else {  // nothing was on its way
       const trace::Range range("attention");
