@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(kThreads)
       const void* matrix = m == 0 ? p.w[tile.expert] : p.w_up[tile.expert];
       const float* of = m == 0 ? p.scales[tile.expert] : p.up_scales[tile.expert];
       w[m][half] = static_cast<const std::uint8_t*>(matrix) + out * p.n_in + first_column;
-      scales[m][half] = of + out / p.block_rows * n_blocks;
+      scales[m][half] = of + (p.first_row + out) / p.block_rows * n_blocks;
     }
   }
   const bool has_x = lane / 4 < tile.n;

@@ -52,8 +52,9 @@ struct ExpertLinear {
   const float* const* scales = nullptr;
   const float* const* up_scales = nullptr;
   std::int64_t block_rows = 0, block_cols = 0;  // block_cols: n_in or more, or a multiple of 128
-  void* y = nullptr;                            // bf16 [n_places, n_out]
-  std::int64_t n_out = 0, n_in = 0;             // n_in: a multiple of 8; n_out: of 2
+  std::int64_t first_row = 0;        // of the matrices, counted from the first block of scales
+  void* y = nullptr;                 // bf16 [n_places, n_out]
+  std::int64_t n_out = 0, n_in = 0;  // n_in: a multiple of 8; n_out: of 2
   int n_experts = 0;
   // Row of a place: place / places_per_row. 0: x has a row for each sorted place, in their order.
   int places_per_row = 0;

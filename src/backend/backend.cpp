@@ -25,6 +25,15 @@ void Backend::attend_from(Rows q, const KvSegment& segment, std::span<const std:
   }
 }
 
+void Backend::add_experts(Rows x, Rows normed, std::span<const Expert> experts,
+                          const GatedUnit& unit, const ExpertChoice& choice, Product product) {
+  STARATTN_CHECK(!experts.empty());
+  const std::int64_t n_places = choice.n_rows * choice.n_chosen;
+  const RowBuffer gated(*this, n_places, experts.front().gate_proj.n_rows);
+  gate_experts(normed, experts, unit, choice, product, gated.rows(n_places));
+  add_gated_experts(x, gated.rows(n_places), experts, choice, product);
+}
+
 void Backend::linear_to_host(Rows x, const WeightView& w, std::span<float> host) {
   STARATTN_CHECK(std::ssize(host) == x.n_rows * w.n_rows);
   const Buffer logits = allocate(host.size_bytes());

@@ -229,7 +229,15 @@ class Backend {
   // normed[i]: unit(normed gate^T, normed up^T) down^T, each product with its bias where it has
   // one. All experts have biases, or none.
   virtual void add_experts(Rows x, Rows normed, std::span<const Expert> experts,
-                           const GatedUnit& unit, const ExpertChoice& choice, Product product) = 0;
+                           const GatedUnit& unit, const ExpertChoice& choice, Product product);
+  // Its two halves, of which each may have some columns alone: of gate and up, or of down, in every
+  // expert. gated [n_rows * n_chosen, columns]: what gate and up make of a row's experts, sorted by
+  // expert and within one by row.
+  virtual void gate_experts(Rows normed, std::span<const Expert> experts, const GatedUnit& unit,
+                            const ExpertChoice& choice, Product product, Rows gated) = 0;
+  // x[i] += the sum of share times gated down^T.
+  virtual void add_gated_experts(Rows x, Rows gated, std::span<const Expert> experts,
+                                 const ExpertChoice& choice, Product product) = 0;
 
   // --- recall: which earlier keys a block also sees (docs/recall.md) ---------------------------
   // Numbers of rows or tokens are 32 bits, on the device, ascending.

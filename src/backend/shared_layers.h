@@ -14,7 +14,7 @@
 namespace starattn {
 
 struct SharedMatrix {
-  WeightView whole;         // as the model's folder has it
+  WeightView whole;         // as the model's folder has it; FP8 stays so where operations take it
   std::vector<Share> rows;  // [rank], ascending; leaves nothing out. Ranks may have the same rows
 };
 

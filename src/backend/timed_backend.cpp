@@ -292,6 +292,24 @@ class TimedBackend : public Backend {
                               .flop = 6 * number(x.n_rows * choice.n_chosen * x.width * size)});
     backend_->add_experts(x, normed, experts, unit, choice, product);
   }
+  void gate_experts(Rows normed, std::span<const Expert> experts, const GatedUnit& unit,
+                    const ExpertChoice& choice, Product product, Rows gated) override {
+    const Span span =
+        operation("gate experts", {.n_rows = normed.n_rows,
+                                   .n_in = normed.width,
+                                   .n_out = gated.width,
+                                   .flop = 4 * number(gated.n_rows * normed.width * gated.width)});
+    backend_->gate_experts(normed, experts, unit, choice, product, gated);
+  }
+  void add_gated_experts(Rows x, Rows gated, std::span<const Expert> experts,
+                         const ExpertChoice& choice, Product product) override {
+    const Span span =
+        operation("add experts", {.n_rows = x.n_rows,
+                                  .n_in = gated.width,
+                                  .n_out = x.width,
+                                  .flop = 2 * number(gated.n_rows * gated.width * x.width)});
+    backend_->add_gated_experts(x, gated, experts, choice, product);
+  }
 
   // --- recall
 

@@ -125,7 +125,10 @@ void Decoder::add_attention_output(std::int64_t layer, Rows attended, Rows x, Pr
 void Decoder::add_feed_forward(std::int64_t layer, Rows x, Product product) {
   const LayerWeights& w = weights_->layers[static_cast<std::size_t>(layer)];
   const Rows normed = normalise(x, w.post_attention_norm);
-  if (w.router) return add_mixture(w, x, normed, product);
+  if (w.router) {
+    const ExpertChoice choice = choose_experts(w, normed, product);
+    return backend_->add_experts(x, normed, w.experts, config_->mixture.unit, choice, product);
+  }
   const Rows gate = gate_.rows(x.n_rows);
   const Rows up = up_.rows(x.n_rows);
   backend_->linear_gated(normed, {w.gate_proj, w.gate_bias, gate}, {w.up_proj, w.up_bias, up},
@@ -133,14 +136,13 @@ void Decoder::add_feed_forward(std::int64_t layer, Rows x, Product product) {
   backend_->add_linear(x, gate, w.down_proj, w.down_bias, product, output_.rows(x.n_rows));
 }
 
-void Decoder::add_mixture(const LayerWeights& w, Rows x, Rows normed, Product product) {
-  const std::int64_t n_chosen = config_->mixture.n_chosen;
-  auto* experts = reinterpret_cast<std::int32_t*>(choice_.data());
-  auto* shares = reinterpret_cast<float*>(experts + max_rows_ * n_chosen);
-  const ExpertChoice choice{experts, shares, x.n_rows, n_chosen};
+ExpertChoice Decoder::choose_experts(const LayerWeights& w, Rows normed, Product product) {
   const MixtureConfig& mixture = config_->mixture;
+  auto* experts = reinterpret_cast<std::int32_t*>(choice_.data());
+  auto* shares = reinterpret_cast<float*>(experts + max_rows_ * mixture.n_chosen);
+  const ExpertChoice choice{experts, shares, normed.n_rows, mixture.n_chosen};
   backend_->choose_experts(normed, w.router, w.router_bias, mixture.renormalise, product, choice);
-  backend_->add_experts(x, normed, w.experts, mixture.unit, choice, product);
+  return choice;
 }
 
 void Decoder::logits(Rows x, std::span<float> logits) {

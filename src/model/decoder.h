@@ -70,6 +70,8 @@ class Decoder {
   void merge_sinks(std::int64_t layer, Partial attended);
   void add_attention_output(std::int64_t layer, Rows attended, Rows x, Product product);
   void add_feed_forward(std::int64_t layer, Rows x, Product product);
+  // In a mixture: the experts of rows behind the norm. Good until the next call.
+  ExpertChoice choose_experts(const LayerWeights& layer, Rows normed, Product product);
   // x behind one of the model's norms, and behind the last one as the LM head takes it. Good until
   // the next call of any of these.
   Rows normalise(Rows x, const WeightView& weight);
@@ -82,7 +84,6 @@ class Decoder {
  private:
   // positions: of the rows of a table, cos | sin.
   RopeTable on_device(std::vector<float> table, std::span<const std::int64_t> positions) const;
-  void add_mixture(const LayerWeights& layer, Rows x, Rows normed, Product product);
   const LayerWeights& enter(std::int64_t layer);  // whose matrices are whole from here on
   void normalise_heads(Rows x, const WeightView& weight);
 

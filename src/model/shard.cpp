@@ -48,6 +48,7 @@ ShardPlan ShardPlan::make(const ModelConfig& config, int n_ranks) {
   for (int rank = 0; rank < n_ranks; ++rank) plan.heads.push_back(heads_of(config, rank, n_ranks));
   plan.hidden = columns(config.hidden_size, n_ranks);
   plan.intermediate = columns(config.intermediate_size, n_ranks);
+  plan.of_expert = columns(config.mixture.expert_size, n_ranks);
   plan.vocab = columns(config.vocab_size, n_ranks);
   return plan;
 }
@@ -62,13 +63,20 @@ SharedModel shared_model(const ModelWeights& weights, const ShardPlan& plan,
   }
   SharedModel model;
   for (const LayerWeights& w : weights.layers) {
-    model.layers.push_back({{w.q_proj, q},
-                            {w.k_proj, kv},
-                            {w.v_proj, kv},
-                            {w.o_proj, plan.hidden},
-                            {w.gate_proj, plan.intermediate},
-                            {w.up_proj, plan.intermediate},
-                            {w.down_proj, plan.hidden}});
+    auto& layer = model.layers.emplace_back();
+    const auto add = [&](const WeightView& matrix, const std::vector<Share>& rows) {
+      if (matrix) layer.push_back({matrix, rows});
+    };
+    add(w.q_proj, q);
+    add(w.k_proj, kv);
+    add(w.v_proj, kv);
+    add(w.o_proj, plan.hidden);
+    add(w.gate_proj, plan.intermediate);
+    add(w.up_proj, plan.intermediate);
+    add(w.down_proj, plan.hidden);
+    for (const Expert& expert : w.experts) add(expert.gate_proj, plan.of_expert);
+    for (const Expert& expert : w.experts) add(expert.up_proj, plan.of_expert);
+    for (const Expert& expert : w.experts) add(expert.down_proj, plan.hidden);
   }
   model.lm_head = {weights.lm_head, plan.vocab};
   model.embedding = {weights.embedding, plan.vocab};
@@ -79,14 +87,11 @@ std::uint64_t shared_bytes(const ModelWeights& weights, const SharedModel& model
                            const Backend& backend, Rank rank) {
   std::uint64_t n_bytes = 0;
   for (const WeightView& weight : weights.all()) n_bytes += backend.bytes_in_memory(weight);
-  const auto as_bf16 = [](const WeightView& w) {
-    return static_cast<std::uint64_t>(w.n_rows * w.n_cols) * size_of(Dtype::bf16);
-  };
   const auto keep_rows = [&](const SharedMatrix& matrix) {
     const Share rows = matrix.rows[static_cast<std::size_t>(rank)];
     n_bytes -= backend.bytes_in_memory(matrix.whole);
-    n_bytes += as_bf16(matrix.whole.rows(rows.first, rows.count));
-    return as_bf16(matrix.whole);
+    n_bytes += backend.bytes_in_memory(matrix.whole.rows(rows.first, rows.count));
+    return backend.bytes_in_memory(matrix.whole);
   };
   keep_rows(model.lm_head);
   if (model.embedding.whole.data != model.lm_head.whole.data) keep_rows(model.embedding);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// How the ranks of a node share out a model's weights: by output columns of its matrices, so that
-// no sum crosses ranks and a column has the same bits wherever it is computed.
+// How the ranks of a node share out a model's weights: by output columns of its matrices, those of
+// every expert too, so that no sum crosses ranks and a column has the same bits wherever it is
+// computed. So each reads its part of whichever experts a row takes.
 #pragma once
 
 #include <cstdint>
@@ -29,13 +30,13 @@ struct ShardPlan {
   std::vector<HeadShare> heads;
   std::vector<Share> hidden;        // columns of o and down
   std::vector<Share> intermediate;  // columns of gate and up
+  std::vector<Share> of_expert;     // the same of every expert, where layers are mixtures
   std::vector<Share> vocab;         // of the LM head
 };
 
 // The same as a backend keeps it.
 SharedModel shared_model(const ModelWeights& weights, const ShardPlan& plan, std::int64_t head_dim);
-// Bytes of all weights on a rank's device then: its rows and two whole layers in
-// bf16, and what is not shared.
+// Bytes of all weights on a rank's device then: its rows, two whole layers, and what is not shared.
 std::uint64_t shared_bytes(const ModelWeights& weights, const SharedModel& model,
                            const Backend& backend, Rank rank);
 

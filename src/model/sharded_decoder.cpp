@@ -7,12 +7,12 @@ namespace starattn {
 namespace {
 
 LayerWeights columns_of(const LayerWeights& whole, const HeadShare& share, Share hidden,
-                        Share intermediate, std::int64_t head_dim) {
+                        Share intermediate, Share of_expert, std::int64_t head_dim) {
   const Share q{share.heads.first * head_dim, share.heads.count * head_dim};
   const Share kv{share.kv_heads.first * head_dim, share.kv_heads.count * head_dim};
   const auto matrix = [](const WeightView& w, Share s) { return w.rows(s.first, s.count); };
   const auto bias = [](const WeightView& w, Share s) { return w.values(s.first, s.count); };
-  LayerWeights w = whole;  // the norms
+  LayerWeights w = whole;  // the norms and the router
   w.q_proj = matrix(whole.q_proj, q);
   w.k_proj = matrix(whole.k_proj, kv);
   w.v_proj = matrix(whole.v_proj, kv);
@@ -28,6 +28,11 @@ LayerWeights columns_of(const LayerWeights& whole, const HeadShare& share, Share
   w.up_bias = bias(whole.up_bias, intermediate);
   w.down_proj = matrix(whole.down_proj, hidden);
   w.down_bias = bias(whole.down_bias, hidden);
+  for (Expert& expert : w.experts) {
+    expert = {matrix(expert.gate_proj, of_expert), matrix(expert.up_proj, of_expert),
+              matrix(expert.down_proj, hidden),    bias(expert.gate_bias, of_expert),
+              bias(expert.up_bias, of_expert),     bias(expert.down_bias, hidden)};
+  }
   return w;
 }
 
@@ -40,12 +45,12 @@ ShardedDecoder::ShardedDecoder(Decoder& decoder, const ModelWeights& weights, Sh
       rank_(static_cast<std::size_t>(rank)),
       max_rows_(max_rows),
       lm_head_(weights.lm_head.rows(vocab().first, vocab().count)),
-      up_(backend(), max_rows, intermediate().count),
+      up_(backend(), config().has_dense_layers() ? max_rows : 0, intermediate().count),
       scratch_(backend(), max_rows, hidden().count) {
-  STARATTN_CHECK(max_rows <= decoder.max_rows() && config().mixture.n_experts == 0);
+  STARATTN_CHECK(max_rows <= decoder.max_rows());
   for (const LayerWeights& layer : weights.layers) {
-    layers_.push_back(
-        columns_of(layer, plan_.heads[rank_], hidden(), intermediate(), config().head_dim));
+    layers_.push_back(columns_of(layer, plan_.heads[rank_], hidden(), intermediate(), of_expert(),
+                                 config().head_dim));
   }
 }
 
@@ -74,18 +79,28 @@ void ShardedDecoder::add_attention_output(std::int64_t i, Rows attended, Rows mi
 }
 
 void ShardedDecoder::gate(std::int64_t i, Rows x, Rows gated) {
-  if (gated.width == 0) return;
   const LayerWeights& w = layer(i);
   const Rows normed = decoder_->normalise(x, w.post_attention_norm);
-  backend().linear_gated(normed, {w.gate_proj, w.gate_bias, gated},
-                         {w.up_proj, w.up_bias, up_.rows(x.n_rows)}, Product::batch_invariant);
+  if (w.router) choice_ = decoder_->choose_experts(w, normed, Product::batch_invariant);
+  if (gated.width == 0) return;
+  if (w.router) {
+    backend().gate_experts(normed, w.experts, config().mixture.unit, choice_,
+                           Product::batch_invariant, gated);
+  } else {
+    backend().linear_gated(normed, {w.gate_proj, w.gate_bias, gated},
+                           {w.up_proj, w.up_bias, up_.rows(x.n_rows)}, Product::batch_invariant);
+  }
 }
 
 void ShardedDecoder::add_down(std::int64_t i, Rows gated, Rows mine) {
   if (mine.width == 0) return;
   const LayerWeights& w = layer(i);
-  backend().add_linear(mine, gated, w.down_proj, w.down_bias, Product::batch_invariant,
-                       scratch_.rows(mine.n_rows));
+  if (w.router) {
+    backend().add_gated_experts(mine, gated, w.experts, choice_, Product::batch_invariant);
+  } else {
+    backend().add_linear(mine, gated, w.down_proj, w.down_bias, Product::batch_invariant,
+                         scratch_.rows(mine.n_rows));
+  }
 }
 
 void ShardedDecoder::logits(Rows x, float* logits) {

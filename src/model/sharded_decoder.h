@@ -15,8 +15,8 @@ namespace starattn {
 
 class ShardedDecoder {
  public:
-  // rank: which of the plan's shares. Up to max_rows rows at a time; no layer is a mixture of
-  // experts. All arguments must outlive this.
+  // rank: which of the plan's shares. Up to max_rows rows at a time. All arguments must outlive
+  // this.
   ShardedDecoder(Decoder& decoder, const ModelWeights& weights, ShardPlan plan, Rank rank,
                  std::int64_t max_rows);
 
@@ -26,6 +26,7 @@ class ShardedDecoder {
   const ShardPlan& plan() const { return plan_; }
   Share hidden() const { return plan_.hidden[rank_]; }
   Share intermediate() const { return plan_.intermediate[rank_]; }
+  Share of_expert() const { return plan_.of_expert[rank_]; }
   Share vocab() const { return plan_.vocab[rank_]; }
   AttentionShape attention_shape() const;  // of this rank's heads
   std::int64_t q_width() const { return attention_shape().n_heads * config().head_dim; }
@@ -43,7 +44,9 @@ class ShardedDecoder {
   // projection are added. attended [n_rows, n_heads * head_dim] of all heads.
   void add_attention_output(std::int64_t layer, Rows attended, Rows mine);
   // The same for the second half of the layer: gated [n_rows, intermediate().count], then, of all
-  // ranks' gated [n_rows, intermediate_size], the sum.
+  // ranks' gated [n_rows, intermediate_size], the sum. In a mixture a row of x has n_chosen of
+  // gated, [n_rows * n_chosen, of_expert().count], in the order of Backend::gate_experts(); every
+  // rank chooses the same experts, for which it has the whole router.
   void gate(std::int64_t layer, Rows x, Rows gated);
   void add_down(std::int64_t layer, Rows gated, Rows mine);
   // logits [n_rows, vocab().count] fp32, on the device.
@@ -58,8 +61,9 @@ class ShardedDecoder {
   std::int64_t max_rows_;
   std::vector<LayerWeights> layers_;  // this rank's columns
   WeightView lm_head_;
-  RowBuffer up_;       // [max_rows, intermediate().count]
-  RowBuffer scratch_;  // [max_rows, hidden().count]
+  ExpertChoice choice_;  // of the layer's rows, between gate() and add_down()
+  RowBuffer up_;         // [max_rows, intermediate().count]
+  RowBuffer scratch_;    // [max_rows, hidden().count]
 };
 
 }  // namespace starattn

@@ -7,13 +7,11 @@ namespace starattn {
 namespace {
 
 // Why the group's ranks cannot share out the weights, or were not to; empty where they can.
-std::string reason_against(const Options& options, const Communicator& group,
-                           const ModelConfig& config) {
+std::string reason_against(const Options& options, const Communicator& group) {
   if (options.shard_weights == "off") return "--shard-weights off";
   if (options.transport == "mpi") return "--transport mpi";
   if (options.query_ranks == "all") return "--query-ranks all";
   if (options.merge == "tree") return "--merge tree";
-  if (config.mixture.n_experts > 0) return "the model is a mixture of experts";
   if (group.size() == 1) return "one rank works on a document";
   const Communicator node = group.split_by_node();
   if (group.any(node.size() < group.size()))
@@ -27,13 +25,10 @@ WeightSharing share_weights(const Options& options, const Communicator& group, B
                             const ModelConfig& config, const ModelWeights& weights) {
   WeightSharing sharing;
   const bool is_asked_for = options.shard_weights == "on" && group.size() > 1;
-  sharing.against = reason_against(options, group, config);
+  sharing.against = reason_against(options, group);
   if (is_asked_for && !sharing.against.empty()) {
     throw AgreedError(Exit::usage,
                       "--shard-weights on: not possible with this: " + sharing.against);
-  }
-  if (sharing.against.empty() && !is_asked_for && config.fp8.scales != Fp8Config::Scales::none) {
-    sharing.against = "shares are kept in bf16, and these weights are FP8";
   }
   if (sharing.against.empty() && options.transport != "host") {
     try {

@@ -308,14 +308,14 @@ std::vector<std::uint64_t> answer_workspaces(const ModelConfig& config, const Bl
       n_rows * ((config.hidden_size + 2 * config.q_width() + 2 * config.kv_width()) * element +
                 (angles_width(config) + config.vocab_size) * f32);
   const std::int64_t n_shares = layout.n_shares;
+  const std::int64_t inner = (config.has_dense_layers() ? config.intermediate_size : 0) +
+                             config.mixture.n_chosen * config.mixture.expert_size;
   const std::int64_t of_shares =  // star/sharded_forward.cpp, model/sharded_decoder.h
-      n_rows * ((2 * config.hidden_size + config.intermediate_size + config.q_width() +
-                 2 *
-                     (config.hidden_size + config.intermediate_size + config.q_width() +
-                      config.kv_width()) /
-                     n_shares) *
-                    element +
-                (angles_width(config) + config.vocab_size + config.vocab_size / n_shares) * f32) +
+      n_rows *
+          ((2 * config.hidden_size + inner + config.q_width() +
+            2 * (config.hidden_size + inner + config.q_width() + config.kv_width()) / n_shares) *
+               element +
+           (angles_width(config) + config.vocab_size + config.vocab_size / n_shares) * f32) +
       4 * n_shares * static_cast<std::int64_t>(PeerLinks::kMostBytes);
   std::vector<std::int64_t> n_subtrees;
   for (Rank rank = 0; rank < n_ranks; ++rank)

@@ -30,8 +30,10 @@ class ShardedForward : public StepForward {
         v_(*backend_, exchange.max_rows(), decoder.kv_width()),
         attended_heads_(*backend_, exchange.max_rows(), decoder.q_width()),
         attended_(*backend_, exchange.max_rows(), config().q_width()),
-        gated_columns_(*backend_, exchange.max_rows(), decoder.intermediate().count),
-        gated_(*backend_, exchange.max_rows(), config().intermediate_size),
+        dense_(*backend_, config().has_dense_layers() ? exchange.max_rows() : 0,
+               decoder.intermediate(), config().intermediate_size),
+        experts_(*backend_, exchange.max_rows() * config().mixture.n_chosen, decoder.of_expert(),
+                 config().mixture.expert_size),
         host_logits_(static_cast<std::size_t>(config().vocab_size)) {
     for (const HeadShare& share : decoder.plan().heads) {
       q_columns_.push_back(
@@ -54,8 +56,6 @@ class ShardedForward : public StepForward {
     const Rows v = v_.rows(n);
     const Rows attended_heads = attended_heads_.rows(n);
     const Rows attended = attended_.rows(n);
-    const Rows gated_columns = gated_columns_.rows(n);
-    const Rows gated = gated_.rows(n);
     const ShardPlan& plan = decoder_->plan();
     const AttentionShape shape = decoder_->attention_shape();
 
@@ -81,9 +81,13 @@ class ShardedForward : public StepForward {
       exchange_->gather(attended_heads, q_columns_, attended);
       decoder_->add_attention_output(layer, attended, x_columns);
       exchange_->gather(x_columns, plan.hidden, x);
-      decoder_->gate(layer, x, gated_columns);
-      exchange_->gather(gated_columns, plan.intermediate, gated);
-      decoder_->add_down(layer, gated, x_columns);
+      const bool is_mixture = config().is_mixture(layer);
+      const Gated& gated = is_mixture ? experts_ : dense_;
+      const std::int64_t n_gated = is_mixture ? n * config().mixture.n_chosen : n;
+      decoder_->gate(layer, x, gated.columns.rows(n_gated));
+      exchange_->gather(gated.columns.rows(n_gated),
+                        is_mixture ? plan.of_expert : plan.intermediate, gated.all.rows(n_gated));
+      decoder_->add_down(layer, gated.all.rows(n_gated), x_columns);
       exchange_->gather(x_columns, plan.hidden, x);
     }
   }
@@ -126,6 +130,12 @@ class ShardedForward : public StepForward {
   }
 
  private:
+  // Rows inside a feed forward: this rank's columns, and all.
+  struct Gated {
+    Gated(Backend& backend, std::int64_t max_rows, Share mine, std::int64_t width)
+        : columns(backend, max_rows, mine.count), all(backend, max_rows, width) {}
+    RowBuffer columns, all;
+  };
   struct Found {
     bool keeps_heads = false;
     bool has_any = false;
@@ -163,7 +173,7 @@ class ShardedForward : public StepForward {
   RowBuffer q_, k_, v_;       // of this rank's heads
   RowBuffer attended_heads_;  // the same
   RowBuffer attended_;        // of all heads
-  RowBuffer gated_columns_, gated_;
+  Gated dense_, experts_;
   std::vector<float> host_logits_;  // [vocab]
 };
 

@@ -209,6 +209,54 @@ TEST_F(CudaExperts, OfTwoLayersAreNotMixedUp) {
   });
 }
 
+// Columns of every expert, also where they begin within a block of scales.
+TEST_F(CudaExperts, HaveColumnsOfTheSameBits) {
+  const MixtureShape shape{37, 512, 384, 16, 4};
+  const auto product = Product::batch_invariant;
+  for (const std::int64_t block : {0, 128, 48}) {
+    SCOPED_TRACE(block);
+    const std::vector<Expert> experts = random_matrices(shape, block);
+    const std::vector<std::int32_t> chosen = random_experts(shape);
+    const ExpertChoice choice =
+        choice_on(*gpu_, chosen, Floats(chosen.size(), 0.25F), shape.n_chosen);
+    const std::int64_t n_places = shape.n_rows * shape.n_chosen;
+    const Floats x = numbers_.bell(shape.n_rows * shape.hidden);
+    const Rows normed = gpu_->rows(x, shape.hidden);
+    const Rows whole = gpu_->rows(x, shape.hidden);
+    gpu_->backend->add_experts(whole, normed, experts, {}, choice, product);
+    const Floats expected = gpu_->get(whole);
+
+    Floats all(static_cast<std::size_t>(n_places * shape.size));
+    for (const Share& share : {Share{0, 144}, Share{144, 240}}) {
+      std::vector<Expert> part;
+      for (const Expert& e : experts)
+        part.push_back({e.gate_proj.rows(share.first, share.count),
+                        e.up_proj.rows(share.first, share.count), e.down_proj});
+      const Rows gated = gpu_->empty(n_places, share.count);
+      gpu_->backend->gate_experts(normed, part, {}, choice, product, gated);
+      const Floats values = gpu_->get(gated);
+      for (std::int64_t place = 0; place < n_places; ++place)
+        std::copy_n(values.begin() + place * share.count, share.count,
+                    all.begin() + place * shape.size + share.first);
+    }
+    for (const Share& share : {Share{0, 208}, Share{208, 304}}) {
+      std::vector<Expert> part = experts;
+      for (Expert& e : part) e.down_proj = e.down_proj.rows(share.first, share.count);
+      Floats mine;
+      for (std::int64_t row = 0; row < shape.n_rows; ++row)
+        mine.insert(mine.end(), x.begin() + row * shape.hidden + share.first,
+                    x.begin() + row * shape.hidden + share.end());
+      const Rows sum = gpu_->rows(mine, share.count);
+      gpu_->backend->add_gated_experts(sum, gpu_->rows(all, shape.size), part, choice, product);
+      const Floats got = gpu_->get(sum);
+      for (std::int64_t row = 0; row < shape.n_rows; ++row)
+        EXPECT_TRUE(std::equal(got.begin() + row * share.count,
+                               got.begin() + (row + 1) * share.count,
+                               expected.begin() + row * shape.hidden + share.first));
+    }
+  }
+}
+
 TEST_F(CudaExperts, TreatARowAlikeWhateverIsBesideIt) {
   const MixtureShape shape{100, 512, 384, 16, 4};
   const std::vector<Expert> layers[] = {random_matrices(shape), random_matrices(shape, 128)};

@@ -195,6 +195,60 @@ TEST_F(Experts, AreAddedWithTheirShares) {
   }
 }
 
+// Columns of every expert: each has the bits that it has among all.
+TEST_F(Experts, HaveColumnsOfTheSameBits) {
+  constexpr std::int64_t kRows = 21, kPlaces = kRows * kChosen;
+  for (Expert& expert : experts_) {
+    expert.gate_bias = vector(kSize);
+    expert.up_bias = vector(kSize);
+    expert.down_bias = vector(kHidden);
+  }
+  const GatedUnit unit{1.702F, 1, 1.5F};
+  const auto product = Product::batch_invariant;
+  Floats normed = numbers(kRows * kHidden);
+  const Floats before = numbers(kRows * kHidden);
+  Choice choice(kRows);
+  backend_->choose_experts(rows_of(normed, kHidden), matrix(kExperts, kHidden), {}, true, product,
+                           choice.view);
+  Floats whole = before;
+  backend_->add_experts(rows_of(whole, kHidden), rows_of(normed, kHidden), experts_, unit,
+                        choice.view, product);
+
+  Floats all(kPlaces * kSize);
+  for (const Share& share : {Share{0, 16}, Share{16, 24}}) {
+    std::vector<Expert> part;
+    for (const Expert& e : experts_)
+      part.push_back({e.gate_proj.rows(share.first, share.count),
+                      e.up_proj.rows(share.first, share.count), e.down_proj,
+                      e.gate_bias.values(share.first, share.count),
+                      e.up_bias.values(share.first, share.count), e.down_bias});
+    Floats gated(static_cast<std::size_t>(kPlaces * share.count));
+    backend_->gate_experts(rows_of(normed, kHidden), part, unit, choice.view, product,
+                           rows_of(gated, share.count));
+    for (std::int64_t place = 0; place < kPlaces; ++place)
+      std::copy_n(gated.begin() + place * share.count, share.count,
+                  all.begin() + place * kSize + share.first);
+  }
+  for (const Share& share : {Share{0, 32}, Share{32, 16}}) {
+    std::vector<Expert> part = experts_;
+    for (Expert& e : part) {
+      e.down_proj = e.down_proj.rows(share.first, share.count);
+      e.down_bias = e.down_bias.values(share.first, share.count);
+    }
+    Floats x;
+    for (std::int64_t row = 0; row < kRows; ++row)
+      for (std::int64_t c = share.first; c < share.end(); ++c)
+        x.push_back(before[static_cast<std::size_t>(row * kHidden + c)]);
+    backend_->add_gated_experts(rows_of(x, share.count), rows_of(all, kSize), part, choice.view,
+                                product);
+    for (std::int64_t row = 0; row < kRows; ++row)
+      EXPECT_EQ(
+          std::memcmp(x.data() + row * share.count, whole.data() + row * kHidden + share.first,
+                      static_cast<std::size_t>(share.count) * sizeof(float)),
+          0);
+  }
+}
+
 TEST_F(Experts, TreatARowAlikeWhateverIsBesideIt) {
   constexpr std::int64_t kRows = 37;
   Floats normed = numbers(kRows * kHidden);

@@ -149,9 +149,13 @@ class LateBackend : public Backend {
                       Product product, const ExpertChoice& choice) override {
     backend_->choose_experts(x, router, bias, renormalise, product, choice);
   }
-  void add_experts(Rows x, Rows normed, std::span<const Expert> experts, const GatedUnit& unit,
-                   const ExpertChoice& choice, Product product) override {
-    backend_->add_experts(x, normed, experts, unit, choice, product);
+  void gate_experts(Rows normed, std::span<const Expert> experts, const GatedUnit& unit,
+                    const ExpertChoice& choice, Product product, Rows gated) override {
+    backend_->gate_experts(normed, experts, unit, choice, product, gated);
+  }
+  void add_gated_experts(Rows x, Rows gated, std::span<const Expert> experts,
+                         const ExpertChoice& choice, Product product) override {
+    backend_->add_gated_experts(x, gated, experts, choice, product);
   }
   void choose_asking_rows(const KvSegment& block, const AttentionShape& shape, std::int64_t n_rows,
                           std::int32_t* rows) override {

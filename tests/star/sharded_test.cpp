@@ -34,6 +34,8 @@ struct Setting {
   std::int64_t n_lookup = 0;
   std::int64_t n_new_tokens = 4;  // of the first query
   std::int64_t window = 0;        // of the first layer and the last
+  ModelConfig config = testing::tiny_config();
+  bool has_f8_weights = false;
 };
 
 std::vector<QueryJob> jobs(std::int64_t n_new_tokens, const Sampling& sampling) {
@@ -51,9 +53,10 @@ class Sharded : public ::testing::Test {
   static inline const std::vector<Token> kContext = random_tokens(430, 1);
 
   static ModelConfig config_of(const Setting& setting) {
-    ModelConfig config = testing::tiny_config();
+    ModelConfig config = setting.config;
     if (setting.window > 0)
       config.layers = {{.window = setting.window}, {}, {.window = setting.window}};
+    if (setting.has_f8_weights) config.fp8.scales = Fp8Config::Scales::made;
     return config;
   }
   static BlockPlan plan_for(const Setting& setting, const Communicator& group) {
@@ -152,6 +155,18 @@ TEST_F(Sharded, WindowsHaveTheBitsOfOneRankAlone) {
   }
 }
 
+// Of every expert each rank has columns; with five ranks some have none.
+TEST_F(Sharded, MixturesHaveTheBitsOfOneRankAlone) {
+  expect_same_bits({.config = testing::tiny_mixture_config()});
+  expect_same_bits({.recall = 50, .n_lookup = 5, .config = testing::tiny_mixture_config()});
+  expect_same_bits({.config = testing::tiny_sinks_config(30)});  // experts with biases
+}
+
+TEST_F(Sharded, F8WeightsHaveTheBitsOfOneRankAlone) {
+  expect_same_bits({.has_f8_weights = true});
+  expect_same_bits({.config = testing::tiny_mixture_config(), .has_f8_weights = true});
+}
+
 TEST_F(Sharded, DrawnTokensAndLogprobsAreTheSame) {
   expect_same_bits({.sampling = {0.9, 0.95}, .n_logprobs = 4});
 }
@@ -223,34 +238,40 @@ TEST_F(Sharded, OverflowIsFoundWhoeverKeepsTheHead) {
 // Where devices keep their rows alone, phase 1 fetches a layer's others from them.
 TEST_F(Sharded, LayersThatDevicesShareHaveTheBitsOfWholeOnes) {
   if (!testing::on_gpu()) GTEST_SKIP() << "only GPUs keep their rows alone";
-  const Setting setting{.recall = 50};
-  const ModelConfig config = testing::tiny_config();
-  const ModelWeights weights = ModelWeights::random(config, Dtype::bf16, 7);
-  const std::unique_ptr<Backend> backend = testing::test_backend(1);
-  const ShardPlan plan = ShardPlan::make(config, world_.size());
-  const std::unique_ptr<SharedLayers> layers =
-      backend->share_layers(shared_model(weights, plan, config.head_dim), world_.rank());
-  ASSERT_NE(layers, nullptr);
-  Decoder decoder(config, weights, *backend, std::max(backend->chunk_rows(), Answerer::kMaxRows),
-                  layers.get());
-  layers->connect(world_.allgather(layers->address()));
-  world_.barrier();
-  Outcome together;
-  {
-    const DocumentKv kv =
-        Encoder(decoder, world_).encode(plan_for(setting, world_), kContext, EncodeOptions{});
-    ShardedDecoder sharded(decoder, weights, plan, world_.rank(), Answerer::kMaxRows);
-    const std::unique_ptr<ShardExchange> exchange = Answerer::exchange(sharded, world_);
-    together = ask(Answerer(sharded, *exchange, kv, options_of(setting)), setting);
+  for (const ModelConfig& of : {testing::tiny_config(), testing::tiny_mixture_config()}) {
+    for (const bool has_f8_weights : {false, true}) {
+      const Setting setting{.recall = 50, .config = of, .has_f8_weights = has_f8_weights};
+      SCOPED_TRACE(of.mixture.n_experts);
+      SCOPED_TRACE(has_f8_weights);
+      const ModelConfig config = config_of(setting);
+      const ModelWeights weights = testing::tiny_weights(config, Dtype::bf16);
+      const std::unique_ptr<Backend> backend = testing::test_backend(1);
+      const ShardPlan plan = ShardPlan::make(config, world_.size());
+      const std::unique_ptr<SharedLayers> layers =
+          backend->share_layers(shared_model(weights, plan, config.head_dim), world_.rank());
+      ASSERT_NE(layers, nullptr);
+      Decoder decoder(config, weights, *backend,
+                      std::max(backend->chunk_rows(), Answerer::kMaxRows), layers.get());
+      layers->connect(world_.allgather(layers->address()));
+      world_.barrier();
+      Outcome together;
+      {
+        const DocumentKv kv =
+            Encoder(decoder, world_).encode(plan_for(setting, world_), kContext, EncodeOptions{});
+        ShardedDecoder sharded(decoder, weights, plan, world_.rank(), Answerer::kMaxRows);
+        const std::unique_ptr<ShardExchange> exchange = Answerer::exchange(sharded, world_);
+        together = ask(Answerer(sharded, *exchange, kv, options_of(setting)), setting);
+      }
+      TinyModel alone_model(1, Dtype::bf16, config);
+      const Communicator self = world_.split(world_.rank());
+      expect_same(together, run(alone_model, self, setting, /*is_sharded=*/false));
+      world_.barrier();  // nobody's rows go before all have fetched them
+    }
   }
-  TinyModel alone_model;
-  const Communicator self = world_.split(world_.rank());
-  expect_same(together, run(alone_model, self, setting, /*is_sharded=*/false));
-  world_.barrier();  // nobody's rows go before all have fetched them
 }
 
 TEST_F(Sharded, SharesLeaveNothingOut) {
-  ModelConfig config = testing::tiny_config();
+  ModelConfig config = testing::tiny_mixture_config();
   config.vocab_size = 1001;
   for (const std::int64_t n_kv_heads : {1, 2, 3, 8}) {
     config.n_kv_heads = n_kv_heads;
@@ -268,6 +289,7 @@ TEST_F(Sharded, SharesLeaveNothingOut) {
       };
       expect_all(plan.hidden, config.hidden_size);
       expect_all(plan.intermediate, config.intermediate_size);
+      expect_all(plan.of_expert, config.mixture.expert_size);
       expect_all(plan.vocab, config.vocab_size);
       std::vector<Share> heads;
       for (const HeadShare& share : plan.heads) {

@@ -71,11 +71,20 @@ inline ModelConfig tiny_sinks_config(std::int64_t window) {
   return config;
 }
 
+inline ModelWeights tiny_weights(const ModelConfig& config, Dtype dtype) {
+  ModelWeights weights = ModelWeights::random(config, dtype, 7);
+  if (config.fp8.scales != Fp8Config::Scales::made) return weights;
+  weights.make_fp8();
+  for (const WeightView& weight : weights.all())
+    if (weights.is_made(weight)) weights.fill(weight);
+  return weights;
+}
+
 struct TinyModel {
   explicit TinyModel(int n_threads = 1, Dtype dtype = Dtype::bf16,
                      const ModelConfig& of = tiny_config())
       : config(of),
-        weights(ModelWeights::random(config, dtype, 7)),
+        weights(tiny_weights(config, dtype)),
         backend(test_backend(n_threads)),
         decoder(config, weights, *backend, std::max(backend->chunk_rows(), Answerer::kMaxRows)) {}
 

@@ -253,9 +253,13 @@ class CpuBackend : public Backend {
     linear(x, {router, bias, y}, product);
     cpu::choose_experts(pool_, logits.data(), router.n_rows, renormalise, choice);
   }
-  void add_experts(Rows x, Rows normed, std::span<const Expert> experts, const GatedUnit& unit,
-                   const ExpertChoice& choice, Product product) override {
-    cpu::add_experts(pool_, kernels_, x, normed, experts, unit, choice, product);
+  void gate_experts(Rows normed, std::span<const Expert> experts, const GatedUnit& unit,
+                    const ExpertChoice& choice, Product product, Rows gated) override {
+    cpu::gate_experts(pool_, kernels_, normed, experts, unit, choice, product, gated);
+  }
+  void add_gated_experts(Rows x, Rows gated, std::span<const Expert> experts,
+                         const ExpertChoice& choice, Product product) override {
+    cpu::add_gated_experts(pool_, kernels_, x, gated, experts, choice, product);
   }
 
   void choose_asking_rows(const KvSegment& block, const AttentionShape& shape, std::int64_t n_rows,

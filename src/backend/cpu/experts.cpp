@@ -12,10 +12,20 @@
 namespace starattn::cpu {
 namespace {
 
+float* row_of(Rows x, std::int64_t row) {
+  return reinterpret_cast<float*>(x.data) + row * x.width;
+}
+
 // The places of a choice, [n_rows, n_chosen], sorted by expert and within one by row.
 struct Sorted {
   std::vector<std::int64_t> places;
   std::vector<std::int64_t> first;  // [n_experts + 1]: where an expert's begin among them
+
+  // Of rows in this order, those of one expert.
+  Rows rows_of(std::size_t expert, Rows sorted) const {
+    return {reinterpret_cast<std::byte*>(row_of(sorted, first[expert])),
+            first[expert + 1] - first[expert], sorted.width};
+  }
 };
 
 Sorted sort_by_expert(const ExpertChoice& choice, std::size_t n_experts) {
@@ -39,10 +49,6 @@ Sorted sort_by_expert(const ExpertChoice& choice, std::size_t n_experts) {
 Rows rows_over(std::vector<float>& memory, std::int64_t n_rows, std::int64_t width) {
   memory.resize(static_cast<std::size_t>(n_rows * width));
   return {reinterpret_cast<std::byte*>(memory.data()), n_rows, width};
-}
-
-float* row_of(Rows x, std::int64_t row) {
-  return reinterpret_cast<float*>(x.data) + row * x.width;
 }
 
 // Into gate. NaN stays NaN.
@@ -74,45 +80,58 @@ void choose_experts(ThreadPool& pool, const float* logits, std::int64_t n_expert
   });
 }
 
-void add_experts(ThreadPool& pool, const Kernels& kernels, Rows x, Rows normed,
-                 std::span<const Expert> experts, const GatedUnit& unit, const ExpertChoice& choice,
-                 Product product) {
-  STARATTN_CHECK(x.n_rows == choice.n_rows && normed.n_rows == x.n_rows && normed.width == x.width);
+void gate_experts(ThreadPool& pool, const Kernels& kernels, Rows normed,
+                  std::span<const Expert> experts, const GatedUnit& unit,
+                  const ExpertChoice& choice, Product product, Rows gated) {
+  STARATTN_CHECK(normed.n_rows == choice.n_rows && gated.n_rows == choice.n_rows * choice.n_chosen);
   const auto linear = product == Product::chunk ? linear_chunk : linear_thin;
   const Sorted sorted = sort_by_expert(choice, experts.size());
-  std::vector<float> made_memory, in_memory, gate_memory, up_memory;
-  // What the experts made of each place's row, in the order of places.
-  const Rows made = rows_over(made_memory, choice.n_rows * choice.n_chosen, x.width);
+  std::vector<float> in_memory, up_memory;
   for (std::size_t e = 0; e < experts.size(); ++e) {
-    const std::int64_t n = sorted.first[e + 1] - sorted.first[e];
-    if (n == 0) continue;
+    const Rows gate = sorted.rows_of(e, gated);
+    if (gate.n_rows == 0) continue;
     const std::int64_t* places = sorted.places.data() + sorted.first[e];
     const Expert& expert = experts[e];
-    const Rows in = rows_over(in_memory, n, x.width);
-    const Rows gate = rows_over(gate_memory, n, expert.gate_proj.n_rows);
-    const Rows up = rows_over(up_memory, n, expert.up_proj.n_rows);
-    for (std::int64_t i = 0; i < n; ++i)
-      std::copy_n(row_of(normed, places[i] / choice.n_chosen), x.width, row_of(in, i));
+    const Rows in = rows_over(in_memory, gate.n_rows, normed.width);
+    const Rows up = rows_over(up_memory, gate.n_rows, gated.width);
+    for (std::int64_t i = 0; i < gate.n_rows; ++i)
+      std::copy_n(row_of(normed, places[i] / choice.n_chosen), in.width, row_of(in, i));
     linear(pool, kernels, in, expert.gate_proj, expert.gate_bias, gate);
     linear(pool, kernels, in, expert.up_proj, expert.up_bias, up);
-    pool.parallel_for(n, [&](std::int64_t i, int) {
+    pool.parallel_for(gate.n_rows, [&](std::int64_t i, int) {
       if (unit.is_swiglu()) {
         kernels.swiglu(row_of(gate, i), row_of(up, i), gate.width, row_of(gate, i));
       } else {
         apply(unit, row_of(gate, i), row_of(up, i), gate.width);
       }
     });
-    linear(pool, kernels, gate, expert.down_proj, expert.down_bias, in);
-    for (std::int64_t i = 0; i < n; ++i)
-      std::copy_n(row_of(in, i), x.width, row_of(made, places[i]));
   }
+}
+
+void add_gated_experts(ThreadPool& pool, const Kernels& kernels, Rows x, Rows gated,
+                       std::span<const Expert> experts, const ExpertChoice& choice,
+                       Product product) {
+  STARATTN_CHECK(x.n_rows == choice.n_rows && gated.n_rows == choice.n_rows * choice.n_chosen);
+  const auto linear = product == Product::chunk ? linear_chunk : linear_thin;
+  const Sorted sorted = sort_by_expert(choice, experts.size());
+  std::vector<float> made_memory;
+  const Rows made = rows_over(made_memory, gated.n_rows, x.width);  // sorted
+  std::vector<std::int64_t> sorted_at(sorted.places.size());        // where a place's row is in it
+  for (std::size_t e = 0; e < experts.size(); ++e) {
+    const Rows in = sorted.rows_of(e, gated);
+    if (in.n_rows == 0) continue;
+    linear(pool, kernels, in, experts[e].down_proj, experts[e].down_bias, sorted.rows_of(e, made));
+  }
+  for (std::size_t i = 0; i < sorted.places.size(); ++i)
+    sorted_at[static_cast<std::size_t>(sorted.places[i])] = static_cast<std::int64_t>(i);
   pool.parallel_for(x.n_rows, [&](std::int64_t row, int) {
     float* out = row_of(x, row);
     const float* shares = choice.shares + row * choice.n_chosen;
+    const std::int64_t* from = sorted_at.data() + row * choice.n_chosen;
     for (std::int64_t c = 0; c < x.width; ++c) {
       float sum = 0;
       for (std::int64_t i = 0; i < choice.n_chosen; ++i)
-        sum += shares[i] * row_of(made, row * choice.n_chosen + i)[c];
+        sum += shares[i] * row_of(made, from[i])[c];
       out[c] += sum;
     }
   });

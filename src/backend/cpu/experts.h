@@ -13,8 +13,12 @@ namespace starattn::cpu {
 void choose_experts(ThreadPool& pool, const float* logits, std::int64_t n_experts, bool renormalise,
                     const ExpertChoice& choice);
 
-void add_experts(ThreadPool& pool, const Kernels& kernels, Rows x, Rows normed,
-                 std::span<const Expert> experts, const GatedUnit& unit, const ExpertChoice& choice,
-                 Product product);
+void gate_experts(ThreadPool& pool, const Kernels& kernels, Rows normed,
+                  std::span<const Expert> experts, const GatedUnit& unit,
+                  const ExpertChoice& choice, Product product, Rows gated);
+
+void add_gated_experts(ThreadPool& pool, const Kernels& kernels, Rows x, Rows gated,
+                       std::span<const Expert> experts, const ExpertChoice& choice,
+                       Product product);
 
 }  // namespace starattn::cpu

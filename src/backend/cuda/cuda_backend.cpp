@@ -291,6 +291,14 @@ class CudaBackend : public Backend {
                    const ExpertChoice& choice, Product product) override {
     mixtures_.add(x, normed, experts, unit, choice, product);
   }
+  void gate_experts(Rows normed, std::span<const Expert> experts, const GatedUnit& unit,
+                    const ExpertChoice& choice, Product product, Rows gated) override {
+    mixtures_.gate(normed, experts, unit, choice, product, gated);
+  }
+  void add_gated_experts(Rows x, Rows gated, std::span<const Expert> experts,
+                         const ExpertChoice& choice, Product product) override {
+    mixtures_.add_gated(x, gated, experts, choice, product);
+  }
 
   void choose_asking_rows(const KvSegment& block, const AttentionShape& shape, std::int64_t n_rows,
                           std::int32_t* rows) override {

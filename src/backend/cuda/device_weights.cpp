@@ -47,32 +47,37 @@ bool DeviceWeights::stays_f8(const WeightView& host) {
 }
 
 void DeviceWeights::keep_rows(const WeightView& whole, Share rows, std::byte* to) {
-  kept_[whole.data] = {whole, rows, to};
+  kept_[whole.data] = {whole, rows, to, {}};
 }
 
 void DeviceWeights::load(const WeightView& host, const Backend::BytesRead& read) {
   if (!host) return;
   const auto kept = kept_.find(host.data);
   if (kept != kept_.end() && kept->second.whole.n_rows == host.n_rows) {
-    const Kept& part = kept->second;
+    Kept& part = kept->second;
+    if (stays_f8(host) && !part.scales.data()) part.scales = scales_of(host);
     const WeightView mine = host.rows(part.rows.first, part.rows.count);
     if (mine.n_rows == 0 || holder_of(mine)) return;
-    copy_as_bf16(mine, part.to, read);
-    weights_[mine.data] = {mine, {}, part.to, {}};
+    Buffer scales = bring(mine, part.to, read);
+    weights_[mine.data] = {mine, {}, part.to, std::move(scales)};
     return;
   }
   if (holder_of(host)) return;
-  const bool is_f8 = stays_f8(host);
-  const Dtype dtype = is_f8 ? Dtype::f8 : Dtype::bf16;
+  const Dtype dtype = stays_f8(host) ? Dtype::f8 : Dtype::bf16;
   Buffer memory =
       device_->allocate(static_cast<std::size_t>(host.n_rows * host.n_cols) * size_of(dtype));
   std::byte* at = memory.data();
-  if (is_f8) {
-    copy(host, at, read);
-  } else {
-    copy_as_bf16(host, at, read);
+  Buffer scales = bring(host, at, read);
+  weights_[host.data] = {host, std::move(memory), at, std::move(scales)};
+}
+
+Buffer DeviceWeights::bring(const WeightView& host, std::byte* to, const Backend::BytesRead& read) {
+  if (!stays_f8(host)) {
+    copy_as_bf16(host, to, read);
+    return {};
   }
-  weights_[host.data] = {host, std::move(memory), at, is_f8 ? scales_of(host) : Buffer{}};
+  copy(host, to, read);
+  return scales_of(host);
 }
 
 void DeviceWeights::copy_as_bf16(const WeightView& host, std::byte* to,
@@ -152,8 +157,7 @@ const DeviceWeights::Loaded* DeviceWeights::holder_of(const WeightView& host) co
 
 const void* DeviceWeights::find(const WeightView& host) {
   if (!host) return nullptr;
-  const auto lent = lent_.find(host.data);
-  if (lent != lent_.end() && kept_.at(host.data).whole.n_rows == host.n_rows) return lent->second;
+  if (is_lent(host)) return lent_.at(host.data);
   load(host);
   const Loaded* loaded = holder_of(host);
   STARATTN_CHECK(loaded);  // else a matrix that is kept in part and not lent
@@ -164,19 +168,26 @@ const void* DeviceWeights::find(const WeightView& host) {
 }
 
 bool DeviceWeights::is_f8(const WeightView& host) {
-  if (!stays_f8(host) || kept_.contains(host.data)) return false;
+  if (!stays_f8(host) || is_lent(host)) return stays_f8(host);
   load(host);
-  return holder_of(host)->scales.data() != nullptr;
+  const Loaded* loaded = holder_of(host);
+  STARATTN_CHECK(loaded);  // as in find()
+  return loaded->scales.data() != nullptr;
 }
 
 kernels::ScaledMatrix DeviceWeights::find_f8(const WeightView& host) {
-  const Loaded& loaded = *holder_of(host);
   // Rows before the view, from the first row of blocks that is there.
-  const WeightScales& whole = loaded.host.scales;
-  const std::int64_t first_row =
-      host.scales.first_row - whole.first_row / whole.block_rows * whole.block_rows;
+  const auto rows_before = [&](const WeightView& there) {
+    const WeightScales& scales = there.scales;
+    return host.scales.first_row - scales.first_row / scales.block_rows * scales.block_rows;
+  };
+  if (is_lent(host)) {
+    const Kept& kept = kept_.at(host.data);
+    return scaled(host, lent_.at(host.data), kept.scales.data(), rows_before(kept.whole));
+  }
+  const Loaded& loaded = *holder_of(host);
   return scaled(host, loaded.values + (host.data - loaded.host.data), loaded.scales.data(),
-                first_row);
+                rows_before(loaded.host));
 }
 
 DeviceWeights::Parts DeviceWeights::find_parts(const WeightView& host) {

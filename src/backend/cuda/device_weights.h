@@ -20,7 +20,8 @@ class DeviceWeights {
  public:
   explicit DeviceWeights(Device& device) : device_(&device) {}
 
-  // load() of the whole matrix brings these rows to `to`, which outlives this.
+  // load() of the whole matrix brings these rows to `to`, which outlives this, and all its scales
+  // to memory of its own.
   void keep_rows(const WeightView& whole, Share rows, std::byte* to);
 
   // read: gets the bytes as they went to the device, unless they are there already.
@@ -30,7 +31,7 @@ class DeviceWeights {
   // Whether a matrix, which is loaded if it is missing, is there as FP8; and where.
   bool is_f8(const WeightView& host);
   kernels::ScaledMatrix find_f8(const WeightView& host);
-  // Whether load() leaves it so where devices do not share it out.
+  // Whether load() leaves it so.
   static bool stays_f8(const WeightView& host);
   // The same of a matrix whose rows lie in several places: the first row of each, and where.
   using Parts = std::vector<std::pair<std::int64_t, const void*>>;
@@ -38,6 +39,11 @@ class DeviceWeights {
   void set_parts(const WeightView& whole, Parts parts) { parts_[whole.data] = std::move(parts); }
   // Whole matrices that are kept in part: found there from now on, in place of those lent before.
   void lend(std::map<const std::byte*, const std::byte*> at) { lent_ = std::move(at); }
+
+  // Whether it is a whole matrix that was lent, which lies elsewhere once others are.
+  bool is_lent(const WeightView& host) const {
+    return lent_.contains(host.data) && kept_.at(host.data).whole.n_rows == host.n_rows;
+  }
 
   bool is_here(const WeightView& host) const { return holder_of(host) != nullptr; }
 
@@ -56,8 +62,11 @@ class DeviceWeights {
     WeightView whole;
     Share rows;
     std::byte* to = nullptr;
+    Buffer scales;  // of the whole matrix, where it stays f8
   };
   const Loaded* holder_of(const WeightView& host) const;  // null: not there
+  // To `to`, which has room for it as stays_f8() says; its scales, if it has any then.
+  Buffer bring(const WeightView& host, std::byte* to, const Backend::BytesRead& read);
   void copy_as_bf16(const WeightView& host, std::byte* to, const Backend::BytesRead& read);
   void copy(const WeightView& host, std::byte* to, const Backend::BytesRead& read);
   void convert(const WeightView& host, const std::byte* as_it_is, std::byte* bf16);

@@ -4,6 +4,22 @@
 #include "backend/cuda/as_kernel.h"
 
 namespace starattn::cuda {
+namespace {
+
+// Rows for the length of an operation.
+struct RowsOf {
+  RowsOf(Device& device, std::int64_t n_rows, std::int64_t width)
+      : memory(device.allocate(static_cast<std::size_t>(n_rows * width) * size_of(Dtype::bf16))),
+        rows{memory.data(), n_rows, width} {}
+  Buffer memory;
+  Rows rows;
+};
+
+std::size_t number_of(WeightView Expert::*kind) {
+  return kind == &Expert::gate_proj ? 0 : kind == &Expert::up_proj ? 1 : 2;
+}
+
+}  // namespace
 
 void Mixtures::choose(Rows x, const WeightView& router, const WeightView& bias, bool renormalise,
                       Product product, const ExpertChoice& choice) {
@@ -22,99 +38,143 @@ void Mixtures::choose(Rows x, const WeightView& router, const WeightView& bias, 
 
 void Mixtures::add(Rows x, Rows normed, std::span<const Expert> experts, const GatedUnit& unit,
                    const ExpertChoice& choice, Product product) {
-  STARATTN_CHECK(choice.n_rows == x.n_rows && normed.n_rows == x.n_rows &&
-                 normed.width == x.width && !experts.empty());
-  const auto n_experts = static_cast<int>(experts.size());
-  const auto n_chosen = static_cast<int>(choice.n_chosen);
-  const std::int64_t n_places = x.n_rows * choice.n_chosen;
-  const std::int64_t size = experts[0].gate_proj.n_rows;
+  STARATTN_CHECK(normed.width == x.width && !experts.empty());
+  const Sorted sorted = sort(choice, experts.size(), product);
+  const RowsOf gated(device_, sorted.view.n_places, experts[0].gate_proj.n_rows);
+  gate(normed, experts, unit, choice, product, sorted, gated.rows);
+  add_gated(x, gated.rows, experts, choice, product, sorted);
+}
+
+void Mixtures::gate(Rows normed, std::span<const Expert> experts, const GatedUnit& unit,
+                    const ExpertChoice& choice, Product product, Rows gated) {
+  gate(normed, experts, unit, choice, product, sort(choice, experts.size(), product), gated);
+}
+
+void Mixtures::add_gated(Rows x, Rows gated, std::span<const Expert> experts,
+                         const ExpertChoice& choice, Product product) {
+  add_gated(x, gated, experts, choice, product, sort(choice, experts.size(), product));
+}
+
+Mixtures::Sorted Mixtures::sort(const ExpertChoice& choice, std::size_t n_experts,
+                                Product product) {
+  const auto n = static_cast<int>(n_experts);
+  const std::int64_t n_places = choice.n_rows * choice.n_chosen;
   const int tile_rows = product == Product::chunk ? kernels::kWideTileRows : kernels::kThinTileRows;
-  const auto allocate_for = [&](std::int64_t n, std::size_t n_bytes) {
-    return device_.allocate(static_cast<std::size_t>(n) * n_bytes);
+  const auto allocate_for = [&](std::int64_t count, std::size_t n_bytes) {
+    return device_.allocate(static_cast<std::size_t>(count) * n_bytes);
   };
-  const Buffer places = allocate_for(2 * n_places, sizeof(std::int32_t));
-  const Buffer tiles = allocate_for(kernels::most_expert_tiles(n_places, n_experts, tile_rows),
-                                    sizeof(kernels::ExpertTile));
-  const Buffer inner = allocate_for(n_places * size, size_of(Dtype::bf16));
-  const Buffer made = allocate_for(n_places * x.width, size_of(Dtype::bf16));
-  auto* in_order = reinterpret_cast<std::int32_t*>(places.data());
-  const kernels::SortedPlaces sorted{in_order, in_order + n_places,
-                                     reinterpret_cast<kernels::ExpertTile*>(tiles.data()), n_places,
-                                     tile_rows};
-  kernels::sort_places(choice.experts, n_experts, sorted, device_.stream());
-  const auto multiply = [&](kernels::ExpertLinear p, WeightView Expert::*kind,
-                            WeightView Expert::*up_kind) {
-    const Matrices w = matrices_of(experts, kind, product);
-    p.n_out = w.of_one.n_rows;
-    p.n_in = w.of_one.n_cols;
-    p.n_experts = n_experts;
-    p.w = w.values;
-    p.scales = w.scales;
-    p.block_rows = w.of_one.scales.block_rows;
-    p.block_cols = w.of_one.scales.block_cols;
-    if (up_kind) {
-      const Matrices up = matrices_of(experts, up_kind, product);
-      p.w_up = up.values;
-      p.up_scales = up.scales;
-    }
-    kernels::expert_linear(p, sorted, device_.stream());
-  };
-  const kernels::PlacesOfExperts of{choice.experts, sorted.places, n_places};
-  kernels::ExpertLinear to_inner{.x = normed.data, .y = inner.data(), .places_per_row = n_chosen};
-  if (unit.is_swiglu() && !experts[0].gate_bias) {
-    multiply(to_inner, &Expert::gate_proj, &Expert::up_proj);
-  } else {
-    const Buffer up = allocate_for(n_places * size, size_of(Dtype::bf16));
-    multiply(to_inner, &Expert::gate_proj, nullptr);
-    to_inner.y = up.data();
-    multiply(to_inner, &Expert::up_proj, nullptr);
-    kernels::gate_with_biases(inner.data(), up.data(), biases_of(experts, &Expert::gate_bias),
-                              biases_of(experts, &Expert::up_bias), of, size,
-                              {unit.slope, unit.shift, unit.limit}, device_.stream());
-  }
-  multiply({.x = inner.data(), .y = made.data()}, &Expert::down_proj, nullptr);
+  Sorted sorted{
+      allocate_for(2 * n_places, sizeof(std::int32_t)),
+      allocate_for(kernels::most_expert_tiles(n_places, n, tile_rows), sizeof(kernels::ExpertTile)),
+      {},
+      {}};
+  auto* in_order = reinterpret_cast<std::int32_t*>(sorted.places.data());
+  sorted.view = {in_order, in_order + n_places,
+                 reinterpret_cast<kernels::ExpertTile*>(sorted.tiles.data()), n_places, tile_rows};
+  sorted.of = {choice.experts, in_order, n_places};
+  kernels::sort_places(choice.experts, n, sorted.view, device_.stream());
+  return sorted;
+}
+
+void Mixtures::gate(Rows normed, std::span<const Expert> experts, const GatedUnit& unit,
+                    const ExpertChoice& choice, Product product, const Sorted& sorted, Rows gated) {
+  STARATTN_CHECK(normed.n_rows == choice.n_rows && gated.n_rows == sorted.view.n_places);
+  kernels::ExpertLinear to{
+      .x = normed.data, .y = gated.data, .places_per_row = static_cast<int>(choice.n_chosen)};
+  if (unit.is_swiglu() && !experts[0].gate_bias)
+    return multiply(to, experts, &Expert::gate_proj, &Expert::up_proj, product, sorted);
+  multiply(to, experts, &Expert::gate_proj, nullptr, product, sorted);
+  const RowsOf up(device_, gated.n_rows, gated.width);
+  to.y = up.rows.data;
+  multiply(to, experts, &Expert::up_proj, nullptr, product, sorted);
+  kernels::gate_with_biases(gated.data, up.rows.data, biases_of(experts, &Expert::gate_bias),
+                            biases_of(experts, &Expert::up_bias), sorted.of, gated.width,
+                            {unit.slope, unit.shift, unit.limit}, device_.stream());
+}
+
+void Mixtures::add_gated(Rows x, Rows gated, std::span<const Expert> experts,
+                         const ExpertChoice& choice, Product product, const Sorted& sorted) {
+  STARATTN_CHECK(x.n_rows == choice.n_rows && gated.n_rows == sorted.view.n_places);
+  const RowsOf made(device_, gated.n_rows, x.width);
+  multiply({.x = gated.data, .y = made.rows.data}, experts, &Expert::down_proj, nullptr, product,
+           sorted);
   if (experts[0].down_bias) {
-    kernels::add_expert_biases(made.data(), biases_of(experts, &Expert::down_bias), of, x.width,
-                               device_.stream());
+    kernels::add_expert_biases(made.rows.data, biases_of(experts, &Expert::down_bias), sorted.of,
+                               x.width, device_.stream());
   }
-  kernels::add_made(x.data, made.data(), sorted.sorted, choice.shares, x.n_rows, n_chosen, x.width,
-                    device_.stream());
+  kernels::add_made(x.data, made.rows.data, sorted.view.sorted, choice.shares, x.n_rows,
+                    static_cast<int>(choice.n_chosen), x.width, device_.stream());
+}
+
+void Mixtures::multiply(kernels::ExpertLinear p, std::span<const Expert> experts, Kind kind,
+                        Kind up_kind, Product way, const Sorted& sorted) {
+  const Matrices w = matrices_of(experts, kind, way);
+  p.n_out = w.of_one.n_rows;
+  p.n_in = w.of_one.n_cols;
+  p.n_experts = static_cast<int>(experts.size());
+  p.w = w.values;
+  p.scales = w.scales;
+  p.block_rows = w.of_one.scales.block_rows;
+  p.block_cols = w.of_one.scales.block_cols;
+  p.first_row = w.first_row;
+  if (up_kind) {
+    const Matrices up = matrices_of(experts, up_kind, way);
+    p.w_up = up.values;
+    p.up_scales = up.scales;
+  }
+  kernels::expert_linear(p, sorted.view, device_.stream());
+}
+
+const Mixtures::Table& Mixtures::table_of(std::span<const Expert> experts, Kind kind) {
+  const WeightView& first = experts[0].*kind;
+  if (weights_.is_lent(first)) {
+    Table& lent = lent_[number_of(kind)];
+    lent = make_table(experts, kind);
+    return lent;
+  }
+  Table& table = tables_[{first.data, first.n_rows}];
+  if (!table.values.data()) table = make_table(experts, kind);
+  return table;
 }
 
 // For products of many rows all are bf16. Phase 1 goes through a layer chunk by chunk, so what was
 // widened for one is kept for the next; phase 2 has no use for it.
-Mixtures::Matrices Mixtures::matrices_of(std::span<const Expert> experts, WeightView Expert::*kind,
+Mixtures::Matrices Mixtures::matrices_of(std::span<const Expert> experts, Kind kind,
                                          Product product) {
   const WeightView& first = experts[0].*kind;
-  Table& table = tables_[first.data];
-  if (!table.values.data()) table = make_table(experts, kind);
+  if (product == Product::chunk && !widened_.empty()) {
+    const Widened& wide = widened_[number_of(kind)];
+    if (wide.of == first.data)
+      return {first, reinterpret_cast<const void* const*>(wide.places.data())};
+  }
+  const Table& table = table_of(experts, kind);
   const auto* values = reinterpret_cast<const void* const*>(table.values.data());
   const auto* scales = reinterpret_cast<const float* const*>(table.scales.data());
   if (!scales) return {first, values};
   if (product == Product::batch_invariant) {
     widened_.clear();
-    return {first, values, scales};
+    return {first, values, scales, table.first_row};
   }
-  const std::size_t number = kind == &Expert::gate_proj ? 0 : kind == &Expert::up_proj ? 1 : 2;
+  STARATTN_CHECK(table.first_row == 0);  // whole matrices
   widened_.resize(3);
-  Widened& wide = widened_[number];
-  if (wide.of != first.data) widen(std::ssize(experts), first, {values, scales}, wide);
+  Widened& wide = widened_[number_of(kind)];
+  widen(std::ssize(experts), first, {values, scales}, wide);
   return {first, reinterpret_cast<const void* const*>(wide.places.data())};
 }
 
-kernels::ExpertBiases Mixtures::biases_of(std::span<const Expert> experts,
-                                          WeightView Expert::*kind) {
+kernels::ExpertBiases Mixtures::biases_of(std::span<const Expert> experts, Kind kind) {
   if (!(experts[0].*kind)) return nullptr;
-  Table& table = tables_[(experts[0].*kind).data];
-  if (!table.values.data()) table = make_table(experts, kind);
-  return reinterpret_cast<kernels::ExpertBiases>(table.values.data());
+  return reinterpret_cast<kernels::ExpertBiases>(table_of(experts, kind).values.data());
 }
 
-Mixtures::Table Mixtures::make_table(std::span<const Expert> experts, WeightView Expert::*kind) {
+Mixtures::Table Mixtures::make_table(std::span<const Expert> experts, Kind kind) {
   std::vector<const void*> values, scales;
+  std::int64_t first_row = 0;  // the same of all
   for (const Expert& expert : experts) {
     if (weights_.is_f8(expert.*kind)) {
       const kernels::ScaledMatrix matrix = weights_.find_f8(expert.*kind);
+      STARATTN_CHECK(scales.empty() || matrix.first_row == first_row);
+      first_row = matrix.first_row;
       values.push_back(matrix.values);
       scales.push_back(matrix.scales);
     } else {
@@ -122,13 +182,13 @@ Mixtures::Table Mixtures::make_table(std::span<const Expert> experts, WeightView
     }
   }
   STARATTN_CHECK(scales.empty() || scales.size() == values.size());
-  return {upload_pointers(values), scales.empty() ? Buffer{} : upload_pointers(scales)};
+  return {upload_pointers(values), scales.empty() ? Buffer{} : upload_pointers(scales), first_row};
 }
 
 Buffer Mixtures::upload_pointers(const std::vector<const void*>& pointers) {
   const auto bytes = std::as_bytes(std::span(pointers));
   Buffer there = device_.allocate(bytes.size());
-  device_.upload(bytes, there.data());
+  device_.upload_later(bytes, there.data());
   return there;
 }
 

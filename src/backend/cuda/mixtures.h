@@ -2,8 +2,9 @@
 // Mixtures of experts: a row's choice, and the products of each expert with the rows that chose it.
 #pragma once
 
+#include <map>
 #include <span>
-#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "backend/backend.h"
@@ -24,25 +25,48 @@ class Mixtures {
               Product product, const ExpertChoice& choice);
   void add(Rows x, Rows normed, std::span<const Expert> experts, const GatedUnit& unit,
            const ExpertChoice& choice, Product product);
+  void gate(Rows normed, std::span<const Expert> experts, const GatedUnit& unit,
+            const ExpertChoice& choice, Product product, Rows gated);
+  void add_gated(Rows x, Rows gated, std::span<const Expert> experts, const ExpertChoice& choice,
+                 Product product);
 
  private:
+  // The places of a choice in their order, on the device.
+  struct Sorted {
+    Buffer places, tiles;
+    kernels::SortedPlaces view;
+    kernels::PlacesOfExperts of;
+  };
+  Sorted sort(const ExpertChoice& choice, std::size_t n_experts, Product product);
+  void gate(Rows normed, std::span<const Expert> experts, const GatedUnit& unit,
+            const ExpertChoice& choice, Product product, const Sorted& sorted, Rows gated);
+  void add_gated(Rows x, Rows gated, std::span<const Expert> experts, const ExpertChoice& choice,
+                 Product product, const Sorted& sorted);
+
   // One matrix of each of a layer's experts, as the device has them: [n_experts].
   struct Matrices {
     WeightView of_one;  // their shape and blocks
     const void* const* values = nullptr;
     const float* const* scales = nullptr;  // null: bf16
+    std::int64_t first_row = 0;            // as kernels::ExpertLinear has it
   };
   struct Table {
     Buffer values, scales;  // [n_experts] pointers; no scales: bf16
+    std::int64_t first_row = 0;
   };
   struct Widened {
     const std::byte* of = nullptr;  // the first expert's matrix on the host
     Buffer memory, places;          // places: [n_experts] pointers into memory
   };
-  Matrices matrices_of(std::span<const Expert> experts, WeightView Expert::*kind, Product product);
+  using Kind = WeightView Expert::*;
+  // Not for long where the matrices are lent, which are then others.
+  const Table& table_of(std::span<const Expert> experts, Kind kind);
+  Matrices matrices_of(std::span<const Expert> experts, Kind kind, Product product);
   // The same of biases; null where there are none.
-  kernels::ExpertBiases biases_of(std::span<const Expert> experts, WeightView Expert::*kind);
-  Table make_table(std::span<const Expert> experts, WeightView Expert::*kind);
+  kernels::ExpertBiases biases_of(std::span<const Expert> experts, Kind kind);
+  void multiply(kernels::ExpertLinear product, std::span<const Expert> experts, Kind kind,
+                Kind up_kind, Product way, const Sorted& sorted);
+  Table make_table(std::span<const Expert> experts, Kind kind);
   Buffer upload_pointers(const std::vector<const void*>& pointers);
   void widen(std::int64_t n_experts, const WeightView& one, kernels::ExpertMatrices from,
              Widened& to);
@@ -50,8 +74,9 @@ class Mixtures {
   Device& device_;
   DeviceWeights& weights_;
   Products& products_;
-  std::unordered_map<const std::byte*, Table> tables_;  // by the first expert's matrix
-  std::vector<Widened> widened_;                        // gate, up and down of one layer, or none
+  std::map<std::pair<const std::byte*, std::int64_t>, Table> tables_;  // of the first: data, rows
+  Table lent_[3];                 // of gate, up and down that were lent last
+  std::vector<Widened> widened_;  // gate, up and down of one layer, or none
 };
 
 }  // namespace starattn::cuda

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Each rank's rows lie in one piece of GPU memory that the others map (CUDA IPC), in the order of
 // the model, so that every rank knows where another's are. Fetching is plain copies, which ask
-// nothing of the device that is read from.
+// nothing of the device that is read from. Rows that are FP8 travel so; their scales, which are
+// few, every rank has.
 #include "backend/cuda/shared_layers.h"
 
 #include <algorithm>
@@ -16,11 +17,23 @@ namespace starattn::cuda {
 namespace {
 
 constexpr std::size_t kAlignment = 256;
-constexpr std::size_t kValueBytes = 2;  // bf16
+
+std::size_t row_bytes(const SharedMatrix& matrix) {
+  const Dtype dtype = DeviceWeights::stays_f8(matrix.whole) ? Dtype::f8 : Dtype::bf16;
+  return static_cast<std::size_t>(matrix.whole.n_cols) * size_of(dtype);
+}
 
 std::size_t rows_bytes(const SharedMatrix& matrix, std::int64_t n_rows) {
-  const auto n_bytes = static_cast<std::size_t>(n_rows * matrix.whole.n_cols) * kValueBytes;
+  const std::size_t n_bytes = static_cast<std::size_t>(n_rows) * row_bytes(matrix);
   return (n_bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+// Whether matrices and shares of both have the same sizes, so that one copy fetches rows of both.
+bool are_alike(const SharedMatrix& a, const SharedMatrix& b) {
+  return a.whole.n_rows == b.whole.n_rows && row_bytes(a) == row_bytes(b) &&
+         std::ranges::equal(a.rows, b.rows, [](const Share& x, const Share& y) {
+           return x.first == y.first && x.count == y.count;
+         });
 }
 
 class IpcLayers : public SharedLayers {
@@ -121,25 +134,38 @@ class IpcLayers : public SharedLayers {
     slot.layer = layer;
     slot.at.clear();
     std::byte* to = slot.memory.data();
-    for (const SharedMatrix& matrix : model_.layers[static_cast<std::size_t>(layer)]) {
-      slot.at[matrix.whole.data] = to;
-      const std::size_t row_bytes = static_cast<std::size_t>(matrix.whole.n_cols) * kValueBytes;
-      std::int64_t n_done = 0;
-      for (std::size_t rank = 0; rank < matrix.rows.size(); ++rank) {
-        const Share rows = matrix.rows[rank];
-        if (rows.end() <= n_done) continue;  // another rank has the same
-        STARATTN_CHECK(rows.first == n_done);
-        check(cudaMemcpyAsync(to + static_cast<std::size_t>(rows.first) * row_bytes,
-                              place_.at(matrix.whole.data)[rank],
-                              static_cast<std::size_t>(rows.count) * row_bytes,
-                              cudaMemcpyDeviceToDevice, stream_),
-              "fetching a layer");
-        n_done = rows.end();
+    const std::vector<SharedMatrix>& layer_of = model_.layers[static_cast<std::size_t>(layer)];
+    for (auto next = layer_of.begin(); next != layer_of.end();) {
+      const auto first = next;
+      while (next != layer_of.end() && are_alike(*first, *next)) {
+        slot.at[next->whole.data] =
+            to + static_cast<std::size_t>(next - first) * rows_bytes(*first, first->whole.n_rows);
+        ++next;
       }
-      STARATTN_CHECK(n_done == matrix.whole.n_rows);
-      to += rows_bytes(matrix, matrix.whole.n_rows);
+      fetch_alike({first, next}, to);
+      to += static_cast<std::size_t>(next - first) * rows_bytes(*first, first->whole.n_rows);
     }
     check(cudaEventRecord(slot.arrived, stream_), "fetching a layer");
+  }
+
+  // Matrices that are alike and lie one behind the other, on every rank as in the slot.
+  void fetch_alike(std::span<const SharedMatrix> matrices, std::byte* to) {
+    const SharedMatrix& one = matrices.front();
+    const std::size_t a_row = row_bytes(one);
+    std::int64_t n_done = 0;
+    for (std::size_t rank = 0; rank < one.rows.size(); ++rank) {
+      const Share rows = one.rows[rank];
+      if (rows.end() <= n_done) continue;  // another rank has the same
+      STARATTN_CHECK(rows.first == n_done);
+      check(cudaMemcpy2DAsync(to + static_cast<std::size_t>(rows.first) * a_row,
+                              rows_bytes(one, one.whole.n_rows), place_.at(one.whole.data)[rank],
+                              rows_bytes(one, rows.count),
+                              static_cast<std::size_t>(rows.count) * a_row, matrices.size(),
+                              cudaMemcpyDeviceToDevice, stream_),
+            "fetching a layer");
+      n_done = rows.end();
+    }
+    STARATTN_CHECK(n_done == one.whole.n_rows);
   }
 
   Device* device_;
