@@ -96,7 +96,7 @@ std::string probe_exchanges(const Communicator& node, Backend& backend) {
   const AttentionShape shape{node.size(), 1, 16};  // not used here
   const auto probe = [&](std::unique_ptr<PeerLinks> links) {
     const auto exchange = make_shard_exchange(
-        node, backend, shape, columns_of(shape.n_heads, node.size()), 1, std::move(links));
+        node, node, backend, shape, columns_of(shape.n_heads, node.size()), 1, std::move(links));
     return Probe(node, backend, *exchange).finding();
   };
   std::string text = probe(nullptr);

@@ -45,7 +45,7 @@ struct PlanOptions {
     request.phase1 = {common.anchor_mode(),
                       common.kv_memory == "host" ? KvMemory::host : KvMemory::device};
     request.layout = {.tree_merge = common.merge == "tree",
-                      .n_shares = common.shard_weights == "on" ? n_ranks : 1};
+                      .n_shares = common.shard_weights == "on" ? n_ranks : 0};
     return request;
   }
 };

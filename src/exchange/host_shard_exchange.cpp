@@ -20,7 +20,7 @@ class HostShardExchange : public ShardExchange {
  public:
   HostShardExchange(const Communicator& group, Backend& backend, const AttentionShape& shape,
                     std::vector<Share> heads, std::int64_t max_rows, NodeMemory window)
-      : ShardExchange(group, backend, shape, std::move(heads), max_rows),
+      : ShardExchange(group, group, backend, shape, std::move(heads), max_rows),
         window_(std::move(window)),
         pinned_(backend.pin(window_.bytes())),
         counters_(reinterpret_cast<SharedCounters::Counter*>(window_.bytes().data())),
@@ -78,7 +78,7 @@ class HostShardExchange : public ShardExchange {
       await_all();
       for (std::int64_t part = 0; part < n_parts; ++part) {
         pick_heads(PartialBuffer::over(message(part), n, shape_.n_heads, shape_.head_dim),
-                   slice(packed(packed_, part, stride, own), first, n, own), own);
+                   heads_[me()], slice(packed(packed_, part, stride, own), first, n, own));
       }
     }
     const std::size_t n_bytes = static_cast<std::size_t>(n_parts) * stride;
@@ -100,17 +100,6 @@ class HostShardExchange : public ShardExchange {
     return PartialBuffer::over(buffer.data() + static_cast<std::size_t>(part) * stride, n_rows_,
                                own.n_heads, own.head_dim);
   }
-  // This rank's heads of a partial of all heads.
-  void pick_heads(Partial all, Partial to, const AttentionShape& own) const {
-    const std::int64_t d = shape_.head_dim;
-    for (std::int64_t row = 0; row < all.n_rows; ++row) {
-      const std::int64_t from = row * shape_.n_heads + heads_[me()].first;
-      std::copy_n(all.o + from * d, own.n_heads * d, to.o + row * own.n_heads * d);
-      std::copy_n(all.m + from, own.n_heads, to.m + row * own.n_heads);
-      std::copy_n(all.l + from, own.n_heads, to.l + row * own.n_heads);
-    }
-  }
-
   // To the host, behind the uploads of the exchange before, whose slot is free then.
   void bring(const std::byte* from, std::span<std::byte> to) {
     if (to.empty()) return backend_->synchronize();

@@ -13,7 +13,7 @@ class PeerShardExchange : public ShardExchange {
   PeerShardExchange(const Communicator& group, Backend& backend, const AttentionShape& shape,
                     std::vector<Share> heads, std::int64_t max_rows,
                     std::unique_ptr<PeerLinks> links)
-      : ShardExchange(group, backend, shape, std::move(heads), max_rows),
+      : ShardExchange(group, group, backend, shape, std::move(heads), max_rows),
         links_(std::move(links)),
         to_(n_ranks()),
         from_(n_ranks()) {}
@@ -86,10 +86,9 @@ class PeerShardExchange : public ShardExchange {
   }
 
   void set_wait_limit(double seconds) override { links_->set_wait_limit(seconds); }
-
- private:
   bool has_given_up() override { return links_->has_given_up(); }
 
+ private:
   // Parts first to end - 1 of each rank, and of them n rows.
   void exchange_parts(std::span<const Partial> mine, std::span<const Partial> all,
                       std::int64_t first, std::int64_t end, std::int64_t row, std::int64_t n) {

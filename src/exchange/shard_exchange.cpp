@@ -5,15 +5,19 @@
 #include <utility>
 
 #include "exchange/host_shard_exchange.h"
+#include "exchange/node_shard_exchange.h"
 #include "exchange/peer_shard_exchange.h"
 
 namespace starattn {
 
-ShardExchange::ShardExchange(const Communicator& group, Backend& backend,
+ShardExchange::ShardExchange(const Communicator& group, const Communicator& node, Backend& backend,
                              const AttentionShape& shape, std::vector<Share> heads,
                              std::int64_t max_rows)
-    : StepExchange(group, backend, max_rows), shape_(shape), heads_(std::move(heads)) {
-  STARATTN_CHECK(std::ssize(heads_) == group.size() && heads_.back().end() == shape.n_heads);
+    : StepExchange(group, backend, max_rows),
+      node_(&node),
+      shape_(shape),
+      heads_(std::move(heads)) {
+  STARATTN_CHECK(std::ssize(heads_) == node.size() && heads_.back().end() == shape.n_heads);
   for (const Share& share : heads_)
     q_columns_.push_back({share.first * shape.head_dim, share.count * shape.head_dim});
   all_q_ = RowBuffer(backend, max_rows, shape.n_heads * shape.head_dim);
@@ -34,21 +38,36 @@ Rows ShardExchange::share(Rows mine) {
   return all;
 }
 
-std::unique_ptr<ShardExchange> make_shard_exchange(const Communicator& group, Backend& backend,
+void ShardExchange::pick_heads(Partial all, Share heads, Partial to) const {
+  const std::int64_t d = shape_.head_dim;
+  for (std::int64_t row = 0; row < all.n_rows; ++row) {
+    const std::int64_t from = row * shape_.n_heads + heads.first;
+    std::copy_n(all.o + from * d, heads.count * d, to.o + row * heads.count * d);
+    std::copy_n(all.m + from, heads.count, to.m + row * heads.count);
+    std::copy_n(all.l + from, heads.count, to.l + row * heads.count);
+  }
+}
+
+std::unique_ptr<ShardExchange> make_shard_exchange(const Communicator& group,
+                                                   const Communicator& node, Backend& backend,
                                                    const AttentionShape& shape,
                                                    std::vector<Share> heads, std::int64_t max_rows,
                                                    std::unique_ptr<PeerLinks> links) {
+  std::unique_ptr<ShardExchange> within;
+  const bool has_nodes = group.any(node.size() < group.size());
   if (links) {
-    return make_peer_shard_exchange(group, backend, shape, std::move(heads), max_rows,
-                                    std::move(links));
+    within = make_peer_shard_exchange(node, backend, shape, heads, max_rows, std::move(links));
+  } else if (!has_nodes || node.size() > 1) {
+    within = make_host_shard_exchange(node, backend, shape, heads, max_rows);
   }
-  auto exchange = make_host_shard_exchange(group, backend, shape, std::move(heads), max_rows);
-  if (!exchange) {
+  if (group.any(!within && (!has_nodes || node.size() > 1))) {
     throw AgreedError(Exit::unfit,
-                      "sharing out the weights: this node's /dev/shm has no room for exchanges; "
+                      "sharing out the weights: a node's /dev/shm has no room for exchanges; "
                       "make it larger, or use --shard-weights off");
   }
-  return exchange;
+  if (!has_nodes) return within;
+  return make_node_shard_exchange(group, node, backend, shape, std::move(heads), max_rows,
+                                  std::move(within));
 }
 
 std::unique_ptr<PeerLinks> connect_peers(const Communicator& group, Backend& backend,

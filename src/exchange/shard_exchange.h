@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the ranks of a node say to each other in phase 2 where they share out a model's weights.
-// All of them go through the layers with all rows of a step, and each computes its columns of every
-// product. In a layer they exchange six times: q, partials, attended rows, the output projection,
-// gated rows, the down projection; and the logits behind the last layer.
+// All of them go through the layers with all rows of the node's queries, and each computes its
+// columns of every product. In a layer they exchange six times: q, partials, attended rows, the
+// output projection, gated rows, the down projection; and the logits behind the last layer. On
+// several nodes each has all weights; q and partials go to and from the other nodes, too.
 #pragma once
 
 #include <cstdint>
@@ -17,15 +18,21 @@ namespace starattn {
 
 class ShardExchange : public StepExchange {
  public:
-  // heads[rank]: those that the rank has; shape: of all heads. Every rank of the group brings the
-  // same rows to a step.
-  ShardExchange(const Communicator& group, Backend& backend, const AttentionShape& shape,
-                std::vector<Share> heads, std::int64_t max_rows);
+  // node: the ranks of the group that share out one copy of the weights; all of them bring the same
+  // rows to a step. heads[rank]: those that a rank of the node has; shape: of all heads.
+  ShardExchange(const Communicator& group, const Communicator& node, Backend& backend,
+                const AttentionShape& shape, std::vector<Share> heads, std::int64_t max_rows);
 
   virtual const char* name() const = 0;  // how it goes: "through the host"
 
-  // all [n_rows, the sum of columns] gets every rank's `mine` [n_rows, columns[this rank].count]
-  // side by side; value_bytes: of one number. On the device. Collective.
+  const Communicator& node() const { return *node_; }
+  // Nodes of the group, in the order of their first ranks, and this rank's among them.
+  virtual int n_nodes() const { return 1; }
+  virtual int node_number() const { return 0; }
+
+  // all [n_rows, the sum of columns] gets the `mine` [n_rows, columns[this rank].count] of every
+  // rank of the node side by side; value_bytes: of one number. On the device. Collective over the
+  // node.
   virtual void gather(const std::byte* mine, std::int64_t n_rows, std::span<const Share> columns,
                       std::size_t value_bytes, std::byte* all) = 0;
   // The same of activations.
@@ -42,6 +49,7 @@ class ShardExchange : public StepExchange {
     backend_->synchronize();
     return group_->any(has_given_up());
   }
+  virtual bool has_given_up() { return false; }  // this rank's, since the last question
   // Where devices wait for each other: for so long. Of no meaning elsewhere.
   virtual void set_wait_limit(double /*seconds*/) {}
 
@@ -56,25 +64,25 @@ class ShardExchange : public StepExchange {
   }
 
  protected:
-  std::size_t me() const { return static_cast<std::size_t>(group_->rank()); }
+  std::size_t me() const { return static_cast<std::size_t>(node_->rank()); }
   std::size_t n_ranks() const { return heads_.size(); }
+  // `heads` of a partial of all heads on the host, which become all that `to` has.
+  void pick_heads(Partial all, Share heads, Partial to) const;
 
+  const Communicator* node_;
   AttentionShape shape_;
   std::vector<Share> heads_;
   std::vector<std::int64_t> n_parts_;
   std::int64_t n_rows_ = 0;
-
- private:
-  virtual bool has_given_up() { return false; }
-
   std::vector<Share> q_columns_;
   RowBuffer all_q_;  // [max_rows, n_heads * head_dim]
 };
 
-// From device to device where there are links, which are connected; else through memory of the
-// node, moved by the host, on any device. Collective. Throws AgreedError(unfit) where the node has
-// no room for it.
-std::unique_ptr<ShardExchange> make_shard_exchange(const Communicator& group, Backend& backend,
+// Within a node from device to device where there are links, which are connected; else through
+// memory of the node, moved by the host, on any device. Collective over the group. Throws
+// AgreedError(unfit) where a node has no room for it.
+std::unique_ptr<ShardExchange> make_shard_exchange(const Communicator& group,
+                                                   const Communicator& node, Backend& backend,
                                                    const AttentionShape& shape,
                                                    std::vector<Share> heads, std::int64_t max_rows,
                                                    std::unique_ptr<PeerLinks> links);

@@ -15,7 +15,7 @@ namespace starattn {
 
 class ShardedDecoder {
  public:
-  // rank: which of the plan's shares. Up to max_rows rows at a time. All arguments must outlive
+  // rank: whose of the plan's shares. Up to max_rows rows at a time. All arguments must outlive
   // this.
   ShardedDecoder(Decoder& decoder, const ModelWeights& weights, ShardPlan plan, Rank rank,
                  std::int64_t max_rows);
@@ -24,6 +24,7 @@ class ShardedDecoder {
   Backend& backend() const { return decoder_->backend(); }
   std::int64_t max_rows() const { return max_rows_; }
   const ShardPlan& plan() const { return plan_; }
+  Share kv_heads() const { return plan_.heads[rank_].kv_heads; }
   Share hidden() const { return plan_.hidden[rank_]; }
   Share intermediate() const { return plan_.intermediate[rank_]; }
   Share of_expert() const { return plan_.of_expert[rank_]; }

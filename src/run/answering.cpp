@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "run/answering.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 
 namespace starattn {
 namespace {
 
 // Why the group's ranks cannot share out the weights, or were not to; empty where they can.
-std::string reason_against(const Options& options, const Communicator& group) {
+std::string reason_against(const Options& options, const Communicator& group,
+                           const Communicator& node) {
   if (options.shard_weights == "off") return "--shard-weights off";
   if (options.transport == "mpi") return "--transport mpi";
-  if (options.query_ranks == "all") return "--query-ranks all";
   if (options.merge == "tree") return "--merge tree";
   if (group.size() == 1) return "one rank works on a document";
-  const Communicator node = group.split_by_node();
-  if (group.any(node.size() < group.size()))
-    return "the ranks that work on a document are on several nodes";
+  if (!group.any(node.size() > 1)) return "the ranks that work on a document are alone on a node";
   return "";
 }
 
@@ -23,41 +23,51 @@ std::string reason_against(const Options& options, const Communicator& group) {
 
 WeightSharing share_weights(const Options& options, const Communicator& group, Backend& backend,
                             const ModelConfig& config, const ModelWeights& weights) {
+  auto node = std::make_unique<const Communicator>(group.split_by_node());
   WeightSharing sharing;
   const bool is_asked_for = options.shard_weights == "on" && group.size() > 1;
-  sharing.against = reason_against(options, group);
+  sharing.against = reason_against(options, group, *node);
   if (is_asked_for && !sharing.against.empty()) {
     throw AgreedError(Exit::usage,
                       "--shard-weights on: not possible with this: " + sharing.against);
   }
-  if (sharing.against.empty() && options.transport != "host") {
+  bool is_connected = sharing.against.empty() && options.transport != "host";
+  if (is_connected) {
     try {
-      sharing.links = connect_peers(group, backend, /*on_one_device=*/options.transport == "peer");
+      collectively(group, [&] {
+        if (node->size() > 1)
+          sharing.links =
+              connect_peers(*node, backend, /*on_one_device=*/options.transport == "peer");
+      });
     } catch (const AgreedError& error) {
       if (options.transport == "peer") throw;
       sharing.against = error.what();
+      sharing.links.reset();
+      is_connected = false;
     }
   }
   // Through the host, exchanges cost more than a GPU gains: only where it is asked for.
-  if (!sharing.links && !is_asked_for) {
+  if (!is_connected && !is_asked_for) {
     if (sharing.against.empty()) sharing.against = "--transport host";
     return sharing;
   }
-  sharing.plan = ShardPlan::make(config, group.size());
-  if (!sharing.links) return sharing;
+  sharing.node = std::move(node);
+  sharing.plan = ShardPlan::make(config, sharing.node->size());
   collectively(group, [&] {
-    sharing.layers =
-        backend.share_layers(shared_model(weights, sharing.plan, config.head_dim), group.rank());
+    if (!sharing.links) return;
+    sharing.layers = backend.share_layers(shared_model(weights, sharing.plan, config.head_dim),
+                                          sharing.node->rank());
   });
   return sharing;
 }
 
-void connect_layers(WeightSharing& sharing, const Communicator& group) {
+void connect_layers(WeightSharing& sharing) {
   if (!sharing.layers) return;
+  const Communicator& node = *sharing.node;
   PeerAddress mine;
-  collectively(group, [&] { mine = sharing.layers->address(); });
-  const std::vector<PeerAddress> all = group.allgather(mine);
-  collectively(group, [&] { sharing.layers->connect(all); });
+  collectively(node, [&] { mine = sharing.layers->address(); });
+  const std::vector<PeerAddress> all = node.allgather(mine);
+  collectively(node, [&] { sharing.layers->connect(all); });
 }
 
 Answering::Answering(const Communicator& group, Decoder& decoder, const ModelWeights& weights,
@@ -67,10 +77,15 @@ Answering::Answering(const Communicator& group, Decoder& decoder, const ModelWei
     description_ = "each rank of a query has all weights: " + sharing.against;
     return;
   }
-  sharded_ = std::make_unique<ShardedDecoder>(decoder, weights, sharing.plan, group.rank(),
+  const Communicator& node = *sharing.node;
+  sharded_ = std::make_unique<ShardedDecoder>(decoder, weights, sharing.plan, node.rank(),
                                               Answerer::kMaxRows);
-  shard_exchange_ = Answerer::exchange(*sharded_, group, std::move(sharing.links));
-  description_ = fmt::format("weights shared out over {} ranks, exchanges {}", group.size(),
+  shard_exchange_ = Answerer::exchange(*sharded_, group, node, std::move(sharing.links));
+  n_shares_ = std::ranges::min(group.allgather(node.size()));
+  const int n_nodes = shard_exchange_->n_nodes();
+  description_ = fmt::format("weights shared out over {}, exchanges {}",
+                             n_nodes == 1 ? fmt::format("{} ranks", node.size())
+                                          : fmt::format("the ranks of each of {} nodes", n_nodes),
                              shard_exchange_->name());
 }
 

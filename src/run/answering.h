@@ -12,12 +12,15 @@
 
 namespace starattn {
 
-// Whether the ranks of a group share out the weights, decided before any are loaded.
+// Whether the ranks of a group share out the weights, decided before any are loaded: on every node
+// one copy.
 struct WeightSharing {
-  ShardPlan plan;                        // empty: each rank has them all
+  ShardPlan plan;                        // of this node's ranks; empty: each has them all
   std::unique_ptr<PeerLinks> links;      // nothing: exchanges go through the host
   std::unique_ptr<SharedLayers> layers;  // where devices keep their rows alone
   std::string against;                   // why not
+
+  std::unique_ptr<const Communicator> node;  // the ranks of the group on this one's, if it is on
 
   bool is_on() const { return !plan.heads.empty(); }
 };
@@ -27,18 +30,18 @@ struct WeightSharing {
 WeightSharing share_weights(const Options& options, const Communicator& group, Backend& backend,
                             const ModelConfig& config, const ModelWeights& weights);
 // Once all ranks have loaded what they keep. Collective over the group.
-void connect_layers(WeightSharing& sharing, const Communicator& group);
+void connect_layers(WeightSharing& sharing);
 
 class Answering {
  public:
-  // Collective over the group; arguments outlive this, but for the sharing, whose links it takes.
+  // Collective over the group; arguments outlive this. It takes the sharing's links.
   Answering(const Communicator& group, Decoder& decoder, const ModelWeights& weights,
             WeightSharing& sharing);
 
   Answerer answerer(const DocumentKv& kv, AnswerOptions options);
 
-  // Ranks that share out the weights; 1: a query's rank has them all.
-  int n_shares() const { return sharded_ ? exchange_.group().size() : 1; }
+  // Of the nodes, the fewest ranks that share out the weights; 0: a query's rank has them all.
+  int n_shares() const { return n_shares_; }
   // "weights shared out over 2 ranks, exchanges from device to device", or why they are not.
   const std::string& describe() const { return description_; }
 
@@ -47,6 +50,7 @@ class Answering {
   QueryExchange exchange_;
   std::unique_ptr<ShardedDecoder> sharded_;
   std::unique_ptr<ShardExchange> shard_exchange_;
+  int n_shares_ = 0;
   std::string description_;
 };
 

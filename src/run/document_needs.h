@@ -36,7 +36,7 @@ class DocumentNeeds {
 
  private:
   bool has_queries(Rank rank) const {
-    return layout_.spread_queries || layout_.n_shares > 1 || rank == 0;
+    return layout_.spread_queries || layout_.has_shares() || rank == 0;
   }
   std::uint64_t answering(Rank rank) const {  // without the queries' K and V
     return phase1_[static_cast<std::size_t>(rank)].own_kv +

@@ -88,7 +88,7 @@ AnswerOptions DocumentRunner::answer_options(const DocumentTask& task,
   if (store_.keeps()) answer.stop = stop_requested;
   // Ranks that draw no tokens need no grammars.
   const bool has_queries =
-      model_.answering->n_shares() > 1 || answer.spread_queries || ranks_.group.is_root();
+      model_.answering->n_shares() > 0 || answer.spread_queries || ranks_.group.is_root();
   for (const QueryTask& query : queries)
     answer.guides.push_back(has_queries ? guide_of(query) : Guide{});
   std::vector<StopSearch> searches;

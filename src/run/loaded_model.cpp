@@ -54,7 +54,7 @@ void read_weights(LoadedModel& model, const Ranks& ranks) {
   const bool is_shared = model.sharing.layers != nullptr;
   if (model.weights.are_made()) collectively(ranks.world, [&] { make_weights(model, is_shared); });
   model.watch = WeightWatch(model.weights, *model.backend, ranks.world, ranks.n_threads, is_shared);
-  connect_layers(model.sharing, ranks.group);
+  connect_layers(model.sharing);
   try {
     for (const auto& [token, at] :
          find_bad_weights(model.weights, *model.backend, ranks.world, is_shared))
@@ -174,7 +174,7 @@ std::unique_ptr<LoadedModel> open_model(const Options& options, const Ranks& ran
   if (model->sharing.layers) {
     model->weight_bytes = shared_bytes(
         model->weights, shared_model(model->weights, model->sharing.plan, model->config.head_dim),
-        backend, ranks.group.rank());
+        backend, model->sharing.node->rank());
   }
   const std::uint64_t weights =
       model->weight_bytes * model->n_copies(static_cast<std::size_t>(n_sharers));

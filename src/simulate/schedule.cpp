@@ -89,14 +89,15 @@ Simulated simulate_step(const ModelConfig& config, const BlockPlan& plan, const 
                         KvMemory kv_memory) {
   const Seconds seconds(config, machine);
   Simulated result;
-  if (layout.n_shares > 1) {
+  const int n_shares = std::max(1, layout.n_shares);
+  if (n_shares > 1) {
     result = shared_step(config, plan, machine, rows.n_rows, layout, kv_memory);
   } else {
     result = run(step_timeline(config, plan, machine, cluster, rows.n_rows, layout, kv_memory,
                                config.n_layers),
                  plan, cluster);
   }
-  for (const std::int64_t n : rows.runs) result.seconds += seconds.next_tokens(n, layout.n_shares);
+  for (const std::int64_t n : rows.runs) result.seconds += seconds.next_tokens(n, n_shares);
   return result;
 }
 

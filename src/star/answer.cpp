@@ -37,53 +37,48 @@ QueryExchange Answerer::exchange(Decoder& decoder, const Communicator& group) {
 
 std::unique_ptr<ShardExchange> Answerer::exchange(ShardedDecoder& decoder,
                                                   const Communicator& group,
+                                                  const Communicator& node,
                                                   std::unique_ptr<PeerLinks> links) {
   const ModelConfig& config = decoder.config();
   std::vector<Share> heads;
   for (const HeadShare& share : decoder.plan().heads) heads.push_back(share.heads);
-  return make_shard_exchange(group, decoder.backend(),
+  return make_shard_exchange(group, node, decoder.backend(),
                              {config.n_heads, config.n_kv_heads, config.head_dim}, std::move(heads),
-                             kMaxRows, std::move(links));
+                             std::max<std::int64_t>(kMaxRows, group.size()), std::move(links));
 }
 
 Answerer::Answerer(const ModelConfig& config, Backend& backend, StepExchange& exchange,
-                   AnswerOptions options, bool is_sharded)
+                   AnswerOptions options, Querier querier)
     : config_(&config),
       backend_(&backend),
       exchange_(&exchange),
       group_(&exchange.group()),
       options_(std::move(options)),
-      is_sharded_(is_sharded),
-      max_rows_(options_.spread_queries && !is_sharded
-                    ? std::max<std::int64_t>(1, kMaxRows / group_->size())
-                    : kMaxRows) {
-  const bool has_queries = is_sharded_ || options_.spread_queries || group_->is_root();
-  if (options_.n_lookup > 0 && has_queries) lookup_.emplace(options_.context);
+      querier_(querier),
+      max_rows_(std::max<std::int64_t>(1, kMaxRows / static_cast<std::int64_t>(n_with_queries()))) {
+  if (options_.n_lookup > 0 && has_queries()) lookup_.emplace(options_.context);
 }
 
 Answerer::Answerer(Decoder& decoder, QueryExchange& exchange, const DocumentKv& kv,
                    AnswerOptions options)
     : Answerer(decoder.config(), decoder.backend(), exchange, std::move(options),
-               /*is_sharded=*/false) {
-  forward_ = make_whole_forward(decoder, exchange, kv, max_rows_, options_.tree_merge,
-                                options_.spread_queries || group_->is_root());
+               {nullptr, exchange.group().rank(), exchange.group().size()}) {
+  forward_ =
+      make_whole_forward(decoder, exchange, kv, max_rows_, options_.tree_merge, has_queries());
 }
 
 Answerer::Answerer(ShardedDecoder& decoder, ShardExchange& exchange, const DocumentKv& kv,
                    AnswerOptions options)
     : Answerer(decoder.config(), decoder.backend(), exchange, std::move(options),
-               /*is_sharded=*/true) {
-  forward_ = make_sharded_forward(decoder, exchange, kv);
-  // All batches have to begin the same queries.
-  const std::vector<std::uint64_t> room = group_->allgather(options_.query_kv_bytes);
+               {&exchange.node(), exchange.node_number(), exchange.n_nodes()}) {
+  forward_ = make_sharded_forward(decoder, exchange, kv, has_queries() ? max_rows_ : 0);
+  // All batches of a node have to begin the same queries.
+  const std::vector<std::uint64_t> room = exchange.node().allgather(options_.query_kv_bytes);
   options_.query_kv_bytes = std::ranges::min(room);
 }
 
 bool Answerer::is_mine(std::size_t query) const {
-  if (is_sharded_) return true;
-  const std::size_t n_query_ranks =
-      options_.spread_queries ? static_cast<std::size_t>(group_->size()) : 1;
-  return query % n_query_ranks == static_cast<std::size_t>(group_->rank());
+  return query % n_with_queries() == static_cast<std::size_t>(querier_.number);
 }
 
 StepBatch Answerer::new_batch() const {
@@ -104,9 +99,9 @@ KvCache Answerer::make_own_kv(std::int64_t n_tokens) const {
     const KvLayout layout{backend_->activation_dtype(), 1, forward_->own_kv_width()};
     return KvCache(*backend_, config_->n_layers, n_tokens, layout);
   };
-  if (!is_sharded_) return make();
+  if (!querier_.ranks) return make();
   KvCache own;
-  collectively(*group_, [&] { own = make(); });
+  collectively(*querier_.ranks, [&] { own = make(); });
   return own;
 }
 
@@ -194,14 +189,15 @@ Step Answerer::meet(const StepBatch& batch) {
   return step;
 }
 
-// With shared weights every rank has counted all.
+// With shared weights every rank of a node has counted all.
 void Answerer::count_over_ranks(std::int64_t n_not_begun) {
   struct Counts {
-    std::int64_t n_left, n_predicted, n_taken;
+    std::int64_t n_left = 0, n_predicted = 0, n_taken = 0;
   };
-  const std::vector<Counts> all = group_->allgather(Counts{n_not_begun, n_predicted_, n_taken_});
+  const Counts mine{n_not_begun, n_predicted_, n_taken_};
+  const std::vector<Counts> all = group_->allgather(querier_.is_leader() ? mine : Counts{});
   n_left_ = n_predicted_ = n_taken_ = 0;
-  for (const Counts& counts : std::span(all).first(is_sharded_ ? 1 : all.size())) {
+  for (const Counts& counts : all) {
     n_left_ += counts.n_left;
     n_predicted_ += counts.n_predicted;
     n_taken_ += counts.n_taken;
@@ -293,7 +289,7 @@ bool Answerer::take_next_token(StepBatch& batch, std::size_t query, Token next, 
   QueryResult& result = batch.result_of(query);
   result.seconds = seconds;
   if (!group_->is_root()) {
-    if (!is_sharded_) answered_.emplace_back(index, result);
+    if (querier_.is_leader()) answered_.emplace_back(index, result);
   } else if (options_.finished && result.error.empty() && passes_check()) {
     options_.finished(index, result);
   }

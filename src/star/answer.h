@@ -3,7 +3,7 @@
 // rank runs the network on the rows of all its queries together. In each layer it hands its Q to
 // everyone; every block's owner returns unfinished attention (o, m, l) over that block; the query
 // rank merges these along the canonical tree, then each query's own earlier tokens, and finishes.
-// With shared weights all ranks are query ranks of all queries (star/step_forward.h).
+// With shared weights all ranks of a node are query ranks of its queries (star/step_forward.h).
 //
 // A query's result does not depend on its batch mates: every operation here treats rows one by one.
 #pragma once
@@ -39,10 +39,10 @@ struct AnswerOptions {
   // nothing but the number of steps.
   std::int64_t n_lookup = 0;
   std::span<const Token> context = {};
-  // Not with shared weights: query j belongs to rank j % size instead of rank 0; partials travel
-  // along the tree instead of one gather.
+  // Query j belongs to rank j % size instead of rank 0; with shared weights to the ranks of node
+  // j % nodes instead of those of rank 0's.
   bool spread_queries = false;
-  bool tree_merge = false;
+  bool tree_merge = false;  // partials travel along the tree; not with shared weights
   // Room on this rank for K and V of its queries in work, by default without a limit. A query that
   // does not fit beside the others waits for its turn; one that is alone is let in.
   std::uint64_t query_kv_bytes = UINT64_MAX;
@@ -67,9 +67,11 @@ class Answerer {
 
   // Through which the ranks of a group answer, one document after another. Collective.
   static QueryExchange exchange(Decoder& decoder, const Communicator& group);
-  // The same with weights that the ranks of a node share out: over links between their devices, or
-  // else by the host. Throws AgreedError(unfit) where the node has no memory for that.
+  // The same with weights that the ranks of each node share out: over links between their devices,
+  // or else by the host. node: those of the group on this rank's. Throws AgreedError(unfit) where a
+  // node has no memory for that.
   static std::unique_ptr<ShardExchange> exchange(ShardedDecoder& decoder, const Communicator& group,
+                                                 const Communicator& node,
                                                  std::unique_ptr<PeerLinks> links = nullptr);
 
   // exchange: as made above; several answerers may share it, one at a time. The decoder must take
@@ -96,9 +98,21 @@ class Answerer {
   std::vector<float> logits_of(const std::vector<Token>& query, std::int64_t n_last);
 
  private:
-  Answerer(const ModelConfig& config, Backend& backend, StepExchange& exchange,
-           AnswerOptions options, bool is_sharded);
+  // Who has queries: every rank by itself, or with shared weights the ranks of a node together.
+  struct Querier {
+    const Communicator* ranks = nullptr;  // those of this one, null: this rank alone
+    int number = 0;                       // of this one
+    int n_all = 1;
 
+    bool is_leader() const { return !ranks || ranks->is_root(); }
+  };
+  Answerer(const ModelConfig& config, Backend& backend, StepExchange& exchange,
+           AnswerOptions options, Querier querier);
+
+  std::size_t n_with_queries() const {
+    return options_.spread_queries ? static_cast<std::size_t>(querier_.n_all) : 1;
+  }
+  bool has_queries() const { return static_cast<std::size_t>(querier_.number) < n_with_queries(); }
   bool is_mine(std::size_t query) const;  // its rows are in this rank's batch
   StepBatch new_batch() const;
   KvCache make_own_kv(std::int64_t n_tokens) const;
@@ -126,7 +140,7 @@ class Answerer {
   StepExchange* exchange_;
   const Communicator* group_;
   AnswerOptions options_;
-  bool is_sharded_;
+  Querier querier_;
   std::int64_t max_rows_;  // of a step, of this rank
   std::unique_ptr<StepForward> forward_;
   std::vector<std::pair<std::size_t, QueryResult>> answered_;  // to hand out, of this rank

@@ -292,7 +292,7 @@ std::vector<std::uint64_t> answer_workspaces(const ModelConfig& config, const Bl
                                              AnswerLayout layout, Dtype kv_dtype,
                                              Dtype activation_dtype, std::int64_t chunk_rows) {
   const std::int64_t n_ranks = plan.n_ranks();
-  const std::int64_t n_rows = layout.spread_queries
+  const std::int64_t n_rows = layout.spread_queries && !layout.has_shares()
                                   ? std::max<std::int64_t>(1, Answerer::kMaxRows / n_ranks)
                                   : Answerer::kMaxRows;
   const std::int64_t n_all_rows = std::max<std::int64_t>(Answerer::kMaxRows, n_ranks);
@@ -307,16 +307,21 @@ std::vector<std::uint64_t> answer_workspaces(const ModelConfig& config, const Bl
   const std::int64_t of_rows =
       n_rows * ((config.hidden_size + 2 * config.q_width() + 2 * config.kv_width()) * element +
                 (angles_width(config) + config.vocab_size) * f32);
-  const std::int64_t n_shares = layout.n_shares;
+  const std::int64_t n_shares = std::max(1, layout.n_shares);
   const std::int64_t inner = (config.has_dense_layers() ? config.intermediate_size : 0) +
                              config.mixture.n_chosen * config.mixture.expert_size;
+  // What ranks exchange passes through links between GPUs, or on a CPU through memory of its own.
+  const bool is_host = activation_dtype == Dtype::f32;
+  const std::int64_t of_links =
+      is_host ? n_rows * config.vocab_size / n_shares * f32
+              : 4 * n_shares * static_cast<std::int64_t>(PeerLinks::kMostBytes);
   const std::int64_t of_shares =  // star/sharded_forward.cpp, model/sharded_decoder.h
       n_rows *
           ((2 * config.hidden_size + inner + config.q_width() +
             2 * (config.hidden_size + inner + config.q_width() + config.kv_width()) / n_shares) *
                element +
            (angles_width(config) + config.vocab_size + config.vocab_size / n_shares) * f32) +
-      4 * n_shares * static_cast<std::int64_t>(PeerLinks::kMostBytes);
+      of_links;
   std::vector<std::int64_t> n_subtrees;
   for (Rank rank = 0; rank < n_ranks; ++rank)
     n_subtrees.push_back(std::ssize(subtrees_of(plan.blocks_of(rank), plan.n_blocks())));
@@ -325,8 +330,8 @@ std::vector<std::uint64_t> answer_workspaces(const ModelConfig& config, const Bl
 
   std::vector<std::uint64_t> needs;
   for (Rank rank = 0; rank < n_ranks; ++rank) {
-    const bool has_queries = layout.spread_queries || n_shares > 1 || rank == 0;
-    std::int64_t n_bytes = of_phase1 + (n_shares > 1 ? of_shares : of_rows);
+    const bool has_queries = layout.spread_queries || layout.has_shares() || rank == 0;
+    std::int64_t n_bytes = of_phase1 + (layout.has_shares() ? of_shares : of_rows);
     if (has_queries && config.n_windows() > 0) {
       n_bytes +=
           static_cast<std::int64_t>(ContextTail::n_bytes(config, plan.n_context(), kv_dtype)) +
@@ -335,8 +340,8 @@ std::vector<std::uint64_t> answer_workspaces(const ModelConfig& config, const Bl
     n_bytes += n_partials_at_most(plan.blocks_of(rank)) * n_all_rows * partial_row;
     if (n_ranks > 1) n_bytes += n_all_rows * config.q_width() * element;
     if (n_ranks > 1 && layout.tree_merge) n_bytes += 2 * n_all_rows * partial_row;
-    if (n_shares > 1) {
-      n_bytes += n_all_subtrees * n_rows * partial_row / n_shares;
+    if (layout.has_shares()) {
+      n_bytes += (is_host ? 2 : 1) * n_all_subtrees * n_rows * partial_row / n_shares;
     } else if (has_queries && !layout.tree_merge) {
       const std::int64_t n_others = n_all_subtrees - n_subtrees[static_cast<std::size_t>(rank)];
       n_bytes += n_others * n_rows * partial_row;
@@ -349,8 +354,8 @@ std::vector<std::uint64_t> answer_workspaces(const ModelConfig& config, const Bl
 std::uint64_t query_kv_bytes(const ModelConfig& config, std::int64_t n_query_tokens,
                              std::int64_t max_new_tokens, Dtype activation_dtype, int n_shares) {
   const auto n_kv_heads = static_cast<std::uint64_t>(config.n_kv_heads);
-  const std::uint64_t n_most = (n_kv_heads + static_cast<std::uint64_t>(n_shares) - 1) /
-                               static_cast<std::uint64_t>(n_shares);
+  const auto n = static_cast<std::uint64_t>(std::max(1, n_shares));
+  const std::uint64_t n_most = (n_kv_heads + n - 1) / n;
   return static_cast<std::uint64_t>(n_query_tokens + max_new_tokens) *
          config.kv_bytes_per_token(activation_dtype) / n_kv_heads * n_most;
 }

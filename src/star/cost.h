@@ -59,7 +59,10 @@ std::vector<MemoryNeed> memory_needs(const ModelConfig& config, const BlockPlan&
 struct AnswerLayout {
   bool spread_queries = false;
   bool tree_merge = false;
-  int n_shares = 1;  // ranks that share out the weights; 1: whoever has a query has them all
+  // Of the nodes, the fewest ranks that share out the weights; 0: whoever has a query has them all.
+  int n_shares = 0;
+
+  bool has_shares() const { return n_shares > 0; }
 };
 
 // Bytes that phase 2 takes on every rank beside the weights and the K and V of the document and of
@@ -69,9 +72,9 @@ std::vector<std::uint64_t> answer_workspaces(const ModelConfig& config, const Bl
                                              Dtype activation_dtype, std::int64_t chunk_rows);
 
 // K and V of a query in work, on a rank that keeps them: of its tokens and as many new ones as it
-// may get. n_shares: ranks that keep some heads of it each; this is the one with most.
+// may get. n_shares: ranks that keep some heads of it each, 0 as 1; this is the one with most.
 std::uint64_t query_kv_bytes(const ModelConfig& config, std::int64_t n_query_tokens,
-                             std::int64_t max_new_tokens, Dtype activation_dtype, int n_shares = 1);
+                             std::int64_t max_new_tokens, Dtype activation_dtype, int n_shares = 0);
 
 const MemoryNeed& fullest(const std::vector<MemoryNeed>& needs);
 

@@ -12,7 +12,8 @@ namespace {
 
 class ShardedForward : public StepForward {
  public:
-  ShardedForward(ShardedDecoder& decoder, ShardExchange& exchange, const DocumentKv& kv)
+  ShardedForward(ShardedDecoder& decoder, ShardExchange& exchange, const DocumentKv& kv,
+                 std::int64_t max_rows)
       : decoder_(&decoder),
         backend_(&decoder.backend()),
         exchange_(&exchange),
@@ -21,18 +22,17 @@ class ShardedForward : public StepForward {
                  {config().n_heads, config().n_kv_heads, config().head_dim},
                  /*merge_by_rank=*/false),
         tail_(config(), *backend_, exchange.group(), kv,
-              decoder.plan().heads[static_cast<std::size_t>(exchange.group().rank())].kv_heads,
-              exchange.max_rows()),
-        x_(*backend_, exchange.max_rows(), config().hidden_size),
-        x_columns_(*backend_, exchange.max_rows(), decoder.hidden().count),
-        q_(*backend_, exchange.max_rows(), decoder.q_width()),
-        k_(*backend_, exchange.max_rows(), decoder.kv_width()),
-        v_(*backend_, exchange.max_rows(), decoder.kv_width()),
-        attended_heads_(*backend_, exchange.max_rows(), decoder.q_width()),
-        attended_(*backend_, exchange.max_rows(), config().q_width()),
-        dense_(*backend_, config().has_dense_layers() ? exchange.max_rows() : 0,
-               decoder.intermediate(), config().intermediate_size),
-        experts_(*backend_, exchange.max_rows() * config().mixture.n_chosen, decoder.of_expert(),
+              max_rows > 0 ? decoder.kv_heads() : Share{}, max_rows),
+        x_(*backend_, max_rows, config().hidden_size),
+        x_columns_(*backend_, max_rows, decoder.hidden().count),
+        q_(*backend_, max_rows, decoder.q_width()),
+        k_(*backend_, max_rows, decoder.kv_width()),
+        v_(*backend_, max_rows, decoder.kv_width()),
+        attended_heads_(*backend_, max_rows, decoder.q_width()),
+        attended_(*backend_, max_rows, config().q_width()),
+        dense_(*backend_, config().has_dense_layers() ? max_rows : 0, decoder.intermediate(),
+               config().intermediate_size),
+        experts_(*backend_, max_rows * config().mixture.n_chosen, decoder.of_expert(),
                  config().mixture.expert_size),
         host_logits_(static_cast<std::size_t>(config().vocab_size)) {
     for (const HeadShare& share : decoder.plan().heads) {
@@ -60,13 +60,20 @@ class ShardedForward : public StepForward {
     const AttentionShape shape = decoder_->attention_shape();
 
     const std::vector<std::int64_t> positions = batch.positions(kv_->plan.n_context());
-    const RopeTable rope = decoder_->rope_table(positions);
-    decoder_->embed(batch.tokens(), x);
-    if (x_columns.width > 0) backend_->copy_columns(x, decoder_->hidden().first, x_columns);
+    RopeTable rope;
+    if (n > 0) {
+      rope = decoder_->rope_table(positions);
+      decoder_->embed(batch.tokens(), x);
+      if (x_columns.width > 0) backend_->copy_columns(x, decoder_->hidden().first, x_columns);
+    }
     for (std::int64_t layer = 0; layer < config().n_layers; ++layer) {
       const trace::At at({.layer = layer});
-      decoder_->project_qkv(layer, x, rope.angles(), q, k, v);
       const LayerConfig& of_layer = config().layer(layer);
+      if (n == 0) {  // of this node
+        if (!of_layer.has_window()) context_.attend(layer, q);
+        continue;
+      }
+      decoder_->project_qkv(layer, x, rope.angles(), q, k, v);
       Partial context;
       if (!of_layer.has_window()) {
         context = context_.attend(layer, q);
@@ -92,7 +99,7 @@ class ShardedForward : public StepForward {
     }
   }
 
-  // Every rank has all logits and draws the same tokens.
+  // Every rank of the node has all logits and draws the same tokens.
   std::vector<Token> next_tokens(std::int64_t first_row, std::span<const Draw> draws) override {
     const trace::Range range("logits");
     const Buffer logits = gather_logits(x_.rows(first_row, std::ssize(draws)));
@@ -116,7 +123,7 @@ class ShardedForward : public StepForward {
     std::optional<Overflow> mine;
     if (own.width() > 0) mine = starattn::find_overflow(*backend_, own, n_tokens);
     const Found said{own.width() > 0, mine.has_value(), mine.value_or(Overflow{})};
-    const std::vector<Found> all = exchange_->group().allgather(said);
+    const std::vector<Found> all = exchange_->node().allgather(said);
     std::optional<Overflow> first;
     for (const Found& theirs : all)
       if (theirs.has_any && (!first || place(theirs.at) < place(*first))) first = theirs.at;
@@ -180,8 +187,8 @@ class ShardedForward : public StepForward {
 }  // namespace
 
 std::unique_ptr<StepForward> make_sharded_forward(ShardedDecoder& decoder, ShardExchange& exchange,
-                                                  const DocumentKv& kv) {
-  return std::make_unique<ShardedForward>(decoder, exchange, kv);
+                                                  const DocumentKv& kv, std::int64_t max_rows) {
+  return std::make_unique<ShardedForward>(decoder, exchange, kv, max_rows);
 }
 
 }  // namespace starattn

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The network on the rows of one step of phase 2, and what its last rows predict. Two ways: the
-// rank whose query it is runs it alone (whole), or the ranks of a node run it together, each on its
-// share of the weights (sharded). A row has the same bits either way.
+// rank whose query it is runs it alone (whole), or the ranks of its node run it together, each on
+// its share of the weights (sharded). A row has the same bits either way.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,8 @@ class StepForward {
  public:
   virtual ~StepForward() = default;
 
-  virtual void start_document() = 0;  // collective, as all that follow
+  // Collective, as all that follow; the last two over those who have the query.
+  virtual void start_document() = 0;
   // Width of the keys, and of the values, that this rank keeps of a query's token.
   virtual std::int64_t own_kv_width() const = 0;
   // One pass of the batch's rows through the network; the residual stream is kept.
@@ -44,8 +45,8 @@ class StepForward {
 std::unique_ptr<StepForward> make_whole_forward(Decoder& decoder, QueryExchange& exchange,
                                                 const DocumentKv& kv, std::int64_t max_rows,
                                                 bool tree_merge, bool has_queries);
-// All ranks bring the same batch.
+// All ranks of a node bring the same batch. max_rows: of this node's, 0 if it has no queries.
 std::unique_ptr<StepForward> make_sharded_forward(ShardedDecoder& decoder, ShardExchange& exchange,
-                                                  const DocumentKv& kv);
+                                                  const DocumentKv& kv, std::int64_t max_rows);
 
 }  // namespace starattn

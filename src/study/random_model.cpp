@@ -17,7 +17,7 @@ std::uint64_t load_weights(LoadedModel& model, const Ranks& ranks) {
   if (sharing.layers) shared = shared_model(model.weights, sharing.plan, model.config.head_dim);
   std::map<const std::byte*, WeightView> kept;  // rows, where not all
   const auto note = [&](const SharedMatrix& matrix) {
-    const Share rows = matrix.rows[static_cast<std::size_t>(ranks.group.rank())];
+    const Share rows = matrix.rows[static_cast<std::size_t>(sharing.node->rank())];
     kept[matrix.whole.data] = matrix.whole.rows(rows.first, rows.count);
   };
   for (const auto& layer : shared.layers)
@@ -34,8 +34,8 @@ std::uint64_t load_weights(LoadedModel& model, const Ranks& ranks) {
     if (!model.backend->is_host_memory()) model.weights.forget(part);
   }
   ranks.world.barrier();
-  connect_layers(model.sharing, ranks.group);
-  return sharing.layers ? shared_bytes(model.weights, shared, *model.backend, ranks.group.rank())
+  connect_layers(model.sharing);
+  return sharing.layers ? shared_bytes(model.weights, shared, *model.backend, sharing.node->rank())
                         : model.weights.total_bytes();
 }
 

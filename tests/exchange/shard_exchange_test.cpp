@@ -29,7 +29,7 @@ class ShardExchangeTest : public ::testing::Test {
     return shares[static_cast<std::size_t>(world_.rank())];
   }
   std::unique_ptr<ShardExchange> exchange(std::int64_t max_rows) {
-    return make_shard_exchange(world_, *backend_, shape_, uneven(shape_.n_heads), max_rows,
+    return make_shard_exchange(world_, world_, *backend_, shape_, uneven(shape_.n_heads), max_rows,
                                nullptr);
   }
 

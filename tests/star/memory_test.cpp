@@ -24,6 +24,7 @@ struct Case {
   std::optional<TokenShare> anchor_size{};
   bool has_f8_kv = false;
   std::int64_t window = 0;  // of every second layer
+  bool has_experts = false;
 };
 
 ModelConfig config_of_test() {
@@ -47,6 +48,10 @@ TEST_P(Memory, IsWhatThePlanSays) {
   config.layers.resize(static_cast<std::size_t>(config.n_layers));
   for (std::size_t i = 0; c.window > 0 && i < config.layers.size(); i += 2)
     config.layers[i].window = c.window;
+  if (c.has_experts) {
+    config.mixture = testing::tiny_mixture_config().mixture;
+    config.layers[0].is_mixture = true;
+  }
   const ModelWeights weights = ModelWeights::random(config, Dtype::bf16, 7);
   const auto backend = testing::test_backend(1);
   if (c.has_f8_kv) backend->keep_kv_in_f8();
@@ -65,8 +70,10 @@ TEST_P(Memory, IsWhatThePlanSays) {
   const MemoryNeed phase1 =
       memory_needs(config, plan, c.anchor_mode, 0, backend->kv_dtype(), backend->activation_dtype(),
                    backend->chunk_rows(), c.kv_memory)[static_cast<std::size_t>(world.rank())];
+  AnswerLayout layout = c.layout;
+  if (layout.has_shares()) layout.n_shares = world.size();
   const std::uint64_t workspace =
-      answer_workspaces(config, plan, c.layout, backend->kv_dtype(), backend->activation_dtype(),
+      answer_workspaces(config, plan, layout, backend->kv_dtype(), backend->activation_dtype(),
                         backend->chunk_rows())[static_cast<std::size_t>(world.rank())];
 
   Encoder encoder(decoder, world);
@@ -85,16 +92,30 @@ TEST_P(Memory, IsWhatThePlanSays) {
   std::vector<QueryJob> jobs;
   for (std::uint64_t i = 0; i < kQueries; ++i)
     jobs.push_back({testing::random_tokens(4, i), n_new, i});
-  QueryExchange exchange = Answerer::exchange(decoder, world);
+  std::unique_ptr<ShardedDecoder> sharded;
+  std::unique_ptr<ShardExchange> shard_exchange;
+  std::optional<QueryExchange> exchange;
+  if (layout.has_shares()) {
+    sharded = std::make_unique<ShardedDecoder>(
+        decoder, weights, ShardPlan::make(config, world.size()), world.rank(), Answerer::kMaxRows);
+    shard_exchange = Answerer::exchange(*sharded, world, world);
+  } else {
+    exchange.emplace(Answerer::exchange(decoder, world));
+  }
   AnswerOptions options;
   options.spread_queries = c.layout.spread_queries;
   options.tree_merge = c.layout.tree_merge;
   options.stops_by_text = [](std::size_t, Token) { return true; };
   for (const std::int64_t n_at_once : {1, 3}) {
-    const std::uint64_t query = query_kv_bytes(config, 4, n_new, backend->activation_dtype());
+    const std::uint64_t query =
+        query_kv_bytes(config, 4, n_new, backend->activation_dtype(), layout.n_shares);
     options.query_kv_bytes = static_cast<std::uint64_t>(n_at_once) * query;
-    Answerer(decoder, exchange, kv, options).answer(jobs);
-    const bool has_queries = c.layout.spread_queries || world.is_root();
+    if (sharded) {
+      Answerer(*sharded, *shard_exchange, kv, options).answer(jobs);
+    } else {
+      Answerer(decoder, *exchange, kv, options).answer(jobs);
+    }
+    const bool has_queries = layout.has_shares() || layout.spread_queries || world.is_root();
     const std::uint64_t most_queries =
         c.layout.spread_queries ? (kQueries + world.size() - 1) / world.size() : kQueries;
     const std::uint64_t n_in_work = std::min<std::uint64_t>(n_at_once, most_queries);
@@ -131,6 +152,9 @@ INSTANTIATE_TEST_SUITE_P(
         Case{.name = "window_recall", .recall = {.divisor = 2}, .window = 300},
         Case{.name = "spread", .layout = {.spread_queries = true}},
         Case{.name = "tree", .layout = {.tree_merge = true}},
+        Case{.name = "shared", .layout = {.n_shares = 1}},
+        Case{.name = "shared_window", .layout = {.n_shares = 1}, .window = 300},
+        Case{.name = "shared_experts", .layout = {.n_shares = 1}, .has_experts = true},
         Case{.name = "many_blocks", .layout = {.spread_queries = true}, .n_blocks = 37}),
     [](const auto& test) { return std::string(test.param.name); });
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Phase 2 with weights that the ranks share out gives the bits of one rank alone, on however many
-// ranks mpirun started: more than there are KV heads, too.
+// ranks mpirun started: more than there are KV heads, too, and on several nodes, which are parts of
+// the ranks here.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -36,6 +37,8 @@ struct Setting {
   std::int64_t window = 0;        // of the first layer and the last
   ModelConfig config = testing::tiny_config();
   bool has_f8_weights = false;
+  int n_nodes = 1;  // the ranks dealt out over them
+  bool spread = false;
 };
 
 std::vector<QueryJob> jobs(std::int64_t n_new_tokens, const Sampling& sampling) {
@@ -74,6 +77,7 @@ class Sharded : public ::testing::Test {
     options.query_kv_bytes = setting.query_kv_bytes;
     options.n_lookup = setting.n_lookup;
     options.context = kContext;
+    options.spread_queries = setting.spread;
     return options;
   }
 
@@ -86,15 +90,18 @@ class Sharded : public ::testing::Test {
       QueryExchange exchange = Answerer::exchange(model.decoder, group);
       return ask(Answerer(model.decoder, exchange, kv, options_of(setting)), setting);
     }
-    ShardedDecoder decoder(model.decoder, model.weights,
-                           ShardPlan::make(model.config, group.size()), group.rank(),
-                           Answerer::kMaxRows);
-    const std::unique_ptr<ShardExchange> exchange = Answerer::exchange(decoder, group);
+    const Communicator node = group.split(group.rank() % setting.n_nodes);
+    ShardedDecoder decoder(model.decoder, model.weights, ShardPlan::make(model.config, node.size()),
+                           node.rank(), Answerer::kMaxRows);
+    const std::unique_ptr<ShardExchange> exchange = Answerer::exchange(decoder, group, node);
     const Outcome outcome = ask(Answerer(decoder, *exchange, kv, options_of(setting)), setting);
     if (!testing::on_gpu()) return outcome;
     // From device to device, and first with one rank so late that the others give up waiting.
-    const std::unique_ptr<ShardExchange> peers = Answerer::exchange(
-        decoder, group, connect_peers(group, *model.backend, /*on_one_device=*/true));
+    std::unique_ptr<PeerLinks> links;
+    if (setting.n_nodes == 1 || node.size() > 1)
+      links = connect_peers(node, *model.backend, /*on_one_device=*/true);
+    const std::unique_ptr<ShardExchange> peers =
+        Answerer::exchange(decoder, group, node, std::move(links));
     peers->set_wait_limit(0.5);
     AnswerOptions options = options_of(setting);
     bool is_late = group.rank() == group.size() - 1;
@@ -132,8 +139,11 @@ class Sharded : public ::testing::Test {
     const Outcome together = run(model, world_, setting, /*is_sharded=*/true);
     TinyModel alone_model(1, Dtype::bf16, config_of(setting));
     const Communicator self = world_.split(world_.rank());
-    const Outcome alone = run(alone_model, self, setting, /*is_sharded=*/false);
-    expect_same(together, alone);
+    Setting by_itself = setting;
+    by_itself.spread = false;
+    const Outcome alone = run(alone_model, self, by_itself, /*is_sharded=*/false);
+    // On several nodes the first rank has them all.
+    if (setting.n_nodes == 1 || world_.is_root()) expect_same(together, alone);
   }
 
   Communicator world_ = Communicator::world();
@@ -165,6 +175,29 @@ TEST_F(Sharded, MixturesHaveTheBitsOfOneRankAlone) {
 TEST_F(Sharded, F8WeightsHaveTheBitsOfOneRankAlone) {
   expect_same_bits({.has_f8_weights = true});
   expect_same_bits({.config = testing::tiny_mixture_config(), .has_f8_weights = true});
+}
+
+// Nodes of one, two and three ranks; those of the first have the queries, or those of all.
+TEST_F(Sharded, SeveralNodesHaveTheBitsOfOneRankAlone) {
+  for (const int n_nodes : {2, 3}) {
+    if (n_nodes > world_.size()) continue;
+    for (const bool spread : {false, true}) {
+      expect_same_bits({.n_nodes = n_nodes, .spread = spread});
+      expect_same_bits({.recall = 50,
+                        .sampling = {0.9, 0.95},
+                        .n_logprobs = 4,
+                        .n_lookup = 5,
+                        .n_new_tokens = 30,
+                        .window = 30,
+                        .n_nodes = n_nodes,
+                        .spread = spread});
+      expect_same_bits({.eos_tokens = {1, 2, 3, 5, 7, 11, 13, 17, 19, 23},
+                        .query_kv_bytes = 20'000,
+                        .config = testing::tiny_mixture_config(),
+                        .n_nodes = n_nodes,
+                        .spread = spread});
+    }
+  }
 }
 
 TEST_F(Sharded, DrawnTokensAndLogprobsAreTheSame) {
@@ -226,7 +259,7 @@ TEST_F(Sharded, OverflowIsFoundWhoeverKeepsTheHead) {
   const Outcome alone = ask(Answerer(alone_model.decoder, whole, alone_kv, {}), setting);
   ShardedDecoder decoder(model.decoder, model.weights, ShardPlan::make(model.config, world_.size()),
                          world_.rank(), Answerer::kMaxRows);
-  const std::unique_ptr<ShardExchange> exchange = Answerer::exchange(decoder, world_);
+  const std::unique_ptr<ShardExchange> exchange = Answerer::exchange(decoder, world_, world_);
   const Outcome together = ask(Answerer(decoder, *exchange, kv, {}), setting);
   for (std::size_t i = 0; i < alone.answers.size(); ++i) {
     EXPECT_EQ(alone.answers[i].reason, FinishReason::overflow);
@@ -259,7 +292,7 @@ TEST_F(Sharded, LayersThatDevicesShareHaveTheBitsOfWholeOnes) {
         const DocumentKv kv =
             Encoder(decoder, world_).encode(plan_for(setting, world_), kContext, EncodeOptions{});
         ShardedDecoder sharded(decoder, weights, plan, world_.rank(), Answerer::kMaxRows);
-        const std::unique_ptr<ShardExchange> exchange = Answerer::exchange(sharded, world_);
+        const std::unique_ptr<ShardExchange> exchange = Answerer::exchange(sharded, world_, world_);
         together = ask(Answerer(sharded, *exchange, kv, options_of(setting)), setting);
       }
       TinyModel alone_model(1, Dtype::bf16, config);
