@@ -231,7 +231,7 @@ Exit run_bench(const BenchOptions& options) {
   const std::unique_ptr<LoadedModel> model = options.common.model.empty()
                                                  ? make_random_model(shape, options.common, ranks)
                                                  : open_model(options.common, ranks);
-  PointRunner runner(options.common, ranks, *model);
+  PointRunner runner(options.common, options.common.profiles(), ranks, *model);
   const Json head = head_of(options, ranks, *model);
   std::unique_ptr<Recorder> recorder;
   collectively(ranks.world, [&] {

@@ -481,7 +481,7 @@ class Calibration {
 
 }  // namespace
 
-Exit calibrate_to(const std::string& path, const Options& options, const Ranks& ranks) {
+Exit calibrate_to(const std::string& path, const DeviceOptions& options, const Ranks& ranks) {
   collectively(ranks.world, [&] {
     if (ranks.is_first()) require_creatable(path);
   });

@@ -10,6 +10,6 @@ namespace starattn {
 // Times each kind of operation by itself, on all ranks at once, and messages between them, and
 // writes the file from the first rank. About a minute. Collective. Throws AgreedError(cannot_create
 // | io | unfit).
-Exit calibrate_to(const std::string& path, const Options& options, const Ranks& ranks);
+Exit calibrate_to(const std::string& path, const DeviceOptions& options, const Ranks& ranks);
 
 }  // namespace starattn

@@ -44,7 +44,7 @@ struct PlanOptions {
     request.cluster.network = {network_latency * 1e-6, network_rate * 1e9};
     request.phase1 = {common.anchor_mode(),
                       common.kv_memory == "host" ? KvMemory::host : KvMemory::device};
-    request.layout = {.tree_merge = common.merge == "tree",
+    request.layout = {.tree_merge = common.merges_along_tree(),
                       .n_shares = common.shard_weights == "on" ? n_ranks : 0};
     return request;
   }
@@ -99,7 +99,7 @@ void print_shared(const ModelConfig& config, const BlockPlan& plan, MemoryNeed n
       need.arithmetic(), human_bytes(step.weights / n_ranks));
 }
 
-Dtype kv_dtype_of(const Options& options, Dtype dtype) {
+Dtype kv_dtype_of(const DeviceOptions& options, Dtype dtype) {
   return options.kv_dtype == "fp8" ? Dtype::f8 : dtype;
 }
 
@@ -194,7 +194,7 @@ Work work_of(const PlanOptions& options, const ModelConfig& config, InputCounts&
     refuse_too_long(config, work.lengths[0], options.common.allow_long);
     return work;
   }
-  const TextModel model = open_text_model(options.common);
+  const TextModel model = open_text_model(options.common.model, options.common, options.common);
   std::int64_t n_query_tokens = 0;
   const auto take = [&](const Document& document) {
     std::vector<std::int64_t> all;

@@ -123,7 +123,7 @@ void print_document(const TokenizeOptions& options, const TextModel& model,
 }
 
 Exit tokenize_input(const TokenizeOptions& options) {
-  const TextModel model = open_text_model(options.common);
+  const TextModel model = open_text_model(options.common.model, options.common, options.common);
   log::info("chat markup {}", describe(model.chat));
   std::int64_t n_bad = 0;
   std::int64_t n_dropped = 0;

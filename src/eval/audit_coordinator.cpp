@@ -14,7 +14,7 @@ namespace {
 
 Json settings_of(const AuditOptions& options, const LoadedModel& model) {
   const Options& run = options.run;
-  Json json = model_settings(run, model);
+  Json json = model_settings(model);
   json["attention"] = run.attention;
   json["block_size"] = run.block_size;
   json["anchor_size"] = run.anchor_size;

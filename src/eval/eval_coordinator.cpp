@@ -83,7 +83,7 @@ EvalRules rules_of(const EvalRunOptions& options, const LoadedModel& model) {
 
 // What trials in one file must agree on. Tasks, lengths and settings may be added to.
 Json settings_of(const EvalRunOptions& options, const LoadedModel& model) {
-  Json json = model_settings(options.run, model);
+  Json json = model_settings(model);
   json["seed"] = options.benchmark.seed;
   json["data"] = options.benchmark.data;
   json["haystack"] = options.benchmark.haystack;

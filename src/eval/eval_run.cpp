@@ -11,10 +11,7 @@
 #include "eval/setting.h"
 #include "mpi/runtime.h"
 #include "run/document_runner.h"
-#include "run/loaded_model.h"
-#include "run/progress.h"
-#include "run/recording.h"
-#include "run/watchdog.h"
+#include "run/main_job.h"
 
 namespace starattn {
 namespace {
@@ -124,38 +121,24 @@ class SampleRunner {
   bool is_warm_ = false;
 };
 
-Exit evaluate(const EvalRunOptions& options, const Ranks& ranks, Recording& recording,
-              Progress& progress) {
-  const std::unique_ptr<LoadedModel> model = open_model(options.run, ranks);
-  progress.watch_energy([&] { return model->backend->energy_joules(); });
-  print_banner(options.run, ranks, *model);
-
-  std::unique_ptr<EvalCoordinator> coordinator;
-  collectively(ranks.world, [&] {
-    if (ranks.is_first())
-      coordinator = std::make_unique<EvalCoordinator>(options, *model, progress);
-  });
-  EvalQueue queue(ranks.world, ranks.group, ranks.n_groups, coordinator.get());
-  SampleRunner samples(options, ranks, *model, queue, progress);
-  queue.run([&](const EvalSample* sample) { samples.work_on(sample); });
-  Exit result = Exit::ok;
-  collectively(ranks.world, [&] {
-    if (coordinator) result = coordinator->finish();
-  });
-  recording.finish(*model->backend);
-  progress.finish(result);
-  return static_cast<Exit>(ranks.world.bcast_value(static_cast<int>(result), 0));
-}
-
 }  // namespace
 
 Exit run_eval(const EvalRunOptions& options) {
-  const Ranks ranks = arrange_ranks(options.run);
-  const Watchdog watchdog(options.run.timeout, ranks.world.rank());
-  Recording recording(options.run, ranks);
-  Progress progress(!ranks.is_first(), ranks.world.size(),
-                    {options.run.progress_file, options.run.metrics_file});
-  return progress.run([&] { return evaluate(options, ranks, recording, progress); });
+  return run_main_job(options.run, [&](const Ranks& ranks, LoadedModel& model, Progress& progress) {
+    std::unique_ptr<EvalCoordinator> coordinator;
+    collectively(ranks.world, [&] {
+      if (ranks.is_first())
+        coordinator = std::make_unique<EvalCoordinator>(options, model, progress);
+    });
+    EvalQueue queue(ranks.world, ranks.group, ranks.n_groups, coordinator.get());
+    SampleRunner samples(options, ranks, model, queue, progress);
+    queue.run([&](const EvalSample* sample) { samples.work_on(sample); });
+    Exit result = Exit::ok;
+    collectively(ranks.world, [&] {
+      if (coordinator) result = coordinator->finish();
+    });
+    return result;
+  });
 }
 
 }  // namespace starattn

@@ -9,11 +9,11 @@ namespace starattn {
 namespace {
 
 // Why the group's ranks cannot share out the weights, or were not to; empty where they can.
-std::string reason_against(const Options& options, const Communicator& group,
-                           const Communicator& node) {
+std::string reason_against(const Phase2Options& options, const std::string& transport,
+                           const Communicator& group, const Communicator& node) {
   if (options.shard_weights == "off") return "--shard-weights off";
-  if (options.transport == "mpi") return "--transport mpi";
-  if (options.merge == "tree") return "--merge tree";
+  if (transport == "mpi") return "--transport mpi";
+  if (options.merges_along_tree()) return "--merge tree";
   if (group.size() == 1) return "one rank works on a document";
   if (!group.any(node.size() > 1)) return "the ranks that work on a document are alone on a node";
   return "";
@@ -21,26 +21,26 @@ std::string reason_against(const Options& options, const Communicator& group,
 
 }  // namespace
 
-WeightSharing share_weights(const Options& options, const Communicator& group, Backend& backend,
-                            const ModelConfig& config, const ModelWeights& weights) {
+WeightSharing share_weights(const Phase2Options& options, const std::string& transport,
+                            const Communicator& group, Backend& backend, const ModelConfig& config,
+                            const ModelWeights& weights) {
   auto node = std::make_unique<const Communicator>(group.split_by_node());
   WeightSharing sharing;
   const bool is_asked_for = options.shard_weights == "on" && group.size() > 1;
-  sharing.against = reason_against(options, group, *node);
+  sharing.against = reason_against(options, transport, group, *node);
   if (is_asked_for && !sharing.against.empty()) {
     throw AgreedError(Exit::usage,
                       "--shard-weights on: not possible with this: " + sharing.against);
   }
-  bool is_connected = sharing.against.empty() && options.transport != "host";
+  bool is_connected = sharing.against.empty() && transport != "host";
   if (is_connected) {
     try {
       collectively(group, [&] {
         if (node->size() > 1)
-          sharing.links =
-              connect_peers(*node, backend, /*on_one_device=*/options.transport == "peer");
+          sharing.links = connect_peers(*node, backend, /*on_one_device=*/transport == "peer");
       });
     } catch (const AgreedError& error) {
-      if (options.transport == "peer") throw;
+      if (transport == "peer") throw;
       sharing.against = error.what();
       sharing.links.reset();
       is_connected = false;

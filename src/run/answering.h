@@ -7,7 +7,7 @@
 #include <string>
 
 #include "mpi/communicator.h"
-#include "run/options.h"
+#include "run/option_parts.h"
 #include "star/answer.h"
 
 namespace starattn {
@@ -27,8 +27,9 @@ struct WeightSharing {
 
 // Collective over the group. Throws AgreedError: usage where options exclude each other, unfit
 // where what was asked for cannot be had here.
-WeightSharing share_weights(const Options& options, const Communicator& group, Backend& backend,
-                            const ModelConfig& config, const ModelWeights& weights);
+WeightSharing share_weights(const Phase2Options& options, const std::string& transport,
+                            const Communicator& group, Backend& backend, const ModelConfig& config,
+                            const ModelWeights& weights);
 // Once all ranks have loaded what they keep. Collective over the group.
 void connect_layers(WeightSharing& sharing);
 

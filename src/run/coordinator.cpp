@@ -23,7 +23,7 @@ namespace {
 // What makes two runs' answers comparable. Nothing of ranks, threads or devices.
 Json settings_of(const Options& options, const LoadedModel& model, bool is_of_requests) {
   const PlanRequest plan = options.plan_request();
-  Json json = model_settings(options, model);
+  Json json = model_settings(model);
   json["attention"] = options.attention;
   json["block_size"] = plan.block_size ? Json(*plan.block_size) : Json("auto");
   json["anchor_size"] = "block size";

@@ -15,20 +15,22 @@
 namespace starattn {
 namespace {
 
-DocumentNeeds needs_of(const Options& options, const LoadedModel& model, const BlockPlan& plan,
-                       KvMemory kv_memory, std::span<const QueryTask> queries) {
+DocumentNeeds needs_of(const DocumentOptions& options, const LoadedModel& model,
+                       const BlockPlan& plan, KvMemory kv_memory,
+                       std::span<const QueryTask> queries) {
   return {model,
           plan,
           options.anchor_mode(),
           kv_memory,
-          {options.query_ranks == "all", options.merge == "tree", model.answering->n_shares()},
+          {options.spreads_queries(), options.merges_along_tree(), model.answering->n_shares()},
           queries};
 }
 
 }  // namespace
 
-DocumentRunner::DocumentRunner(const Options& options, const Ranks& ranks, LoadedModel& model,
-                               std::function<void()> poll, Progress& progress, bool says_documents)
+DocumentRunner::DocumentRunner(const DocumentOptions& options, const Ranks& ranks,
+                               LoadedModel& model, std::function<void()> poll, Progress& progress,
+                               bool says_documents)
     : options_(options),
       ranks_(ranks),
       model_(model),
@@ -75,8 +77,8 @@ AnswerOptions DocumentRunner::answer_options(const DocumentTask& task,
   answer.n_logprobs = options_.logprobs;
   answer.n_lookup = options_.lookup;
   answer.context = task.context;
-  answer.spread_queries = options_.query_ranks == "all";
-  answer.tree_merge = options_.merge == "tree";
+  answer.spread_queries = options_.spreads_queries();
+  answer.tree_merge = options_.merges_along_tree();
   answer.query_kv_bytes =
       needs(queries, plan, kv_memory_)
           .room_for_queries(ranks_.group.rank(), model_.sharers, model_.memory_share);
@@ -115,14 +117,14 @@ std::string DocumentRunner::text_of(const QueryTask& query, std::span<const Toke
 }
 
 Thought DocumentRunner::thought_of(const QueryTask& query, std::span<const Token> tokens) const {
-  if (!options_.splits_thinking()) return {std::nullopt, text_of(query, tokens)};
+  if (!model_.text_options.splits_thinking()) return {std::nullopt, text_of(query, tokens)};
   Thought thought = split_thought(text_with_tags(*model_.tokenizer, tokens), query.opens_thinking);
   thought.answer.resize(std::min(first_stop(query.stop, thought.answer), thought.answer.size()));
   return thought;
 }
 
 Guide DocumentRunner::guide_of(const QueryTask& query) const {
-  Guide guide{grammar_of(query, options_, model_), {}};
+  Guide guide{grammar_of(query, model_), {}};
   if (!guide.grammar) return guide;
   guide.state = guide.grammar->start();
   for (const Token token : query.begun) guide.state = guide.grammar->after(guide.state, token);
@@ -130,9 +132,9 @@ Guide DocumentRunner::guide_of(const QueryTask& query) const {
 }
 
 StopSearch DocumentRunner::search_of(const QueryTask& query) const {
-  const auto thinking = !options_.splits_thinking() ? StopSearch::Thinking::none
-                        : query.opens_thinking      ? StopSearch::Thinking::open
-                                                    : StopSearch::Thinking::perhaps;
+  const auto thinking = !model_.text_options.splits_thinking() ? StopSearch::Thinking::none
+                        : query.opens_thinking                 ? StopSearch::Thinking::open
+                                                               : StopSearch::Thinking::perhaps;
   StopSearch search(*model_.tokenizer, query.stop, thinking);
   for (const Token token : query.begun) search.found_after(token);
   return search;
@@ -177,8 +179,8 @@ KvMemory DocumentRunner::kv_memory_for(const DocumentTask& task, const BlockPlan
 
 // What this group's ranks on one node, or one GPU, need together. A node has the weights once, a
 // GPU once a rank. Groups beside this one are at documents of their own, which nobody knows here.
-void refuse_too_large(const Options& options, const LoadedModel& model, const BlockPlan& plan,
-                      std::span<const QueryTask> queries) {
+void refuse_too_large(const DocumentOptions& options, const LoadedModel& model,
+                      const BlockPlan& plan, std::span<const QueryTask> queries) {
   const bool on_host = model.backend->is_host_memory();
   const bool kv_on_device = on_host || options.kv_memory == "device";
   const DocumentNeeds least =
@@ -211,7 +213,8 @@ std::string describe_dial(const BlockPlan& plan) {
 
 }  // namespace
 
-std::string describe(const DocumentTask& task, const BlockPlan& plan, const Options& options) {
+std::string describe(const DocumentTask& task, const BlockPlan& plan,
+                     const MethodOptions& options) {
   const auto n = [](std::int64_t count, const char* one, const char* many) {
     return fmt::format("{} {}", with_commas(count), count == 1 ? one : many);
   };

@@ -10,7 +10,7 @@
 #include "run/document_needs.h"
 #include "run/document_task.h"
 #include "run/loaded_model.h"
-#include "run/options.h"
+#include "run/option_parts.h"
 #include "run/progress.h"
 #include "run/stop_search.h"
 #include "run/thinking.h"
@@ -23,7 +23,7 @@ class DocumentRunner {
  public:
   // poll: called every now and then in both phases. says_documents: a line for each, with its plan.
   // Arguments outlive this.
-  DocumentRunner(const Options& options, const Ranks& ranks, LoadedModel& model,
+  DocumentRunner(const DocumentOptions& options, const Ranks& ranks, LoadedModel& model,
                  std::function<void()> poll, Progress& progress, bool says_documents);
 
   // Collective over the group, as all that follow. Throws AgreedError: usage, bad_data for a plan
@@ -52,7 +52,7 @@ class DocumentRunner {
                       KvMemory kv_memory) const;
   KvMemory kv_memory_for(const DocumentTask& task, const BlockPlan& plan) const;
 
-  const Options& options_;
+  const DocumentOptions& options_;
   const Ranks& ranks_;
   LoadedModel& model_;
   std::function<void()> poll_;
@@ -65,10 +65,10 @@ class DocumentRunner {
 
 // Throws Error(bad_data) where a document's plan has no room in the memory of this rank's node or
 // GPU, alone or with its largest query.
-void refuse_too_large(const Options& options, const LoadedModel& model, const BlockPlan& plan,
-                      std::span<const QueryTask> queries);
+void refuse_too_large(const DocumentOptions& options, const LoadedModel& model,
+                      const BlockPlan& plan, std::span<const QueryTask> queries);
 
 // "document 'a': 8,192 tokens, 4 blocks of 2,048 (auto), anchor 2,048, 1 query"
-std::string describe(const DocumentTask& task, const BlockPlan& plan, const Options& options);
+std::string describe(const DocumentTask& task, const BlockPlan& plan, const MethodOptions& options);
 
 }  // namespace starattn

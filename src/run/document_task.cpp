@@ -38,39 +38,40 @@ std::string_view first_bytes(std::string_view text, std::size_t n) {
 
 // A text far beyond the model's positions is known by its beginning: it is refused when that alone
 // has twice as many tokens, before the rest is tokenized. what: "context".
-void refuse_far_too_long(std::string_view text, const Tokenizer& tokenizer, SpecialTokens special,
-                         const Options& options, const ModelConfig& config,
+void refuse_far_too_long(std::string_view text, SpecialTokens special, const TextModel& model,
                          const std::string& what) {
   constexpr std::int64_t kBytesAToken = 16;  // more than texts have
-  const std::int64_t limit = options.allow_long
+  const ModelConfig& config = model.config;
+  const bool is_long_allowed = model.text_options.allow_long;
+  const std::int64_t limit = is_long_allowed
                                  ? config.sliding_window
                                  : std::min(config.max_positions, config.sliding_window);
   if (limit > std::ssize(text) / kBytesAToken) return;
   for (auto n = static_cast<std::size_t>(kBytesAToken * limit); n < text.size(); n *= 2) {
     const std::string_view beginning = first_bytes(text, n);
-    const std::int64_t n_tokens = std::ssize(tokenizer.encode(beginning, special));
+    const std::int64_t n_tokens = std::ssize(model.tokenizer->encode(beginning, special));
     if (n_tokens < 2 * limit) continue;
     fail(
         Exit::bad_data,
         "{} of {} bytes: the first {} have {} tokens, and the model has {} positions. Shorten it{}",
         what, with_commas(std::ssize(text)), with_commas(std::ssize(beginning)),
         with_commas(n_tokens), with_commas(limit),
-        options.allow_long ? ""
-                           : ", or pass --allow-long to go beyond what the model was made for");
+        is_long_allowed ? "" : ", or pass --allow-long to go beyond what the model was made for");
   }
 }
 
 // How the texts of a document become tokens.
 class TaskWriter {
  public:
-  TaskWriter(const Document& document, const Options& options, const TextModel& model)
+  TaskWriter(const Document& document, const TextModel& model)
       : document_(document),
         tokenizer_(*model.tokenizer),
-        special_(options.special().value_or(carries_markup(document) ? SpecialTokens::parse
-                                                                     : SpecialTokens::text)),
-        chat_(document.is_published() && options.chat == "auto" ? ChatStyle() : model.chat) {
+        special_(model.text_options.special().value_or(
+            carries_markup(document) ? SpecialTokens::parse : SpecialTokens::text)),
+        chat_(document.is_published() && model.text_options.chat == "auto" ? ChatStyle()
+                                                                           : model.chat) {
     // The published tool's records carry what stands before the question.
-    if (document.is_published()) chat_.query_prefix = options.query_prefix.value_or("");
+    if (document.is_published()) chat_.query_prefix = model.text_options.query_prefix.value_or("");
     if (!document.is_of_requests()) return;
     std::vector<std::string> roles;
     for (const Message& message : document.messages) roles.push_back(message.role);
@@ -118,10 +119,9 @@ class TaskWriter {
 
 // The context's text, where it and what was said before it are not far too long.
 std::string text_of_context(const Document& document, const TaskWriter& writer,
-                            const std::string& input_path, const Options& options,
-                            const TextModel& model) {
+                            const std::string& input_path, const TextModel& model) {
   const auto check_length = [&](std::string_view text, const std::string& what) {
-    refuse_far_too_long(text, *model.tokenizer, writer.special(), options, model.config, what);
+    refuse_far_too_long(text, writer.special(), model, what);
   };
   for (std::size_t i = 0; i < document.messages.size(); ++i)
     check_length(document.messages[i].text, fmt::format("message {}", i));
@@ -131,16 +131,16 @@ std::string text_of_context(const Document& document, const TaskWriter& writer,
 }
 
 // Whatever is wrong with a form is said before anything is asked.
-void check_form(const QueryTask& task, const Options& options, const TextModel& model) {
+void check_form(const QueryTask& task, const TextModel& model) {
   if (task.form.kind == AnswerForm::Kind::text) return;
-  if (task.opens_thinking && !options.splits_thinking()) {
+  if (task.opens_thinking && !model.text_options.splits_thinking()) {
     fail(Exit::bad_data,
          "query '{}': the prompt ends with <think>, behind which an answer has no form: pass "
          "--thinking keep or drop, so that it has one when the thinking is over, or off",
          task.id);
   }
   try {
-    grammar_of(task, options, model);
+    grammar_of(task, model);
   } catch (const Error& error) {
     throw error.within(fmt::format("query '{}'", task.id));
   }
@@ -148,14 +148,13 @@ void check_form(const QueryTask& task, const Options& options, const TextModel& 
 
 // n_context: tokens. Throws Error(bad_data) for what cannot be asked.
 QueryTask query_task(const Document& document, std::int64_t index, const TaskWriter& writer,
-                     std::int64_t n_context, const Options& options, const TextModel& model) {
+                     std::int64_t n_context, const QueryOptions& options, const TextModel& model) {
   const Query& query = document.queries.at(static_cast<std::size_t>(index));
   const RequestFields& request = query.request;
   QueryTask task;
   task.index = index;
   task.id = query.id;
-  refuse_far_too_long(query.text, *model.tokenizer, writer.special(), options, model.config,
-                      fmt::format("query '{}'", query.id));
+  refuse_far_too_long(query.text, writer.special(), model, fmt::format("query '{}'", query.id));
   task.job.tokens = writer.query(query);
   task.job.max_new_tokens = query.max_new_tokens.value_or(options.max_new_tokens);
   // A request's draws depend on nothing but what it says itself; with a seed, on that alone.
@@ -169,7 +168,7 @@ QueryTask query_task(const Document& document, std::int64_t index, const TaskWri
                        request.top_p.value_or(options.top_p)};
   task.opens_thinking = writer.opens_thinking(query);
   task.form = query.form.value_or(model.form);
-  check_form(task, options, model);
+  check_form(task, model);
   task.n_logprobs = request.n_logprobs;
   task.stop = query.stop.value_or(options.stop);
   check_tokens(task.job.tokens, model, fmt::format("query '{}'", query.id));
@@ -183,7 +182,7 @@ QueryTask query_task(const Document& document, std::int64_t index, const TaskWri
          with_commas(n_context), query.id, task.job.tokens.size(), task.job.max_new_tokens,
          with_commas(model.config.sliding_window));
   }
-  if (n_positions > model.config.max_positions && !options.allow_long) {
+  if (n_positions > model.config.max_positions && !model.text_options.allow_long) {
     fail(Exit::bad_data,
          "context of {} tokens and query '{}' of {}: the model has {} positions. Shorten the "
          "context, or pass --allow-long to go beyond what the model was made for",
@@ -196,16 +195,15 @@ QueryTask query_task(const Document& document, std::int64_t index, const TaskWri
 }  // namespace
 
 DocumentTask tokenize(const Document& document, const std::vector<std::int64_t>& todo,
-                      const std::string& input_path, const Options& options,
+                      const std::string& input_path, const QueryOptions& options,
                       const TextModel& model) {
   const trace::Range range("tokenize");
-  const TaskWriter writer(document, options, model);
+  const TaskWriter writer(document, model);
   DocumentTask task;
   task.id = document.id;
   task.is_of_requests = document.is_of_requests();
   std::string text;
-  if (!document.context_tokens)
-    text = text_of_context(document, writer, input_path, options, model);
+  if (!document.context_tokens) text = text_of_context(document, writer, input_path, model);
   const std::int64_t n_dropped_before = model.tokenizer->n_dropped_bytes();
   task.context = document.context_tokens ? *document.context_tokens : writer.context(text);
   if (task.context.empty()) fail(Exit::bad_data, "context: no tokens");
@@ -223,12 +221,11 @@ DocumentTask tokenize(const Document& document, const std::vector<std::int64_t>&
   return task;
 }
 
-std::shared_ptr<Grammar> grammar_of(const QueryTask& query, const Options& options,
-                                    const TextModel& model) {
+std::shared_ptr<Grammar> grammar_of(const QueryTask& query, const TextModel& model) {
   if (query.form.kind == AnswerForm::Kind::text) return nullptr;
-  const Preamble preamble = !options.splits_thinking() ? Preamble::none
-                            : query.opens_thinking     ? Preamble::rest_of_thinking
-                                                       : Preamble::thinking;
+  const Preamble preamble = !model.text_options.splits_thinking() ? Preamble::none
+                            : query.opens_thinking                ? Preamble::rest_of_thinking
+                                                                  : Preamble::thinking;
   return model.grammars->of(query.form, preamble);
 }
 

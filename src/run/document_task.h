@@ -9,7 +9,7 @@
 
 #include "io/document.h"
 #include "mpi/communicator.h"
-#include "run/options.h"
+#include "run/option_parts.h"
 #include "run/text_model.h"
 #include "star/answer.h"
 
@@ -68,12 +68,11 @@ struct DocumentTask {
 // asked: ids beyond the vocabulary, more tokens than the model has positions. Of requests, those
 // that cannot be asked are left out.
 DocumentTask tokenize(const Document& document, const std::vector<std::int64_t>& todo,
-                      const std::string& input_path, const Options& options,
+                      const std::string& input_path, const QueryOptions& options,
                       const TextModel& model);
 
 // What the query's answer is held to; nothing where it is free. Throws Error(bad_data) as Grammar.
-std::shared_ptr<Grammar> grammar_of(const QueryTask& query, const Options& options,
-                                    const TextModel& model);
+std::shared_ptr<Grammar> grammar_of(const QueryTask& query, const TextModel& model);
 
 // Everybody in the group gets the first rank's task. Collective.
 void share(DocumentTask& task, const Communicator& group);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "run/loaded_model.h"
+#include "run/options.h"
 
 namespace starattn {
 

@@ -46,7 +46,7 @@ std::vector<std::string> choices_of(const std::vector<std::string>& said) {
 
 }  // namespace
 
-AnswerForm form_of(const Options& options) {
+AnswerForm form_of(const FormOptions& options) {
   using Kind = AnswerForm::Kind;
   if (!options.schema.empty() + !options.regex.empty() + !options.choice.empty() > 1)
     fail(Exit::usage, "--schema, --regex and --choice: an answer has one form; leave others out");

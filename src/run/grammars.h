@@ -6,14 +6,14 @@
 #include <vector>
 
 #include "grammar/grammar.h"
-#include "run/options.h"
+#include "run/option_parts.h"
 #include "tokenizer/tokenizer.h"
 
 namespace starattn {
 
 // What --schema, --regex or --choice asks for. Throws Error(usage) for more than one of them,
 // no_input and bad_data for a schema that cannot be read.
-AnswerForm form_of(const Options& options);
+AnswerForm form_of(const FormOptions& options);
 
 class Grammars {
  public:

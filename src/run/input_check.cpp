@@ -12,7 +12,7 @@ namespace {
 
 class InputCheck {
  public:
-  InputCheck(const Options& options, FunctionRef<void(const Document&)> take,
+  InputCheck(const InputOptions& options, FunctionRef<void(const Document&)> take,
              FunctionRef<void(const Error&)> refuse)
       : options_(options), take_(take), refuse_(refuse) {
     options.shard_numbers(shard_, n_shards_);
@@ -69,7 +69,7 @@ class InputCheck {
     }
   }
 
-  const Options& options_;
+  const InputOptions& options_;
   FunctionRef<void(const Document&)> take_;
   FunctionRef<void(const Error&)> refuse_;
   std::int64_t shard_ = 0;
@@ -79,7 +79,7 @@ class InputCheck {
 
 }  // namespace
 
-void for_each_document(const Options& options, FunctionRef<void(const Document&)> take,
+void for_each_document(const InputOptions& options, FunctionRef<void(const Document&)> take,
                        FunctionRef<void(const Error&)> refuse) {
   InputCheck check(options, take, refuse);
   is_request_file(options.input) ? check.requests() : check.documents();

@@ -8,9 +8,7 @@
 #include "base/error.h"
 #include "base/function_ref.h"
 #include "io/document.h"
-#include "run/options.h"
-#include "run/text_model.h"
-#include "star/plan.h"
+#include "run/option_parts.h"
 
 namespace starattn {
 
@@ -18,7 +16,7 @@ namespace starattn {
 // front of what it throws; the requests of a batch file are put together by context. refuse: what
 // is wrong with a line, or what take threw as bad_data. Only the documents of --shard. Throws
 // Error(no_input | io).
-void for_each_document(const Options& options, FunctionRef<void(const Document&)> take,
+void for_each_document(const InputOptions& options, FunctionRef<void(const Document&)> take,
                        FunctionRef<void(const Error&)> refuse);
 
 // What an input holds, counted.

@@ -17,12 +17,11 @@
 namespace starattn {
 namespace {
 
-Dtype compute_dtype(const Options& options, const Backend& backend) {
-  if (options.dtype != "auto" && dtype_from_name(options.dtype) != backend.activation_dtype()) {
-    fail(Exit::usage, "--dtype {}: this device computes in {}", options.dtype,
+void check_dtype(const std::string& dtype, const Backend& backend) {
+  if (dtype != "auto" && dtype_from_name(dtype) != backend.activation_dtype()) {
+    fail(Exit::usage, "--dtype {}: this device computes in {}", dtype,
          name_of(backend.activation_dtype()));
   }
-  return backend.activation_dtype();
 }
 
 Digest sample_of(const LoadedModel& model) {
@@ -79,18 +78,18 @@ void log_wrapped(std::string_view list) {
 
 }  // namespace
 
-std::unique_ptr<Backend> make_backend(const Options& options, const Ranks& ranks) {
+std::unique_ptr<Backend> make_backend(const DeviceOptions& options, const Ranks& ranks) {
   const int n_devices = options.device == "cpu" ? 0 : n_cuda_devices();
   const bool on_gpu = options.device == "cuda" || n_devices > 0;
   auto backend = on_gpu ? make_cuda_backend(ranks.node_rank % std::max(1, n_devices))
                         : make_cpu_backend(ranks.n_threads);
-  compute_dtype(options, *backend);
+  check_dtype(options.dtype, *backend);
   if (options.kv_dtype == "fp8") backend->keep_kv_in_f8();
   if (trace::is_recording()) backend = make_timed_backend(std::move(backend));
   return backend;
 }
 
-Ranks arrange_ranks(const Options& options) {
+Ranks arrange_ranks(const RankOptions& options) {
   Communicator world = Communicator::world();
   const std::string mismatch = launcher_mismatch(world.size());
   if (!mismatch.empty()) throw AgreedError(Exit::unfit, mismatch);
@@ -139,7 +138,7 @@ std::unique_ptr<LoadedModel> open_model(const Options& options, const Ranks& ran
   auto model = std::make_unique<LoadedModel>();
   collectively(ranks.world, [&] {
     const trace::Range range("open model", trace::Lane::files);
-    static_cast<TextModel&>(*model) = open_text_model(options);
+    static_cast<TextModel&>(*model) = open_text_model(options.model, options, options);
     options.check_windows(model->config.widest_window());
     model->weights = ModelWeights::open(options.model, model->config);
     model->eos_tokens = model->config.eos_tokens;
@@ -155,8 +154,8 @@ std::unique_ptr<LoadedModel> open_model(const Options& options, const Ranks& ran
       model->weight_bytes += model->backend->bytes_in_memory(weight);
   });
   collectively(ranks.world, [&] {  // a group may have a reason of its own against it
-    model->sharing =
-        share_weights(options, ranks.group, *model->backend, model->config, model->weights);
+    model->sharing = share_weights(options, options.transport, ranks.group, *model->backend,
+                                   model->config, model->weights);
   });
   if (!options.dry_run) read_weights(*model, ranks);
   collectively(ranks.world, [&] {
@@ -188,7 +187,7 @@ std::unique_ptr<LoadedModel> open_model(const Options& options, const Ranks& ran
   return model;
 }
 
-void print_banner(const Options& options, const Ranks& ranks, const LoadedModel& model) {
+void print_banner(const Ranks& ranks, const LoadedModel& model) {
   const std::vector<std::string> lines = ranks.world.gather_texts(
       fmt::format("{}, {}, cores {}", host_name(), model.backend->describe(), n_usable_cores()), 0);
   if (!ranks.is_first()) return;
@@ -209,7 +208,7 @@ void print_banner(const Options& options, const Ranks& ranks, const LoadedModel&
     log::info("{} groups of {} rank(s), each on a document of its own", ranks.n_groups,
               ranks.group.size());
   }
-  log::info("model {}, weights {}", options.model, human_bytes(model.weights.total_bytes()));
+  log::info("model {}, weights {}", model.folder, human_bytes(model.weights.total_bytes()));
   log_wrapped(describe(model.config));
   if (ranks.group.size() > 1) log::info("{}", model.answering->describe());
   log::info("chat markup {}", describe(model.chat));

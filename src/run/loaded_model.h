@@ -35,11 +35,11 @@ struct Ranks {
 
 // Collective. Throws AgreedError for a launcher that started single ranks, or too many ranks a
 // group.
-Ranks arrange_ranks(const Options& options);
+Ranks arrange_ranks(const RankOptions& options);
 
 // --device auto takes a GPU where there is one: the only visible one, or the node's ranks in turn.
 // Throws Error(unfit | usage).
-std::unique_ptr<Backend> make_backend(const Options& options, const Ranks& ranks);
+std::unique_ptr<Backend> make_backend(const DeviceOptions& options, const Ranks& ranks);
 
 // The ranks of `comm` that share this one's node, or its GPU where the backend computes on one.
 // Collective over comm.
@@ -73,7 +73,7 @@ struct LoadedModel : TextModel {
 std::unique_ptr<LoadedModel> open_model(const Options& options, const Ranks& ranks);
 
 // The start banner, from rank 0: version, MPI, ranks with hosts and threads, model, settings.
-void print_banner(const Options& options, const Ranks& ranks, const LoadedModel& model);
+void print_banner(const Ranks& ranks, const LoadedModel& model);
 
 // The final table, from rank 0: seconds by phase (min, mean, max over ranks, slowest rank), bytes
 // moved, context tokens a second, peak memory. n_context_tokens: this rank's. Collective.

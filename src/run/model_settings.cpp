@@ -32,32 +32,32 @@ Digest tokenizer_digest(const std::string& folder) {
 }
 
 // The default is not what it stands for as a text: the published tool's records do without it.
-std::string query_prefix(const Options& options, const LoadedModel& model) {
-  if (options.query_prefix) return *options.query_prefix;
+std::string query_prefix(const LoadedModel& model) {
+  if (model.text_options.query_prefix) return *model.text_options.query_prefix;
   return model.chat.query_prefix.empty() ? "" : kDefaultQueryPrefix;
 }
 
 // Outputs of version 0.1.0, which did not run templates, do not say what markup they were made
 // with: it is said where it is not the same.
-bool has_markup_of_0_1_0(const Options& options, const LoadedModel& model) {
-  const auto old = chat_style_of_0_1_0(options.chat, options.model, *model.tokenizer);
+bool has_markup_of_0_1_0(const LoadedModel& model) {
+  const auto old = chat_style_of_0_1_0(model.text_options.chat, model.folder, *model.tokenizer);
   return old && markup_of(*old) == markup_of(model.chat);
 }
 
 }  // namespace
 
-Json model_settings(const Options& options, const LoadedModel& model) {
+Json model_settings(const LoadedModel& model) {
   Json json;
   json["model"] = describe(model.config);
   json["weights"] = model.weights_sample.hex();
-  json["tokenizer"] = tokenizer_digest(options.model).hex();
+  json["tokenizer"] = tokenizer_digest(model.folder).hex();
   json["eos_tokens"] = model.eos_tokens;
   json["dtype"] = name_of(model.backend->activation_dtype());
-  if (options.kv_dtype == "fp8") json["kv_dtype"] = name_of(model.backend->kv_dtype());
-  json["chat"] = options.chat;
-  if (!has_markup_of_0_1_0(options, model)) json["chat_markup"] = markup_of(model.chat);
-  json["query_prefix"] = query_prefix(options, model);
-  json["special_tokens"] = options.special_tokens;
+  if (model.backend->kv_dtype() == Dtype::f8) json["kv_dtype"] = name_of(Dtype::f8);
+  json["chat"] = model.text_options.chat;
+  if (!has_markup_of_0_1_0(model)) json["chat_markup"] = markup_of(model.chat);
+  json["query_prefix"] = query_prefix(model);
+  json["special_tokens"] = model.text_options.special_tokens;
   return json;
 }
 

@@ -4,12 +4,11 @@
 
 #include "base/json.h"
 #include "run/loaded_model.h"
-#include "run/options.h"
 
 namespace starattn {
 
 // Architecture, digests of the weights (a sample of every tensor) and of the tokenizer's files,
 // compute type, chat markup. Nothing of paths. Reads a few kilobytes a tensor.
-Json model_settings(const Options& options, const LoadedModel& model);
+Json model_settings(const LoadedModel& model);
 
 }  // namespace starattn

@@ -1,121 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "run/options.h"
 
-#include <charconv>
-
 #include "base/error.h"
 #include "base/file_purposes.h"
-#include "base/text.h"
 #include "run/option_checks.h"
 
 namespace starattn {
-
-PlanRequest Options::plan_request() const {
-  PlanRequest request;
-  if (attention == "ring") request.attention = Attention::ring;
-  if (attention == "dense") request.attention = Attention::dense;
-  if (block_size != "auto") {
-    request.block_size = parse_tokens(block_size, "--block-size");
-    if (*request.block_size == 0)
-      fail(Exit::usage, "--block-size: expected at least 1 token, got 0");
-  }
-  if (anchor_size != "block") {
-    request.anchor_size = TokenShare::parse(anchor_size, 'b', "--anchor-size");
-    const std::int64_t n_block = request.block_size.value_or(INT64_MAX);
-    if (request.anchor_size->n_tokens > n_block)
-      fail(Exit::usage, "--anchor-size: expected at most the block size ({} tokens), got {}",
-           with_commas(n_block), with_commas(request.anchor_size->n_tokens));
-  }
-  if (reach == "all") {
-    request.reach = kReachAll;
-  } else if (reach != "0") {
-    request.reach = parse_blocks(reach, "--reach");
-  }
-  if (request.attention != Attention::star && (request.anchor_size || reach != "0")) {
-    fail(Exit::usage, "--anchor-size and --reach belong to --attention star; {} is exact",
-         attention);
-  }
-  if (recall != "0")
-    request.recall = TokenShare::parse(recall == "auto" ? "b/2" : recall, 'b', "--recall");
-  if (recall_rows != "auto")
-    request.recall_rows = TokenShare::parse(recall_rows, 'b', "--recall-rows");
-  if (recall != "0" && request.attention != Attention::star)
-    fail(Exit::usage, "--recall belongs to --attention star; {} is exact", attention);
-  if (recall == "0" && request.recall_rows)
-    fail(Exit::usage, "--recall-rows: only with --recall; without it no row asks");
-  if (recall != "0" && reach != "0")
-    fail(Exit::usage, "--recall and --reach: a block either recalls or reaches; leave one out");
-  if (recall != "0" && anchor == "recompute") {
-    fail(Exit::usage,
-         "--anchor recompute: only without --recall, where the anchor is all a block sees before "
-         "it");
-  }
-  if (recall != "0" && placement != "auto") {
-    fail(Exit::usage,
-         "--placement: with --recall blocks go round robin over the ranks, because they advance in "
-         "waves; leave the option out");
-  }
-  if (request.attention == Attention::dense && request.block_size) {
-    fail(Exit::usage, "--block-size: dense attention is one block; use --attention star or ring");
-  }
-  if (anchor == "recompute" && reach != "0") {
-    fail(Exit::usage,
-         "--anchor recompute: only with --reach 0, where the anchor is all a block sees before it");
-  }
-  if (placement == "contiguous") request.placement = Placement::contiguous;
-  if (placement == "zigzag") request.placement = Placement::zigzag;
-  request.anchor_mode = anchor_mode();
-  return request;
-}
-
-void Options::check_windows(std::int64_t widest_window) const {
-  if (widest_window == 0 || attention != "star" || reach != "0") return;
-  PlanRequest request;  // of any two blocks
-  request.block_size = 1;
-  if (placement == "contiguous") request.placement = Placement::contiguous;
-  if (placement == "zigzag") request.placement = Placement::zigzag;
-  request.anchor_mode = anchor_mode();
-  BlockPlan::make(request, 2, 1, widest_window);
-}
-
-void Options::shard_numbers(std::int64_t& index, std::int64_t& count) const {
-  index = 0;
-  count = 1;
-  if (shard.empty()) return;
-  const char* end = shard.data() + shard.size();
-  const auto [slash, error] = std::from_chars(shard.data(), end, index);
-  bool good = error == std::errc() && slash != end && *slash == '/';
-  if (good) {
-    const auto [rest, error2] = std::from_chars(slash + 1, end, count);
-    good = error2 == std::errc() && rest == end && count > 0 && index >= 0 && index < count;
-  }
-  if (!good)
-    fail(Exit::usage, "--shard: expected i/n with 0 <= i < n, such as 0/8, got '{}'", shard);
-}
-
-std::optional<SpecialTokens> Options::special() const {
-  if (special_tokens == "text") return SpecialTokens::text;
-  if (special_tokens == "parse") return SpecialTokens::parse;
-  return std::nullopt;
-}
 
 void Options::check_thinking() const {
   if (thinking_tokens > 0 && !splits_thinking()) {
     fail(Exit::usage, "--thinking-tokens: only with --thinking keep or drop, got --thinking {}",
          thinking);
   }
-}
-
-CLI::Validator between(double low, double high) {
-  const std::string range = fmt::format("{} to {}", low, high);
-  const auto check = [=](const std::string& text) {
-    double value = 0;
-    const char* last = text.data() + text.size();
-    const auto [end, error] = std::from_chars(text.data(), last, value);
-    const bool good = error == std::errc() && end == last && value >= low && value <= high;
-    return good ? std::string() : fmt::format("expected {}, got '{}'", range, text);
-  };
-  return CLI::Validator(check, range);
 }
 
 void add_model_options(CLI::App& app, Options& options) {

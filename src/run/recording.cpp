@@ -10,13 +10,13 @@
 
 namespace starattn {
 
-Ceilings ceilings_of(const Options& options) {
+Ceilings ceilings_of(const RecordOptions& options) {
   if (options.machine.empty()) return {};
   const Machine machine = read_machine(options.machine);
   return {machine.reference_flops_per_s, machine.row_bytes_per_s, machine.name};
 }
 
-Recording::Recording(const Options& options, const Ranks& ranks)
+Recording::Recording(const RecordOptions& options, const Ranks& ranks)
     : options_(options), ranks_(ranks) {
   collectively(ranks.world, [&] {
     if (!ranks.is_first()) return;

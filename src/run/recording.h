@@ -9,13 +9,13 @@
 namespace starattn {
 
 // By --machine; nothing known without.
-Ceilings ceilings_of(const Options& options);
+Ceilings ceilings_of(const RecordOptions& options);
 
 class Recording {
  public:
   // Begins, before the model is opened. Collective. Throws AgreedError(cannot_create | no_input |
   // bad_data). Options and ranks outlive it.
-  Recording(const Options& options, const Ranks& ranks);
+  Recording(const RecordOptions& options, const Ranks& ranks);
   ~Recording();
   Recording(const Recording&) = delete;
   Recording& operator=(const Recording&) = delete;
@@ -33,7 +33,7 @@ class Recording {
   };
   Clock read_clock() const;
 
-  const Options& options_;
+  const RecordOptions& options_;
   const Ranks& ranks_;
   Ceilings ceilings_;
   Clock begin_;

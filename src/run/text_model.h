@@ -8,13 +8,15 @@
 
 #include "model/config.h"
 #include "run/grammars.h"
-#include "run/options.h"
+#include "run/option_parts.h"
 #include "tokenizer/chat.h"
 #include "tokenizer/tokenizer.h"
 
 namespace starattn {
 
 struct TextModel {
+  std::string folder;
+  TextOptions text_options;
   ModelConfig config;
   std::unique_ptr<Tokenizer> tokenizer;
   ChatStyle chat;
@@ -23,10 +25,11 @@ struct TextModel {
   std::map<Token, std::string> unusable_tokens;  // and why; of a loaded model
 };
 
-// As --model, --chat, --query-prefix and the options of an answer's form say. Throws Error(no_input
-// | bad_data | usage).
-TextModel open_text_model(const Options& options);
+// folder: a model's; form: of answers whose query does not say one. Throws Error(no_input |
+// bad_data | usage).
+TextModel open_text_model(const std::string& folder, const TextOptions& options,
+                          const FormOptions& form);
 // That answers can have the options' form. Throws Error(usage | bad_data).
-void check_form(const TextModel& model, const Options& options);
+void check_form(const TextModel& model, const FormOptions& options);
 
 }  // namespace starattn

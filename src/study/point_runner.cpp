@@ -36,8 +36,13 @@ Json totals_as_json() {
 
 }  // namespace
 
-PointRunner::PointRunner(const Options& options, const Ranks& ranks, LoadedModel& model)
-    : options_(options), ranks_(ranks), model_(model), encoder_(*model.decoder, ranks.group) {}
+PointRunner::PointRunner(const DocumentOptions& options, bool profiles, const Ranks& ranks,
+                         LoadedModel& model)
+    : options_(options),
+      profiles_(profiles),
+      ranks_(ranks),
+      model_(model),
+      encoder_(*model.decoder, ranks.group) {}
 
 std::vector<Measurement> PointRunner::run(const StudyPoint& point, std::span<const int> n_queries,
                                           std::int64_t n_new_tokens) {
@@ -60,7 +65,7 @@ KvMemory PointRunner::kv_memory(const BlockPlan& plan) const {
                              backend.kv_dtype(), backend.activation_dtype(), backend.chunk_rows()));
     const std::vector<std::uint64_t> answering = answer_workspaces(
         model_.config, plan,
-        {options_.query_ranks == "all", options_.merge == "tree", model_.answering->n_shares()},
+        {options_.spreads_queries(), options_.merges_along_tree(), model_.answering->n_shares()},
         backend.kv_dtype(), backend.activation_dtype(), backend.chunk_rows());
     const std::uint64_t most =
         std::max(need.total() - need.weights, need.own_kv + *std::ranges::max_element(answering));
@@ -118,8 +123,8 @@ std::string PointRunner::digest_of_logits(const DocumentKv& kv) {
 
 AnswerOptions PointRunner::answer_options() const {
   AnswerOptions options;
-  options.spread_queries = options_.query_ranks == "all";
-  options.tree_merge = options_.merge == "tree";
+  options.spread_queries = options_.spreads_queries();
+  options.tree_merge = options_.merges_along_tree();
   return options;
 }
 
@@ -161,8 +166,7 @@ Measurement PointRunner::measured(const StudyPoint& point, double seconds) const
     one.phases[name] = {*least, sum / static_cast<double>(all.size()), *most,
                         static_cast<int>(most - all.begin())};
   }
-  if (options_.profiles())
-    one.profile = gather_profile(ranks_.world, !model_.backend->is_host_memory());
+  if (profiles_) one.profile = gather_profile(ranks_.world, !model_.backend->is_host_memory());
   if (!waits.empty()) {
     one.least_wait = std::ranges::min(waits);
     one.most_wait = std::ranges::max(waits);

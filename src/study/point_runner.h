@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "run/loaded_model.h"
+#include "run/option_parts.h"
 #include "star/encode.h"
 #include "study/measurement.h"
 #include "study/sweep.h"
@@ -14,8 +15,9 @@ namespace starattn {
 
 class PointRunner {
  public:
-  // Arguments outlive this.
-  PointRunner(const Options& options, const Ranks& ranks, LoadedModel& model);
+  // profiles: measurements say where time goes. Arguments outlive this.
+  PointRunner(const DocumentOptions& options, bool profiles, const Ranks& ranks,
+              LoadedModel& model);
 
   // Phase 1 of the point, then a step for each number of queries, unless the anchor is computed
   // again: that is for comparison. What was measured, without repeat, product rate and is_right.
@@ -32,7 +34,8 @@ class PointRunner {
   AnswerOptions answer_options() const;
   Measurement measured(const StudyPoint& point, double seconds) const;
 
-  const Options& options_;
+  const DocumentOptions& options_;
+  bool profiles_;
   const Ranks& ranks_;
   LoadedModel& model_;
   Encoder encoder_;

@@ -50,7 +50,8 @@ std::unique_ptr<LoadedModel> make_random_model(const ModelConfig& config, const 
   if (m.config.fp8.scales == Fp8Config::Scales::made) m.weights.make_fp8();
   m.backend = make_backend(options, ranks);
   m.backend->check_model(m.config.shape());
-  m.sharing = share_weights(options, ranks.group, *m.backend, m.config, m.weights);
+  m.sharing =
+      share_weights(options, options.transport, ranks.group, *m.backend, m.config, m.weights);
   m.weight_bytes = load_weights(m, ranks);
   m.decoder = std::make_unique<Decoder>(m.config, m.weights, *m.backend,
                                         std::max(m.backend->chunk_rows(), Answerer::kMaxRows),

@@ -5,10 +5,11 @@
 #include <memory>
 
 #include "run/loaded_model.h"
+#include "run/options.h"
 
 namespace starattn {
 
-// Without tokenizer and chat markup. options: seed and device. Collective. Throws as open_model.
+// Without tokenizer and chat markup. Collective. Throws as open_model.
 std::unique_ptr<LoadedModel> make_random_model(const ModelConfig& config, const Options& options,
                                                const Ranks& ranks);
 

@@ -31,7 +31,7 @@ std::string with_ranks(std::string setting, int n_ranks) {
 }
 
 // What of the plan options is not their default, in the words of --setting.
-std::string name_of(const Options& options) {
+std::string name_of(const MethodOptions& options) {
   std::string parts;
   const auto add = [&](char letter, const std::string& value, const char* usual) {
     if (value != usual) parts += fmt::format(",{}={}", letter, value);
@@ -47,10 +47,10 @@ std::string name_of(const Options& options) {
 // Every value of one list in turn, for all options made so far; `usual` alone for those whose
 // attention takes no part in it.
 template <typename TakesPart>
-void multiply(std::vector<Options>& all, std::string Options::*member,
+void multiply(std::vector<MethodOptions>& all, std::string MethodOptions::*member,
               const std::vector<std::string>& values, const char* usual, TakesPart takes_part) {
-  std::vector<Options> more;
-  for (const Options& options : all) {
+  std::vector<MethodOptions> more;
+  for (const MethodOptions& options : all) {
     for (const std::string& value :
          takes_part(options) ? values : std::vector<std::string>{usual}) {
       if (more.size() == kMostPoints)
@@ -62,28 +62,32 @@ void multiply(std::vector<Options>& all, std::string Options::*member,
   all = std::move(more);
 }
 
-std::vector<Options> combinations(const SweepLists& lists, const Options& common) {
-  std::vector<Options> all = {common};
-  const auto always = [](const Options&) { return true; };
-  multiply(all, &Options::attention, lists.attention, "", always);
+std::vector<MethodOptions> combinations(const SweepLists& lists, const MethodOptions& common) {
+  std::vector<MethodOptions> all = {common};
+  const auto always = [](const MethodOptions&) { return true; };
+  multiply(all, &MethodOptions::attention, lists.attention, "", always);
   // A list of one attention gets what is asked of it, which plan_request() may refuse.
   const bool is_alone = lists.attention.size() == 1;
-  const auto is_star = [&](const Options& one) { return is_alone || one.attention == "star"; };
-  const auto has_blocks = [&](const Options& one) { return is_alone || one.attention != "dense"; };
-  multiply(all, &Options::block_size, lists.block_size, "auto", has_blocks);
-  multiply(all, &Options::anchor_size, lists.anchor_size, "block", is_star);
-  multiply(all, &Options::reach, lists.reach, "0", is_star);
-  multiply(all, &Options::recall, lists.recall, "0", is_star);
-  const auto recalls = [&](const Options& one) {
+  const auto is_star = [&](const MethodOptions& one) {
+    return is_alone || one.attention == "star";
+  };
+  const auto has_blocks = [&](const MethodOptions& one) {
+    return is_alone || one.attention != "dense";
+  };
+  multiply(all, &MethodOptions::block_size, lists.block_size, "auto", has_blocks);
+  multiply(all, &MethodOptions::anchor_size, lists.anchor_size, "block", is_star);
+  multiply(all, &MethodOptions::reach, lists.reach, "0", is_star);
+  multiply(all, &MethodOptions::recall, lists.recall, "0", is_star);
+  const auto recalls = [&](const MethodOptions& one) {
     return is_star(one) && (one.recall != "0" || lists.recall.size() == 1);
   };
-  multiply(all, &Options::recall_rows, lists.recall_rows, "auto", recalls);
+  multiply(all, &MethodOptions::recall_rows, lists.recall_rows, "auto", recalls);
   return all;
 }
 
 }  // namespace
 
-std::vector<StudyPoint> points_of(const SweepLists& lists, const Options& common, int n_ranks,
+std::vector<StudyPoint> points_of(const SweepLists& lists, const MethodOptions& common, int n_ranks,
                                   bool with_recompute, std::int64_t widest_window) {
   std::vector<StudyPoint> points;
   const auto add = [&](const std::string& name, const PlanRequest& request, std::int64_t n) {
@@ -104,7 +108,7 @@ std::vector<StudyPoint> points_of(const SweepLists& lists, const Options& common
     for (const std::int64_t n : lengths) add(name, setting.plan_request(n), n);
   }
   if (!lists.settings.empty()) return points;
-  for (const Options& options : combinations(lists, common)) {
+  for (const MethodOptions& options : combinations(lists, common)) {
     const PlanRequest request = options.plan_request();
     for (const std::int64_t n : lengths) add(name_of(options), request, n);
   }

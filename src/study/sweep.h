@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "run/options.h"
+#include "run/option_parts.h"
 #include "star/plan.h"
 
 namespace starattn {
@@ -34,7 +34,7 @@ struct StudyPoint {
 // BlockPlan::make takes it. common: for --placement. Of several attentions ring and dense take no
 // part in the lists of star's own options, nor dense in those of blocks. Throws Error(usage |
 // bad_data) naming the option.
-std::vector<StudyPoint> points_of(const SweepLists& lists, const Options& common, int n_ranks,
+std::vector<StudyPoint> points_of(const SweepLists& lists, const MethodOptions& common, int n_ranks,
                                   bool with_recompute, std::int64_t widest_window = 0);
 
 }  // namespace starattn
