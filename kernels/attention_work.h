@@ -90,10 +90,10 @@ struct WorkItem {
   int kv_head, row_tile, split;
 };
 
-// Hands out the units to the blocks of the grid in turns that go back and forth ("snake"): units
-// are sorted by falling cost, so each pair of turns costs every block about the same.
+// Hands out the units to the blocks of the grid in rounds that go back and forth ("snake"): units
+// are sorted by falling cost, so each pair of rounds costs every block about the same.
 struct WorkList {
-  int n_items, heads, first_head, turn = 0;
+  int n_items, heads, first_head, round = 0;
 
 #ifdef __CUDACC__
   __device__ WorkList(const AttentionTask& task) : first_head(0) {
@@ -108,16 +108,16 @@ struct WorkList {
   __device__ bool next(const AttentionTask& task, WorkItem& item) {
     const int block = blockIdx.x, n_blocks = gridDim.x;
     while (first_head < task.n_kv_heads) {
-      const int place = turn & 1 ? n_blocks - 1 - block : block;
-      const int index = turn * n_blocks + place;
-      ++turn;
+      const int place = round & 1 ? n_blocks - 1 - block : block;
+      const int index = round * n_blocks + place;
+      ++round;
       if (index < n_items) {
         item = unit(task, index);
         return true;
       }
-      if ((turn - 1) * n_blocks < n_items) continue;
+      if ((round - 1) * n_blocks < n_items) continue;
       first_head += heads;
-      turn = 0;
+      round = 0;
       start_bundle(task);
     }
     return false;

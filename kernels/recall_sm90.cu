@@ -53,7 +53,7 @@ struct Shared {
 
 // A place in a ring of buffers, and the phase of its barriers.
 template <int kSize>
-struct Turn {
+struct RingPlace {
   int at = 0, phase = 0;
   __device__ void step() {
     if (++at == kSize) {
@@ -105,8 +105,8 @@ struct ScoreTask {
 
 template <int kHeadDim>
 __device__ void produce(const ScoreTask& task, const Shared<kHeadDim>& shared) {
-  Turn<2> held;
-  Turn<kStages> stream;
+  RingPlace<2> held;
+  RingPlace<kStages> stream;
   const int n_kv_heads = task.n_heads / task.group;
   for (int kv_head = 0; kv_head < n_kv_heads; ++kv_head) {
     hopper::barrier_wait(shared.held_empty + held.at, held.phase ^ 1);
@@ -128,8 +128,8 @@ __device__ void consume(const ScoreTask& task, const Shared<kHeadDim>& shared) {
   const int warpgroup = threadIdx.x / 128 - 1;
   const int lane = threadIdx.x % 32;
   const int key = blockIdx.x * kTile + warpgroup * 64 + threadIdx.x % 128 / 32 * 16 + lane / 4;
-  Turn<2> held;
-  Turn<kStages> stream;
+  RingPlace<2> held;
+  RingPlace<kStages> stream;
   float total[2] = {0, 0};
   const int n_kv_heads = task.n_heads / task.group;
   for (int kv_head = 0; kv_head < n_kv_heads; ++kv_head) {
@@ -199,7 +199,7 @@ struct SumUnit {
 template <int kHeadDim>
 __device__ void produce(const SumTask& task, const Shared<kHeadDim>& shared) {
   const SumUnit unit(task);
-  Turn<kStages> stream;
+  RingPlace<kStages> stream;
   load_tile<kHeadDim>(shared.held, task.q_map, shared.held_full, unit.head, unit.first_row);
   for (int tile = 0; tile < unit.n_tiles; ++tile) {
     const bool is_second = tile >= unit.n_first_tiles;
@@ -218,7 +218,7 @@ __device__ void consume(const SumTask& task, const Shared<kHeadDim>& shared) {
   const int lane = threadIdx.x % 32;
   const int row = unit.first_row + warpgroup * 64 + threadIdx.x % 128 / 32 * 16 + lane / 4;
   const char* q = shared.held + warpgroup * 64 * 128;
-  Turn<kStages> stream;
+  RingPlace<kStages> stream;
   RowState rows;
   float rescale[2];
   hopper::barrier_wait(shared.held_full, 0);

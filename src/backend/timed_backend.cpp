@@ -77,8 +77,10 @@ class TimedBackend : public Backend {
   std::uint64_t bytes_in_memory(const WeightView& weight) const override {
     return backend_->bytes_in_memory(weight);
   }
-  void order_after_copies(CopyDirection way) override { backend_->order_after_copies(way); }
-  bool copies_done(CopyDirection way) override { return backend_->copies_done(way); }
+  void order_after_copies(CopyDirection direction) override {
+    backend_->order_after_copies(direction);
+  }
+  bool copies_done(CopyDirection direction) override { return backend_->copies_done(direction); }
   std::uint64_t mark() override { return backend_->mark(); }
   bool is_reached(std::uint64_t mark) override { return backend_->is_reached(mark); }
   std::unique_ptr<PeerLinks> make_peer_links(int n_ranks) override {
@@ -108,14 +110,14 @@ class TimedBackend : public Backend {
     const Span span = operation("download", moved(std::as_bytes(host)));
     backend_->download_rows(x, host);
   }
-  void copy_after_operations(CopyDirection way, std::span<const std::byte> from,
+  void copy_after_operations(CopyDirection direction, std::span<const std::byte> from,
                              std::byte* to) override {
-    const Span span = copy(way, from, Span::Starts::behind_operations);
-    backend_->copy_after_operations(way, from, to);
+    const Span span = copy(direction, from, Span::Starts::behind_operations);
+    backend_->copy_after_operations(direction, from, to);
   }
-  void copy_now(CopyDirection way, std::span<const std::byte> from, std::byte* to) override {
-    const Span span = copy(way, from, Span::Starts::at_once);
-    backend_->copy_now(way, from, to);
+  void copy_now(CopyDirection direction, std::span<const std::byte> from, std::byte* to) override {
+    const Span span = copy(direction, from, Span::Starts::at_once);
+    backend_->copy_now(direction, from, to);
   }
   void synchronize(const std::function<void()>& poll) override {
     if (!clock_) return backend_->synchronize(poll);
@@ -360,8 +362,8 @@ class TimedBackend : public Backend {
   Span operation(const char* name, const Work& work) {
     return Span(name, Lane::compute, work, clock_.get());
   }
-  Span copy(CopyDirection way, std::span<const std::byte> bytes, Span::Starts starts) {
-    const bool is_upload = way == CopyDirection::to_device;
+  Span copy(CopyDirection direction, std::span<const std::byte> bytes, Span::Starts starts) {
+    const bool is_upload = direction == CopyDirection::to_device;
     return Span(is_upload ? "copy to the device" : "copy to the host",
                 is_upload ? Lane::to_device : Lane::to_host, moved(bytes), clock_.get(), starts);
   }

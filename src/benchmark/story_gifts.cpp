@@ -20,7 +20,7 @@ struct Gift {
 };
 
 // One way to ask about a gift: what of it the question names, and what it asks for.
-struct CopyDirection {
+struct Inquiry {
   const char* question;  // {0} giver, {1} thing, {2} receiver
   bool names_giver, names_thing, names_receiver;
   int Gift::*asked;
@@ -32,7 +32,7 @@ struct CopyDirection {
   }
 };
 
-constexpr CopyDirection kWays[] = {
+constexpr Inquiry kInquiries[] = {
     {"What did {0} give to {2}?", true, false, true, &Gift::thing},
     {"Who gave the {1} to {2}?", false, true, true, &Gift::giver},
     {"Who did {0} give the {1} to?", true, true, false, &Gift::receiver},
@@ -72,15 +72,15 @@ std::optional<Story> tell_gifts(const Random& random) {
 
   Random question = random.stream("question");
   const Gift gift = question.pick(gifts);
-  const CopyDirection& way = question.pick(kWays);
+  const Inquiry& inquiry = question.pick(kInquiries);
   const bool has_one_answer = std::all_of(gifts.begin(), gifts.end(), [&](const Gift& other) {
-    return !way.fits(gift, other) || other.*way.asked == gift.*way.asked;
+    return !inquiry.fits(gift, other) || other.*inquiry.asked == gift.*inquiry.asked;
   });
   if (!has_one_answer) return std::nullopt;
-  story.question = fmt::format(fmt::runtime(way.question), kPeople[gift.giver], kThings[gift.thing],
-                               kPeople[gift.receiver]);
-  const auto asked = gift.*way.asked;
-  story.answer = way.asked == &Gift::thing ? kThings[asked] : kPeople[asked];
+  story.question = fmt::format(fmt::runtime(inquiry.question), kPeople[gift.giver],
+                               kThings[gift.thing], kPeople[gift.receiver]);
+  const auto asked = gift.*inquiry.asked;
+  story.answer = inquiry.asked == &Gift::thing ? kThings[asked] : kPeople[asked];
   return story;
 }
 

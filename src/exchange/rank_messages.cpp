@@ -20,17 +20,16 @@ Buffer RankMessages::take_staging(std::size_t n_bytes) {
   return staging;
 }
 
-void RankMessages::send(std::span<const std::span<const std::byte>> pieces_on_device, Rank to,
-                        int tag) {
+void RankMessages::send(std::span<const std::span<const std::byte>> on_device, Rank to, int tag) {
   Outgoing& message = outgoing_.emplace_back();
   message.to = to;
   message.tag = tag;
-  for (const auto& piece : pieces_on_device) message.n_bytes += piece.size();
+  for (const auto& bytes : on_device) message.n_bytes += bytes.size();
   message.staging = take_staging(message.n_bytes);
   std::byte* at = message.staging.data();
-  for (const auto& piece : pieces_on_device) {
-    backend_->copy_after_operations(CopyDirection::to_host, piece, at);
-    at += piece.size();
+  for (const auto& bytes : on_device) {
+    backend_->copy_after_operations(CopyDirection::to_host, bytes, at);
+    at += bytes.size();
   }
   trace::count_bytes("recall", message.n_bytes);
 }

@@ -21,8 +21,9 @@ class RankMessages {
   // The group and the backend must outlive the messages. `also`: called by every poll().
   RankMessages(const Communicator& group, Backend& backend, std::function<void()> also);
 
-  // Between two ranks messages of one tag keep their order. Several pieces travel as one message.
-  void send(std::span<const std::span<const std::byte>> pieces_on_device, Rank to, int tag);
+  // Between two ranks messages of one tag keep their order. What lies in several places travels as
+  // one message.
+  void send(std::span<const std::span<const std::byte>> on_device, Rank to, int tag);
   void send_from_host(std::span<const std::byte> bytes, Rank to, int tag);
 
   // Begins to receive; then the bytes, in pinned host memory, good until forget().

@@ -99,15 +99,17 @@ class CudaBackend : public Backend {
   void download(const std::byte* device, std::span<std::byte> host) override {
     device_.download(device, host);
   }
-  void copy_after_operations(CopyDirection way, std::span<const std::byte> from,
+  void copy_after_operations(CopyDirection direction, std::span<const std::byte> from,
                              std::byte* to) override {
-    device_.copy_after_operations(way, from, to);
+    device_.copy_after_operations(direction, from, to);
   }
-  void order_after_copies(CopyDirection way) override { device_.order_after_copies(way); }
-  void copy_now(CopyDirection way, std::span<const std::byte> from, std::byte* to) override {
-    device_.copy_now(way, from, to);
+  void order_after_copies(CopyDirection direction) override {
+    device_.order_after_copies(direction);
   }
-  bool copies_done(CopyDirection way) override { return device_.copies_done(way); }
+  void copy_now(CopyDirection direction, std::span<const std::byte> from, std::byte* to) override {
+    device_.copy_now(direction, from, to);
+  }
+  bool copies_done(CopyDirection direction) override { return device_.copies_done(direction); }
   std::uint64_t mark() override { return device_.mark(); }
   bool is_reached(std::uint64_t mark) override { return device_.is_reached(mark); }
   void download_rows(Rows x, std::span<float> host) override {

@@ -110,28 +110,28 @@ void Device::download(const std::byte* device, std::span<std::byte> host) {
   check(cudaStreamSynchronize(stream_), "copying from the GPU");
 }
 
-void Device::copy_after_operations(CopyDirection way, std::span<const std::byte> from,
+void Device::copy_after_operations(CopyDirection direction, std::span<const std::byte> from,
                                    std::byte* to) {
-  const CopyLane& copies = lane(way);
+  const CopyLane& copies = lane(direction);
   check(cudaEventRecord(copies.event, stream_), "copying beside the GPU's work");
   check(cudaStreamWaitEvent(copies.stream, copies.event, 0), "copying beside the GPU's work");
-  copy_now(way, from, to);
+  copy_now(direction, from, to);
 }
 
-void Device::copy_now(CopyDirection way, std::span<const std::byte> from, std::byte* to) {
+void Device::copy_now(CopyDirection direction, std::span<const std::byte> from, std::byte* to) {
   if (from.empty()) return;
-  check(cudaMemcpyAsync(to, from.data(), from.size(), cudaMemcpyDefault, lane(way).stream),
-        way == CopyDirection::to_device ? "copying to the GPU" : "copying from the GPU");
+  check(cudaMemcpyAsync(to, from.data(), from.size(), cudaMemcpyDefault, lane(direction).stream),
+        direction == CopyDirection::to_device ? "copying to the GPU" : "copying from the GPU");
 }
 
-bool Device::copies_done(CopyDirection way) {
-  const cudaError_t status = cudaStreamQuery(lane(way).stream);
+bool Device::copies_done(CopyDirection direction) {
+  const cudaError_t status = cudaStreamQuery(lane(direction).stream);
   if (status != cudaErrorNotReady) check(status, "waiting for copies");
   return status == cudaSuccess;
 }
 
-void Device::order_after_copies(CopyDirection way) {
-  const CopyLane& copies = lane(way);
+void Device::order_after_copies(CopyDirection direction) {
+  const CopyLane& copies = lane(direction);
   check(cudaEventRecord(copies.event, copies.stream), "waiting for copies");
   check(cudaStreamWaitEvent(stream_, copies.event, 0), "waiting for copies");
 }

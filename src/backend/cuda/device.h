@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One CUDA device with one stream, on which everything runs in order, and a stream each way for
-// copies beside it.
+// One CUDA device with one stream, on which everything runs in order, and a stream each direction
+// for copies beside it.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -27,7 +27,7 @@ class Device {
   Device& operator=(const Device&) = delete;
 
   cudaStream_t stream() const { return stream_; }
-  cudaStream_t copy_stream(CopyDirection way) { return lane(way).stream; }
+  cudaStream_t copy_stream(CopyDirection direction) { return lane(direction).stream; }
   std::uint64_t memory_bytes() const { return memory_bytes_; }
   std::uint64_t free_bytes() const;  // what the pool holds back included
   std::uint64_t peak_bytes() const;  // of the pool, and what lies outside it
@@ -38,21 +38,22 @@ class Device {
   void upload(std::span<const std::byte> host, std::byte* device);  // host may be reused at once
   void upload_later(std::span<const std::byte> host, std::byte* device);  // in stream order
   void download(const std::byte* device, std::span<std::byte> host);
-  void copy_after_operations(CopyDirection way, std::span<const std::byte> from, std::byte* to);
-  void order_after_copies(CopyDirection way);
-  void copy_now(CopyDirection way, std::span<const std::byte> from, std::byte* to);
-  bool copies_done(CopyDirection way);
+  void copy_after_operations(CopyDirection direction, std::span<const std::byte> from,
+                             std::byte* to);
+  void order_after_copies(CopyDirection direction);
+  void copy_now(CopyDirection direction, std::span<const std::byte> from, std::byte* to);
+  bool copies_done(CopyDirection direction);
   std::uint64_t mark();
   bool is_reached(std::uint64_t mark);
   void synchronize(const std::function<void()>& poll);
 
  private:
-  // A stream for the copies of one way, and the event that one stream hands to the other.
+  // A stream for the copies of one direction, and the event that one stream hands to the other.
   struct CopyLane {
     cudaStream_t stream = nullptr;
     cudaEvent_t event = nullptr;
   };
-  CopyLane& lane(CopyDirection way) { return lanes_[static_cast<int>(way)]; }
+  CopyLane& lane(CopyDirection direction) { return lanes_[static_cast<int>(direction)]; }
 
   cudaStream_t stream_ = nullptr;
   CopyLane lanes_[2];

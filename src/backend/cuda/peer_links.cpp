@@ -115,8 +115,8 @@ class IpcLinks : public PeerLinks {
   static std::size_t at(int rank) { return static_cast<std::size_t>(rank); }
   // Where `from`'s message of the current exchange lies in `to`'s mailbox.
   void* message(int to, int from) const {
-    const std::size_t turn = n_exchanges_ % 2;
-    return mailboxes_[at(to)] + (turn * at(n_ranks_) + at(from)) * kMessageBytes;
+    const std::size_t set = n_exchanges_ % 2;
+    return mailboxes_[at(to)] + (set * at(n_ranks_) + at(from)) * kMessageBytes;
   }
 
   Device* device_;

@@ -79,22 +79,22 @@ Buffer pinned_memory(std::size_t n_bytes) {
 Buffer PinnedPool::allocate(std::size_t n_bytes) {
   if (n_bytes < kLeastBytes) return pinned_memory(n_bytes);
   const auto fits = std::ranges::find_if(
-      waiting_, [&](const auto& piece) { return piece->memory.n_bytes() == n_bytes; });
-  std::unique_ptr<Piece> piece;
+      waiting_, [&](const auto& lent) { return lent->memory.n_bytes() == n_bytes; });
+  std::unique_ptr<Lent> lent;
   if (fits != waiting_.end()) {
-    piece = std::move(*fits);
+    lent = std::move(*fits);
     waiting_.erase(fits);
   } else {
     waiting_.clear();
-    piece.reset(new Piece{this, pinned_memory(n_bytes)});
+    lent.reset(new Lent{this, pinned_memory(n_bytes)});
   }
-  std::byte* const data = piece->memory.data();
-  return {data, n_bytes, take_back, piece.release()};
+  std::byte* const data = lent->memory.data();
+  return {data, n_bytes, take_back, lent.release()};
 }
 
-void PinnedPool::take_back(void*, void* piece) {
+void PinnedPool::take_back(void*, void* lent) {
   cudaDeviceSynchronize();  // a copy that was begun ahead may still be on its way
-  std::unique_ptr<Piece> given(static_cast<Piece*>(piece));
+  std::unique_ptr<Lent> given(static_cast<Lent*>(lent));
   PinnedPool& pool = *given->pool;
   pool.waiting_.push_back(std::move(given));
 }

@@ -32,13 +32,13 @@ class PinnedPool {
  private:
   static constexpr std::size_t kLeastBytes = std::size_t{64} << 20;  // less is quick to prepare
 
-  struct Piece {
+  struct Lent {
     PinnedPool* pool;
     Buffer memory;
   };
-  static void take_back(void* memory, void* piece);
+  static void take_back(void* memory, void* lent);
 
-  std::vector<std::unique_ptr<Piece>> waiting_;
+  std::vector<std::unique_ptr<Lent>> waiting_;
 };
 
 // Pins memory that somebody else owns, for as long as the result lives.
