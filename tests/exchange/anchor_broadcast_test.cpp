@@ -11,6 +11,7 @@
 
 #include "../star/tiny_model.h"
 #include "exchange/group_channel.h"
+#include "node_layouts.h"
 #include "star/kv.h"
 
 namespace starattn {
@@ -44,12 +45,7 @@ bool is_filled(Backend& backend, const KvSegment& segment, std::size_t n_bytes,
   return true;
 }
 
-struct Layout {
-  const char* name;
-  int (*node_of)(Rank rank);
-};
-
-class AnchorBroadcastTest : public ::testing::TestWithParam<Layout> {
+class AnchorBroadcastTest : public ::testing::TestWithParam<NodeLayout> {
  protected:
   // Rank `root` computes block 0; `slow` dawdles between its layers.
   void broadcast(GroupChannel& channel, std::int64_t anchor_size,
@@ -100,11 +96,7 @@ TEST_P(AnchorBroadcastTest, BringsEveryByteToEveryMember) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Nodes, AnchorBroadcastTest,
-                         ::testing::Values(Layout{"one", [](Rank) { return 0; }},
-                                           Layout{"two", [](Rank rank) { return rank % 2; }},
-                                           Layout{"each_alone", [](Rank rank) { return rank; }}),
-                         [](const auto& layout) { return layout.param.name; });
+STARATTN_IN_EVERY_NODE_LAYOUT(AnchorBroadcastTest);
 
 TEST(NodeMemory, IsSeenByAllRanksOfTheNode) {
   const Communicator world = Communicator::world();

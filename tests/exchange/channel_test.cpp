@@ -11,16 +11,12 @@
 
 #include "exchange/group_channel.h"
 #include "late_operations.h"
+#include "node_layouts.h"
 
 namespace starattn {
 namespace {
 
-struct Layout {
-  const char* name;
-  int (*node_of)(Rank rank);
-};
-
-class ChannelTest : public ::testing::TestWithParam<Layout> {
+class ChannelTest : public ::testing::TestWithParam<NodeLayout> {
  protected:
   static std::vector<std::byte> text(Rank from, std::uint64_t message, std::size_t n_bytes) {
     std::vector<std::byte> bytes(n_bytes);
@@ -127,11 +123,7 @@ TEST_P(ChannelTest, AHostSourceIsSentOnceItsCopiesAreThere) {
   channel.wait_until_idle("wait");
 }
 
-INSTANTIATE_TEST_SUITE_P(Nodes, ChannelTest,
-                         ::testing::Values(Layout{"one", [](Rank) { return 0; }},
-                                           Layout{"two", [](Rank rank) { return rank % 2; }},
-                                           Layout{"each_alone", [](Rank rank) { return rank; }}),
-                         [](const auto& layout) { return layout.param.name; });
+STARATTN_IN_EVERY_NODE_LAYOUT(ChannelTest);
 
 }  // namespace
 }  // namespace starattn

@@ -12,6 +12,7 @@
 
 #include "../star/tiny_model.h"
 #include "exchange/group_channel.h"
+#include "node_layouts.h"
 #include "star/kv.h"
 
 namespace starattn {
@@ -26,12 +27,7 @@ std::uint64_t word(std::int64_t segment, std::int64_t layer, int part, std::size
          0x9e3779b97f4a7c15;
 }
 
-struct Layout {
-  const char* name;
-  int (*node_of)(Rank rank);
-};
-
-class SegmentExchangeTest : public ::testing::TestWithParam<Layout> {
+class SegmentExchangeTest : public ::testing::TestWithParam<NodeLayout> {
  protected:
   void fill(const KvCache& cache, std::int64_t segment, std::int64_t layer) {
     std::vector<std::uint64_t> words(cache.part_bytes() / sizeof(std::uint64_t));
@@ -140,11 +136,7 @@ TEST_P(SegmentExchangeTest, BringsEveryByteToWhoNeedsIt) {
       even, [&](std::int64_t i, std::int64_t j) { return i == 1 || i > 3 ? before(i, j) : 0; }, 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(Nodes, SegmentExchangeTest,
-                         ::testing::Values(Layout{"one", [](Rank) { return 0; }},
-                                           Layout{"two", [](Rank rank) { return rank % 2; }},
-                                           Layout{"each_alone", [](Rank rank) { return rank; }}),
-                         [](const auto& layout) { return layout.param.name; });
+STARATTN_IN_EVERY_NODE_LAYOUT(SegmentExchangeTest);
 
 }  // namespace
 }  // namespace starattn

@@ -135,23 +135,55 @@ class Equalities : public ::testing::Test {
  protected:
   Communicator world_ = Communicator::world();
 
-  void expect_same_bits_as_alone(const Setting& setting) {
-    const Outcome together = run(world_, setting);
-    const Outcome alone = run_alone(world_, setting);
+  void expect_same_bits(const Outcome& one, const Outcome& other) const {
     if (world_.is_root()) {
-      EXPECT_TRUE(same_bits(together.logits, alone.logits));
+      EXPECT_TRUE(same_bits(one.logits, other.logits));
     }
-    EXPECT_EQ(together.answers, alone.answers);
+    EXPECT_EQ(one.answers, other.answers);
   }
-  void expect_close_to_dense(const Setting& setting) {
-    Setting dense = setting;
-    dense.attention = Attention::dense;
-    const Outcome together = run(world_, setting);
-    const Outcome exact = run_alone(world_, dense);
+  void expect_close(const Outcome& one, const Outcome& other) const {
     if (world_.is_root()) {
-      EXPECT_LT(relative_difference(together.logits, exact.logits), rounding());
+      EXPECT_LT(relative_difference(one.logits, other.logits), rounding());
     }
   }
+  void expect_same_bits_as_alone(const Setting& setting) const {
+    const Outcome together = run(world_, setting);
+    expect_same_bits(together, run_alone(world_, setting));
+  }
+  void expect_close_to_dense(const Setting& setting) const {
+    const Outcome together = run(world_, setting);
+    expect_close(together, run_dense(setting));
+  }
+  void expect_not_dense(const Setting& setting) const {  // else the one above could not fail
+    const Outcome together = run(world_, setting);
+    const Outcome exact = run_dense(setting);
+    if (world_.is_root()) {
+      EXPECT_GT(relative_difference(together.logits, exact.logits), 1e-3);
+    }
+  }
+
+ private:
+  Outcome run_dense(Setting setting) const {
+    setting.attention = Attention::dense;
+    return run_alone(world_, setting);
+  }
+};
+
+// A document of 400 tokens that all ranks have encoded, and what answers queries over it.
+struct EncodedDocument {
+  explicit EncodedDocument(const Communicator& world)
+      : exchange(Answerer::exchange(model.decoder, world)) {
+    PlanRequest request;
+    request.block_size = 90;
+    const BlockPlan plan = BlockPlan::make(request, 400, world.size());
+    Encoder encoder(model.decoder, world);
+    kv = encoder.encode(plan, random_tokens(400, 1));
+  }
+  Answerer answerer(const AnswerOptions& options) { return {model.decoder, exchange, kv, options}; }
+
+  TinyModel model;
+  QueryExchange exchange;
+  DocumentKv kv;
 };
 
 }  // namespace starattn::testing

@@ -29,10 +29,7 @@ TEST_F(Equalities, ZigzagHasTheSameBits) {
   const Outcome contiguous = run(world_, setting);
   setting.placement = Placement::zigzag;
   const Outcome zigzag = run(world_, setting);
-  if (world_.is_root()) {
-    EXPECT_TRUE(same_bits(contiguous.logits, zigzag.logits));
-  }
-  EXPECT_EQ(contiguous.answers, zigzag.answers);
+  expect_same_bits(contiguous, zigzag);
 }
 
 TEST_F(Equalities, ReachHasTheSameBitsOnAnyRanks) {
@@ -171,13 +168,7 @@ TEST_F(Equalities, StarIsNotDense) {  // the tests above could not tell otherwis
   Setting setting;
   setting.block = 70;
   setting.anchor = 30;
-  Setting dense = setting;
-  dense.attention = Attention::dense;
-  const Outcome star = run(world_, setting);
-  const Outcome exact = run_alone(world_, dense);
-  if (world_.is_root()) {
-    EXPECT_GT(relative_difference(star.logits, exact.logits), 1e-3);
-  }
+  expect_not_dense(setting);
 }
 
 TEST_F(Equalities, AnchorBroadcastEqualsRecompute) {
@@ -187,9 +178,7 @@ TEST_F(Equalities, AnchorBroadcastEqualsRecompute) {
     const Outcome broadcast = run(world_, setting);
     setting.anchor_mode = AnchorMode::recompute;
     const Outcome recompute = run(world_, setting);
-    if (world_.is_root()) {
-      EXPECT_LT(relative_difference(broadcast.logits, recompute.logits), rounding());
-    }
+    expect_close(broadcast, recompute);
   }
 }
 
@@ -198,10 +187,7 @@ TEST_F(Equalities, QueriesSpreadOverRanksKeepTheirBits) {
   const Outcome one = run(world_, setting);
   setting.spread = true;
   const Outcome spread = run(world_, setting);
-  EXPECT_EQ(one.answers, spread.answers);
-  if (world_.is_root()) {
-    EXPECT_TRUE(same_bits(one.logits, spread.logits));
-  }
+  expect_same_bits(one, spread);
 }
 
 TEST_F(Equalities, TreeMergeKeepsTheBits) {
@@ -215,10 +201,7 @@ TEST_F(Equalities, TreeMergeKeepsTheBits) {
       const Outcome gather = run(world_, setting);
       setting.tree = true;
       const Outcome tree = run(world_, setting);
-      EXPECT_EQ(gather.answers, tree.answers);
-      if (world_.is_root()) {
-        EXPECT_TRUE(same_bits(gather.logits, tree.logits));
-      }
+      expect_same_bits(gather, tree);
     }
   }
 }
@@ -246,26 +229,19 @@ TEST_F(Equalities, DrawnAnswersAreTheSameOnAnyRanksAndInAnyBatch) {
 
 // 300 queries of 3 tokens, 128 rows a step: the first 42 begin, with two tokens of the 43rd.
 TEST_F(Equalities, AStopOnAnyRankLeavesTheQueriesThatHaveNotBegun) {
-  TinyModel model;
-  PlanRequest request;
-  request.block_size = 90;
-  const std::vector<Token> context = random_tokens(400, 1);
-  const BlockPlan plan = BlockPlan::make(request, 400, world_.size());
-  Encoder encoder(model.decoder, world_);
-  QueryExchange exchange = Answerer::exchange(model.decoder, world_);
-  const DocumentKv kv = encoder.encode(plan, context);
+  EncodedDocument document(world_);
   std::vector<QueryJob> all;
   for (std::uint64_t i = 0; i < 300; ++i) all.push_back({random_tokens(3, 100 + i), 4, i});
 
   for (const bool spread : {false, true}) {
     AnswerOptions options;
     options.spread_queries = spread;
-    Answerer answerer(model.decoder, exchange, kv, options);
+    Answerer answerer = document.answerer(options);
     const std::vector<QueryResult> whole = answerer.answer(all);
     EXPECT_EQ(answerer.n_left(), 0);
     int n_asked = 0;
     options.stop = [&] { return world_.rank() == world_.size() - 1 && ++n_asked == 2; };
-    Answerer stopped(model.decoder, exchange, kv, options);
+    Answerer stopped = document.answerer(options);
     const std::vector<QueryResult> some = stopped.answer(all);
     std::int64_t n_answered = 0;
     for (std::size_t i = 0; i < all.size(); ++i) {
@@ -282,14 +258,7 @@ TEST_F(Equalities, AStopOnAnyRankLeavesTheQueriesThatHaveNotBegun) {
 }
 
 TEST_F(Equalities, SpreadAnswersReachTheFirstRankAsTheyFinish) {
-  TinyModel model;
-  const std::vector<Token> context = random_tokens(400, 1);
-  PlanRequest request;
-  request.block_size = 90;
-  const BlockPlan plan = BlockPlan::make(request, 400, world_.size());
-  Encoder encoder(model.decoder, world_);
-  QueryExchange exchange = Answerer::exchange(model.decoder, world_);
-  const DocumentKv kv = encoder.encode(plan, context);
+  EncodedDocument document(world_);
   std::vector<QueryJob> all;  // each query needs two steps more than the one before
   for (std::uint64_t i = 0; i < 7; ++i)
     all.push_back({random_tokens(3, 100 + i), 1 + 2 * static_cast<std::int64_t>(i), i});
@@ -304,7 +273,7 @@ TEST_F(Equalities, SpreadAnswersReachTheFirstRankAsTheyFinish) {
     step_of[i] = n_steps;
     handed_out[i] = result;
   };
-  Answerer answerer(model.decoder, exchange, kv, options);
+  Answerer answerer = document.answerer(options);
   const std::vector<QueryResult> results = answerer.answer(all);
   EXPECT_EQ(handed_out.size(), world_.is_root() ? all.size() : 0);
   for (const auto& [i, result] : handed_out) {
@@ -315,30 +284,23 @@ TEST_F(Equalities, SpreadAnswersReachTheFirstRankAsTheyFinish) {
 }
 
 TEST_F(Equalities, QueriesWithoutRoomForTheirKvWaitForTheirTurn) {
-  TinyModel model;
-  const std::vector<Token> context = random_tokens(400, 1);
-  PlanRequest request;
-  request.block_size = 90;
-  const BlockPlan plan = BlockPlan::make(request, 400, world_.size());
-  Encoder encoder(model.decoder, world_);
-  QueryExchange exchange = Answerer::exchange(model.decoder, world_);
-  const DocumentKv kv = encoder.encode(plan, context);
+  EncodedDocument document(world_);
   std::vector<QueryJob> all;
   for (std::uint64_t i = 0; i < 12; ++i) all.push_back({random_tokens(3, 100 + i), 5, i});
-  const std::uint64_t one = (3 + 5) * model.config.kv_bytes_per_token(model.backend->kv_dtype());
+  const std::uint64_t one =
+      (3 + 5) * document.model.config.kv_bytes_per_token(document.model.backend->kv_dtype());
 
   for (const bool spread : {false, true}) {
     AnswerOptions options;
     options.spread_queries = spread;
-    const std::vector<QueryResult> whole =
-        Answerer(model.decoder, exchange, kv, options).answer(all);
+    const std::vector<QueryResult> whole = document.answerer(options).answer(all);
     for (const std::uint64_t room : {std::uint64_t{0}, one, 3 * one + 1}) {
       options.query_kv_bytes = room;
       std::vector<std::size_t> order;
       options.finished = [&](std::size_t i, const QueryResult&) { order.push_back(i); };
       int n_steps = 0;
       options.poll = [&] { ++n_steps; };
-      Answerer answerer(model.decoder, exchange, kv, options);
+      Answerer answerer = document.answerer(options);
       const std::vector<QueryResult> some = answerer.answer(all);
       const std::size_t n_at_once = room > one ? 3 : 1;
       const std::size_t n_query_ranks = spread ? static_cast<std::size_t>(world_.size()) : 1;
@@ -355,19 +317,13 @@ TEST_F(Equalities, QueriesWithoutRoomForTheirKvWaitForTheirTurn) {
 }
 
 TEST_F(Equalities, AQueryThatNoMemoryHoldsIsAnErrorOnAllRanks) {
-  TinyModel model;
-  PlanRequest request;
-  request.block_size = 90;
-  const BlockPlan plan = BlockPlan::make(request, 400, world_.size());
-  Encoder encoder(model.decoder, world_);
-  QueryExchange exchange = Answerer::exchange(model.decoder, world_);
-  const DocumentKv kv = encoder.encode(plan, random_tokens(400, 1));
+  EncodedDocument document(world_);
   std::vector<QueryJob> all(2, {random_tokens(3, 100), 4, 0});
   all.push_back({random_tokens(3, 102), std::int64_t{1} << 44, 0});
   AnswerOptions options;
   int n_finished = 0;
   options.finished = [&](std::size_t, const QueryResult&) { ++n_finished; };
-  Answerer answerer(model.decoder, exchange, kv, options);
+  Answerer answerer = document.answerer(options);
   try {
     answerer.answer(all);
     FAIL() << "a petabyte was found";
@@ -406,10 +362,7 @@ TEST_F(Equalities, MixturesOfExpertsTreatEveryQueryAndThreadAlike) {
   const Outcome first = run(world_, setting, 1, 1);
   const Outcome three = run(world_, setting, 3, 4);
   EXPECT_EQ(batch.answers[0], first.answers[0]);
-  EXPECT_EQ(batch.answers, three.answers);
-  if (world_.is_root()) {
-    EXPECT_TRUE(same_bits(batch.logits, three.logits));
-  }
+  expect_same_bits(batch, three);
 }
 
 TEST_F(Equalities, MixturesOfExpertsInExactModesAreDense) {
@@ -437,10 +390,7 @@ TEST_F(Equalities, BlocksInHostMemoryGiveTheSameBits) {
       const Outcome device = run(world_, setting);
       setting.kv_memory = KvMemory::host;
       const Outcome host = run(world_, setting);
-      EXPECT_EQ(device.answers, host.answers);
-      if (world_.is_root()) {
-        EXPECT_TRUE(same_bits(device.logits, host.logits));
-      }
+      expect_same_bits(device, host);
     }
   }
 }
@@ -452,10 +402,7 @@ TEST_F(Equalities, ThreadsDoNotMatter) {
     setting.anchor = 100;
     const Outcome one = run(world_, setting, 1);
     const Outcome three = run(world_, setting, 3);
-    if (world_.is_root()) {
-      EXPECT_TRUE(same_bits(one.logits, three.logits));
-    }
-    EXPECT_EQ(one.answers, three.answers);
+    expect_same_bits(one, three);
   }
 }
 
