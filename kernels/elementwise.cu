@@ -8,6 +8,7 @@
 #include <cfloat>
 #include <cmath>
 
+#include "eight.cuh"
 #include "elementwise.h"
 #include "launch.cuh"
 #include "warp.cuh"
@@ -16,31 +17,7 @@ namespace starattn::kernels {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kWidth = 8;  // bf16 values of one 16-byte access
-
-struct Values {
-  float x[kWidth];
-};
-
-__device__ __forceinline__ Values unpack(const uint4& bits) {
-  Values v;
-  const auto* pairs = reinterpret_cast<const __nv_bfloat162*>(&bits);
-#pragma unroll
-  for (int i = 0; i < kWidth / 2; ++i) {
-    const float2 pair = __bfloat1622float2(pairs[i]);
-    v.x[2 * i] = pair.x;
-    v.x[2 * i + 1] = pair.y;
-  }
-  return v;
-}
-
-__device__ __forceinline__ uint4 pack(const Values& v) {
-  uint4 bits;
-  auto* pairs = reinterpret_cast<__nv_bfloat162*>(&bits);
-#pragma unroll
-  for (int i = 0; i < kWidth / 2; ++i) pairs[i] = __floats2bfloat162_rn(v.x[2 * i], v.x[2 * i + 1]);
-  return bits;
-}
+constexpr int kWidth = 8;  // bf16 values of one 16-byte access, as in Eight
 
 __device__ __forceinline__ std::int64_t thread_index() {
   return blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x;
@@ -97,24 +74,24 @@ __global__ void rms_norm_kernel(const uint4* x, const uint4* weight, float eps, 
   float squares = 0;
 #pragma unroll
   for (const uint4& vector : held)
-    for (const float value : unpack(vector).x) squares += value * value;
+    for (const float value : widened(vector).x) squares += value * value;
   for (int i = threadIdx.x + kHeld * blockDim.x; i < row_vectors; i += blockDim.x)
-    for (const float value : unpack(x[i]).x) squares += value * value;
+    for (const float value : widened(x[i]).x) squares += value * value;
   const float mean = block_sum(squares, shared) / static_cast<float>(row_vectors * kWidth);
   const float factor = factor_of(mean, eps);
-  const auto write = [&](int i, Values v, const uint4& weights) {
-    const Values scale = unpack(weights);
+  const auto write = [&](int i, Eight v, const uint4& weights) {
+    const Eight scale = widened(weights);
 #pragma unroll
     for (int c = 0; c < kWidth; ++c) v.x[c] = scale.x[c] * (v.x[c] * factor);
-    y[i] = pack(v);
+    y[i] = narrowed(v);
   };
 #pragma unroll
   for (int j = 0; j < kHeld; ++j) {
     const int i = threadIdx.x + j * blockDim.x;
-    if (i < row_vectors) write(i, unpack(held[j]), scales[j]);
+    if (i < row_vectors) write(i, widened(held[j]), scales[j]);
   }
   for (int i = threadIdx.x + kHeld * blockDim.x; i < row_vectors; i += blockDim.x)
-    write(i, unpack(x[i]), weight[i]);
+    write(i, widened(x[i]), weight[i]);
 }
 
 // Short rows (the heads of q and k norms): a warp a row.
@@ -125,17 +102,17 @@ __global__ void rms_norm_warp_kernel(const uint4* x, const uint4* weight, float 
   let_next_kernel_start();
   await_earlier_kernels();
   if (row >= n_rows) return;
-  Values v{};
+  Eight v{};
   float squares = 0;
-  if (lane < row_vectors) v = unpack(x[row * row_vectors + lane]);
+  if (lane < row_vectors) v = widened(x[row * row_vectors + lane]);
   for (const float value : v.x) squares += value * value;
   squares = warp_sum(squares);
   if (lane >= row_vectors) return;
   const float factor = factor_of(squares / static_cast<float>(row_vectors * kWidth), eps);
-  const Values scale = unpack(weight[lane]);
+  const Eight scale = widened(weight[lane]);
 #pragma unroll
   for (int c = 0; c < kWidth; ++c) v.x[c] = scale.x[c] * (v.x[c] * factor);
-  y[row * row_vectors + lane] = pack(v);
+  y[row * row_vectors + lane] = narrowed(v);
 }
 
 // A thread rotates eight pairs.
@@ -159,15 +136,15 @@ __global__ void rotate_kernel(HeadRows q, HeadRows k, const float4* cos, const f
   const float4 s[2] = {sin[angle], sin[angle + 1]};
   const float* cosine = &c[0].x;
   const float* sine = &s[0].x;
-  const Values a = unpack(*low), b = unpack(*high);
-  Values rotated_a, rotated_b;
+  const Eight a = widened(*low), b = widened(*high);
+  Eight rotated_a, rotated_b;
 #pragma unroll
   for (int j = 0; j < kWidth; ++j) {
     rotated_a.x[j] = a.x[j] * cosine[j] - b.x[j] * sine[j];
     rotated_b.x[j] = b.x[j] * cosine[j] + a.x[j] * sine[j];
   }
-  *low = pack(rotated_a);
-  *high = pack(rotated_b);
+  *low = narrowed(rotated_a);
+  *high = narrowed(rotated_b);
 }
 
 // Two vectors a thread, both loads of both on their way before the first is used.
@@ -187,32 +164,32 @@ __global__ void swiglu_kernel(const uint4* gate, const uint4* up, uint4* y, std:
   for (int j = 0; j < kVectors; ++j) {
     const std::int64_t i = first + j * blockDim.x;
     if (i >= n) break;
-    const Values a = unpack(g[j]), b = unpack(u[j]);
-    Values result;
+    const Eight a = widened(g[j]), b = widened(u[j]);
+    Eight result;
 #pragma unroll
     for (int c = 0; c < kWidth; ++c)
       result.x[c] = __fdividef(a.x[c], 1.f + __expf(-a.x[c])) * b.x[c];
-    y[i] = pack(result);
+    y[i] = narrowed(result);
   }
 }
 
 __global__ void scale_kernel(uint4* x, float factor, std::int64_t n) {
   const std::int64_t i = thread_index();
   if (i >= n) return;
-  Values v = unpack(x[i]);
+  Eight v = widened(x[i]);
 #pragma unroll
   for (float& value : v.x) value *= factor;
-  x[i] = pack(v);
+  x[i] = narrowed(v);
 }
 
 __global__ void add_kernel(uint4* x, const uint4* y, std::int64_t n) {
   const std::int64_t i = thread_index();
   if (i >= n) return;
-  Values a = unpack(x[i]);
-  const Values b = unpack(y[i]);
+  Eight a = widened(x[i]);
+  const Eight b = widened(y[i]);
 #pragma unroll
   for (int c = 0; c < kWidth; ++c) a.x[c] += b.x[c];
-  x[i] = pack(a);
+  x[i] = narrowed(a);
 }
 
 __global__ void clear_kernel(float* o, float* m, float* l, std::int64_t n_values, int head_dim) {
