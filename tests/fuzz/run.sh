@@ -27,18 +27,24 @@ cat_each() { # files, which have the same name in different folders
   for file in "$@"; do cp "$file" "$temporary/seeds/$target/$(basename "$(dirname "$file")")"; done
 }
 
-failed=0
+fuzz() { # target: one line of what came of it; what a crash said goes before it
+  local target=$1 log=$temporary/$1.log
+  if ASAN_OPTIONS=detect_leaks=0 build/fuzz/tests/fuzz/"${target}_fuzz" -max_total_time="$seconds" -timeout=60 -rss_limit_mb=4096 \
+    -max_len=65536 -print_final_stats=1 -print_funcs=0 -artifact_prefix="build/fuzz/$target-" -verbosity=0 \
+    "$corpus/$target" "$temporary/seeds/$target" >"$log" 2>&1; then
+    echo "$target: $(grep -o 'number_of_executed_units: [0-9]*' "$log" | grep -o '[0-9]*$') executions"
+  else
+    cat "$log"
+    echo "$target: FAILED"
+    return 1
+  fi
+}
+
 for target in "${targets[@]}"; do
   mkdir -p "$temporary/seeds/$target" "$corpus/$target"
   seeds "$target"
-  if ASAN_OPTIONS=detect_leaks=0 build/fuzz/tests/fuzz/"${target}_fuzz" -max_total_time="$seconds" -timeout=60 -rss_limit_mb=4096 \
-    -max_len=65536 -print_final_stats=1 -print_funcs=0 -artifact_prefix="build/fuzz/$target-" -verbosity=0 \
-    "$corpus/$target" "$temporary/seeds/$target" >"$temporary/log" 2>&1; then
-    echo "$target: $(grep -o 'number_of_executed_units: [0-9]*' "$temporary/log" | grep -o '[0-9]*$') executions"
-  else
-    echo "$target: FAILED"
-    cat "$temporary/log"
-    failed=1
-  fi
 done
-exit $failed
+# One target a core at a time.
+export -f fuzz
+export temporary seconds corpus
+printf '%s\n' "${targets[@]}" | xargs -P "$(nproc)" -I {} bash -c 'fuzz "$1"' _ {} || exit 1
