@@ -45,6 +45,11 @@ class Backend {
   // before anything is made of them.
   Dtype kv_dtype() const { return has_f8_kv_ ? Dtype::f8 : activation_dtype(); }
   void keep_kv_in_f8() { has_f8_kv_ = true; }
+  // From round_rows_to_f8() on, products of chunks with FP8 matrices round the rows to FP8 first:
+  // each row's numbers share a power of two (to_f8() in base/dtype.h), and what is not finite
+  // becomes NaN. Experts take their rows as they are.
+  bool rounds_rows() const { return rounds_rows_; }
+  void round_rows_to_f8() { rounds_rows_ = true; }
   KvLayout kv_layout(const AttentionShape& shape) const {
     return {kv_dtype(), shape.n_kv_heads, shape.head_dim};
   }
@@ -270,6 +275,7 @@ class Backend {
 
  private:
   bool has_f8_kv_ = false;
+  bool rounds_rows_ = false;
 };
 
 // CUDA devices that this process can use; 0 in a build without CUDA.

@@ -49,6 +49,7 @@ class TimedBackend : public Backend {
         clock_(backend_->make_clock()),
         element_(static_cast<double>(size_of(backend_->activation_dtype()))) {
     if (backend_->kv_dtype() == Dtype::f8) keep_kv_in_f8();
+    if (backend_->rounds_rows()) round_rows_to_f8();
   }
   ~TimedBackend() override {
     try {

@@ -220,6 +220,7 @@ Exit run_bench(const BenchOptions& options) {
   ModelConfig shape = model_shape(options.shape, options.n_layers);
   std::vector<StudyPoint> points;
   collectively(ranks.world, [&] {  // before weights are made
+    if (options.common.model.empty()) options.common.settle_precision(shape.fp8);
     const std::int64_t widest_window =
         options.common.model.empty() ? shape.widest_window()
                                      : read_model_config(options.common.model).widest_window();
@@ -227,7 +228,6 @@ Exit run_bench(const BenchOptions& options) {
                        widest_window);
   });
   Recording recording(options.common, ranks);
-  if (options.common.weights == "fp8") shape.fp8.scales = Fp8Config::Scales::made;
   const std::unique_ptr<LoadedModel> model = options.common.model.empty()
                                                  ? make_random_model(shape, options.common, ranks)
                                                  : open_model(options.common, ranks);

@@ -255,9 +255,7 @@ Exit print_goal(const PlanOptions& options, const ModelConfig& config, const Wor
 
 Exit print_plan(PlanOptions options) {
   ModelConfig config = read_model_config(options.common.model);
-  using Scales = Fp8Config::Scales;
-  if (options.common.weights == "fp8" && config.fp8.scales == Scales::none)
-    config.fp8.scales = Scales::made;
+  options.common.settle_precision(config.fp8);
   if (options.common.input.empty() == options.tokens.empty())
     fail(Exit::usage, "plan: expected either --tokens or --input");
   if (!options.machine.empty() && options.common.device == "auto")

@@ -43,6 +43,7 @@ std::string canonical_text(const ModelConfig& c) {
     text += fmt::format(" fp8={} {}x{} {}", static_cast<int>(c.fp8.scales), c.fp8.block_rows,
                         c.fp8.block_cols, c.fp8.suffix);
   }
+  if (c.fp8.rounds_rows) text += " activations=fp8 1";  // the rule's version
   return text;
 }
 

@@ -64,7 +64,7 @@ struct MixtureConfig {
 };
 
 // How the matrices of an FP8 model (e4m3) are scaled; those that its files hold in other types are
-// not. Activations are not quantised here, whatever the model says of them.
+// not. Activations are rounded where the user wants it, whatever the model says of them.
 struct Fp8Config {
   enum class Scales {
     none,
@@ -76,6 +76,7 @@ struct Fp8Config {
   Scales scales = Scales::none;
   std::int64_t block_rows = 0, block_cols = 0;  // block
   std::string suffix;                           // of their names: "_scale_inv" behind "....weight"
+  bool rounds_rows = false;  // before products with them in phase 1 (Backend::rounds_rows)
 };
 
 constexpr std::int64_t kNoWindow = INT64_MAX;

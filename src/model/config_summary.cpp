@@ -84,6 +84,11 @@ std::uint64_t n_parameters(const ModelConfig& c, std::int64_t n_experts) {
          n_mixtures * mixture + hidden;
 }
 
+const char* describe(const Fp8Config& fp8) {
+  if (fp8.scales == Fp8Config::Scales::none) return "";
+  return fp8.rounds_rows ? " in FP8 (and activations of phase 1)" : " in FP8";
+}
+
 }  // namespace
 
 std::uint64_t n_parameters(const ModelConfig& c) {
@@ -108,10 +113,9 @@ std::string describe(const ModelConfig& c) {
       "{}, {} parameters{}{}, {} layers{}, hidden {}, {} heads / {} KV heads, head dim {}, "
       "vocabulary "
       "{}, {}, {} positions",
-      name_of(c.family), short_count(n_parameters(c)), experts,
-      c.fp8.scales == Fp8Config::Scales::none ? "" : " in FP8", c.n_layers, windows, c.hidden_size,
-      c.n_heads, c.n_kv_heads, c.head_dim, with_commas(c.vocab_size), describe(c.rope),
-      with_commas(c.max_positions));
+      name_of(c.family), short_count(n_parameters(c)), experts, describe(c.fp8), c.n_layers,
+      windows, c.hidden_size, c.n_heads, c.n_kv_heads, c.head_dim, with_commas(c.vocab_size),
+      describe(c.rope), with_commas(c.max_positions));
 }
 
 }  // namespace starattn

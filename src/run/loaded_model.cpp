@@ -85,6 +85,7 @@ std::unique_ptr<Backend> make_backend(const DeviceOptions& options, const Ranks&
                         : make_cpu_backend(ranks.n_threads);
   check_dtype(options.dtype, *backend);
   if (options.kv_dtype == "fp8") backend->keep_kv_in_f8();
+  if (options.activations == "fp8") backend->round_rows_to_f8();
   if (trace::is_recording()) backend = make_timed_backend(std::move(backend));
   return backend;
 }
@@ -145,11 +146,9 @@ std::unique_ptr<LoadedModel> open_model(const Options& options, const Ranks& ran
     for (const Token token : model->chat.stops) model->eos_tokens.push_back(token);
     model->backend = make_backend(options, ranks);
     model->backend->check_model(model->config.shape());
-    using Scales = Fp8Config::Scales;
-    const bool makes_fp8 = options.weights == "fp8" && model->config.fp8.scales == Scales::none;
-    if (makes_fp8) model->config.fp8.scales = Scales::made;
+    options.settle_precision(model->config.fp8);
     model->weights_sample = sample_of(*model);
-    if (makes_fp8) model->weights.make_fp8();
+    if (model->config.fp8.scales == Fp8Config::Scales::made) model->weights.make_fp8();
     for (const WeightView& weight : model->weights.all())
       model->weight_bytes += model->backend->bytes_in_memory(weight);
   });

@@ -104,4 +104,16 @@ void MethodOptions::check_windows(std::int64_t widest_window) const {
   BlockPlan::make(request, 2, 1, widest_window);
 }
 
+void DeviceOptions::settle_precision(Fp8Config& fp8) const {
+  using Scales = Fp8Config::Scales;
+  if (weights == "fp8" && fp8.scales == Scales::none) fp8.scales = Scales::made;
+  if (activations != "fp8") return;
+  if (fp8.scales == Scales::none) {
+    fail(Exit::usage,
+         "--activations fp8: products in FP8 need FP8 weights, and this model has none; add "
+         "--weights fp8");
+  }
+  fp8.rounds_rows = true;
+}
+
 }  // namespace starattn

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "model/config.h"
 #include "star/plan.h"
 #include "tokenizer/tokenizer.h"
 
@@ -90,7 +91,12 @@ struct DeviceOptions {
   std::string device = "auto";
   std::string dtype = "auto";
   std::string weights = "auto";
+  std::string activations = "bf16";
   std::string kv_dtype = "auto";
+
+  // What --weights and --activations make of a model's matrices. Throws Error(usage) where there
+  // are no FP8 ones.
+  void settle_precision(Fp8Config& fp8) const;
 };
 
 // How ranks answer together (phase 2).

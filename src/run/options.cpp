@@ -178,6 +178,13 @@ void add_precision_options(CLI::App& app, Options& options) {
       ->check(CLI::IsMember({"auto", "fp8"}))
       ->capture_default_str()
       ->group("Machine");
+  app.add_option(
+         "--activations", options.activations,
+         "What phase 1 multiplies FP8 weights with: bf16 (the compute type), or fp8, which is "
+         "faster on a GPU")
+      ->check(CLI::IsMember({"bf16", "fp8"}))
+      ->capture_default_str()
+      ->group("Machine");
   app.add_option("--kv-dtype", options.kv_dtype,
                  "Keys and values of a context: auto (the compute type), or fp8 (half of bf16)")
       ->check(CLI::IsMember({"auto", "fp8"}))

@@ -43,7 +43,7 @@ void add_answer_options(CLI::App& app, Options& options);
 void add_form_options(CLI::App& app, Options& options);       // what an answer looks like
 void add_device_options(CLI::App& app, Options& options);     // of one rank
 void add_group_options(CLI::App& app, Options& options);      // ranks on a document
-void add_precision_options(CLI::App& app, Options& options);  // of weights, keys and values
+void add_precision_options(CLI::App& app, Options& options);  // of weights, activations, KV
 void add_kv_memory_options(CLI::App& app, Options& options);
 void add_query_rank_options(CLI::App& app, Options& options);  // phase 2 among ranks
 void add_progress_options(CLI::App& app, Options& options);

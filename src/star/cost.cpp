@@ -49,6 +49,18 @@ std::uint64_t widened_matrices(const ModelConfig& config, Dtype activation_dtype
          size_of(activation_dtype);
 }
 
+// A GPU rounds a chunk's rows for products with FP8 matrices, and where it has no FP8 products
+// widens them again.
+std::uint64_t rounded_rows(const ModelConfig& config, std::int64_t chunk_rows,
+                           Dtype activation_dtype) {
+  if (!config.fp8.rounds_rows || activation_dtype == Dtype::f32) return 0;
+  const std::int64_t inner = config.has_dense_layers() ? config.intermediate_size : 0;
+  const auto width =
+      static_cast<std::uint64_t>(std::max({config.hidden_size, config.q_width(), inner}));
+  return static_cast<std::uint64_t>(chunk_rows) *
+         (width * (1 + size_of(activation_dtype)) + sizeof(float));
+}
+
 // Keys and values of a chunk's rows before they are kept in FP8.
 std::uint64_t unrounded_kv(const ModelConfig& config, std::int64_t chunk_rows, Dtype kv_dtype,
                            Dtype activation_dtype) {
@@ -241,6 +253,7 @@ std::vector<MemoryNeed> memory_needs(const ModelConfig& config, const BlockPlan&
     need.workspace = static_cast<std::uint64_t>(chunk_rows) * (row + partial) +
                      unrounded_kv(config, chunk_rows, kv_dtype, activation_dtype) +
                      widened_matrices(config, activation_dtype) +
+                     rounded_rows(config, chunk_rows, activation_dtype) +
                      widened_kv(config, plan, n_longest, kv_dtype, activation_dtype);
     const auto resident = static_cast<std::uint64_t>(config.hidden_size) * element +
                           static_cast<std::uint64_t>(angles_width(config)) * sizeof(float);

@@ -79,8 +79,9 @@ Json describe_machine(const Ranks& ranks, const Backend& backend) {
   head["mpi"] = mpi_library_version();
   head["device"] = backend.is_host_memory() ? from_cpuinfo("model name") : backend.describe();
   const bool has_f8_kv = backend.kv_dtype() == Dtype::f8;
-  head["dtype"] =
-      fmt::format("{}{}", name_of(backend.activation_dtype()), has_f8_kv ? ", KV f8" : "");
+  head["dtype"] = fmt::format("{}{}{}", name_of(backend.activation_dtype()),
+                              backend.rounds_rows() ? ", rounded to f8 in phase 1" : "",
+                              has_f8_kv ? ", KV f8" : "");
   head["ranks"] = std::move(all);
   return head;
 }

@@ -83,6 +83,12 @@ TEST_F(TimedBackendTest, KeepsKeysInF8WhereTheOtherDoes) {
   EXPECT_EQ(make_timed_backend(std::move(backend))->kv_dtype(), Dtype::f8);
 }
 
+TEST_F(TimedBackendTest, RoundsRowsWhereTheOtherDoes) {
+  std::unique_ptr<Backend> backend = make_cpu_backend(1);
+  backend->round_rows_to_f8();
+  EXPECT_TRUE(make_timed_backend(std::move(backend))->rounds_rows());
+}
+
 // An operation that it leaves out would run another body than the backend's own.
 TEST_F(TimedBackendTest, HasEveryOperation) {
   const auto names = [](const char* path, const char* pattern) {

@@ -215,14 +215,17 @@ call "${plan[@]}" --tokens 8k --device cuda --weights fp8 --kv-dtype fp8 --json
 check "plan counts FP8 keys and values" shows '"kv_dtype":"f8"'
 check "with their scales: 144 bytes for 2 heads of 64" shows "\"own_kv\":$((8192 * 8 * 2 * 144))"
 printf '{"id": "a", "context": "The code of the door is 7391.", "queries": [{"id": "q", "text": "What is it?"}]}\n' >"$work/door.jsonl"
-for how in "" "--kv-dtype fp8" "--weights fp8" "--weights fp8 --kv-dtype fp8"; do
+for how in "" "--kv-dtype fp8" "--weights fp8" "--weights fp8 --kv-dtype fp8" "--weights fp8 --activations fp8"; do
   for again in encode answer; do
     output=$([ $again = answer ] && echo "--output $work/door.answers --overwrite")
     call $again --model "$model" --input "$work/door.jsonl" --checkpoint-dir "$work/documents" --block-size 8 --device cpu $how $output
     check "$again $how" [ $code -eq 0 ]
   done
 done
-check "each way has documents of its own" [ "$(ls -d "$work"/documents/*/ | wc -l)" -eq 4 ]
+check "each way has documents of its own" [ "$(ls -d "$work"/documents/*/ | wc -l)" -eq 5 ]
+check "the banner says what is FP8" says "parameters in FP8 (and activations of phase 1)"
+refused "FP8 activations of wider weights" 2 "add --weights fp8" encode --model "$model" --input "$work/door.jsonl" --checkpoint-dir "$work/documents" --activations fp8
+refused "the same planned" 2 "add --weights fp8" "${plan[@]}" --tokens 8k --activations fp8
 call inspect "$(grep -l '"kv_dtype": "f8"' "$work"/documents/*/manifest.json | head -n 1 | xargs dirname)" --verify
 check "inspect verifies FP8" [ $code -eq 0 ]
 check "and says what it is" shows "KV .* f8, 8 layers, 2 heads of 64"

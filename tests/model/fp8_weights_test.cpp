@@ -156,6 +156,9 @@ TEST(MadeFp8, HasAScaleForEachRow) {
   config.fp8.scales = Fp8Config::Scales::made;
   made.make_fp8();
   EXPECT_EQ(canonical_text(config), plain + " fp8=made 1");
+  ModelConfig rounded = config;
+  rounded.fp8.rounds_rows = true;
+  EXPECT_EQ(canonical_text(rounded), plain + " fp8=made 1 activations=fp8 1");
   const auto value_of = [](const WeightView& w, std::int64_t i) {
     std::uint16_t bits = 0;
     std::memcpy(&bits, w.data + i * 2, 2);

@@ -83,6 +83,15 @@ TEST(Cost, AGpuWidensOneFp8MatrixAtATime) {
       2U * 48 * static_cast<std::uint64_t>(std::max(plain.intermediate_size, plain.q_width())));
   EXPECT_EQ(workspace(fp8, Dtype::f32), workspace(plain, Dtype::f32));
 
+  // A chunk of 32 rows that are rounded, as wide as a matrix has columns, and widened again.
+  ModelConfig rounded = fp8;
+  rounded.fp8.rounds_rows = true;
+  EXPECT_EQ(
+      workspace(rounded, Dtype::bf16) - workspace(fp8, Dtype::bf16),
+      32U *
+          (3 * static_cast<std::uint64_t>(std::max(plain.intermediate_size, plain.q_width())) + 4));
+  EXPECT_EQ(workspace(rounded, Dtype::f32), workspace(plain, Dtype::f32));
+
   // All experts of a layer together.
   const ModelConfig mixture = testing::tiny_mixture_config();
   ModelConfig f8_mixture = mixture;

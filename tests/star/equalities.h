@@ -34,6 +34,7 @@ struct Setting {
   bool only_first_is_drawn = false;
   bool experts = false;
   bool has_f8_kv = false;
+  bool rounds_rows = false;           // and has FP8 weights
   std::vector<std::int64_t> windows;  // of each layer; 0: none
   bool sinks = false;                 // with the experts that go with them
 };
@@ -81,7 +82,9 @@ inline Outcome run(const Communicator& group, const Setting& setting, int n_thre
   config.layers.resize(static_cast<std::size_t>(config.n_layers));
   for (std::size_t i = 0; i < setting.windows.size(); ++i)
     if (setting.windows[i] > 0) config.layers[i].window = setting.windows[i];
+  if (setting.rounds_rows) config.fp8.scales = Fp8Config::Scales::made;
   TinyModel model(n_threads, Dtype::bf16, config);
+  if (setting.rounds_rows) model.backend->round_rows_to_f8();
   if (setting.has_f8_kv) model.backend->keep_kv_in_f8();
   PlanRequest request;
   request.attention = setting.attention;

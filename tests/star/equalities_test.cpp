@@ -86,6 +86,21 @@ TEST_F(Equalities, KvInFp8IsRounded) {
   EXPECT_LT(difference, 1.0 / 16);  // a number of FP8 is wrong by that at most
 }
 
+TEST_F(Equalities, RoundedRowsHaveTheSameBitsOnAnyRanks) {
+  Setting star;
+  star.rounds_rows = true;
+  star.block = 90;
+  star.anchor = 40;
+  Setting recompute = star, recall = star, ring = star, experts = star, f8_kv = star;
+  recompute.anchor_mode = AnchorMode::recompute;
+  recall.recall = 45;
+  ring.attention = Attention::ring;
+  experts.experts = true;
+  f8_kv.has_f8_kv = true;
+  for (const Setting& setting : {star, recompute, recall, ring, experts, f8_kv})
+    expect_same_bits_as_alone(setting);
+}
+
 // A model whose weights are made FP8 does what one does whose weights are these numbers in fp32.
 TEST_F(Equalities, MadeFp8WeightsAreTheirNumbers) {
   if (on_gpu()) GTEST_SKIP() << "a GPU sums thin FP8 products in another order";

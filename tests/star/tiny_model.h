@@ -71,6 +71,7 @@ inline ModelConfig tiny_sinks_config(std::int64_t window) {
   return config;
 }
 
+// With --weights fp8 and all numbers made, if the config says so.
 inline ModelWeights tiny_weights(const ModelConfig& config, Dtype dtype) {
   ModelWeights weights = ModelWeights::random(config, dtype, 7);
   if (config.fp8.scales != Fp8Config::Scales::made) return weights;

@@ -15,6 +15,7 @@
 #include "backend/backend.h"
 #include "backend/cpu/attend.h"
 #include "backend/cpu/experts.h"
+#include "backend/cpu/f8.h"
 #include "backend/cpu/finite.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/linear.h"
@@ -112,6 +113,8 @@ class CpuBackend : public Backend {
 
   void linear(Rows x, const Projection& to, Product product) override {
     if (product == Product::chunk) {
+      std::vector<float> memory;
+      if (rounds_rows() && to.w.dtype == Dtype::f8) x = cpu::rounded_rows(pool_, x, memory);
       cpu::linear_chunk(pool_, kernels_, x, to.w, to.bias, to.y);
     } else {
       cpu::linear_thin(pool_, kernels_, x, to.w, to.bias, to.y);

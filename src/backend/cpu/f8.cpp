@@ -24,6 +24,20 @@ void widen_head(const std::byte* rows, const KvLayout& layout, std::int64_t head
   }
 }
 
+Rows rounded_rows(ThreadPool& pool, Rows x, std::vector<float>& memory) {
+  const std::array<float, 256>& values = f8_values();
+  const auto width = static_cast<std::size_t>(x.width);
+  memory.resize(static_cast<std::size_t>(x.n_rows) * width);
+  pool.parallel_for(x.n_rows, [&](std::int64_t row, int) {
+    const std::size_t at = static_cast<std::size_t>(row) * width;
+    std::vector<std::uint8_t> codes(width);
+    const float scale =
+        f8_scale(to_f8(reinterpret_cast<const float*>(x.data) + at, x.width, codes.data()));
+    for (std::size_t i = 0; i < width; ++i) memory[at + i] = values[codes[i]] * scale;
+  });
+  return {reinterpret_cast<std::byte*>(memory.data()), x.n_rows, x.width};
+}
+
 const float* keys_in_f32(const KvSegment& segment, const AttentionShape& shape,
                          std::vector<float>& memory) {
   if (!segment.is_f8) return reinterpret_cast<const float*>(segment.k);
