@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cuda_bf16.h>
+#include <cuda_fp8.h>
 
 #include <cstdint>
 
@@ -33,6 +34,37 @@ __device__ __forceinline__ void widen(const uint4& from, unsigned exponent,
 // The numbers as they are.
 __device__ __forceinline__ void widen(const uint4& from, std::uint32_t (&pairs)[8]) {
   widen(from, 127, pairs);
+}
+
+// The largest finite magnitude.
+__device__ __forceinline__ float largest_finite(const float (&values)[8]) {
+  float largest = 0;
+#pragma unroll
+  for (const float value : values)
+    if (isfinite(value)) largest = fmaxf(largest, fabsf(value));
+  return largest;
+}
+
+// As in base/dtype.h.
+__device__ __forceinline__ unsigned f8_exponent(float largest) {
+  const unsigned bits = __float_as_uint(largest);
+  if (bits == 0) return 127;
+  const int exponent = static_cast<int>((bits >> 23) + ((bits & 0x7fffffu) > 0x600000u)) - 8;
+  return static_cast<unsigned>(min(max(exponent, 1), 134));
+}
+
+// To the nearest, divided by 2^(exponent - 127) before; NaN for what is not finite.
+__device__ __forceinline__ uint2 narrow(const float (&values)[8], unsigned exponent) {
+  const float inverse = __uint_as_float((254 - exponent) << 23);
+  std::uint32_t words[2] = {};
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const std::uint32_t code =
+        isfinite(values[i]) ? __nv_cvt_float_to_fp8(values[i] * inverse, __NV_SATFINITE, __NV_E4M3)
+                            : (signbit(values[i]) ? 0xffu : 0x7fu);
+    words[i / 4] |= code << i % 4 * 8;
+  }
+  return {words[0], words[1]};
 }
 
 }  // namespace starattn::kernels

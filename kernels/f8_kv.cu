@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A thread has 8 numbers to narrow or 16 to widen; the lanes of a head lie side by side in a warp.
 #include <cuda_bf16.h>
-#include <cuda_fp8.h>
 #include <cuda_runtime.h>
 
 #include "cuda_check.h"
@@ -13,14 +12,6 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// As f8_exponent() in base/dtype.h.
-__device__ __forceinline__ unsigned exponent_of(float largest) {
-  const unsigned bits = __float_as_uint(largest);
-  if (bits == 0) return 127;
-  const int exponent = static_cast<int>((bits >> 23) + ((bits & 0x7fffffu) > 0x600000u)) - 8;
-  return static_cast<unsigned>(min(max(exponent, 1), 134));
-}
-
 __global__ void __launch_bounds__(kThreads)
     narrow_kernel(const uint4* x, std::int64_t n_threads, int n_heads, int head_dim,
                   std::int64_t row_bytes, std::uint8_t* to) {
@@ -31,36 +22,21 @@ __global__ void __launch_bounds__(kThreads)
   const uint4 packed = inside ? x[at] : uint4{};
   const auto* pairs = reinterpret_cast<const __nv_bfloat162*>(&packed);
   float values[8];
-  float largest = 0;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const float2 pair = __bfloat1622float2(pairs[i]);
     values[2 * i] = pair.x;
     values[2 * i + 1] = pair.y;
   }
-#pragma unroll
-  for (const float value : values)
-    if (isfinite(value)) largest = fmaxf(largest, fabsf(value));
+  float largest = largest_finite(values);
   for (int offset = lanes / 2; offset > 0; offset /= 2)
     largest = fmaxf(largest, __shfl_xor_sync(0xffffffff, largest, offset));
   if (!inside) return;
-  const unsigned exponent = exponent_of(largest);
-  const float inverse = __uint_as_float((254 - exponent) << 23);
-  std::uint8_t codes[8];
-#pragma unroll
-  for (int i = 0; i < 8; ++i)
-    codes[i] = isfinite(values[i])
-                   ? __nv_cvt_float_to_fp8(values[i] * inverse, __NV_SATFINITE, __NV_E4M3)
-                   : static_cast<std::uint8_t>(signbit(values[i]) ? 0xff : 0x7f);
+  const unsigned exponent = f8_exponent(largest);
   const std::int64_t row = at / a_row;
   const int lane = static_cast<int>(at % a_row);
   std::uint8_t* out = to + row * row_bytes;
-  std::uint32_t words[2];
-#pragma unroll
-  for (int i = 0; i < 2; ++i)
-    words[i] = codes[4 * i] | codes[4 * i + 1] << 8 | codes[4 * i + 2] << 16 |
-               static_cast<std::uint32_t>(codes[4 * i + 3]) << 24;
-  *reinterpret_cast<uint2*>(out + lane * 8) = {words[0], words[1]};
+  *reinterpret_cast<uint2*>(out + lane * 8) = narrow(values, exponent);
   const int width = n_heads * head_dim;
   if (lane % lanes == 0) out[width + lane / lanes] = static_cast<std::uint8_t>(exponent);
   if (lane == 0)

@@ -186,6 +186,19 @@ __device__ __forceinline__ std::uint64_t tile_descriptor(const void* tile, int l
 STARATTN_WGMMA_SS(128, 64, 64, 65, 66)
 STARATTN_WGMMA_SS(176, 88, 88, 89, 90)
 
+// d[64, 128] (+)= A[64, 32] B[128, 32]^T, both e4m3 in shared memory. Of each sum the tensor cores
+// keep some 14 bits (DeepSeek-V3, arXiv 2412.19437, section 3.3.2): add up no more than 128
+// products.
+__device__ __forceinline__ void wgmma_f8(float (&d)[64], std::uint64_t desc_a, std::uint64_t desc_b,
+                                         int accumulate) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k32.f32.e4m3.e4m3 {" STARATTN_D64
+      "}, %64, %65, p, 1, 1;\n}"
+      : STARATTN_O64
+      : "l"(desc_a), "l"(desc_b), "r"(accumulate));
+}
+
 // d[64, n] (+)= A[64, 16] B[16, n], A in registers, B in shared memory with contiguous columns.
 #define STARATTN_WGMMA_RS(n, regs, a0, a1, a2, a3, b, c)                                       \
   __device__ __forceinline__ void wgmma_rs(float(&d)[regs], const std::uint32_t* a,            \

@@ -6,6 +6,7 @@
   gpu_bench.py time LIBRARY... [--d 64]    prefill: TFLOP/s, and the ratio to cuDNN's
   gpu_bench.py partial LIBRARY...          phase 2: TB/s of keys and values
   gpu_bench.py recall LIBRARY...           asking rows against earlier keys: TFLOP/s; the choice: us
+  gpu_bench.py products LIBRARY...         FP8 products of many rows, checked, then timed: TFLOP/s
   gpu_bench.py rest LIBRARY...             norms, RoPE, SwiGLU, thin products: TB/s beside a copy
 
 LIBRARY is a shared library with tests/kernels/c_api.cpp in it. Rates count 4 * rows * keys * heads *
@@ -52,6 +53,22 @@ class Output(ctypes.Structure):
 class F8Rows(ctypes.Structure):
     _fields_ = [("data", ctypes.c_void_p), ("n_rows", ctypes.c_int64), ("n_heads", ctypes.c_int),
                 ("head_dim", ctypes.c_int)]
+
+
+class RoundedRows(ctypes.Structure):
+    _fields_ = [("values", ctypes.c_void_p), ("scales", ctypes.c_void_p), ("n_rows", ctypes.c_int64),
+                ("width", ctypes.c_int64)]
+
+
+class ScaledMatrix(ctypes.Structure):
+    _fields_ = [("values", ctypes.c_void_p), ("n_rows", ctypes.c_int64), ("n_cols", ctypes.c_int64),
+                ("scales", ctypes.c_void_p), ("block_rows", ctypes.c_int64), ("block_cols", ctypes.c_int64),
+                ("first_row", ctypes.c_int64)]
+
+
+class F8Linear(ctypes.Structure):
+    _fields_ = [("x", RoundedRows), ("w", ScaledMatrix), ("bias", ctypes.c_void_p), ("y", ctypes.c_void_p),
+                ("add", ctypes.c_bool)]
 
 
 class Asking(ctypes.Structure):
@@ -101,6 +118,22 @@ class Kernels:
         wide = poisoned(n, heads, d, dtype=torch.bfloat16)
         self.call("widen_rows", ctypes.byref(to), ctypes.c_void_p(wide.data_ptr()))
         return rows, wide
+
+    def round(self, x, values=None, scales=None):
+        """x [rows, width] as FP8 and the rows' scales."""
+        if values is None:
+            values = torch.full(x.shape, 255, dtype=torch.uint8, device="cuda").view(torch.float8_e4m3fn)
+            scales = poisoned(x.shape[0], dtype=torch.float32)
+        to = RoundedRows(values.data_ptr(), scales.data_ptr(), *x.shape)
+        self.call("round_rows", ctypes.c_void_p(x.data_ptr()), ctypes.byref(to))
+        return values, scales
+
+    def f8_linear(self, x, w, block, y, bias=None, add=False):
+        """y [rows, n_out] = x w^T; x and w: numbers and scales, those of w for blocks [rows, columns]."""
+        product = F8Linear(RoundedRows(x[0].data_ptr(), x[1].data_ptr(), *x[0].shape),
+                           ScaledMatrix(w[0].data_ptr(), *w[0].shape, w[1].data_ptr(), *block, 0),
+                           bias.data_ptr() if bias is not None else None, y.data_ptr(), add)
+        self.call("f8_linear", ctypes.byref(product))
 
     def log_sum_exp(self, asking, keys, z):
         self.call("log_sum_exp", ctypes.byref(asking), ctypes.byref(keys), ctypes.c_void_p(z.data_ptr()))
@@ -467,6 +500,92 @@ def time_partial(libraries, d, lengths, row_counts, rounds, heads=32, kv_heads=8
             print(f"partial d{d} {n // 1024}K keys {rows} rows, TB/s:", "  ".join(cells), flush=True)
 
 
+def random_f8(n_out, n_in, block):
+    """A matrix in FP8 with a scale for each block, of numbers that a trained one might have."""
+    w = torch.randn(n_out, n_in, device="cuda").mul_(100).clamp_(-448, 448).to(torch.float8_e4m3fn)
+    scales = torch.rand(-(-n_out // block[0]), -(-n_in // block[1]), device="cuda").add_(0.5).div_(100 * n_in ** 0.5)
+    return w, scales
+
+
+def check_products(kernels):
+    """Rounded rows against torch's own FP8; products of them against float64, and a row's bits alone."""
+    worst = 0
+    if torch.cuda.get_device_capability()[0] != 9 or os.environ.get("STARATTN_KERNELS") == "sm80":
+        return worst  # others widen first
+    whole = 1 << 20
+    for rows, n_out, n_in, block, has_bias, add in [
+            (1, 8, 16, (1, whole), False, False), (300, 136, 144, (1, whole), True, True),
+            (512, 256, 128, (whole, whole), False, False), (257, 264, 1040, (24, whole), True, False),
+            (700, 640, 1152, (128, 128), False, True), (2048, 1000, 4096, (256, 384), True, True),
+            (8192, 4096, 4096, (128, 128), False, False), (4500, 14336, 4096, (1, whole), False, False),
+            (8191, 4096, 14336, (1, whole), False, True)]:
+        block = min(block[0], n_out), min(block[1], n_in)
+        x = (torch.randn(rows, n_in, device="cuda") * torch.randn(rows, 1, device="cuda").mul(2).exp()).bfloat16()
+        x8, x_scales = kernels.round(x)
+        scaled = x.float() / x_scales[:, None]
+        good = bool((scaled.abs().amax(1) <= 448).all() and (scaled.abs().amax(1) > 224).all())
+        good &= bool((x_scales.log2() == x_scales.log2().round()).all())
+        good &= torch.equal(x8.float(), scaled.to(torch.float8_e4m3fn).float())
+        w, w_scales = random_f8(n_out, n_in, block)
+        bias = random(n_out) if has_bias else None
+        before = random(rows, n_out) if add else poisoned(rows, n_out, dtype=torch.bfloat16)
+        y = before.clone()
+        kernels.f8_linear((x8, x_scales), (w, w_scales), block, y, bias, add)
+        torch.cuda.synchronize()
+        wide = w_scales.double().repeat_interleave(block[0], 0)[:n_out].repeat_interleave(block[1], 1)[:, :n_in] * w.double()
+        expected = (x8.double() * x_scales[:, None].double()) @ wide.T
+        size = expected.abs().amax(1, keepdim=True)  # of a row: its scale is its own
+        if has_bias:
+            expected += bias.double()
+        if add:
+            expected += before.double()
+        error = ((y.double() - expected).abs() - expected.abs() * 2 ** -8) / size
+        good &= bool(torch.isfinite(y).all()) and error.max().item() < 1e-3
+        first, n = rows // 3, min(rows - rows // 3, 77)
+        part = before[first:first + n].clone()
+        kernels.f8_linear((x8[first:first + n].contiguous(), x_scales[first:first + n].contiguous()), (w, w_scales),
+                          block, part, bias, add)
+        good &= torch.equal(part, y[first:first + n])
+        worst += not good
+        print("ok  " if good else "BAD ", kernels.name, "FP8 product", rows, n_out, n_in, block,
+              f"error beyond rounding to bf16 {error.max().item():.1e}", flush=True)
+    return worst
+
+
+def time_products(libraries, rounds, ms_each, rows=8192):
+    """An 8B model's matrices and 8192 rows: bf16, torch's FP8 with scales of rows, ours with both kinds of scales."""
+    for n_out, n_in in ((4096, 4096), (1024, 4096), (14336, 4096), (4096, 14336)):
+        sets = 3  # rotate past the cache
+        xs = [random(rows, n_in) for _ in range(sets)]
+        ws = [(torch.randn(n_out, n_in, device="cuda") / n_in ** 0.5).bfloat16() for _ in range(sets)]
+        y = torch.empty(rows, n_out, device="cuda", dtype=torch.bfloat16)
+
+        def rotating(one):
+            def call():
+                for i in range(sets):
+                    one(i)
+            return call
+        contenders = {"bf16": rotating(lambda i: torch.mm(xs[i], ws[i].T, out=y))}
+        for lib in libraries:
+            x8 = [lib.round(x) for x in xs]
+            contenders[f"{lib.name}, rounding alone"] = rotating(
+                lambda i, lib=lib, x8=x8: lib.round(xs[i], *x8[i]))
+            for name, block in (("a scale a row", (1, n_in)), ("blocks", (128, 128))):
+                w8 = [random_f8(n_out, n_in, block) for _ in range(sets)]
+                contenders[f"{lib.name}, {name}"] = rotating(
+                    lambda i, lib=lib, x8=x8, w8=w8, block=block: lib.f8_linear(x8[i], w8[i], block, y))
+        for fast in (False, True):
+            w8 = [random_f8(n_out, n_in, (1, n_in)) for _ in range(sets)]
+            contenders[f"torch FP8{', fast sums' if fast else ''}"] = rotating(
+                lambda i, x8=x8, w8=w8, fast=fast: torch._scaled_mm(
+                    x8[i][0], w8[i][0].T, scale_a=x8[i][1][:, None], scale_b=w8[i][1].view(1, -1),
+                    out_dtype=torch.bfloat16, use_fast_accum=fast))
+        result = compare(contenders, ms_each, rounds)
+        print(f"{rows} rows, {n_out} x {n_in}, TFLOP/s:", "  ".join(
+            f"{name} {ms / sets * 1e3:.0f} us" if name.endswith("alone") else
+            f"{name} {2 * sets * rows * n_out * n_in / ms / 1e9:.0f}" for name, ms in result.items()), flush=True)
+
+
 def time_recall(libraries, d, lengths, row_counts, rounds, ms_each, heads=32, kv_heads=8):
     """The peer of asking is the bare product of the same rows and keys, which keeps every score of every head."""
     for n in lengths:
@@ -617,7 +736,7 @@ def ceilings():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=["check", "time", "partial", "recall", "rest", "ceilings"])
+    parser.add_argument("action", choices=["check", "time", "partial", "products", "recall", "rest", "ceilings"])
     parser.add_argument("libraries", nargs="*")
     parser.add_argument("--d", type=int, default=128)
     parser.add_argument("--lengths", default="8,16,32,64,128", help="in 1024 tokens")
@@ -630,11 +749,15 @@ def main():
     sizes = lambda text: [int(x) * 1024 for x in text.split(",") if x]
     libraries = [Kernels(path) for path in args.libraries]
     if args.action == "check":
-        sys.exit(1 if sum(check(lib) + check_f8(lib) + check_recall(lib) for lib in libraries) else 0)
+        sys.exit(1 if sum(check(lib) + check_f8(lib) + check_products(lib) + check_recall(lib) for lib in libraries) else 0)
     if args.action == "ceilings":
         return ceilings()
     if args.action == "time":
         time_prefill(libraries, args.d, sizes(args.lengths), args.rounds, args.ms, sizes(args.star))
+    if args.action == "products":
+        n_bad = sum(check_products(lib) for lib in libraries)
+        time_products(libraries, args.rounds, args.ms)
+        sys.exit(1 if n_bad else 0)
     if args.action == "rest":
         time_rest(libraries, args.rounds)
     if args.action == "recall":

@@ -8,6 +8,7 @@
 #include "attention.h"
 #include "elementwise.h"
 #include "f8_kv.h"
+#include "f8_linear.h"
 #include "next_token.h"
 #include "recall.h"
 #include "thin_linear.h"
@@ -96,6 +97,14 @@ int starattn_next_tokens(float* logits, std::int64_t n_rows, std::int64_t n, con
 
 int starattn_thin_linear(const ThinLinear* product, void* stream) {
   return guarded([&] { thin_linear(*product, static_cast<Stream>(stream)); });
+}
+
+int starattn_round_rows(const void* x, const RoundedRows* to, void* stream) {
+  return guarded([&] { round_rows(x, *to, static_cast<Stream>(stream)); });
+}
+
+int starattn_f8_linear(const F8Linear* product, void* stream) {
+  return guarded([&] { f8_linear(*product, static_cast<Stream>(stream)); });
 }
 
 int starattn_log_sum_exp(const AskingRows* asking, const KvSegment* keys, float* z, void* stream) {

@@ -149,10 +149,10 @@ class CudaBackend : public Backend {
   }
 
   void linear(Rows x, const Projection& to, Product product) override {
-    products_.linear(x, {&to, 1}, product, /*add=*/false);
+    multiply(x, {&to, 1}, product, /*add=*/false);
   }
   void linear_all(Rows x, std::span<const Projection> to, Product product) override {
-    products_.linear(x, to, product, /*add=*/false);
+    multiply(x, to, product, /*add=*/false);
   }
   void linear_gated(Rows x, const Projection& gate, const Projection& up,
                     Product product) override {
@@ -163,7 +163,7 @@ class CudaBackend : public Backend {
   void add_linear(Rows x, Rows a, const WeightView& w, const WeightView& bias, Product product,
                   Rows) override {
     const Projection to{w, bias, x};
-    products_.linear(a, {&to, 1}, product, /*add=*/true);
+    multiply(a, {&to, 1}, product, /*add=*/true);
   }
   void linear_f32(Rows x, const WeightView& w, float* y) override {
     products_.to_f32(x, w, Product::batch_invariant, y);
@@ -350,6 +350,13 @@ class CudaBackend : public Backend {
   }
 
  private:
+  void multiply(Rows x, std::span<const Projection> to, Product product, bool add) {
+    if (product == Product::chunk && rounds_rows()) {
+      products_.linear_rounded(x, to, add);
+    } else {
+      products_.linear(x, to, product, add);
+    }
+  }
   // [draws.size(), words of a row] on the device, all bits set for a draw that may take any token;
   // empty where all may.
   Buffer upload_allowed(std::span<const Draw> draws, std::int64_t n_values) {

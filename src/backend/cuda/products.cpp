@@ -2,6 +2,7 @@
 #include "backend/cuda/products.h"
 
 #include "elementwise.h"
+#include "f8_linear.h"
 
 namespace starattn::cuda {
 namespace {
@@ -22,6 +23,44 @@ void Products::many_rows(Rows x, const Projection& to, bool add) {
   Buffer memory;
   matmul_(x.data, in_bf16(to.w, memory), weights_.find(to.bias), to.y.data, x.n_rows, to.w.n_rows,
           to.w.n_cols, add);
+}
+
+void Products::linear_rounded(Rows x, std::span<const Projection> to, bool add) {
+  const auto n = static_cast<std::size_t>(x.n_rows * x.width);
+  Buffer values, scales, wide;
+  const auto rounded = [&] {
+    const bool is_new = !values.data();
+    if (is_new) values = device_.allocate(n);
+    if (is_new) scales = device_.allocate(static_cast<std::size_t>(x.n_rows) * sizeof(float));
+    const kernels::RoundedRows rows{values.data(), reinterpret_cast<float*>(scales.data()),
+                                    x.n_rows, x.width};
+    if (is_new) kernels::round_rows(x.data, rows, device_.stream());
+    return rows;
+  };
+  const auto widened = [&] {  // exactly: the scales are powers of two
+    if (!wide.data()) {
+      const kernels::RoundedRows rows = rounded();
+      wide = device_.allocate(n * size_of(Dtype::bf16));
+      kernels::f8_to_bf16({rows.values, x.n_rows, x.width, rows.scales, 1, x.width}, wide.data(),
+                          device_.stream());
+    }
+    return Rows{wide.data(), x.n_rows, x.width};
+  };
+  for (const Projection& p : to) {
+    if (p.w.dtype != Dtype::f8) {
+      many_rows(x, p, add);
+    } else if (takes_rounded(p.w)) {
+      check_shape(x, p);
+      kernels::f8_linear({rounded(), weights_.find_f8(p.w), weights_.find(p.bias), p.y.data, add},
+                         device_.stream());
+    } else {
+      many_rows(widened(), p, add);
+    }
+  }
+}
+
+bool Products::takes_rounded(const WeightView& w) {
+  return weights_.is_f8(w) && kernels::takes_f8_linear(weights_.find_f8(w));
 }
 
 void Products::few_rows(Rows x, std::span<const Projection> to, bool add) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products of rows with a matrix: of many rows (phase 1) through cuBLASLt, of few (phase 2) through
-// the thin kernels, which take FP8 matrices as they are.
+// Products of rows with a matrix: of many rows (phase 1) through cuBLASLt, or where they are
+// rounded to FP8 through a kernel of our own; of few (phase 2) through the thin kernels, which take
+// FP8 matrices as they are.
 #pragma once
 
 #include <span>
@@ -20,6 +21,8 @@ class Products {
 
   // y = x W^T + bias of each projection, or y += with `add`.
   void linear(Rows x, std::span<const Projection> to, Product product, bool add);
+  // The same of many rows, which are rounded to FP8 for products with FP8 matrices.
+  void linear_rounded(Rows x, std::span<const Projection> to, bool add);
   // gate.y = silu(the first product) * (the second), few rows. Both matrices are FP8, or none is.
   void thin_gated(Rows x, const Projection& gate, const Projection& up);
   bool are_alike(const WeightView& a, const WeightView& b) {
@@ -32,6 +35,7 @@ class Products {
   const void* in_bf16(const WeightView& w, Buffer& memory);
 
  private:
+  bool takes_rounded(const WeightView& w);
   void many_rows(Rows x, const Projection& to, bool add);
   void few_rows(Rows x, std::span<const Projection> to, bool add);
   kernels::ThinOutput thin_output(Rows x, const Projection& to);
