@@ -16,11 +16,12 @@ namespace starattn::kernels {
 namespace {
 
 constexpr int kNowhere = std::numeric_limits<int>::max();
-constexpr int kLogitsPerLane = kMostExperts / 32;
 constexpr int kChooseThreads = 128;
 constexpr int kSortThreads = 1024;
 constexpr int kAddThreads = 128;
 
+// A lane has kLogitsPerLane experts; those beyond the last count for nothing.
+template <int kLogitsPerLane>
 __global__ void __launch_bounds__(kChooseThreads)
     choose_experts_kernel(const float* logits, std::int64_t n_rows, int n_experts, int n_chosen,
                           bool renormalise, std::int32_t* experts, float* shares) {
@@ -186,8 +187,11 @@ void choose_experts(const float* logits, std::int64_t n_rows, int n_experts, int
                    std::to_string(n_experts));
   if (n_rows == 0) return;
   constexpr int kRowsPerBlock = kChooseThreads / 32;
+  const auto kernel = n_experts <= 32    ? choose_experts_kernel<1>
+                      : n_experts <= 128 ? choose_experts_kernel<4>
+                                         : choose_experts_kernel<kMostExperts / 32>;
   launch_overlapping(
-      "choosing experts", choose_experts_kernel,
+      "choosing experts", kernel,
       {static_cast<unsigned>((n_rows + kRowsPerBlock - 1) / kRowsPerBlock), 1, kChooseThreads},
       stream, logits, n_rows, n_experts, n_chosen, renormalise, experts, shares);
 }
