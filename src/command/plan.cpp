@@ -54,9 +54,13 @@ struct PlanOptions {
 std::uint64_t bytes_of_weights(const ModelConfig& config) {
   const std::uint64_t n = n_parameters(config);
   const std::uint64_t wide = size_of(config.dtype);
-  if (config.fp8.scales == Fp8Config::Scales::none) return n * wide;
   const auto table = static_cast<std::uint64_t>(config.vocab_size * config.hidden_size);
-  return n + (wide - 1) * table * (config.tied_embeddings ? 1 : 2);
+  std::uint64_t n_f8 = 0;
+  if (config.fp8.scales != Fp8Config::Scales::none)
+    n_f8 = n - table * (config.tied_embeddings ? 1 : 2);
+  else if (config.mixture.are_f8)
+    n_f8 = n_expert_parameters(config, config.mixture.n_experts);
+  return n_f8 + (n - n_f8) * wide;
 }
 
 void print_blocks(const BlockPlan& plan) {

@@ -306,8 +306,8 @@ ModelConfig read_model_config(const std::string& folder) {
   if (must_have_rope && !json.has("rope_scaling")) json.get("rope_parameters");
   config.rope = read_rope_config(json, config.max_positions);
   const JsonObject& quantised = whole.has("quantization_config") ? whole : json;
-  if (config.family != Family::gpt_oss || !has_mxfp4_experts(quantised))
-    config.fp8 = read_fp8_config(quantised);
+  config.mixture.are_f8 = config.family == Family::gpt_oss && has_mxfp4_experts(quantised);
+  if (!config.mixture.are_f8) config.fp8 = read_fp8_config(quantised);
   refuse_what_we_lack(json);
   read_windows(json, config);
   config.max_positions =

@@ -60,6 +60,7 @@ struct MixtureConfig {
   std::int64_t expert_size = 0;  // their intermediate size
   bool renormalise = false;      // a row's shares add up to 1
   bool has_biases = false;       // the router and the experts
+  bool are_f8 = false;           // the experts, made of MXFP4 while they load (packed_experts.h)
   GatedUnit unit = {};
 };
 
@@ -157,6 +158,8 @@ struct ModelConfig {
 ModelConfig read_model_config(const std::string& folder);
 
 std::uint64_t n_parameters(const ModelConfig& config);  // all of them; tied embeddings once
+// Those of so many experts' matrices in every mixture.
+std::uint64_t n_expert_parameters(const ModelConfig& config, std::int64_t n_experts);
 // The same without the experts that one row leaves out.
 std::uint64_t n_parameters_of_a_row(const ModelConfig& config);
 std::string describe(const ModelConfig& config);  // one line for people

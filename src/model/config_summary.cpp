@@ -74,14 +74,13 @@ std::uint64_t n_parameters(const ModelConfig& c, std::int64_t n_experts) {
   if (c.has_sinks) layer += u(c.n_heads);
   std::uint64_t dense = 3 * hidden * intermediate;
   if (c.mlp_bias) dense += 2 * intermediate + hidden;
-  std::uint64_t mixture =
-      hidden * (u(c.mixture.n_experts) + 3 * u(n_experts) * u(c.mixture.expert_size));
+  std::uint64_t mixture = hidden * u(c.mixture.n_experts);  // beside the experts' matrices
   if (c.mixture.has_biases)
     mixture += u(c.mixture.n_experts) + u(n_experts) * (2 * u(c.mixture.expert_size) + hidden);
   const std::uint64_t n_mixtures = u(c.n_mixtures());
   const std::uint64_t embeddings = u(c.vocab_size) * hidden * (c.tied_embeddings ? 1 : 2);
   return embeddings + u(c.n_layers) * layer + (u(c.n_layers) - n_mixtures) * dense +
-         n_mixtures * mixture + hidden;
+         n_mixtures * mixture + n_expert_parameters(c, n_experts) + hidden;
 }
 
 const char* describe(const Fp8Config& fp8) {
@@ -90,6 +89,10 @@ const char* describe(const Fp8Config& fp8) {
 }
 
 }  // namespace
+
+std::uint64_t n_expert_parameters(const ModelConfig& c, std::int64_t n_experts) {
+  return u(c.n_mixtures()) * 3 * u(n_experts) * u(c.mixture.expert_size) * u(c.hidden_size);
+}
 
 std::uint64_t n_parameters(const ModelConfig& c) {
   return n_parameters(c, c.mixture.n_experts);

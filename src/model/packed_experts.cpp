@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/packed_experts.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -19,29 +20,59 @@ float scale_of(std::byte exponent) {
   return value == 255 ? NAN : std::ldexp(1.0F, value - 127);
 }
 
-// n_in numbers as bf16; a byte has two, the low half first.
-void widen_row(const std::byte* values, const std::byte* scales, std::int64_t n_in, std::byte* to) {
-  for (std::int64_t i = 0; i < n_in; ++i) {
-    const int pair = std::to_integer<int>(values[i / 2]);
-    const float value =
-        kFp4[i % 2 == 0 ? pair & 15 : pair >> 4] * scale_of(scales[i / PackedExperts::kBlock]);
-    const std::uint16_t bits = f32_to_bf16(value);
-    std::memcpy(to + static_cast<std::size_t>(i) * sizeof(bits), &bits, sizeof(bits));
+float value_of(std::byte pair, bool is_high, float scale) {
+  const int two = std::to_integer<int>(pair);
+  return kFp4[is_high ? two >> 4 : two & 15] * scale;
+}
+
+// n_in numbers as FP8; a byte has two, the low half first. Returns their scale.
+float to_f8_row(const std::byte* values, const std::byte* scales, std::int64_t n_in,
+                std::byte* to) {
+  float largest = 0;
+  for (std::int64_t block = 0; block * PackedExperts::kBlock < n_in; ++block) {
+    const float scale = scale_of(scales[block]);
+    for (const std::byte pair : std::span(values + block * kBlockBytes, kBlockBytes)) {
+      for (const bool is_high : {false, true}) {
+        const float magnitude = std::abs(value_of(pair, is_high, scale));
+        if (std::isfinite(magnitude)) largest = std::max(largest, magnitude);
+      }
+    }
   }
+  const std::uint8_t exponent = f8_exponent(largest);
+  for (std::int64_t block = 0; block * PackedExperts::kBlock < n_in; ++block) {
+    const float scale = scale_of(scales[block]) * f8_inverse_scale(exponent);
+    std::byte codes[std::size(kFp4)];
+    for (std::size_t i = 0; i < std::size(kFp4); ++i)
+      codes[i] = std::byte{f32_to_f8(kFp4[i] * scale)};
+    for (const std::byte pair : std::span(values + block * kBlockBytes, kBlockBytes)) {
+      *to++ = codes[std::to_integer<int>(pair) & 15];
+      *to++ = codes[std::to_integer<int>(pair) >> 4];
+    }
+  }
+  return f8_scale(exponent);
 }
 
 }  // namespace
 
 WeightView PackedExperts::add(const Source& source, std::int64_t expert, std::int64_t first,
                               std::int64_t step) {
-  STARATTN_CHECK(!source.scales || (source.dtype == Dtype::bf16 && source.n_in % kBlock == 0));
+  const bool is_mxfp4 = source.scales != nullptr;
+  STARATTN_CHECK(is_mxfp4 == (source.dtype == Dtype::f8) &&
+                 (!is_mxfp4 || source.n_in % kBlock == 0));
   const std::int64_t n_rows = (source.n_out - first + step - 1) / step;
   const auto n_bytes = static_cast<std::size_t>(n_rows * source.n_in) * size_of(source.dtype);
-  Matrix matrix{source, expert, first,
-                step,   n_rows, std::make_unique_for_overwrite<std::byte[]>(n_bytes)};
-  const std::byte* data = matrix.numbers.get();
-  matrices_.emplace(data, std::move(matrix));
-  return {data, source.dtype, n_rows, source.n_in};
+  Matrix matrix{
+      source,
+      expert,
+      first,
+      step,
+      n_rows,
+      std::make_unique_for_overwrite<std::byte[]>(n_bytes),
+      std::make_unique_for_overwrite<float[]>(is_mxfp4 ? static_cast<std::size_t>(n_rows) : 0)};
+  WeightView view{matrix.numbers.get(), source.dtype, n_rows, source.n_in};
+  if (is_mxfp4) view.scales = {matrix.row_scales.get(), 1, source.n_in};
+  matrices_.emplace(view.data, std::move(matrix));
+  return view;
 }
 
 const PackedExperts::Matrix* PackedExperts::find(const WeightView& part) const {
@@ -78,7 +109,8 @@ void PackedExperts::fill(const WeightView& part) const {
       const std::int64_t out = matrix->first + (first_row + i) * matrix->step;
       if (source.scales) {
         const std::int64_t block = (matrix->expert * source.n_out + out) * (source.n_in / kBlock);
-        widen_row(source.values + block * kBlockBytes, source.scales + block, source.n_in, to);
+        matrix->row_scales[static_cast<std::size_t>(first_row + i)] =
+            to_f8_row(source.values + block * kBlockBytes, source.scales + block, source.n_in, to);
         continue;
       }
       const std::byte* column =

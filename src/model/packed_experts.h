@@ -2,7 +2,11 @@
 // Experts whose files keep all of a layer in one tensor, rows of gate and up in turn (GPT-OSS): as
 // MXFP4, blocks of 32 numbers of 4 bits that share a power of two (OCP Microscaling Formats), or
 // as wide numbers, input by output. Here every expert has matrices of its own, [n_out, n_in], whose
-// numbers are made where they are asked for: bf16 of MXFP4, which has them all, else as they are.
+// numbers are made where they are asked for: FP8 of MXFP4, else as they are.
+//
+// A row's FP8 numbers share the power of two of f8_exponent(). They are exactly those of MXFP4 in all
+// blocks whose power of two is at least 2^-15 of the row's largest number; below that they are
+// rounded, by less than 2^-17 of it.
 #pragma once
 
 #include <map>
@@ -22,7 +26,7 @@ class PackedExperts {
     const std::byte* values = nullptr;  // MXFP4: [n_experts, n_out, n_in / 32, 16]; else
                                         // [n_experts, n_in, n_out]
     const std::byte* scales = nullptr;  // MXFP4: [n_experts, n_out, n_in / 32]; else null
-    Dtype dtype = Dtype::bf16;          // of the matrices
+    Dtype dtype = Dtype::f8;            // of the matrices
     std::int64_t n_out = 0, n_in = 0;
   };
   // Of one expert: rows first, first + step, ... of its n_out.
@@ -38,6 +42,7 @@ class PackedExperts {
     Source source;
     std::int64_t expert, first, step, n_rows;
     std::unique_ptr<std::byte[]> numbers;
+    std::unique_ptr<float[]> row_scales;  // of MXFP4: [n_rows]
   };
   const Matrix* find(const WeightView& part) const;
 

@@ -259,7 +259,7 @@ PackedExperts::Source WeightFiles::packed(const std::string& name, std::int64_t 
     return tensor.data;
   };
   return {bytes(name + "_blocks", {n_experts, n_out, n_in / kBlock, kBlock / 2}),
-          bytes(name + "_scales", {n_experts, n_out, n_in / kBlock}), Dtype::bf16, n_out, n_in};
+          bytes(name + "_scales", {n_experts, n_out, n_in / kBlock}), Dtype::f8, n_out, n_in};
 }
 
 WeightView WeightFiles::bias_of(const std::string& name, const Tensor& all, std::int64_t n_all,

@@ -28,7 +28,7 @@ Digest sample_of(const LoadedModel& model) {
   std::vector<std::span<const std::byte>> tensors;
   for (const WeightView& tensor : model.weights.all()) {
     tensors.push_back(model.weights.bytes_in_file(tensor));
-    if (tensor.scales.data)
+    if (tensor.scales.data && !model.weights.is_made(tensor))
       tensors.push_back(
           std::as_bytes(std::span(tensor.scales_of_row(0), tensor.n_scales_of_row())));
   }

@@ -41,12 +41,13 @@ std::int64_t angles_width(const ModelConfig& config) {
 
 // A GPU widens FP8 matrices for products of many rows: one by one, and a layer's experts together.
 std::uint64_t widened_matrices(const ModelConfig& config, Dtype activation_dtype) {
-  if (config.fp8.scales == Fp8Config::Scales::none || activation_dtype == Dtype::f32) return 0;
+  const bool are_f8 = config.fp8.scales != Fp8Config::Scales::none;
+  if (activation_dtype == Dtype::f32) return 0;
   const MixtureConfig& m = config.mixture;
+  std::int64_t n_out = are_f8 || m.are_f8 ? 3 * m.n_experts * m.expert_size : 0;
   const std::int64_t inner = config.has_dense_layers() ? config.intermediate_size : 0;
-  return static_cast<std::uint64_t>(config.hidden_size * (std::max(inner, config.q_width()) +
-                                                          3 * m.n_experts * m.expert_size)) *
-         size_of(activation_dtype);
+  if (are_f8) n_out += std::max(inner, config.q_width());
+  return static_cast<std::uint64_t>(config.hidden_size * n_out) * size_of(activation_dtype);
 }
 
 // A GPU rounds a chunk's rows for products with FP8 matrices, and where it has no FP8 products
@@ -188,10 +189,13 @@ StepBytes step_bytes(const ModelConfig& config, const BlockPlan& plan, Dtype wei
   const auto head = static_cast<std::uint64_t>(config.vocab_size * config.hidden_size);
   const std::uint64_t of_layers =
       n_parameters_of_a_row(config) - head * (config.tied_embeddings ? 1 : 2);
-  const bool is_f8 = config.fp8.scales != Fp8Config::Scales::none;
+  std::uint64_t n_f8 = 0;
+  if (config.fp8.scales != Fp8Config::Scales::none)
+    n_f8 = of_layers;
+  else if (config.mixture.are_f8)
+    n_f8 = n_expert_parameters(config, config.mixture.n_chosen);
   StepBytes bytes;
-  bytes.weights =
-      head * size_of(weight_dtype) + of_layers * size_of(is_f8 ? Dtype::f8 : weight_dtype);
+  bytes.weights = (head + of_layers - n_f8) * size_of(weight_dtype) + n_f8;
   for (Rank rank = 0; rank < plan.n_ranks(); ++rank) {
     std::int64_t n_tokens = 0;
     for (const BlockId i : plan.blocks_of(rank)) n_tokens += plan.block(i).n_tokens;

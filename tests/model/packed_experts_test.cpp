@@ -15,6 +15,11 @@ namespace {
 std::vector<float> numbers_of(const WeightView& w) {
   std::vector<float> numbers;
   for (std::int64_t i = 0; i < w.n_rows * w.n_cols; ++i) {
+    if (w.dtype == Dtype::f8) {
+      const float scale = w.scales_of_row(i / w.n_cols)[0];
+      numbers.push_back(f8_to_f32(std::to_integer<std::uint8_t>(w.data[i])) * scale);
+      continue;
+    }
     std::uint16_t bits = 0;
     std::memcpy(&bits, w.data + static_cast<std::size_t>(i) * sizeof(bits), sizeof(bits));
     numbers.push_back(bf16_to_f32(bits));
@@ -30,7 +35,7 @@ class Mxfp4 : public ::testing::Test {
   PackedExperts experts_;
 
   PackedExperts::Source source() const {
-    return {values_.data(), scales_.data(), Dtype::bf16, 4, 64};
+    return {values_.data(), scales_.data(), Dtype::f8, 4, 64};
   }
 };
 
@@ -40,18 +45,49 @@ TEST_F(Mxfp4, AreNumbersOfFourBitsTimesAPowerOfTwo) {
     values_[(4 + 2) * 32 + i] = std::byte(2 * i | (2 * i + 1) << 4);  // expert 1, row 2
   values_[(4 + 2) * 32 + 16] = std::byte{0x1d};                       // its second block
   scales_[(4 + 2) * 2] = std::byte{130};
-  scales_[(4 + 2) * 2 + 1] = std::byte{0};
+  scales_[(4 + 2) * 2 + 1] = std::byte{118};  // the least that is exact beside 48: 2^-15 of it
   const WeightView even = experts_.add(source(), 1, 0, 2);
   ASSERT_EQ(even.n_rows, 2);
   ASSERT_EQ(even.n_cols, 64);
   EXPECT_TRUE(experts_.has(even.rows(1, 1)));
-  EXPECT_FALSE(experts_.has({values_.data(), Dtype::bf16, 1, 64}));
+  EXPECT_FALSE(experts_.has({values_.data(), Dtype::f8, 1, 64}));
   experts_.fill(even);
   const std::vector<float> found = numbers_of(even);
   for (std::size_t i = 0; i < 16; ++i) EXPECT_EQ(found[64 + i], 8 * numbers[i]);
-  EXPECT_EQ(found[64 + 32], -3 * std::ldexp(1.0F, -127));
-  EXPECT_EQ(found[64 + 33], 0.5F * std::ldexp(1.0F, -127));
+  EXPECT_EQ(found[64 + 32], -3 * std::ldexp(1.0F, -9));
+  EXPECT_EQ(found[64 + 33], 0.5F * std::ldexp(1.0F, -9));
   EXPECT_EQ(found[0], 0);
+}
+
+// Whatever the size of a row's numbers; and what is rounded is rounded by less than 2^-17 of the
+// largest.
+TEST_F(Mxfp4, AreExactBesideNumbersThatAreNotFarLarger) {
+  for (const int largest : {1, 20, 127, 130}) {
+    for (const int below : {0, 5, 12, 13, 20, 100}) {
+      const int smaller = std::max(0, largest - below);
+      values_[0] = std::byte{0x7f};  // -6, 6
+      scales_[0] = static_cast<std::byte>(largest);
+      for (std::size_t i = 16; i < 24; ++i)
+        values_[i] = std::byte(2 * (i - 16) | (2 * i - 31) << 4);
+      scales_[1] = static_cast<std::byte>(smaller);
+      PackedExperts experts;
+      const WeightView w = experts.add(source(), 0, 0, 1);
+      experts.fill(w);
+      const std::vector<float> found = numbers_of(w);
+      EXPECT_EQ(found[0], -6 * std::ldexp(1.0F, largest - 127));
+      EXPECT_EQ(found[1], 6 * std::ldexp(1.0F, largest - 127));
+      const float numbers[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
+      for (std::size_t i = 0; i < 16; ++i) {
+        const float expected =
+            (i < 8 ? 1.0F : -1.0F) * numbers[i % 8] * std::ldexp(1.0F, smaller - 127);
+        if (largest - smaller <= 12) {
+          EXPECT_EQ(found[32 + i], expected) << largest << " " << below << " " << i;
+        } else {
+          EXPECT_LE(std::abs(found[32 + i] - expected), found[1] * std::ldexp(1.0F, -17));
+        }
+      }
+    }
+  }
 }
 
 TEST_F(Mxfp4, OfRowsInTurnAreTwoMatrices) {
