@@ -308,6 +308,11 @@ ModelConfig read_model_config(const std::string& folder) {
   const JsonObject& quantised = whole.has("quantization_config") ? whole : json;
   config.mixture.are_f8 = config.family == Family::gpt_oss && has_mxfp4_experts(quantised);
   if (!config.mixture.are_f8) config.fp8 = read_fp8_config(quantised);
+  const std::string beside = folder + "/hf_quant_config.json";
+  if (!quantised.has("quantization_config") && ::access(beside.c_str(), F_OK) == 0) {
+    const Json quantization = read_json_file(beside, kJsonLimits);
+    config.fp8 = read_hf_quant_config(JsonObject(quantization, beside));
+  }
   refuse_what_we_lack(json);
   read_windows(json, config);
   config.max_positions =

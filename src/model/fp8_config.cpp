@@ -77,7 +77,21 @@ Fp8Config read_groups(const JsonObject& json) {
   return *all;
 }
 
+// ModelOpt's words for scales of weights.
+Fp8Config read_modelopt(const JsonObject& json) {
+  const std::string algorithm = json.get_string("quant_algo");
+  if (algorithm == "FP8") return {Scales::tensor, 0, 0, "_scale"};
+  if (algorithm == "FP8_PER_CHANNEL_PER_TOKEN") return {Scales::channel, 0, 0, "_scale"};
+  if (algorithm == "FP8_PB_WO") return {Scales::block, 128, 128, "_scale"};
+  refuse(json, "quant_algo", "FP8, FP8_PER_CHANNEL_PER_TOKEN or FP8_PB_WO", algorithm);
+}
+
 }  // namespace
+
+Fp8Config read_hf_quant_config(const JsonObject& file) {
+  const JsonObject json = file.get_object("quantization");
+  return json.has("quant_algo") ? read_modelopt(json) : Fp8Config{};
+}
 
 Fp8Config read_fp8_config(const JsonObject& config) {
   const char* key = "quantization_config";
@@ -92,11 +106,7 @@ Fp8Config read_fp8_config(const JsonObject& config) {
   }
   if (method == "compressed-tensors") return read_groups(json);
   if (method == "fbgemm_fp8") return {Scales::channel, 0, 0, "_scale"};
-  if (method == "modelopt") {
-    json.get("quant_algo");
-    expect(json, "quant_algo", "FP8");
-    return {Scales::tensor, 0, 0, "_scale"};
-  }
+  if (method == "modelopt") return read_modelopt(json);
   refuse(json, "quant_method", "fp8, compressed-tensors, fbgemm_fp8 or modelopt", method);
 }
 

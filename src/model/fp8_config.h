@@ -10,5 +10,8 @@ namespace starattn {
 // Methods fp8 (Qwen, DeepSeek), compressed-tensors, fbgemm_fp8 and modelopt. Throws
 // Error(bad_data), by name, on other methods and on numbers that are not FP8.
 Fp8Config read_fp8_config(const JsonObject& config);
+// The hf_quant_config.json that ModelOpt leaves beside a config.json; older ones say it there
+// alone.
+Fp8Config read_hf_quant_config(const JsonObject& file);
 
 }  // namespace starattn

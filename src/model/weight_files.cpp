@@ -164,7 +164,9 @@ WeightScales WeightFiles::scales_of(const std::string& matrix,
          "it is scaled",
          file_with(matrix).path(), matrix);
   }
-  const std::string name = matrix + fp8_.suffix;
+  // Method fp8 has had two names for one scale a matrix.
+  const bool has_other = !has(matrix + fp8_.suffix) && has(matrix + "_scale");
+  const std::string name = matrix + (has_other ? "_scale" : fp8_.suffix);
   const SafetensorsFile& file = file_with(name);
   const TensorView& tensor = tensor_of(file, name);
   WeightScales scales{nullptr, shape[0], shape[1]};
@@ -179,7 +181,10 @@ WeightScales WeightFiles::scales_of(const std::string& matrix,
   const bool is_flat =
       expected[1] == 1 && fp8_.scales != Scales::block &&
       (tensor.shape == std::vector{expected[0]} || (expected[0] == 1 && tensor.shape.empty()));
-  if (tensor.shape != expected && !is_flat) {
+  const bool is_spread =  // as ModelOpt writes blocks
+      fp8_.scales == Scales::block &&
+      tensor.shape == std::vector<std::int64_t>{expected[0], 1, expected[1], 1};
+  if (tensor.shape != expected && !is_flat && !is_spread) {
     fail(Exit::bad_data, "{}: tensor '{}': expected shape [{}], as config.json says, got [{}]",
          file.path(), name, fmt::join(expected, ", "), fmt::join(tensor.shape, ", "));
   }

@@ -39,6 +39,10 @@ class Tampered : public TemporaryFolder {
   void replace(const std::string& tensor, const char* dtype, const Json& shape,
                const std::string& bytes) {
     header_["unused." + tensor] = header_[tensor];
+    append(tensor, dtype, shape, bytes);
+  }
+  void append(const std::string& tensor, const char* dtype, const Json& shape,
+              const std::string& bytes) {
     header_[tensor] = entry(dtype, shape, {data_.size(), data_.size() + bytes.size()});
     data_ += bytes;
   }
@@ -110,6 +114,174 @@ TEST(Fp8Weights, HaveAScaleForEachRowOrOneForAll) {
     EXPECT_EQ(one.scales.block_rows, 32);
     EXPECT_EQ(one.scales_of_row(31)[0], 0.5F);
   }
+}
+
+// A folder whose FP8 matrices have scales of ones in the shape that a publisher writes, with the
+// tensors beside them that we have no use for, and its words for them.
+struct Published {
+  const char* name;
+  const char* config;  // quantization_config
+  const char* scale;   // behind "....weight"
+  const char* dtype;
+  std::vector<std::int64_t> (*shape)(std::int64_t n_out, std::int64_t n_in);
+  std::vector<const char*> beside;      // of every matrix, in place of "weight"
+  std::int64_t block_rows, block_cols;  // of k_proj [32, 48]
+};
+constexpr const char* kDynamicGroup = R"({"config_groups": {"group_0": {
+    "format": "float-quantized", "input_activations": {"actorder": null, "block_structure": null,
+    "dynamic": true, "group_size": null, "num_bits": 8, "observer": null, "observer_kwargs": {},
+    "strategy": "token", "symmetric": true, "type": "float"}, "output_activations": null,
+    "targets": ["Linear"], "weights": {"actorder": null, "block_structure": null, "dynamic": false,
+    "group_size": null, "num_bits": 8, "observer": "minmax", "observer_kwargs": {},
+    "strategy": "channel", "symmetric": true, "type": "float"}}}, "format": "float-quantized",
+    "global_compression_ratio": null, "ignore": ["lm_head"], "kv_cache_scheme": null,
+    "quant_method": "compressed-tensors", "quantization_status": "compressed"})";
+constexpr const char* kStaticGroup = R"({"config_groups": {"group_0": {
+    "input_activations": {"dynamic": false, "num_bits": 8, "strategy": "tensor", "symmetric": true,
+    "type": "float"}, "targets": ["Linear"], "weights": {"dynamic": false, "num_bits": 8,
+    "strategy": "tensor", "symmetric": true, "type": "float"}}}, "format": "float-quantized",
+    "ignore": ["lm_head"], "kv_cache_scheme": {"dynamic": false, "num_bits": 8,
+    "strategy": "tensor", "symmetric": true, "type": "float"},
+    "quant_method": "compressed-tensors", "quantization_status": "frozen"})";
+constexpr const char* kBlockGroup = R"({"config_groups": {"group_0": {
+    "format": "float-quantized", "input_activations": {"dynamic": true, "group_size": 128,
+    "num_bits": 8, "strategy": "group", "symmetric": true, "type": "float"}, "targets": ["Linear"],
+    "weights": {"block_structure": [128, 128], "dynamic": false, "group_size": null, "num_bits": 8,
+    "strategy": "block", "symmetric": true, "type": "float"}}}, "format": "float-quantized",
+    "ignore": ["lm_head", "re:.*gate$"], "quant_method": "compressed-tensors",
+    "quantization_status": "compressed"})";
+constexpr auto kOne = [](std::int64_t, std::int64_t) { return std::vector<std::int64_t>{1}; };
+constexpr auto kNoShape = [](std::int64_t, std::int64_t) { return std::vector<std::int64_t>{}; };
+constexpr auto kRows = [](std::int64_t n_out, std::int64_t) { return std::vector{n_out}; };
+constexpr auto kColumn = [](std::int64_t n_out, std::int64_t) {
+  return std::vector<std::int64_t>{n_out, 1};
+};
+constexpr auto kBlocks128 = [](std::int64_t n_out, std::int64_t n_in) {
+  return std::vector{(n_out + 127) / 128, (n_in + 127) / 128};
+};
+constexpr auto kSpread = [](std::int64_t n_out, std::int64_t n_in) {
+  return std::vector{(n_out + 127) / 128, std::int64_t{1}, (n_in + 127) / 128, std::int64_t{1}};
+};
+
+TEST(Fp8Weights, AreReadAsTheyArePublished) {
+  const Published all[] = {
+      {"compressed-tensors, a scale a row", kDynamicGroup, "_scale", "BF16", kColumn, {}, 1, 48},
+      {"compressed-tensors, one scale",
+       kStaticGroup,
+       "_scale",
+       "BF16",
+       kOne,
+       {"input_scale"},
+       32,
+       48},
+      {"compressed-tensors, blocks", kBlockGroup, "_scale", "BF16", kBlocks128, {}, 128, 128},
+      {"fp8, blocks",
+       R"({"activation_scheme": "dynamic", "fmt": "e4m3", "modules_to_not_convert": ["lm_head",
+           "model.layers.0.input_layernorm"], "quant_method": "fp8", "weight_block_size": [128, 128]})",
+       "_scale_inv",
+       "BF16",
+       kBlocks128,
+       {},
+       128,
+       128},
+      {"fp8 of Mistral, one scale",
+       R"({"activation_scheme": "static", "dequantize": false, "modules_to_not_convert":
+           ["model.vision_tower", "model.multi_modal_projector", "lm_head"], "quant_method": "fp8",
+           "weight_block_size": null})",
+       "_scale_inv",
+       "BF16",
+       kNoShape,
+       {"activation_scale"},
+       32,
+       48},
+      {"fp8 of AutoFP8, one scale",
+       R"({"activation_scheme": "static", "ignored_layers": ["lm_head"], "quant_method": "fp8"})",
+       "_scale",
+       "F32",
+       kNoShape,
+       {"input_scale"},
+       32,
+       48},
+      {"fbgemm",
+       R"({"activation_scale_ub": 1200.0, "modules_to_not_convert": ["lm_head"],
+           "quant_method": "fbgemm_fp8"})",
+       "_scale",
+       "F32",
+       kColumn,
+       {"input_scale_ub"},
+       1,
+       48},
+      {"ModelOpt, one scale",
+       R"({"config_groups": {"group_0": {"input_activations": {"dynamic": false, "num_bits": 8,
+           "type": "float"}, "weights": {"dynamic": false, "num_bits": 8, "type": "float"}}},
+           "ignore": ["lm_head"], "kv_cache_scheme": {"dynamic": false, "num_bits": 8,
+           "type": "float"}, "producer": {"name": "modelopt", "version": "0.29.0"},
+           "quant_algo": "FP8", "quant_method": "modelopt"})",
+       "_scale",
+       "F32",
+       kNoShape,
+       {"input_scale", "k_scale", "v_scale"},
+       32,
+       48},
+      {"ModelOpt, a scale a row",
+       R"({"quant_algo": "FP8_PER_CHANNEL_PER_TOKEN", "quant_method": "modelopt"})",
+       "_scale",
+       "F32",
+       kRows,
+       {},
+       1,
+       48},
+      {"ModelOpt, blocks",
+       R"({"quant_algo": "FP8_PB_WO", "quant_method": "modelopt"})",
+       "_scale",
+       "F32",
+       kSpread,
+       {},
+       128,
+       128}};
+  const ModelWeights given = open(kGoldenModels + "llama_fp8_channel");
+  for (const Published& one : all) {
+    SCOPED_TRACE(one.name);
+    Tampered folder("llama_fp8_channel");
+    folder.config()["quantization_config"] = Json::parse(one.config);
+    for (const WeightView& w : given.all()) {
+      if (w.dtype != Dtype::f8) continue;
+      const std::string name = given.name_of(w).name;
+      const std::vector<std::int64_t> shape = one.shape(w.n_rows, w.n_cols);
+      std::size_t n = 1;
+      for (const std::int64_t size : shape) n *= static_cast<std::size_t>(size);
+      std::string scales;
+      for (std::size_t i = 0; i < n; ++i)
+        scales += one.dtype == std::string("F32") ? bytes_of({1}) : std::string("\x80\x3f", 2);
+      folder.rename(name + "_scale", "unused." + name);
+      folder.append(name + one.scale, one.dtype, shape, scales);
+      for (const char* other : one.beside)
+        folder.append(name.substr(0, name.rfind("weight")) + other, "F32", Json::array(),
+                      bytes_of({3}));
+    }
+    const ModelWeights weights = folder.open_it();
+    const WeightView& k = weights.layers[0].k_proj;
+    EXPECT_EQ(k.dtype, Dtype::f8);
+    EXPECT_EQ(k.scales.block_rows, one.block_rows);
+    EXPECT_EQ(k.scales.block_cols, one.block_cols);
+    EXPECT_EQ(k.scales_of_row(31)[0], 1);
+  }
+}
+
+// Older folders of ModelOpt have nothing of it in config.json.
+TEST(Fp8Weights, OfModelOptMayBeSaidBesideTheConfig) {
+  Tampered folder("llama_fp8_channel");
+  folder.config().erase("quantization_config");
+  folder.write(
+      "hf_quant_config.json",
+      R"({"producer": {"name": "modelopt", "version": "0.15.1"}, "quantization": {"quant_algo":
+               "FP8_PER_CHANNEL_PER_TOKEN", "kv_cache_quant_algo": "FP8", "exclude_modules": ["lm_head"]}})");
+  EXPECT_EQ(folder.open_it().layers[0].k_proj.scales.block_rows, 1);
+  folder.write("hf_quant_config.json", R"({"quantization": {"quant_algo": "MIXED_PRECISION"}})");
+  folder.expect_refused({"hf_quant_config.json", "'quant_algo'", "MIXED_PRECISION"});
+  folder.write("hf_quant_config.json",
+               R"({"quantization": {"quant_algo": null, "kv_cache_quant_algo": "FP8"}})");
+  folder.expect_refused({"q_proj.weight", "FP8", "quantization_config"});
 }
 
 TEST(Fp8Weights, AreRefusedWithBadScales) {
