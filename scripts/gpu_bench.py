@@ -32,7 +32,10 @@ class Shape(ctypes.Structure):
 
 
 class Segment(ctypes.Structure):
-    _fields_ = [("k", ctypes.c_void_p), ("v", ctypes.c_void_p), ("n_tokens", ctypes.c_int64)]
+    _fields_ = [("k", ctypes.c_void_p), ("v", ctypes.c_void_p), ("n_tokens", ctypes.c_int64), ("first_seen", ctypes.c_int64)]
+
+    def __init__(self, k=None, v=None, n_tokens=0):
+        super().__init__(k, v, n_tokens, -(1 << 62))  # rows see it from its first token on
 
 
 class Partial(ctypes.Structure):
