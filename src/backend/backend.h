@@ -114,6 +114,10 @@ class Backend {
   // Before the weights are loaded: this device keeps its rank's rows alone. Nothing where there are
   // no links. Throws Error(unfit).
   virtual std::unique_ptr<SharedLayers> share_layers(SharedModel, int /*rank*/) { return nullptr; }
+  // The same where these matrices of each layer are to be kept in pinned host memory. Nothing where
+  // the device's memory is the host's. Throws Error(unfit).
+  using LayerMatrices = std::vector<std::vector<WeightView>>;
+  virtual std::unique_ptr<FetchedLayers> stream_layers(const LayerMatrices&) { return nullptr; }
   // Of the device, which must outlive it; nothing where operations have finished when they return.
   virtual std::unique_ptr<trace::DeviceClock> make_clock() { return nullptr; }
   // Returns when all earlier operations have finished; calls poll now and then meanwhile.

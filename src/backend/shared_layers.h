@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A model's matrices shared out over devices of a node: each keeps some rows of every matrix. Phase
-// 1 needs whole layers: a device fetches a layer's other rows from the devices that have them, into
-// one of two buffers, while it works on the layer before.
+// A model's matrices of which a device keeps a part: some rows of every matrix, where devices of a
+// node share them out, or none, where they are in host memory. A whole layer is fetched from there,
+// into one of two buffers, while the device works on the layer before.
 #pragma once
 
 #include <cstdint>
@@ -25,16 +25,20 @@ struct SharedModel {
   SharedMatrix lm_head, embedding;
 };
 
-class SharedLayers {
+class FetchedLayers {
  public:
-  virtual ~SharedLayers() = default;
+  virtual ~FetchedLayers() = default;
 
+  // Operations from here on find the matrices of this layer whole, and of no other.
+  virtual void use(std::int64_t layer) = 0;
+};
+
+class SharedLayers : public FetchedLayers {
+ public:
   // Where this device's rows are.
   virtual PeerAddress address() const = 0;
   // all[rank]. Throws Error(unfit). Every rank has loaded its weights before any goes on to use().
   virtual void connect(std::span<const PeerAddress> all) = 0;
-  // Operations from here on find the matrices of this layer whole, and of no other.
-  virtual void use(std::int64_t layer) = 0;
 };
 
 }  // namespace starattn

@@ -92,6 +92,9 @@ class TimedBackend : public Backend {
   std::unique_ptr<SharedLayers> share_layers(SharedModel model, int rank) override {
     return backend_->share_layers(std::move(model), rank);
   }
+  std::unique_ptr<FetchedLayers> stream_layers(const LayerMatrices& layers) override {
+    return backend_->stream_layers(layers);
+  }
 
   // --- copies: in the operations' order, or beside them
 

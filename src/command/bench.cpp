@@ -348,6 +348,7 @@ Command add_bench(CLI::App& parser) {
   add_precision_options(*app, options->common);
   add_group_options(*app, options->common);
   add_kv_memory_options(*app, options->common);
+  add_weight_memory_options(*app, options->common);
   add_query_rank_options(*app, options->common);
   add_trace_options(*app, options->common, /*has_profile_file=*/false);
   return {app, [options] { return run_bench(*options); }, [] { return true; },

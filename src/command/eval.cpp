@@ -212,6 +212,7 @@ Command add_eval(CLI::App& parser) {
   add_precision_options(*app, run);
   add_group_options(*app, run);
   add_kv_memory_options(*app, run);
+  add_weight_memory_options(*app, run);
   add_query_rank_options(*app, run);
   add_progress_options(*app, run);
   add_trace_options(*app, run);

@@ -57,6 +57,7 @@ Command make_command(CLI::App& parser, const char* name, const char* what, Work 
   add_precision_options(*app, *options);
   add_group_options(*app, *options);
   add_kv_memory_options(*app, *options);
+  add_weight_memory_options(*app, *options);
   if (work != Work::encode) add_query_rank_options(*app, *options);
   add_progress_options(*app, *options);
   add_trace_options(*app, *options);

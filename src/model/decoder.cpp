@@ -19,11 +19,11 @@ double scale_of_heads(const ModelConfig& config) {
 }  // namespace
 
 Decoder::Decoder(const ModelConfig& config, const ModelWeights& weights, Backend& backend,
-                 std::int64_t max_rows, SharedLayers* shared)
+                 std::int64_t max_rows, FetchedLayers* fetched)
     : config_(&config),
       weights_(&weights),
       backend_(&backend),
-      shared_(shared),
+      fetched_(fetched),
       rope_(config.rope, config.head_dim, scale_of_heads(config)),
       max_rows_(max_rows),
       normed_(backend, max_rows, config.hidden_size),
@@ -77,7 +77,7 @@ void Decoder::embed(std::span<const Token> tokens, Rows x) {
 }
 
 const LayerWeights& Decoder::enter(std::int64_t layer) {
-  if (shared_) shared_->use(layer);
+  if (fetched_) fetched_->use(layer);
   return weights_->layers[static_cast<std::size_t>(layer)];
 }
 

@@ -39,10 +39,10 @@ struct RopeTable {
 
 class Decoder {
  public:
-  // Up to max_rows rows at a time. shared: where the device keeps a part of the layers only. All
+  // Up to max_rows rows at a time. fetched: where the device keeps a part of the layers only. All
   // arguments must outlive the decoder.
   Decoder(const ModelConfig& config, const ModelWeights& weights, Backend& backend,
-          std::int64_t max_rows, SharedLayers* shared = nullptr);
+          std::int64_t max_rows, FetchedLayers* fetched = nullptr);
 
   const ModelConfig& config() const { return *config_; }
   Backend& backend() const { return *backend_; }
@@ -90,7 +90,7 @@ class Decoder {
   const ModelConfig* config_;
   const ModelWeights* weights_;
   Backend* backend_;
-  SharedLayers* shared_;
+  FetchedLayers* fetched_;
   Rope rope_;
   std::int64_t max_rows_;
   RowBuffer normed_;  // [max_rows, hidden]

@@ -40,6 +40,27 @@ HeadShare heads_of(const ModelConfig& config, std::int64_t rank, std::int64_t n_
   return {{kv_head * group + heads.first, heads.count}, {kv_head, heads.count > 0 ? 1 : 0}};
 }
 
+// What a matrix's columns are.
+enum class Columns { q, kv, hidden, inner, of_expert };
+
+// Of the layer's matrices those that are large, alike ones of experts together.
+template <typename Take>
+void for_matrices(const LayerWeights& w, const Take& take) {
+  const auto add = [&](const WeightView& matrix, Columns columns) {
+    if (matrix) take(matrix, columns);
+  };
+  add(w.q_proj, Columns::q);
+  add(w.k_proj, Columns::kv);
+  add(w.v_proj, Columns::kv);
+  add(w.o_proj, Columns::hidden);
+  add(w.gate_proj, Columns::inner);
+  add(w.up_proj, Columns::inner);
+  add(w.down_proj, Columns::hidden);
+  for (const Expert& expert : w.experts) add(expert.gate_proj, Columns::of_expert);
+  for (const Expert& expert : w.experts) add(expert.up_proj, Columns::of_expert);
+  for (const Expert& expert : w.experts) add(expert.down_proj, Columns::hidden);
+}
+
 }  // namespace
 
 ShardPlan ShardPlan::make(const ModelConfig& config, int n_ranks) {
@@ -64,19 +85,13 @@ SharedModel shared_model(const ModelWeights& weights, const ShardPlan& plan,
   SharedModel model;
   for (const LayerWeights& w : weights.layers) {
     auto& layer = model.layers.emplace_back();
-    const auto add = [&](const WeightView& matrix, const std::vector<Share>& rows) {
-      if (matrix) layer.push_back({matrix, rows});
-    };
-    add(w.q_proj, q);
-    add(w.k_proj, kv);
-    add(w.v_proj, kv);
-    add(w.o_proj, plan.hidden);
-    add(w.gate_proj, plan.intermediate);
-    add(w.up_proj, plan.intermediate);
-    add(w.down_proj, plan.hidden);
-    for (const Expert& expert : w.experts) add(expert.gate_proj, plan.of_expert);
-    for (const Expert& expert : w.experts) add(expert.up_proj, plan.of_expert);
-    for (const Expert& expert : w.experts) add(expert.down_proj, plan.hidden);
+    for_matrices(w, [&](const WeightView& matrix, Columns columns) {
+      layer.push_back({matrix, columns == Columns::q        ? q
+                               : columns == Columns::kv     ? kv
+                               : columns == Columns::hidden ? plan.hidden
+                               : columns == Columns::inner  ? plan.intermediate
+                                                            : plan.of_expert});
+    });
   }
   model.lm_head = {weights.lm_head, plan.vocab};
   model.embedding = {weights.embedding, plan.vocab};
@@ -102,6 +117,27 @@ std::uint64_t shared_bytes(const ModelWeights& weights, const SharedModel& model
     largest_layer = std::max(largest_layer, whole);
   }
   return n_bytes + 2 * largest_layer;
+}
+
+std::vector<std::vector<WeightView>> layer_matrices(const ModelWeights& weights) {
+  std::vector<std::vector<WeightView>> layers;
+  for (const LayerWeights& w : weights.layers) {
+    auto& layer = layers.emplace_back();
+    for_matrices(w, [&](const WeightView& matrix, Columns) { layer.push_back(matrix); });
+  }
+  return layers;
+}
+
+std::uint64_t streamed_bytes(const ModelWeights& weights, const Backend& backend) {
+  std::uint64_t n_bytes = 0, largest = 0;
+  for (const WeightView& weight : weights.all()) n_bytes += backend.bytes_in_memory(weight);
+  for (const auto& layer : layer_matrices(weights)) {
+    std::uint64_t whole = 0;
+    for (const WeightView& matrix : layer) whole += backend.bytes_in_memory(matrix);
+    n_bytes -= whole;
+    largest = std::max(largest, whole);
+  }
+  return n_bytes + 2 * largest;
 }
 
 }  // namespace starattn

@@ -40,4 +40,9 @@ SharedModel shared_model(const ModelWeights& weights, const ShardPlan& plan, std
 std::uint64_t shared_bytes(const ModelWeights& weights, const SharedModel& model,
                            const Backend& backend, Rank rank);
 
+// Matrices that a device fetches layer by layer where it keeps none (Backend::stream_layers), and
+// the bytes of all weights on it then.
+std::vector<std::vector<WeightView>> layer_matrices(const ModelWeights& weights);
+std::uint64_t streamed_bytes(const ModelWeights& weights, const Backend& backend);
+
 }  // namespace starattn

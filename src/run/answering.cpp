@@ -19,11 +19,18 @@ std::string reason_against(const Phase2Options& options, const std::string& tran
   return "";
 }
 
-}  // namespace
+// Whether this rank's device is to fetch all layers from its host's memory.
+bool streams_layers(const std::string& weight_memory, const Backend& backend,
+                    const ModelWeights& weights) {
+  if (backend.is_host_memory() || weight_memory == "device") return false;
+  std::uint64_t n_bytes = 0;
+  for (const WeightView& weight : weights.all()) n_bytes += backend.bytes_in_memory(weight);
+  return weight_memory == "host" || n_bytes > backend.free_bytes();
+}
 
-WeightSharing share_weights(const Phase2Options& options, const std::string& transport,
-                            const Communicator& group, Backend& backend, const ModelConfig& config,
-                            const ModelWeights& weights) {
+WeightSharing share_out(const Phase2Options& options, const std::string& transport,
+                        const Communicator& group, Backend& backend, const ModelConfig& config,
+                        const ModelWeights& weights) {
   auto node = std::make_unique<const Communicator>(group.split_by_node());
   WeightSharing sharing;
   const bool is_asked_for = options.shard_weights == "on" && group.size() > 1;
@@ -57,6 +64,27 @@ WeightSharing share_weights(const Phase2Options& options, const std::string& tra
     if (!sharing.links) return;
     sharing.layers = backend.share_layers(shared_model(weights, sharing.plan, config.head_dim),
                                           sharing.node->rank());
+  });
+  return sharing;
+}
+
+}  // namespace
+
+WeightSharing share_weights(const Phase2Options& options, const std::string& transport,
+                            const std::string& weight_memory, const Communicator& group,
+                            Backend& backend, const ModelConfig& config,
+                            const ModelWeights& weights) {
+  WeightSharing sharing;
+  if (weight_memory == "host") {
+    sharing.against = "--weight-memory host";
+    if (options.shard_weights == "on" && group.size() > 1)
+      throw AgreedError(Exit::usage, "--shard-weights on: not possible with --weight-memory host");
+  } else {
+    sharing = share_out(options, transport, group, backend, config, weights);
+  }
+  collectively(group, [&] {
+    if (!sharing.is_on() && streams_layers(weight_memory, backend, weights))
+      sharing.streamed = backend.stream_layers(layer_matrices(weights));
   });
   return sharing;
 }

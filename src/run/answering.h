@@ -19,16 +19,21 @@ struct WeightSharing {
   std::unique_ptr<PeerLinks> links;      // nothing: exchanges go through the host
   std::unique_ptr<SharedLayers> layers;  // where devices keep their rows alone
   std::string against;                   // why not
+  // Where this rank's device fetches all layers from its host's memory (--weight-memory).
+  std::unique_ptr<FetchedLayers> streamed;
 
   std::unique_ptr<const Communicator> node;  // the ranks of the group on this one's, if it is on
 
   bool is_on() const { return !plan.heads.empty(); }
+  FetchedLayers* fetched() const { return layers ? layers.get() : streamed.get(); }
 };
 
-// Collective over the group. Throws AgreedError: usage where options exclude each other, unfit
-// where what was asked for cannot be had here.
+// And where not, whether its device fetches them (weight_memory: auto, device or host). Collective
+// over the group. Throws AgreedError: usage where options exclude each other, unfit where what was
+// asked for cannot be had here.
 WeightSharing share_weights(const Phase2Options& options, const std::string& transport,
-                            const Communicator& group, Backend& backend, const ModelConfig& config,
+                            const std::string& weight_memory, const Communicator& group,
+                            Backend& backend, const ModelConfig& config,
                             const ModelWeights& weights);
 // Once all ranks have loaded what they keep. Collective over the group.
 void connect_layers(WeightSharing& sharing);

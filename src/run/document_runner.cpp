@@ -188,15 +188,16 @@ void refuse_too_large(const DocumentOptions& options, const LoadedModel& model,
   const std::uint64_t n_weights = model.n_copies(model.sharers.size());
   const std::uint64_t together =
       n_weights * model.weight_bytes + least.beside_weights(model.sharers);
-  const std::uint64_t host_kv = least.host_kv(model.sharers);
+  const std::uint64_t pinned =
+      least.host_kv(model.sharers) + model.sharers.size() * model.pinned_weight_bytes;
   const std::uint64_t available = on_host ? memory_of_node() : model.backend->memory_bytes();
-  if (together <= available && host_kv <= memory_of_node()) return;
+  if (together <= available && pinned <= memory_of_node()) return;
   const bool is_device_full = together > available;
   fail(Exit::bad_data,
        "the document does not fit: {} rank(s) need {} together, this {} has {}; the fullest needs "
        "{}. Use more ranks on more nodes, a smaller --block-size or --max-new-tokens, or a smaller "
        "document",
-       model.sharers.size(), human_bytes(is_device_full ? together : host_kv),
+       model.sharers.size(), human_bytes(is_device_full ? together : pinned),
        is_device_full && !on_host ? "GPU" : "node",
        human_bytes(is_device_full ? available : memory_of_node()), least.arithmetic());
 }

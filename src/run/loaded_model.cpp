@@ -153,14 +153,15 @@ std::unique_ptr<LoadedModel> open_model(const Options& options, const Ranks& ran
       model->weight_bytes += model->backend->bytes_in_memory(weight);
   });
   collectively(ranks.world, [&] {  // a group may have a reason of its own against it
-    model->sharing = share_weights(options, options.transport, ranks.group, *model->backend,
-                                   model->config, model->weights);
+    model->sharing = share_weights(options, options.transport,
+                                   options.dry_run ? "device" : options.weight_memory, ranks.group,
+                                   *model->backend, model->config, model->weights);
   });
   if (!options.dry_run) read_weights(*model, ranks);
   collectively(ranks.world, [&] {
     const std::int64_t max_rows = std::max(model->backend->chunk_rows(), Answerer::kMaxRows);
     model->decoder = std::make_unique<Decoder>(model->config, model->weights, *model->backend,
-                                               max_rows, model->sharing.layers.get());
+                                               max_rows, model->sharing.fetched());
   });
   collectively(ranks.world, [&] {
     model->answering =
@@ -173,6 +174,11 @@ std::unique_ptr<LoadedModel> open_model(const Options& options, const Ranks& ran
     model->weight_bytes = shared_bytes(
         model->weights, shared_model(model->weights, model->sharing.plan, model->config.head_dim),
         backend, model->sharing.node->rank());
+  }
+  if (model->sharing.streamed) {
+    const std::uint64_t n_all = model->weight_bytes;
+    model->weight_bytes = streamed_bytes(model->weights, backend);
+    model->pinned_weight_bytes = n_all - model->weight_bytes;
   }
   const std::uint64_t weights =
       model->weight_bytes * model->n_copies(static_cast<std::size_t>(n_sharers));
@@ -210,6 +216,10 @@ void print_banner(const Ranks& ranks, const LoadedModel& model) {
   log::info("model {}, weights {}", model.folder, human_bytes(model.weights.total_bytes()));
   log_wrapped(describe(model.config));
   if (ranks.group.size() > 1) log::info("{}", model.answering->describe());
+  if (model.sharing.streamed) {
+    log::info("GPUs fetch the layers from host memory, {} a rank",
+              human_bytes(model.pinned_weight_bytes));
+  }
   log::info("chat markup {}", describe(model.chat));
 }
 

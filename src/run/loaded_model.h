@@ -49,7 +49,8 @@ Communicator sharers_of_device(const Communicator& comm, const Ranks& ranks,
 struct LoadedModel : TextModel {
   ModelWeights weights;
   std::unique_ptr<Backend> backend;
-  std::uint64_t weight_bytes = 0;  // in the memory of a rank's device; on the CPU, of a node
+  std::uint64_t weight_bytes = 0;         // in the memory of a rank's device; on the CPU, of a node
+  std::uint64_t pinned_weight_bytes = 0;  // of a rank in its host's memory (--weight-memory)
   // Of the weights, where ranks share a node or a GPU: files are mapped once, what is made of them
   // is a rank's own.
   std::uint64_t n_copies(std::size_t n_sharers) const {

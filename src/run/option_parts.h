@@ -92,6 +92,7 @@ struct DeviceOptions {
   std::string dtype = "auto";
   std::string weights = "auto";
   std::string activations = "bf16";
+  std::string weight_memory = "auto";
   std::string kv_dtype = "auto";
 
   // What --weights and --activations make of a model's matrices. Throws Error(usage) where there

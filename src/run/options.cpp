@@ -210,6 +210,15 @@ void add_kv_memory_options(CLI::App& app, Options& options) {
       ->group("Machine");
 }
 
+void add_weight_memory_options(CLI::App& app, Options& options) {
+  app.add_option("--weight-memory", options.weight_memory,
+                 "Weights of a GPU that shares them with no other: device, host (pinned, fetched "
+                 "layer by layer), or auto (host where they do not fit)")
+      ->check(CLI::IsMember({"auto", "device", "host"}))
+      ->capture_default_str()
+      ->group("Machine");
+}
+
 void add_query_rank_options(CLI::App& app, Options& options) {
   const char* group = "Machine";
   app.add_option("--query-ranks", options.query_ranks,

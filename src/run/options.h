@@ -45,6 +45,7 @@ void add_device_options(CLI::App& app, Options& options);     // of one rank
 void add_group_options(CLI::App& app, Options& options);      // ranks on a document
 void add_precision_options(CLI::App& app, Options& options);  // of weights, activations, KV
 void add_kv_memory_options(CLI::App& app, Options& options);
+void add_weight_memory_options(CLI::App& app, Options& options);
 void add_query_rank_options(CLI::App& app, Options& options);  // phase 2 among ranks
 void add_progress_options(CLI::App& app, Options& options);
 void declare_progress_files(const Options& options, FilePurposes& files);

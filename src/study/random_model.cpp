@@ -35,6 +35,7 @@ std::uint64_t load_weights(LoadedModel& model, const Ranks& ranks) {
   }
   ranks.world.barrier();
   connect_layers(model.sharing);
+  if (sharing.streamed) return streamed_bytes(model.weights, *model.backend);
   return sharing.layers ? shared_bytes(model.weights, shared, *model.backend, sharing.node->rank())
                         : model.weights.total_bytes();
 }
@@ -50,12 +51,12 @@ std::unique_ptr<LoadedModel> make_random_model(const ModelConfig& config, const 
   if (m.config.fp8.scales == Fp8Config::Scales::made) m.weights.make_fp8();
   m.backend = make_backend(options, ranks);
   m.backend->check_model(m.config.shape());
-  m.sharing =
-      share_weights(options, options.transport, ranks.group, *m.backend, m.config, m.weights);
+  m.sharing = share_weights(options, options.transport, options.weight_memory, ranks.group,
+                            *m.backend, m.config, m.weights);
   m.weight_bytes = load_weights(m, ranks);
   m.decoder = std::make_unique<Decoder>(m.config, m.weights, *m.backend,
                                         std::max(m.backend->chunk_rows(), Answerer::kMaxRows),
-                                        m.sharing.layers.get());
+                                        m.sharing.fetched());
   m.answering = std::make_unique<Answering>(ranks.group, *m.decoder, m.weights, m.sharing);
   return model;
 }

@@ -119,7 +119,7 @@ without() { # command, options it must not take, for they would do nothing
 without encode --query-ranks --merge --shard-weights --transport --lookup
 without answer --anchor
 without bench --anchor --allow-long --profile-file
-without doctor --kv-memory --query-ranks --merge --shard-weights --transport --lookup --ranks-per-document --trace
+without doctor --kv-memory --weight-memory --query-ranks --merge --shard-weights --transport --lookup --ranks-per-document --trace
 refused "a placement of eval's settings" 2 "^--placement: goes with --audit" eval --model "$model" --output "$work/no.jsonl" \
   --task vt --length 1k --setting dense --placement zigzag
 

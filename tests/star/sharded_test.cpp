@@ -303,6 +303,35 @@ TEST_F(Sharded, LayersThatDevicesShareHaveTheBitsOfWholeOnes) {
   }
 }
 
+// Both phases fetch every layer from the host; the first comes behind the last of the step before.
+TEST_F(Sharded, LayersInHostMemoryHaveTheBitsOfThoseOnTheDevice) {
+  if (!testing::on_gpu()) GTEST_SKIP() << "a CPU's memory is the host's";
+  const Communicator self = world_.split(world_.rank());
+  for (const ModelConfig& of : {testing::tiny_config(), testing::tiny_mixture_config()}) {
+    for (const bool has_f8_weights : {false, true}) {
+      const Setting setting{.n_new_tokens = 20, .config = of, .has_f8_weights = has_f8_weights};
+      SCOPED_TRACE(of.mixture.n_experts);
+      SCOPED_TRACE(has_f8_weights);
+      const ModelConfig config = config_of(setting);
+      const ModelWeights weights = testing::tiny_weights(config, Dtype::bf16);
+      const std::unique_ptr<Backend> backend = testing::test_backend(1);
+      const std::unique_ptr<FetchedLayers> layers = backend->stream_layers(layer_matrices(weights));
+      ASSERT_NE(layers, nullptr);
+      Outcome fetched;
+      {
+        Decoder decoder(config, weights, *backend,
+                        std::max(backend->chunk_rows(), Answerer::kMaxRows), layers.get());
+        const DocumentKv kv =
+            Encoder(decoder, self).encode(plan_for(setting, self), kContext, EncodeOptions{});
+        QueryExchange exchange = Answerer::exchange(decoder, self);
+        fetched = ask(Answerer(decoder, exchange, kv, options_of(setting)), setting);
+      }
+      TinyModel model(1, Dtype::bf16, config);
+      expect_same(fetched, run(model, self, setting, /*is_sharded=*/false));
+    }
+  }
+}
+
 TEST_F(Sharded, SharesLeaveNothingOut) {
   ModelConfig config = testing::tiny_mixture_config();
   config.vocab_size = 1001;

@@ -128,6 +128,9 @@ class CudaBackend : public Backend {
   std::unique_ptr<SharedLayers> share_layers(SharedModel model, int rank) override {
     return cuda::share_layers(device_, weights_, std::move(model), rank);
   }
+  std::unique_ptr<FetchedLayers> stream_layers(const LayerMatrices& layers) override {
+    return cuda::stream_layers(device_, weights_, layers);
+  }
 
   void embed(std::span<const Token> tokens, const WeightView& table, Rows x) override {
     kernels::EmbeddingTable parts;

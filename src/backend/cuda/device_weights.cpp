@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <span>
+#include <utility>
 
 #include "backend/cuda/pinned_memory.h"
 #include "elementwise.h"
@@ -50,12 +51,20 @@ void DeviceWeights::keep_rows(const WeightView& whole, Share rows, std::byte* to
   kept_[whole.data] = {whole, rows, to, {}};
 }
 
+void DeviceWeights::keep_on_host(const WeightView& whole, std::byte* to) {
+  kept_[whole.data] = {whole, {0, whole.n_rows}, to, {}, /*is_on_host=*/true};
+}
+
 void DeviceWeights::load(const WeightView& host, const Backend::BytesRead& read) {
   if (!host) return;
   const auto kept = kept_.find(host.data);
   if (kept != kept_.end() && kept->second.whole.n_rows == host.n_rows) {
     Kept& part = kept->second;
     if (stays_f8(host) && !part.scales.data()) part.scales = scales_of(host);
+    if (part.is_on_host) {
+      if (!std::exchange(part.has_come, true)) bring_to_host(host, part.to, read);
+      return;
+    }
     const WeightView mine = host.rows(part.rows.first, part.rows.count);
     if (mine.n_rows == 0 || holder_of(mine)) return;
     Buffer scales = bring(mine, part.to, read);
@@ -80,6 +89,17 @@ Buffer DeviceWeights::bring(const WeightView& host, std::byte* to, const Backend
   return scales_of(host);
 }
 
+// What is bf16 or stays f8 goes there as it is, other numbers by way of the device.
+void DeviceWeights::bring_to_host(const WeightView& host, std::byte* to,
+                                  const Backend::BytesRead& read) {
+  if (stays_f8(host) || host.dtype == Dtype::bf16) return copy(host, to, read);
+  const std::span there(to,
+                        static_cast<std::size_t>(host.n_rows * host.n_cols) * size_of(Dtype::bf16));
+  const Buffer on_device = device_->allocate(there.size());
+  copy_as_bf16(host, on_device.data(), read);
+  device_->download(on_device.data(), there);
+}
+
 void DeviceWeights::copy_as_bf16(const WeightView& host, std::byte* to,
                                  const Backend::BytesRead& read) {
   if (host.dtype == Dtype::bf16) return copy(host, to, read);
@@ -90,12 +110,31 @@ void DeviceWeights::copy_as_bf16(const WeightView& host, std::byte* to,
   check(cudaStreamSynchronize(device_->stream()), "converting weights");
 }
 
-void DeviceWeights::upload_as_bf16(const WeightView& host, std::byte* to) {
+void DeviceWeights::upload_as_bf16(const WeightView& rows, std::byte* to) {
+  const WeightView host = as_kept_on_host(rows);
   const std::span bytes(host.data, host.n_bytes());
   if (host.dtype == Dtype::bf16) return device_->upload(bytes, to);
   const Buffer as_it_is = device_->allocate(bytes.size());
   device_->upload(bytes, as_it_is.data());
   convert(host, as_it_is.data(), to);
+}
+
+// What is made of a file's bytes may be nowhere else any more.
+WeightView DeviceWeights::as_kept_on_host(const WeightView& rows) const {
+  const auto behind = kept_.upper_bound(rows.data);
+  if (behind == kept_.begin()) return rows;
+  const Kept& kept = std::prev(behind)->second;
+  if (!kept.has_come || rows.data + rows.n_bytes() > kept.whole.data + kept.whole.n_bytes())
+    return rows;
+  WeightView there = kept.whole;
+  there.data = kept.to;
+  if (!stays_f8(kept.whole)) {
+    there.dtype = Dtype::bf16;
+    there.scales = {};
+  }
+  const auto first = static_cast<std::int64_t>(
+      static_cast<std::size_t>(rows.data - kept.whole.data) / size_of(kept.whole.dtype));
+  return there.rows(first / rows.n_cols, rows.n_rows);
 }
 
 void DeviceWeights::convert(const WeightView& host, const std::byte* as_it_is, std::byte* bf16) {
@@ -138,9 +177,9 @@ void DeviceWeights::copy(const WeightView& host, std::byte* to, const Backend::B
       std::memcpy(to_read.data(), host.data + at + part, to_read.size());
       if (read) read(to_read);
     }
-    check(cudaMemcpyAsync(to + at, staging_[buffer].data(), n, cudaMemcpyHostToDevice,
-                          device_->stream()),
-          "copying weights to the GPU");
+    check(
+        cudaMemcpyAsync(to + at, staging_[buffer].data(), n, cudaMemcpyDefault, device_->stream()),
+        "copying weights to the GPU");
     check(cudaEventRecord(sent[buffer], device_->stream()), "copying weights to the GPU");
   }
   check(cudaStreamSynchronize(device_->stream()), "copying weights to the GPU");

@@ -24,6 +24,10 @@ class DeviceWeights {
   // to memory of its own.
   void keep_rows(const WeightView& whole, Share rows, std::byte* to);
 
+  // load() of the whole matrix brings it to this host memory, which is pinned and outlives this,
+  // and its scales to the device. Operations find it where it is lent.
+  void keep_on_host(const WeightView& whole, std::byte* to);
+
   // read: gets the bytes as they went to the device, unless they are there already.
   void load(const WeightView& host, const Backend::BytesRead& read = {});
   // bf16; null for an absent weight. Loads what is missing.
@@ -63,10 +67,14 @@ class DeviceWeights {
     Share rows;
     std::byte* to = nullptr;
     Buffer scales;  // of the whole matrix, where it stays f8
+    bool is_on_host = false;
+    bool has_come = false;  // there
   };
-  const Loaded* holder_of(const WeightView& host) const;  // null: not there
+  WeightView as_kept_on_host(const WeightView& rows) const;  // or as it is
+  const Loaded* holder_of(const WeightView& host) const;     // null: not there
   // To `to`, which has room for it as stays_f8() says; its scales, if it has any then.
   Buffer bring(const WeightView& host, std::byte* to, const Backend::BytesRead& read);
+  void bring_to_host(const WeightView& host, std::byte* to, const Backend::BytesRead& read);
   void copy_as_bf16(const WeightView& host, std::byte* to, const Backend::BytesRead& read);
   void copy(const WeightView& host, std::byte* to, const Backend::BytesRead& read);
   void convert(const WeightView& host, const std::byte* as_it_is, std::byte* bf16);

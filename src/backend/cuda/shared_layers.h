@@ -14,4 +14,8 @@ namespace starattn::cuda {
 std::unique_ptr<SharedLayers> share_layers(Device& device, DeviceWeights& weights,
                                            SharedModel model, int rank);
 
+// Takes host memory for all matrices, pinned, and device memory for two layers. The same otherwise.
+std::unique_ptr<FetchedLayers> stream_layers(Device& device, DeviceWeights& weights,
+                                             const Backend::LayerMatrices& layers);
+
 }  // namespace starattn::cuda
