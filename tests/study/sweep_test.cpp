@@ -11,7 +11,7 @@ namespace {
 std::vector<std::string> names_of(const SweepLists& lists, int n_ranks = 2,
                                   bool recompute = false) {
   std::vector<std::string> names;
-  for (const StudyPoint& point : points_of(lists, Options(), n_ranks, recompute))
+  for (const StudyPoint& point : points_of(lists, MethodOptions(), n_ranks, recompute))
     names.push_back(fmt::format("{} {}{}", point.setting, point.plan.n_context(),
                                 point.anchor == AnchorMode::recompute ? " again" : ""));
   return names;
@@ -52,7 +52,7 @@ TEST(Sweep, WeakScalingAndPartsOfRanks) {
   lists.tokens_a_rank = {"1k"};
   lists.settings = {"star:b=n/P", "ring"};
   EXPECT_EQ(names_of(lists, 4), (Names{"star:b=n/P 4096", "ring 4096"}));
-  EXPECT_EQ(points_of(lists, Options(), 4, false).front().plan.block_size(), 1024);
+  EXPECT_EQ(points_of(lists, MethodOptions(), 4, false).front().plan.block_size(), 1024);
 }
 
 TEST(Sweep, TheAnchorAgainBelongsToPlainStar) {
