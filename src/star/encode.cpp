@@ -198,9 +198,9 @@ void Encoder::encode_star(DocumentKv& kv, std::span<const Token> context,
 }
 
 void Encoder::project_rows(std::int64_t layer, Rows x, const Angles& angles, const Rows* q,
-                           std::int64_t first_blk, const KvDoubleBuffer& window, KvCheck& check) {
-  const RawRows kept_k = window.k_rows(layer, first_blk, x.n_rows);
-  const RawRows kept_v = window.v_rows(layer, first_blk, x.n_rows);
+                           std::int64_t first_blk, const KvDoubleBuffer& block_kv, KvCheck& check) {
+  const RawRows kept_k = block_kv.k_rows(layer, first_blk, x.n_rows);
+  const RawRows kept_v = block_kv.v_rows(layer, first_blk, x.n_rows);
   const bool is_f8 = backend_->kv_dtype() == Dtype::f8;
   const std::int64_t width = decoder_->config().kv_width();
   const Rows k = is_f8 ? k_.rows(x.n_rows) : Rows{kept_k.data, x.n_rows, width};
@@ -217,9 +217,9 @@ void Encoder::project_rows(std::int64_t layer, Rows x, const Angles& angles, con
 }
 
 std::span<const KvSegment> Encoder::seen(std::int64_t layer, const KvSegment& before,
-                                         const KvDoubleBuffer& window, std::int64_t first_blk,
+                                         const KvDoubleBuffer& block_kv, std::int64_t first_blk,
                                          std::int64_t n) {
-  seen_ = {before, window.segment(layer, first_blk + n, /*causal=*/true)};
+  seen_ = {before, block_kv.segment(layer, first_blk + n, /*causal=*/true)};
   if (decoder_->config().has_window(layer)) {
     const std::int64_t n_tokens = decoder_->config().layer(layer).window;
     const std::size_t row_bytes = backend_->kv_layout(decoder_->attention_shape()).row_bytes();
@@ -249,7 +249,7 @@ KvCheck Encoder::encode_rows(std::span<const Token> tokens, std::int64_t first_d
   const RopeTable rope = decoder_->rope_table(first_doc, n_rows);
   const RowBuffer x(*backend_, n_rows, decoder_->config().hidden_size);
   decoder_->embed(tokens, x.rows(n_rows));
-  KvDoubleBuffer window(*backend_, out);
+  KvDoubleBuffer block_kv(*backend_, out);
   KvCheck check(*backend_, out.n_layers());
 
   for (std::int64_t layer = 0; layer < out.n_layers(); ++layer) {
@@ -262,21 +262,21 @@ KvCheck Encoder::encode_rows(std::span<const Token> tokens, std::int64_t first_d
       const Rows rows = x.rows(first_blk, n);
       const Rows q = q_.rows(n);
       project_rows(layer, rows, rope.angles(first_blk), keys_and_values_only ? nullptr : &q,
-                   first_blk, window, check);
+                   first_blk, block_kv, check);
       if (!keys_and_values_only) {
         {
           const trace::Range attention("attention");
-          attend_whole(layer, q, seen(layer, before, window, first_blk, n), attended_.rows(n));
+          attend_whole(layer, q, seen(layer, before, block_kv, first_blk, n), attended_.rows(n));
         }
         decoder_->add_attention_output(layer, attended_.rows(n), rows, Product::chunk);
         decoder_->add_feed_forward(layer, rows, Product::chunk);
       }
       options_.poll();
     }
-    window.store(layer);
+    block_kv.store(layer);
     if (layer_done) layer_done(layer);
   }
-  window.finish();
+  block_kv.finish();
   return check;
 }
 

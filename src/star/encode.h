@@ -87,7 +87,7 @@ class Encoder {
   // What n rows of a block from first_blk on attend to in a layer: what stands `before` the block,
   // and the block as far as it is made. The next call makes another of it.
   std::span<const KvSegment> seen(std::int64_t layer, const KvSegment& before,
-                                  const KvDoubleBuffer& window, std::int64_t first_blk,
+                                  const KvDoubleBuffer& block_kv, std::int64_t first_blk,
                                   std::int64_t n);
 
   // out = attention of a chunk's q over the segments, and its sinks.
@@ -105,10 +105,10 @@ class Encoder {
   // Every rank throws for the first layer where one had an overflow.
   void refuse_overflow(const BlockPlan& plan) const;
 
-  // Keys and values of rows x, tokens from first_blk on, into the window, and what they ask into q
+  // Keys and values of rows x, tokens from first_blk on, into block_kv, and what they ask into q
   // unless that is null. The check sees them.
   void project_rows(std::int64_t layer, Rows x, const Angles& angles, const Rows* q,
-                    std::int64_t first_blk, const KvDoubleBuffer& window, KvCheck& check);
+                    std::int64_t first_blk, const KvDoubleBuffer& block_kv, KvCheck& check);
   // Encodes `tokens` at first_doc.. causally after anchor(layer), into the layers that `out` has.
   KvCheck encode_rows(std::span<const Token> tokens, std::int64_t first_doc,
                       const std::function<KvSegment(std::int64_t layer)>& anchor, KvCache& out,

@@ -4,7 +4,6 @@
 // every block of the document in order, its own and others', adding its share to all rows that see
 // it.
 #include <algorithm>
-#include <functional>
 
 #include "exchange/segment_exchange.h"
 #include "star/encode.h"
@@ -77,10 +76,10 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
                     x.rows(chunk.first_row, chunk.n_rows));
   }
 
-  std::map<BlockId, KvDoubleBuffer> windows;
+  std::map<BlockId, KvDoubleBuffer> block_kv;
   std::map<BlockId, KvCheck> checks;
   for (const auto& [i, cache] : kv.blocks) {
-    windows.try_emplace(i, *backend_, cache);
+    block_kv.try_emplace(i, *backend_, cache);
     if (is_computed(i)) checks.try_emplace(i, *backend_, config.n_layers);
   }
 
@@ -131,12 +130,12 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
     if (!keys_and_values_only) exchange.start_layer();
     for (auto& [i, cache] : kv.blocks) {
       const trace::At at({.block = i});
-      KvDoubleBuffer& window = windows.at(i);
+      KvDoubleBuffer& own = block_kv.at(i);
       if (is_computed(i)) {
-        project_block(i, window, layer, keys_and_values_only);
-        window.store(layer);
+        project_block(i, own, layer, keys_and_values_only);
+        own.store(layer);
       } else if (!keys_and_values_only) {
-        window.fetch(layer);
+        own.fetch(layer);
       }
       if (!keys_and_values_only)
         exchange.send(i, {cache.k(layer), cache.is_on_host()},
@@ -148,7 +147,7 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
     for (BlockId j = 0; j < plan.n_blocks(); ++j) {
       const auto own = kv.blocks.find(j);
       if (own != kv.blocks.end()) {
-        attend_to(j, windows.at(j).segment(layer, own->second.n_tokens()), layer);
+        attend_to(j, block_kv.at(j).segment(layer, own->second.n_tokens()), layer);
       } else if (exchange.n_needed(group_->rank(), j) > 0) {
         attend_to(j, exchange.receive(j), layer);
       }
@@ -166,7 +165,7 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
   }
   exchange.finish();
   for (const auto& [i, cache] : kv.blocks) {
-    windows.at(i).finish();
+    block_kv.at(i).finish();
     if (is_computed(i)) end_block(i, cache, checks.at(i));
   }
 }

@@ -47,7 +47,7 @@ struct Encoder::WaveBlock {
       : id(block),
         n_rows(plan.block(block).n_tokens),
         n_asking(plan.n_asking_rows(block)),
-        window(*encoder.backend_, cache),
+        kv(*encoder.backend_, cache),
         check(*encoder.backend_, cache.n_layers()),
         rope(encoder.decoder_->rope_table(plan.block(block).first_doc, n_rows)),
         x(*encoder.backend_, n_rows, encoder.decoder_->config().hidden_size),
@@ -77,7 +77,7 @@ struct Encoder::WaveBlock {
   BlockId id;
   std::int64_t n_rows;
   std::int64_t n_asking;  // 0: it recalls nothing
-  KvDoubleBuffer window;
+  KvDoubleBuffer kv;
   KvCheck check;
   RopeTable rope;
   RowBuffer x, q;
@@ -179,7 +179,7 @@ void Encoder::encode_wave(const DocumentKv& kv, WaveBlock* block, WaveExchanges&
     const bool keys_and_values_only = layer + 1 == config.n_layers;
     if (block) {
       project(*block, layer, keys_and_values_only);
-      block->window.store(layer);
+      block->kv.store(layer);
       layer_done(layer);
     }
     if (keys_and_values_only) break;
@@ -199,7 +199,7 @@ void Encoder::encode_wave(const DocumentKv& kv, WaveBlock* block, WaveExchanges&
   }
   if (exchanges.recall) exchanges.recall->finish_wave();
   if (exchanges.halo) exchanges.halo->finish_wave();
-  if (block) block->window.finish();
+  if (block) block->kv.finish();
 }
 
 void Encoder::recall_layer(const DocumentKv& kv, const WaveBlock* block, std::int64_t layer,
@@ -207,14 +207,14 @@ void Encoder::recall_layer(const DocumentKv& kv, const WaveBlock* block, std::in
                            RecallExchange& exchange) {
   const std::size_t row_bytes = backend_->kv_layout(decoder_->attention_shape()).row_bytes();
   const auto keys = [&](BlockId i) -> RawRows {
-    if (block && i == block->id) return block->window.k_rows(layer, 0, block->n_rows);
+    if (block && i == block->id) return block->kv.k_rows(layer, 0, block->n_rows);
     const auto at =
         static_cast<std::size_t>(std::ranges::find(finished.blocks, i) - finished.blocks.begin());
     const KvSegment& segment = finished.keys[at];
     return {const_cast<std::byte*>(segment.k), segment.n_tokens, row_bytes};
   };
   const auto values = [&](BlockId i) -> RawRows {
-    if (block && i == block->id) return block->window.v_rows(layer, 0, block->n_rows);
+    if (block && i == block->id) return block->kv.v_rows(layer, 0, block->n_rows);
     const KvCache& cache = kv.blocks.at(i);
     return cache.v_rows(layer, 0, cache.n_tokens());
   };
@@ -240,7 +240,7 @@ void Encoder::project(WaveBlock& block, std::int64_t layer, bool keys_and_values
     const std::int64_t n = std::min(chunk_rows_, block.n_rows - first);
     const Rows q = block.q.rows(first, n);
     project_rows(layer, block.x.rows(first, n), block.rope.angles(first),
-                 keys_and_values_only ? nullptr : &q, first, block.window, block.check);
+                 keys_and_values_only ? nullptr : &q, first, block.kv, block.check);
     options_.poll();
   }
 }
@@ -248,7 +248,7 @@ void Encoder::project(WaveBlock& block, std::int64_t layer, bool keys_and_values
 void Encoder::ask(const WaveBlock& block, std::int64_t layer, const KvSegment& before,
                   RecallExchange& exchange) {
   const trace::Range range("recall: ask");
-  const KvSegment own = block.window.segment(layer, block.n_rows);
+  const KvSegment own = block.kv.segment(layer, block.n_rows);
   auto* rows = reinterpret_cast<std::int32_t*>(block.asking_rows.data());
   auto* z = reinterpret_cast<float*>(block.z.data());
   const Rows q = block.asking_q.rows(block.n_asking);
@@ -256,7 +256,7 @@ void Encoder::ask(const WaveBlock& block, std::int64_t layer, const KvSegment& b
   backend_->choose_asking_rows(own, decoder_->attention_shape(), block.n_asking, rows);
   backend_->gather_rows({&all_q, 1}, rows, backend_->raw(q));
   // The background: enough keys of all kinds, and rarely the very one that a row looks for.
-  const RawRows own_keys = block.window.k_rows(layer, 0, block.n_rows);
+  const RawRows own_keys = block.kv.k_rows(layer, 0, block.n_rows);
   const RawRows sampled{block.sampled_keys.data(), block.n_sampled, own_keys.row_bytes};
   backend_->gather_rows({&own_keys, 1}, reinterpret_cast<const std::int32_t*>(block.sample.data()),
                         sampled);
@@ -274,7 +274,7 @@ std::int64_t Encoder::attend_before_and_own(const WaveBlock& block, std::int64_t
   for (; first < end; first += most) {
     const std::int64_t n = std::min(most, block.n_rows - first);
     const Rows q = block.q.rows(first, n);
-    const KvSegment segments[] = {before, block.window.segment(layer, first + n, /*causal=*/true)};
+    const KvSegment segments[] = {before, block.kv.segment(layer, first + n, /*causal=*/true)};
     backend_->attend_alone(q, std::span(segments).subspan(before.n_tokens == 0 ? 1 : 0), shape,
                            Product::chunk, slice(block.partial.partial(), first, n, shape));
     options_.poll();
@@ -297,7 +297,7 @@ void Encoder::finish_layer(const WaveBlock& block, std::int64_t layer, const KvS
                               shape, attended);
     } else {  // nothing was on its way
       const trace::Range range("attention");
-      attend_whole(layer, q, seen(layer, before, block.window, first, n), attended);
+      attend_whole(layer, q, seen(layer, before, block.kv, first, n), attended);
     }
     const Rows rows = block.x.rows(first, n);
     decoder_->add_attention_output(layer, attended, rows, Product::chunk);
