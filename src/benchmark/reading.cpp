@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reading: a question about one of many documents. Units are the documents beside its own.
-#include <algorithm>
 #include <numeric>
 
 #include "base/error.h"

@@ -2,7 +2,6 @@
 #include "command/calibrate.h"
 
 #include <algorithm>
-#include <cmath>
 #include <ctime>
 #include <iterator>
 #include <numeric>

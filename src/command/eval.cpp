@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <iostream>
-#include <utility>
 
 #include "base/error.h"
 #include "base/file.h"

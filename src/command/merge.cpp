@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // starattn merge: the outputs of a job array as one, in the order of the input. Each part is in
 // that order already, so its next line is looked at and no more; nothing is written but the whole.
-#include <iostream>
 #include <memory>
 
 #include "base/file.h"

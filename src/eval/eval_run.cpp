@@ -9,7 +9,6 @@
 #include "benchmark/document_maker.h"
 #include "eval/eval_coordinator.h"
 #include "eval/setting.h"
-#include "mpi/runtime.h"
 #include "run/document_runner.h"
 #include "run/main_job.h"
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "grammar/answer_form.h"
 
-#include <algorithm>
-
 #include "base/error.h"
 #include "base/text.h"
 #include "grammar/json_schema.h"

@@ -2,7 +2,6 @@
 #include "grammar/grammar_vocabulary.h"
 
 #include <algorithm>
-#include <numeric>
 #include <utility>
 
 #include "base/error.h"

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "grammar/regex.h"
 
-#include <algorithm>
 #include <optional>
 
 #include "base/error.h"

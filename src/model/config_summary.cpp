@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // A model in a line, and its size.
-#include <algorithm>
 
 #include "base/error.h"
 #include "base/text.h"

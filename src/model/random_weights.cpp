@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/random_weights.h"
 
-#include <algorithm>
 #include <cmath>
 #include <cstring>
 

@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "base/json.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "mpi/runtime.h"
@@ -205,7 +204,7 @@ void refuse_too_large(const DocumentOptions& options, const LoadedModel& model,
 namespace {
 
 // What blocks see beside the anchor and themselves.
-std::string describe_dial(const BlockPlan& plan) {
+std::string describe_sight(const BlockPlan& plan) {
   if (plan.recall() > 0)
     return fmt::format(", recall {} by {} rows", with_commas(plan.recall()),
                        with_commas(plan.recall_rows()));
@@ -223,7 +222,7 @@ std::string describe(const DocumentTask& task, const BlockPlan& plan,
   return fmt::format("document '{}': {}, {} of {}{}, anchor {}{}, {}", task.id,
                      n(plan.n_context(), "token", "tokens"), n(plan.n_blocks(), "block", "blocks"),
                      with_commas(plan.block_size()), is_auto ? " (auto)" : "",
-                     with_commas(plan.anchor_size()), describe_dial(plan),
+                     with_commas(plan.anchor_size()), describe_sight(plan),
                      n(std::ssize(task.queries), "query", "queries"));
 }
 

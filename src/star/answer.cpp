@@ -2,7 +2,6 @@
 #include "star/answer.h"
 
 #include <algorithm>
-#include <numeric>
 #include <utility>
 
 #include "base/clock.h"
@@ -63,6 +62,7 @@ Answerer::Answerer(Decoder& decoder, QueryExchange& exchange, const DocumentKv& 
                    AnswerOptions options)
     : Answerer(decoder.config(), decoder.backend(), exchange, std::move(options),
                {nullptr, exchange.group().rank(), exchange.group().size()}) {
+  STARATTN_CHECK(decoder.max_rows() >= kMaxRows);
   forward_ =
       make_whole_forward(decoder, exchange, kv, max_rows_, options_.tree_merge, has_queries());
 }

@@ -4,6 +4,7 @@
 // computed.
 #pragma once
 
+#include "base/error.h"
 #include "star/kv.h"
 
 namespace starattn {
@@ -32,9 +33,11 @@ class KvDoubleBuffer {
 
   // The layer is computed; its place is written again by the next layer but one.
   void store(std::int64_t layer) {
+    STARATTN_CHECK(layer >= next_layer_);
+    next_layer_ = layer + 1;
     if (!cache_->is_on_host()) return;
-    backend_->order_after_copies(
-        CopyDirection::to_host);  // of the layer before, whose place comes next
+    // Of the layer before, whose place comes next.
+    backend_->order_after_copies(CopyDirection::to_host);
     backend_->copy_after_operations(
         CopyDirection::to_host, {buffers_.k(at(layer)), buffers_.part_bytes()}, cache_->k(layer));
     backend_->copy_after_operations(
@@ -66,6 +69,7 @@ class KvDoubleBuffer {
   Backend* backend_;
   const KvCache* cache_;
   KvCache buffers_;
+  std::int64_t next_layer_ = 0;  // the least that may be stored
 };
 
 }  // namespace starattn

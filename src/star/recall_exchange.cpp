@@ -2,7 +2,6 @@
 #include "star/recall_exchange.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "trace/range.h"
 

@@ -9,7 +9,6 @@
 #include <fstream>
 
 #include "base/clock.h"
-#include "base/cores.h"
 #include "mpi/runtime.h"
 #include "version.h"
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "study/sweep.h"
 
-#include <algorithm>
-
 #include "base/error.h"
 #include "base/text.h"
 #include "eval/setting.h"

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tokenizer/conversation.h"
 
-#include <algorithm>
 #include <map>
 
 #include "base/error.h"

@@ -3,7 +3,6 @@
 
 #include <sentencepiece_processor.h>
 
-#include <cmath>
 #include <map>
 #include <mutex>
 

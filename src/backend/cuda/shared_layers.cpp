@@ -13,7 +13,6 @@
 #include "backend/cuda/peer_memory.h"
 #include "backend/cuda/pinned_memory.h"
 #include "base/error.h"
-#include "base/text.h"
 
 namespace starattn::cuda {
 namespace {
