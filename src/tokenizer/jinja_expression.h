@@ -4,20 +4,13 @@
 #pragma once
 
 #include <map>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "base/json.h"
+#include "tokenizer/jinja_values.h"
 
 namespace starattn::jinja {
-
-// Something that we do not know how to do, or that the template itself refuses.
-class NotUnderstood : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
 
 // Names and their values, the innermost scope last. What `set` writes in a loop ends with it, but
 // for attributes of a namespace().
@@ -33,9 +26,6 @@ class Variables {
  private:
   std::vector<std::map<std::string, Json>> scopes_;
 };
-
-bool is_true(const Json& value);
-std::string to_text(const Json& value);  // throws NotUnderstood for lists and objects
 
 // The value; Json's "discarded" where it is undefined. Throws NotUnderstood.
 Json evaluate(std::string_view expression, Variables& variables);

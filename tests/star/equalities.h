@@ -172,21 +172,4 @@ class Equalities : public ::testing::Test {
   }
 };
 
-// A document of 400 tokens that all ranks have encoded, and what answers queries over it.
-struct EncodedDocument {
-  explicit EncodedDocument(const Communicator& world)
-      : exchange(Answerer::exchange(model.decoder, world)) {
-    PlanRequest request;
-    request.block_size = 90;
-    const BlockPlan plan = BlockPlan::make(request, 400, world.size());
-    Encoder encoder(model.decoder, world);
-    kv = encoder.encode(plan, random_tokens(400, 1));
-  }
-  Answerer answerer(const AnswerOptions& options) { return {model.decoder, exchange, kv, options}; }
-
-  TinyModel model;
-  QueryExchange exchange;
-  DocumentKv kv;
-};
-
 }  // namespace starattn::testing
