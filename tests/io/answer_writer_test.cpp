@@ -41,6 +41,15 @@ class AnswerWriterTest : public ::testing::Test {
     return all;
   }
   std::string path() const { return (folder_ / "out.jsonl").string(); }
+  // What is said against continuing the output with these; empty where nothing is.
+  std::string refusal_of(const Json& settings) const {
+    try {
+      AnswerWriter(path(), settings, false);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  }
   std::ptrdiff_t n_lines() const {
     const std::string text = content();
     return std::count(text.begin(), text.end(), '\n');
@@ -139,15 +148,10 @@ TEST_F(AnswerWriterTest, RefusesOtherSettingsAndFilesThatAreNotOurs) {
 
 // Outputs that were begun before --query-prefix existed had none.
 TEST_F(AnswerWriterTest, NamesTheOptionThatContinuesAnOlderOutput) {
-  const auto refusal = [&](const Json& prefix) -> std::string {
+  const auto refusal = [&](const Json& prefix) {
     Json settings = kSettings;
     settings["query_prefix"] = prefix;
-    try {
-      AnswerWriter(path(), settings, false);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "";
+    return refusal_of(settings);
   };
   run(1, shuffled(1, 0));
   EXPECT_EQ(refusal(""), "");
@@ -167,26 +171,18 @@ TEST_F(AnswerWriterTest, NamesTheOptionThatContinuesAnOlderOutput) {
 
 // Settings that stand for a default where they are absent (no recall, the markup of 0.1.0).
 TEST_F(AnswerWriterTest, RefusesASettingThatOnlyOneSideHas) {
-  const auto refusal = [&](const Json& settings) -> std::string {
-    try {
-      AnswerWriter(path(), settings, false);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "";
-  };
   run(1, shuffled(1, 0));
   Json more = kSettings;
   more["chat_markup"] = "template: x";
-  const std::string newer = refusal(more);
+  const std::string newer = refusal_of(more);
   EXPECT_NE(newer.find(R"(chat_markup = unset, now it is "template: x". Use version 0.1.0)"),
             std::string::npos)
       << newer;
   more["recall"] = "b/2";
   { AnswerWriter replaced(path(), more, true); }
-  EXPECT_EQ(refusal(more), "");
+  EXPECT_EQ(refusal_of(more), "");
   run(1, shuffled(1, 0), more);
-  const std::string without = refusal(kSettings);
+  const std::string without = refusal_of(kSettings);
   EXPECT_NE(without.find(R"(chat_markup = "template: x", now it is unset. Use the same settings)"),
             std::string::npos)
       << without;
