@@ -67,11 +67,6 @@ DocumentKv Encoder::encode(const BlockPlan& plan, std::span<const Token> context
     const bool missing =
         group_->bcast_value<char>(mine && !kv.blocks.contains(i), plan.owner(i)) != 0;
     computing[static_cast<std::size_t>(i)] = missing;
-    if (mine && missing) {
-      kv.blocks.emplace(
-          i, KvCache(*backend_, decoder_->config().n_layers, plan.block(i).n_tokens,
-                     backend_->kv_layout(decoder_->attention_shape()), options_.kv_memory));
-    }
   }
   const bool has_halos = decoder_->config().widest_window() > 0 && plan.n_blocks() > 1;
   if (plan.n_recalled(plan.n_blocks() - 1) > 0 || (has_halos && plan.reach() == 0)) {
@@ -85,6 +80,21 @@ DocumentKv Encoder::encode(const BlockPlan& plan, std::span<const Token> context
   options_ = {};
   refuse_overflow(plan);
   return kv;
+}
+
+std::vector<BlockId> Encoder::own_blocks(const BlockPlan& plan,
+                                         const std::vector<bool>& computing) const {
+  std::vector<BlockId> own = plan.blocks_of(group_->rank());
+  std::erase_if(own, [&](BlockId i) { return !computing[static_cast<std::size_t>(i)]; });
+  return own;
+}
+
+KvCache& Encoder::cache_of(DocumentKv& kv, BlockId i) const {
+  const auto found = kv.blocks.find(i);
+  if (found != kv.blocks.end()) return found->second;
+  KvCache cache(*backend_, decoder_->config().n_layers, kv.plan.block(i).n_tokens,
+                backend_->kv_layout(decoder_->attention_shape()), options_.kv_memory);
+  return kv.blocks.emplace(i, std::move(cache)).first->second;
 }
 
 std::optional<AnchorBroadcast> Encoder::start_broadcast(const BlockPlan& plan,
@@ -157,10 +167,11 @@ void Encoder::encode_star(DocumentKv& kv, std::span<const Token> context,
       send_anchor(*broadcast, layer, kv.blocks.at(0));
   }
   std::optional<KvPrefetch> own_anchor;  // on block 0's owner, once that is finished
-  bool is_first = true;
-  for (auto& [i, cache] : kv.blocks) {
-    if (!computing[static_cast<std::size_t>(i)]) continue;
-    if (!std::exchange(is_first, false) && options_.stop()) break;
+  const std::vector<BlockId> own = own_blocks(plan, computing);
+  for (std::size_t n = 0; n < own.size(); ++n) {
+    if (n > 0 && options_.stop()) break;
+    const BlockId i = own[n];
+    KvCache& cache = cache_of(kv, i);
     const trace::At at({.block = i});
     const TokenRange block = plan.block(i);
     const std::int64_t n_anchor = plan.anchor_of(i).n_tokens;
@@ -180,13 +191,12 @@ void Encoder::encode_star(DocumentKv& kv, std::span<const Token> context,
                            n_layers - 1);
       return own_anchor->layer(layer).front();
     };
-    std::function<void(std::int64_t layer)> layer_done;
-    if (broadcast) {
-      layer_done = [&, block_id = i, &block_cache = cache](std::int64_t layer) {
-        backend_->synchronize(options_.poll);  // the other ranks' layers move meanwhile
-        if (block_id == 0) send_anchor(*broadcast, layer, block_cache);
-      };
-    }
+    const auto layer_done = [&](std::int64_t layer) {
+      if (layer + 1 == n_layers && n + 1 < own.size()) cache_of(kv, own[n + 1]);
+      if (!broadcast) return;
+      backend_->synchronize(options_.poll);  // the other ranks' layers move meanwhile
+      if (i == 0) send_anchor(*broadcast, layer, cache);
+    };
     const KvCheck check = encode_rows(context.subspan(static_cast<std::size_t>(block.first_doc),
                                                       static_cast<std::size_t>(block.n_tokens)),
                                       block.first_doc, anchor, cache, layer_done);

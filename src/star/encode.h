@@ -33,7 +33,7 @@ struct EncodeOptions {
   std::function<void()> poll = [] {};     // called every chunk of rows
   std::function<void(BlockId, const KvCache&)> block_done = [](BlockId, const KvCache&) {};
   // Asked with reach = 0 before each of this rank's blocks but its first, on which others may wait
-  // for their anchor: true leaves the blocks that remain empty. Each rank decides for itself.
+  // for their anchor: true ends it, and what remains is not computed. Each rank decides for itself.
   std::function<bool()> stop = [] { return false; };
 };
 
@@ -57,6 +57,12 @@ class Encoder {
   struct WaveBlock;  // a block that advances with those of other ranks
   struct WaveExchanges;
   struct FinishedKeys;
+
+  // This rank's blocks that are still to be computed, ascending.
+  std::vector<BlockId> own_blocks(const BlockPlan& plan, const std::vector<bool>& computing) const;
+  // Where an own block's K and V go. Its memory is made at the first call, which the host makes for
+  // a block while the device is at work on the one before: to pin memory takes seconds.
+  KvCache& cache_of(DocumentKv& kv, BlockId i) const;
 
   // reach = 0: block by block, so that a finished block can be saved.
   void encode_star(DocumentKv& kv, std::span<const Token> context,

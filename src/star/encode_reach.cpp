@@ -56,6 +56,7 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
     options_.poll();
   };
 
+  for (const BlockId i : own_blocks(plan, computing)) cache_of(kv, i);
   std::vector<Chunk> chunks;
   std::int64_t n_rows = 0;
   for (const auto& [i, cache] : kv.blocks) {

@@ -125,6 +125,7 @@ void Encoder::encode_waves(DocumentKv& kv, std::span<const Token> context,
       send_anchor(*broadcast, layer, kv.blocks.at(0));
   }
   std::optional<KvPrefetch> own_anchor;  // on block 0's owner, once that is finished
+  const std::vector<BlockId> own_to_compute = own_blocks(plan, computing);
   bool is_first = true;
   for (BlockId first = 0; first < plan.n_blocks(); first += plan.n_ranks()) {
     const BlockId end = std::min<BlockId>(plan.n_blocks(), first + plan.n_ranks());
@@ -136,7 +137,7 @@ void Encoder::encode_waves(DocumentKv& kv, std::span<const Token> context,
 
     const BlockId own = first + group_->rank();
     std::optional<WaveBlock> block;
-    if (own < end && is_computed(own)) block.emplace(*this, plan, own, kv.blocks.at(own), context);
+    if (own < end && is_computed(own)) block.emplace(*this, plan, own, cache_of(kv, own), context);
     const auto anchor = [&](std::int64_t layer) -> KvSegment {
       const std::int64_t n_anchor = plan.anchor_of(own).n_tokens;
       if (n_anchor == 0) return {};
@@ -147,8 +148,10 @@ void Encoder::encode_waves(DocumentKv& kv, std::span<const Token> context,
       return own_anchor->layer(layer).front();
     };
     const auto layer_done = [&](std::int64_t layer) {
-      if (!broadcast || own != 0) return;  // the other ranks wait for the anchor
-      send_anchor(*broadcast, layer, kv.blocks.at(0));
+      // The other ranks wait for the anchor.
+      if (broadcast && own == 0) send_anchor(*broadcast, layer, kv.blocks.at(0));
+      const auto next = std::ranges::upper_bound(own_to_compute, own);
+      if (layer + 1 == n_layers && next != own_to_compute.end()) cache_of(kv, *next);
     };
     if (exchanges.recall) exchanges.recall->start_wave(wave);
     if (exchanges.halo) exchanges.halo->start_wave(wave);
