@@ -132,6 +132,35 @@ TEST_P(Memory, IsWhatThePlanSays) {
   }
 }
 
+// To pin memory takes seconds, which are hidden behind the block before.
+TEST(PinnedMemory, IsMadeOneBlockAhead) {
+  if (testing::on_gpu()) GTEST_SKIP() << "a GPU's peak leaves pinned memory out";
+  const Communicator world = Communicator::world();
+  const ModelConfig config = testing::tiny_config();
+  const ModelWeights weights = ModelWeights::random(config, Dtype::bf16, 7);
+  for (const TokenShare recall : {TokenShare{}, TokenShare{.divisor = 2}}) {
+    const auto backend = testing::test_backend(1);
+    Decoder decoder(config, weights, *backend, std::max(backend->chunk_rows(), Answerer::kMaxRows));
+    PlanRequest request;
+    request.block_size = backend->chunk_rows();
+    request.recall = recall;
+    const std::int64_t n_context = 6 * world.size() * backend->chunk_rows();
+    const BlockPlan plan = BlockPlan::make(request, n_context, world.size());
+    Encoder encoder(decoder, world);
+    std::vector<std::uint64_t> peaks;
+    std::uint64_t block_bytes = 0;
+    EncodeOptions options{.kv_memory = KvMemory::host};
+    options.block_done = [&](BlockId, const KvCache& cache) {
+      peaks.push_back(backend->peak_bytes());
+      block_bytes = cache.n_bytes();
+    };
+    encoder.encode(plan, testing::random_tokens(n_context, 1), options);
+    ASSERT_EQ(peaks.size(), 6U);
+    for (std::size_t i = 1; i < 5; ++i) EXPECT_GE(peaks[i], peaks[i - 1] + block_bytes) << i;
+    EXPECT_LT(peaks[5], peaks[4] + block_bytes);  // the last has none behind it
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Plans, Memory,
     ::testing::Values(
