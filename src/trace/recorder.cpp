@@ -89,6 +89,7 @@ void Recorder::start(bool for_profile, bool for_trace) {
   now();
   for_profile_ = for_profile;
   for_trace_ = for_trace;
+  if (for_trace_) make_room();
   recording = for_profile_ || for_trace_ || marker_.open;
 }
 
@@ -125,8 +126,20 @@ std::size_t Recorder::HashOfKey::operator()(const Key& key) const {
 }
 
 Recorder::Cell& Recorder::cell(const char* phase, const char* name, Lane lane, const Work& work) {
-  return cells_[{phase, name, work.n_in, work.n_out,
-                 static_cast<int>(std::bit_width(static_cast<std::uint64_t>(work.n_rows))), lane}];
+  const Key key{phase,
+                name,
+                work.n_in,
+                work.n_out,
+                static_cast<int>(std::bit_width(static_cast<std::uint64_t>(work.n_rows))),
+                lane};
+  // Layers are alike: mostly it is the one that came after the last one before.
+  KeptCell* next = last_ ? last_->second.next : nullptr;
+  if (!next || next->first != key) {
+    next = &*cells_.try_emplace(key).first;
+    if (last_) last_->second.next = next;
+  }
+  last_ = next;
+  return next->second;
 }
 
 void Recorder::count(const char* name, Lane lane, const Work& work) {
@@ -226,7 +239,17 @@ std::vector<MessageCount> Recorder::messages() const {
 void Recorder::forget_counts() {
   settle();
   cells_.clear();
+  last_ = nullptr;
   messages_.clear();
+}
+
+// At once, and touched: a vector that grows would copy megabytes between two operations, and the
+// system find their pages then.
+void Recorder::make_room() {
+  if (events_.capacity() >= kMostEvents) return;
+  const std::size_t n = events_.size();
+  events_.resize(kMostEvents);
+  events_.resize(n);
 }
 
 void Recorder::keep(const Event& event) {

@@ -109,10 +109,13 @@ class Recorder {
   struct Cell {
     std::int64_t n_calls = 0, n_timed = 0;
     double seconds = 0, flop = 0, n_bytes = 0;
+    std::pair<const Key, Cell>* next = nullptr;  // that was counted after this one
   };
+  using KeptCell = std::pair<const Key, Cell>;
   Cell& cell(const char* phase, const char* name, Lane lane, const Work& work);
   void put(const Event& event, const char* phase);
   void keep(const Event& event);
+  void make_room();
   bool settle_first(std::deque<Late>& queue);
 
   bool for_profile_ = false, for_trace_ = false;
@@ -121,6 +124,7 @@ class Recorder {
   int n_marked_ = 0;
   const char* phase_ = "";
   std::unordered_map<Key, Cell, HashOfKey> cells_;
+  KeptCell* last_ = nullptr;  // of cells_
   std::vector<std::pair<const char*, Cell>> messages_;
   std::array<std::deque<Late>, kLanes> late_;
   std::size_t look_at_ = 0;  // when so many are late
