@@ -3,13 +3,14 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "star/auto_setting.h"
 
 namespace starattn {
 namespace {
 
 constexpr const char* kForm =
     "expected dense, ring, star, or star:b=n/4,a=b,r=0 or star:b=n/16,a=b/16,c=b/2 (b: tokens or "
-    "n/k; a, c and q: tokens, b or b/k; r: blocks or all)";
+    "n/k; a, c and q: tokens, b or b/k, a and c also auto; r: blocks or all)";
 
 }  // namespace
 
@@ -18,7 +19,10 @@ std::string Setting::name() const {
   if (attention_ == Attention::ring) return "ring";
   std::string parts;
   if (block_) parts += ",b=" + block_->text('n');
-  if (anchor_) parts += ",a=" + anchor_->text('b');
+  if (anchor_) {
+    const bool is_auto = anchor_->n_tokens == kAutoAnchor.n_tokens;
+    parts += ",a=" + (is_auto ? "auto" : anchor_->text('b'));
+  }
   if (reach_ == kReachAll) parts += ",r=all";
   if (reach_ > 0 && reach_ != kReachAll) parts += fmt::format(",r={}", reach_);
   if (recall_) parts += ",c=" + recall_->text('b');
@@ -50,9 +54,9 @@ Setting Setting::parse(const std::string& text) {
       setting.block_ = TokenShare::parse(value, 'n', where);
       if (setting.block_->of(1) == 0) fail(Exit::usage, "{}: expected at least 1 token", where);
     } else if (part[0] == 'a') {
-      setting.anchor_ = TokenShare::parse(value, 'b', where);
+      setting.anchor_ = value == "auto" ? kAutoAnchor : TokenShare::parse(value, 'b', where);
     } else if (part[0] == 'c') {
-      setting.recall_ = TokenShare::parse(value, 'b', where);
+      setting.recall_ = value == "auto" ? auto_recall() : TokenShare::parse(value, 'b', where);
     } else if (part[0] == 'q') {
       setting.recall_rows_ = TokenShare::parse(value, 'b', where);
     } else if (part[0] == 'r') {

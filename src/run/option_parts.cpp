@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "star/auto_setting.h"
 
 namespace starattn {
 namespace {
@@ -47,7 +48,9 @@ PlanRequest MethodOptions::plan_request() const {
     if (*request.block_size == 0)
       fail(Exit::usage, "--block-size: expected at least 1 token, got 0");
   }
-  if (anchor_size != "block") {
+  if (anchor_size == "auto") {
+    request.anchor_size = kAutoAnchor;
+  } else if (anchor_size != "block") {
     request.anchor_size = TokenShare::parse(anchor_size, 'b', "--anchor-size");
     const std::int64_t n_block = request.block_size.value_or(INT64_MAX);
     if (request.anchor_size->n_tokens > n_block)
@@ -64,7 +67,7 @@ PlanRequest MethodOptions::plan_request() const {
          attention);
   }
   if (recall != "0")
-    request.recall = TokenShare::parse(recall == "auto" ? "b/2" : recall, 'b', "--recall");
+    request.recall = recall == "auto" ? auto_recall() : TokenShare::parse(recall, 'b', "--recall");
   if (recall_rows != "auto")
     request.recall_rows = TokenShare::parse(recall_rows, 'b', "--recall-rows");
   if (recall != "0" && request.attention != Attention::star)

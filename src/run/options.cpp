@@ -29,9 +29,9 @@ void add_plan_options(CLI::App& app, Options& options) {
                  "Tokens a context block: 4096, 32k, 1m or auto (n/4, at most 32k)")
       ->capture_default_str()
       ->group(group);
-  app.add_option(
-         "--anchor-size", options.anchor_size,
-         "Tokens of block 0 that every block sees: 0 to the block size, or a part of it: b/16")
+  app.add_option("--anchor-size", options.anchor_size,
+                 "Tokens of block 0 that every block sees: 0 to the block size, a part of it "
+                 "(b/16), or auto")
       ->capture_default_str()
       ->group(group);
   app.add_option("--reach", options.reach,

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "star/auto_setting.h"
 
 namespace starattn {
 namespace {
@@ -14,17 +15,6 @@ std::int64_t divide_up(std::int64_t a, std::int64_t b) {
 }
 
 }  // namespace
-
-std::int64_t auto_block_size(std::int64_t n_context) {
-  constexpr std::int64_t kGrain = 64;
-  const std::int64_t quarter = divide_up(divide_up(n_context, 4), kGrain) * kGrain;
-  return std::clamp<std::int64_t>(quarter, 512, 32768);
-}
-
-std::int64_t auto_recall_rows(std::int64_t block_size) {
-  constexpr std::int64_t kFewest = 64;
-  return std::min(block_size, std::max(kFewest, divide_up(block_size, 16)));
-}
 
 BlockPlan BlockPlan::make(const PlanRequest& request, std::int64_t n_context, int n_ranks,
                           std::int64_t widest_window) {
@@ -51,11 +41,15 @@ BlockPlan BlockPlan::make(const PlanRequest& request, std::int64_t n_context, in
   }
   const bool is_star = request.attention == Attention::star;
   plan.n_blocks_ = divide_up(n_context, plan.block_size_);
-  plan.anchor_size_ =
-      is_star && request.anchor_size ? request.anchor_size->of(plan.block_size_) : plan.block_size_;
   plan.reach_ = is_star ? request.reach.value_or(0) : kReachAll;
   plan.reach_ = std::min(plan.reach_, plan.n_blocks_ - 1);
   plan.recall_ = is_star ? std::min(request.recall.of(plan.block_size_), n_context) : 0;
+  plan.anchor_size_ = plan.block_size_;
+  if (is_star && request.anchor_size) {
+    const bool is_auto = request.anchor_size->n_tokens == kAutoAnchor.n_tokens;
+    plan.anchor_size_ = is_auto ? auto_anchor(plan.block_size_, plan.recall_ > 0)
+                                : request.anchor_size->of(plan.block_size_);
+  }
   Placement placement =
       request.attention == Attention::ring ? Placement::zigzag : Placement::contiguous;
   if (plan.recall_ > 0) {

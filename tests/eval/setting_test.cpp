@@ -38,6 +38,10 @@ TEST(Setting, SizesAreTokensOrPartsRoundedUp) {
   EXPECT_EQ(plan("star:b=n/4,a=b/2").anchor_size(), 126);
   EXPECT_EQ(plan("star:a=b,b=n/4").anchor_size(), 251);
   EXPECT_EQ(plan("star:b=n/4,a=0").anchor_size(), 0);
+  EXPECT_EQ(plan("star:b=n/4,a=auto").anchor_size(), 251);
+  EXPECT_EQ(plan("star:b=500,a=auto,c=auto").anchor_size(), 256);
+  EXPECT_EQ(plan("star:b=500,c=auto").recall(), 250);
+  EXPECT_EQ(Setting::parse("star:a=auto,c=auto").name(), "star:a=auto,c=b/2");
   EXPECT_EQ(plan("star:a=b/2").anchor_size(), auto_block_size(1001) / 2);
   EXPECT_EQ(request("star:r=2").reach, 2);
   EXPECT_EQ(request("star:r=all").reach, kReachAll);
