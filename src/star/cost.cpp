@@ -11,6 +11,7 @@
 #include "star/answer.h"
 #include "star/context_tail.h"
 #include "star/merge_tree.h"
+#include "star/recall_choice.h"
 
 namespace starattn {
 
@@ -132,9 +133,9 @@ Phase1Flops block_flops(const ModelConfig& config, const BlockPlan& plan, Anchor
   flops.attention =
       attention * (rows * before + rows * (rows + 1) / 2) +
       4 * static_cast<double>(config.q_width()) * pairs_through_windows(config, plan.block(i));
-  // Asking rows lie anywhere in the block: on average they see half of it.
+  // Beside what may be recalled, the anchor and a sample of the block say what is ordinary.
   flops.asking = attention / 2 * static_cast<double>(plan.n_asking_rows(i)) *
-                 (static_cast<double>(plan.recallable(i).n_tokens) + anchor + rows / 2);
+                 (static_cast<double>(plan.recallable(i).n_tokens) + anchor + rows / kSampleStride);
   if (anchor_mode == AnchorMode::recompute && plan.reach() == 0) {
     flops.linear += 2 * anchor * weights.full_layers;
     flops.attention += attention * anchor * (anchor + 1) / 2;

@@ -14,6 +14,7 @@
 #include "star/encode.h"
 #include "star/halo_exchange.h"
 #include "star/kv_prefetch.h"
+#include "star/recall_choice.h"
 #include "star/recall_exchange.h"
 #include "trace/range.h"
 
@@ -22,9 +23,6 @@ namespace {
 
 // Rows that attend together: small enough to answer others between two of them.
 constexpr std::int64_t kMostAttendingRows = 4096;
-
-// One own key in so many, beside the anchor, says what an ordinary score of an asking row is.
-constexpr std::int64_t kSampleStride = 16;
 
 }  // namespace
 

@@ -11,6 +11,9 @@
 
 namespace starattn {
 
+// One own key in so many, beside the anchor, says what an ordinary score of an asking row is.
+inline constexpr std::int64_t kSampleStride = 16;
+
 // Tokens of one block that later blocks may recall: those behind the anchor.
 struct RecallablePart {
   BlockId block = 0;
