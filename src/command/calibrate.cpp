@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/random.h"
+#include "command/calibrate_layers.h"
 #include "exchange/group_channel.h"
 #include "exchange/query_exchange.h"
 #include "star/answer.h"
@@ -26,20 +27,9 @@ constexpr std::int64_t kWidth = 4096;                    // of rows, where one s
 constexpr std::int64_t kKeyChunks[] = {1, 2, 4, 8, 16};  // keys, in chunks of rows
 constexpr std::int64_t kHeadDims[] = {64, 128};
 constexpr std::int64_t kThinInputs[] = {1024, 4096, 12288};
-constexpr std::int64_t kLayerWidths[] = {1024, 4096};
-constexpr std::int64_t kFewKeys = 128;
 constexpr std::int64_t kFewOutputs = 1024, kManyOutputs = 12288;
-constexpr std::int64_t kThinRows[] = {1, 8, 32, 128};
-static_assert(kThinRows[std::size(kThinRows) - 1] == Answerer::kMaxRows);
 constexpr std::int64_t kSmallVocabulary = 4096;
 constexpr std::int64_t kLargeVocabulary = 131072;
-constexpr std::int64_t kOwnTokens = 16;  // that a query has before its row
-
-// The line through two measured points.
-Line line_through(double few_bytes, double few_seconds, double many_bytes, double many_seconds) {
-  const double slope = std::max((many_seconds - few_seconds) / (many_bytes - few_bytes), 1e-15);
-  return {std::max(0.0, few_seconds - slope * few_bytes), 1 / slope};
-}
 
 class Calibration {
  public:
@@ -54,7 +44,8 @@ class Calibration {
     backend_.load(weight(kWidest, kWidest));
   }
 
-  Machine measure(double reference) {
+  // f8_kv: the same device, keeping keys and values in FP8.
+  Machine measure(double reference, Backend& f8_kv) {
     Machine m;
     m.name = backend_.describe();
     char date[16] = {};
@@ -71,7 +62,14 @@ class Calibration {
     measure_attention(m);
     measure_rows(m);
     measure_recall(m);
-    measure_steps(m);
+    measure_thin_operations(m);
+    LayerCalibration layers(backend_, f8_kv, ranks_.world.split(ranks_.world.rank()),
+                            [this](auto n) {
+                              return [this, n](const std::function<void()>& operation) {
+                                return seconds_of([&](std::int64_t) { operation(); }, n);
+                              };
+                            });
+    layers.measure(m);
     if (ranks_.world.size() > 1) measure_messages(m);
     if (!backend_.is_host_memory()) m.bus_bytes_per_s = bus_rate();
     return m;
@@ -106,13 +104,13 @@ class Calibration {
     return buffer;
   }
 
-  // Seconds of one call, over up to nine bundles of calls on all ranks at once: on a GPU their
-  // mean, because at its power limit it is now faster, now slower; on a CPU the best, because it is
-  // other processes that make the rest slower. The mean over ranks. operation(i): i = 0, 1, ...
+  // Seconds of one call, over so many bundles of calls on all ranks at once: on a GPU their mean,
+  // because at its power limit it is now faster, now slower; on a CPU the best, because it is other
+  // processes that make the rest slower. The mean over ranks. operation(i): i = 0, 1, ...
   template <typename Operation>
-  double seconds_of(const Operation& operation) {
+  double seconds_of(const Operation& operation, std::size_t n_bundles = kBundles) {
     const bool on_host = backend_.is_host_memory();
-    const double bundle = on_host ? 0.01 : 0.05;
+    const double bundle = on_host ? 0.01 : n_bundles < kBundles ? 0.02 : 0.05;
     std::int64_t next = 0;
     const auto timed = [&](std::int64_t n) {
       backend_.synchronize();
@@ -121,12 +119,18 @@ class Calibration {
       backend_.synchronize();
       return clock.seconds() / static_cast<double>(n);
     };
-    timed(1);
-    const auto n = static_cast<std::int64_t>(std::clamp(bundle / timed(1), 1.0, 1e4));
-    ranks_.world.barrier();
+    const double first = timed(1);
+    // What takes long needs neither a warm-up nor a third time.
     std::vector<double> bundles;
+    std::int64_t n = 1;
+    if (on_host && first > 0.25) {
+      bundles.push_back(first);
+    } else {
+      n = static_cast<std::int64_t>(std::clamp(bundle / timed(1), 1.0, 1e4));
+    }
+    ranks_.world.barrier();
     const Stopwatch clock;
-    while (bundles.size() < 9 && (bundles.size() < 2 || clock.seconds() < 1))
+    while (bundles.size() < n_bundles && (bundles.size() < 2 || clock.seconds() < 1))
       bundles.push_back(timed(n));
     const double mean =
         std::accumulate(bundles.begin(), bundles.end(), 0.0) / static_cast<double>(bundles.size());
@@ -232,18 +236,20 @@ class Calibration {
                              std::max(asking - choosing, 0.1 * asking);
   }
 
-  void measure_steps(Machine& m) {
+  void measure_thin_operations(Machine& m) {
     const RowBuffer x = random_rows(Answerer::kMaxRows, kWidest);
     const RowBuffer y(backend_, Answerer::kMaxRows, kManyOutputs);
-    const RowBuffer kv = random_rows(8 * chunk_, kWidth / 2);
+    const RowBuffer kv = random_rows(n_many_keys(chunk_), kWidth / 2);
     for (const std::int64_t n : kThinRows) {
       for (const std::int64_t n_in : kThinInputs) {
         const auto seconds = [&](std::int64_t n_out) {
-          return seconds_of([&](std::int64_t i) {
-            backend_.linear({x.rows(n).data, n, n_in},
-                            {weight(n_out, n_in, i), WeightView{}, {y.rows(n).data, n, n_out}},
-                            Product::batch_invariant);
-          });
+          return seconds_of(
+              [&](std::int64_t i) {
+                backend_.linear({x.rows(n).data, n, n_in},
+                                {weight(n_out, n_in, i), WeightView{}, {y.rows(n).data, n, n_out}},
+                                Product::batch_invariant);
+              },
+              kFewBundles);
         };
         const auto bytes = [&](std::int64_t n_out) {
           return 2 * static_cast<double>(n_out * n_in);
@@ -255,32 +261,32 @@ class Calibration {
       for (const std::int64_t head_dim : kHeadDims)
         m.thin_attention.push_back({n, head_dim, thin_attention(n, head_dim, x, kv)});
       m.thin_merges.push_back({n, 0, merges(n, x, kv)});
-      for (const std::int64_t width : kLayerWidths)
-        m.thin_layers.push_back({n, width, layer_of_step(m, n, width, kv)});
       m.next_tokens.push_back({n, 0, line_of_draws(n)});
     }
   }
 
   // Of one block. kv [8 chunks, keys and values]
-  Line thin_attention(std::int64_t n, std::int64_t head_dim, const RowBuffer& q,
-                      const RowBuffer& kv) {
+  ByteTime thin_attention(std::int64_t n, std::int64_t head_dim, const RowBuffer& q,
+                          const RowBuffer& kv) {
     const AttentionShape shape{kWidth / head_dim, kWidth / head_dim / 4, head_dim};
     const PartialBuffer partial(backend_, n, shape);
     const auto seconds = [&](std::int64_t n_keys) {
-      return seconds_of([&](std::int64_t i) {
-        const std::int64_t n_places = 8 * chunk_ / n_keys;
-        const std::byte* keys = kv.rows(i % n_places * n_keys, n_keys).data;
-        const KvSegment block{keys, keys + kv_bytes(n_keys, shape) / 2, n_keys, false};
-        const Partial part = partial.partial();
-        backend_.attend_blocks({q.rows(n).data, n, kWidth}, {&block, 1}, shape, {}, {&part, 1});
-      });
+      return seconds_of(
+          [&](std::int64_t i) {
+            const std::int64_t n_places = 8 * chunk_ / n_keys;
+            const std::byte* keys = kv.rows(i % n_places * n_keys, n_keys).data;
+            const KvSegment block{keys, keys + kv_bytes(n_keys, shape) / 2, n_keys, false};
+            const Partial part = partial.partial();
+            backend_.attend_blocks({q.rows(n).data, n, kWidth}, {&block, 1}, shape, {}, {&part, 1});
+          },
+          kFewBundles);
     };
     const auto few = static_cast<double>(kv_bytes(chunk_, shape));
     return line_through(few, seconds(chunk_), 8 * few, seconds(8 * chunk_));
   }
 
   // What a block costs beside its keys where a call attends to several: eight beside one.
-  Line merges(std::int64_t n, const RowBuffer& q, const RowBuffer& kv) {
+  ByteTime merges(std::int64_t n, const RowBuffer& q, const RowBuffer& kv) {
     constexpr int kBlocks = ContextAttention::kBlocksAtOnce;
     const auto seconds = [&](const AttentionShape& shape, int n_blocks) {
       const std::int64_t n_keys = 8 * chunk_ / n_blocks;
@@ -296,10 +302,12 @@ class Calibration {
       }
       for (int step = 1; step < n_blocks; step *= 2)
         for (int i = 0; i + step < n_blocks; i += 2 * step) merges.push_back({i, i + step});
-      return seconds_of([&](std::int64_t) {
-        backend_.attend_blocks({q.rows(n).data, n, shape.n_heads * shape.head_dim}, blocks, shape,
-                               merges, parts);
-      });
+      return seconds_of(
+          [&](std::int64_t) {
+            backend_.attend_blocks({q.rows(n).data, n, shape.n_heads * shape.head_dim}, blocks,
+                                   shape, merges, parts);
+          },
+          kFewBundles);
     };
     const auto of_one = [&](const AttentionShape& shape) {
       return std::max(1e-9, (seconds(shape, kBlocks) - seconds(shape, 1)) / (kBlocks - 1));
@@ -309,72 +317,18 @@ class Calibration {
                         static_cast<double>(PartialBuffer::n_bytes(n, large)), of_one(large));
   }
 
-  // A whole layer of a step, less its attention to a few keys of the context: products, norms,
-  // RoPE, own tokens, and that kernels of several kinds wait for each other. With a narrow and with
-  // a wide feed forward.
-  Line layer_of_step(const Machine& m, std::int64_t n, std::int64_t width, const RowBuffer& kv) {
-    const AttentionShape shape{width / 128, width / 512, 128};
-    const std::int64_t kv_width = width / 4;
-    const Buffer angles = angles_of(n);
-    const RowBuffer x = random_rows(n, width), normed = random_rows(n, width);
-    const RowBuffer q(backend_, n, width), k(backend_, n, kv_width), v(backend_, n, kv_width);
-    const RowBuffer own(backend_, n * 2 * (kOwnTokens + 1), kv_width);
-    std::vector<OwnTokens> tokens;
-    for (std::int64_t row = 0; row < n; ++row)
-      tokens.push_back({own.rows(row * 2 * (kOwnTokens + 1), kOwnTokens + 1).data,
-                        own.rows((row * 2 + 1) * (kOwnTokens + 1), kOwnTokens + 1).data, kOwnTokens,
-                        0});
-    const PartialBuffer context(backend_, n, shape);
-    const KvSegment block{kv.rows(0, 1).data, kv.rows(1, 1).data, kFewKeys, false};
-    const Partial part = context.partial();
-    const WeightView none;
-    constexpr Product kThin = Product::batch_invariant;
-    const auto seconds = [&](std::int64_t inter) {
-      const RowBuffer gate(backend_, n, inter), up(backend_, n, inter);
-      const double layer = seconds_of([&](std::int64_t i) {
-        const WeightView wq = weight(width, width, 4 * i), wk = weight(kv_width, width, 4 * i + 1),
-                         wv = weight(kv_width, width, 4 * i + 2),
-                         wo = weight(width, width, 4 * i + 3), w_gate = weight(inter, width, 3 * i),
-                         w_up = weight(inter, width, 3 * i + 1),
-                         w_down = weight(width, inter, 3 * i + 2);
-        const Projection qkv[] = {
-            {wq, none, q.rows(n)}, {wk, none, k.rows(n)}, {wv, none, v.rows(n)}};
-        backend_.rms_norm(x.rows(n), weight(1, width), 1e-5, normed.rows(n));
-        backend_.linear_all(normed.rows(n), qkv, kThin);
-        backend_.rope_both(q.rows(n), k.rows(n), 128, cos_of(angles), sin_of(angles, n));
-        backend_.attend_blocks(q.rows(n), {&block, 1}, shape, {}, {&part, 1});
-        backend_.attend_own(q.rows(n), k.rows(n), v.rows(n), tokens, shape, part, normed.rows(n));
-        backend_.add_linear(x.rows(n), normed.rows(n), wo, none, kThin, q.rows(n));
-        backend_.rms_norm(x.rows(n), weight(1, width), 1e-5, normed.rows(n));
-        backend_.linear_gated(normed.rows(n), {w_gate, none, gate.rows(n)},
-                              {w_up, none, up.rows(n)}, kThin);
-        backend_.add_linear(x.rows(n), gate.rows(n), w_down, none, kThin, q.rows(n));
-      });
-      return std::max(0.1 * layer,
-                      layer - starattn::seconds_of(m.thin_attention, n, 128,
-                                                   static_cast<double>(kv_bytes(kFewKeys, shape))));
-    };
-    const auto bytes = [&](std::int64_t inter) {  // bf16
-      return 2 * static_cast<double>(width * (2 * width + 2 * kv_width + 3 * inter));
-    };
-    const std::int64_t narrow = width, wide = 4 * width;
-    return line_through(bytes(narrow), seconds(narrow), bytes(wide), seconds(wide));
-  }
-
-  // From logits to tokens on the host, and what a step begins with.
-  Line line_of_draws(std::int64_t n) {
+  // From logits to tokens on the host.
+  ByteTime line_of_draws(std::int64_t n) {
     const std::vector<Draw> draws(static_cast<std::size_t>(n));
     std::vector<Token> tokens(static_cast<std::size_t>(n));
-    const std::vector<Token> first(static_cast<std::size_t>(n), 5);
-    const RowBuffer x(backend_, n, kWidth);
     const Buffer logits = floats(n * kLargeVocabulary);
     const auto seconds = [&](std::int64_t vocabulary) {
-      return seconds_of([&](std::int64_t) {
-        backend_.draw_tokens(reinterpret_cast<float*>(logits.data()), vocabulary, draws, tokens);
-        backend_.synchronize();
-        angles_of(n);
-        backend_.embed(first, weight(kFewOutputs, kWidth), x.rows(n));
-      });
+      return seconds_of(
+          [&](std::int64_t) {
+            backend_.draw_tokens(reinterpret_cast<float*>(logits.data()), vocabulary, draws,
+                                 tokens);
+          },
+          kFewBundles);
     };
     const auto bytes = [&](std::int64_t vocabulary) {
       return static_cast<double>(n * vocabulary) * sizeof(float);
@@ -486,7 +440,10 @@ Exit calibrate_to(const std::string& path, const DeviceOptions& options, const R
   });
   const std::unique_ptr<Backend> backend = make_backend(options, ranks);
   const double reference = product_rate(ranks, *backend) / ranks.world.size();
-  const Machine machine = Calibration(*backend, ranks).measure(reference);
+  DeviceOptions with_f8_kv = options;
+  with_f8_kv.kv_dtype = "fp8";
+  const std::unique_ptr<Backend> f8_kv = make_backend(with_f8_kv, ranks);
+  const Machine machine = Calibration(*backend, ranks).measure(reference, *f8_kv);
   collectively(ranks.world, [&] {
     if (ranks.is_first()) write_file_durably(path, to_text(machine));
   });

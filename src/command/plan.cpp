@@ -112,14 +112,9 @@ Json to_json(const MemoryNeed& need) {
           {"anchor", need.anchor},   {"workspace", need.workspace}, {"total", need.total()}};
 }
 
-// Its rates are those of keys and values in its own type.
 Machine machine_of(const PlanOptions& options) {
-  if (options.common.kv_dtype == "fp8") {
-    fail(Exit::unfit,
-         "no times for --kv-dtype fp8: the machine file has no rates of keys and values in FP8. "
-         "Leave out --machine");
-  }
-  return read_machine(options.machine);
+  Machine machine = read_machine(options.machine);
+  return options.common.kv_dtype == "fp8" ? with_f8_kv(std::move(machine)) : machine;
 }
 
 // docs/metrics.md has the keys. Tokens, bytes, operations, seconds.

@@ -15,7 +15,8 @@ class Phase1 {
  public:
   Phase1(const ModelConfig& config, const BlockPlan& plan, const Machine& machine,
          const Cluster& cluster, const Phase1Options& options, std::int64_t n_layers)
-      : plan_(plan),
+      : config_(config),
+        plan_(plan),
         seconds_(config, machine),
         options_(options),
         n_layers_(n_layers),
@@ -26,8 +27,9 @@ class Phase1 {
             return plan.anchor_of(i).n_tokens > 0;
           }))
         anchor_readers_.push_back(rank);
-    if (plan.n_recalled(plan.n_blocks() - 1) > 0) {
-      recall();
+    const bool has_halos = config.widest_window() > 0 && plan.n_blocks() > 1;
+    if (plan.n_recalled(plan.n_blocks() - 1) > 0 || (has_halos && plan.reach() == 0)) {
+      waves();
     } else if (plan.reach() == 0) {
       star();
     } else {
@@ -59,6 +61,17 @@ class Phase1 {
     return messages;
   }
 
+  // Of rows to what stands before them, through the window where there is one.
+  double layer_seconds(std::int64_t layer, std::int64_t n_rows, std::int64_t n_before) const {
+    return seconds_.project(n_rows) + attend(layer, n_rows, n_before) + feed_forward(layer, n_rows);
+  }
+  double attend(std::int64_t layer, std::int64_t n_rows, std::int64_t n_before) const {
+    return seconds_.attend(n_rows, n_before, config_.layer(layer).window);
+  }
+  double feed_forward(std::int64_t layer, std::int64_t n_rows) const {
+    return seconds_.feed_forward(n_rows, config_.is_mixture(layer));
+  }
+
   // Ranks take their blocks one after another, each through all layers.
   void star() {
     const bool is_sent = options_.anchor_mode == AnchorMode::broadcast;
@@ -67,12 +80,12 @@ class Phase1 {
       for (const BlockId i : blocks_[at(rank)]) {
         const std::int64_t n = rows_of(i);
         const std::int64_t n_anchor = plan_.anchor_of(i).n_tokens;
-        const double layer_seconds =
-            seconds_.project(n) + seconds_.attend(n, n_anchor) + seconds_.feed_forward(n);
-        if (!is_sent && n_anchor > 0)
-          timeline_.compute(rank, static_cast<double>(n_layers_ - 1) *
-                                      (seconds_.project(n_anchor) + seconds_.attend(n_anchor, 0) +
-                                       seconds_.feed_forward(n_anchor)));
+        timeline_.compute(rank, seconds_.start_block(n));
+        if (!is_sent && n_anchor > 0) {
+          timeline_.compute(rank, seconds_.start_block(n_anchor));
+          for (std::int64_t layer = 0; !is_last(layer); ++layer)
+            timeline_.compute(rank, layer_seconds(layer, n_anchor, 0));
+        }
         for (std::int64_t layer = 0; layer < n_layers_; ++layer) {
           if (is_last(layer)) {
             timeline_.compute(rank, seconds_.project_kv(n));
@@ -81,7 +94,7 @@ class Phase1 {
           const auto anchor = anchors[at(layer)].find(rank);
           if (n_anchor > 0 && anchor != anchors[at(layer)].end())
             timeline_.wait(rank, anchor->second);
-          compute(rank, layer_seconds, n);
+          compute(rank, layer_seconds(layer, n, n_anchor), n);
           if (i == 0 && is_sent) anchors[at(layer)] = send_anchor();
         }
       }
@@ -105,35 +118,40 @@ class Phase1 {
       return most;
     };
     // Attention of all rows of a rank to block j.
-    const auto attend = [&](Rank rank, BlockId j) {
+    const auto attend_to = [&](std::int64_t layer, Rank rank, BlockId j) {
+      const std::int64_t window = config_.layer(layer).window;
       double sum = 0;
       for (const BlockId i : blocks_[at(rank)]) {
-        if (i == j) sum += seconds_.attend_own_and_merge(rows_of(i));
-        if (i > j && n_seen(i, j) > 0) sum += seconds_.attend_and_merge(rows_of(i), n_seen(i, j));
+        const std::int64_t n_between = plan_.block(i).first_doc - plan_.block(j).first_doc -
+                                       rows_of(j);  // below 0 where i is j
+        if (i == j) sum += seconds_.attend_own_and_merge(rows_of(i), window);
+        if (i > j && n_seen(i, j) > 0)
+          sum += seconds_.attend_and_merge(rows_of(i), n_seen(i, j), n_between, window);
       }
       return sum;
     };
-    std::vector<std::vector<std::pair<BlockId, double>>> attends(at(plan_.n_ranks()));
+    std::vector<std::vector<BlockId>> seen(at(plan_.n_ranks()));  // by a rank's blocks
     std::vector<std::vector<Rank>> readers(at(plan_.n_blocks()));
     for (Rank rank = 0; rank < plan_.n_ranks(); ++rank) {
       for (BlockId j = 0; j < plan_.n_blocks(); ++j) {
-        const double seconds = attend(rank, j);
-        if (seconds > 0) attends[at(rank)].emplace_back(j, seconds);
+        if (plan_.owner(j) == rank || n_needed(rank, j) > 0) seen[at(rank)].push_back(j);
         if (plan_.owner(j) != rank && n_needed(rank, j) > 0) readers[at(j)].push_back(rank);
       }
     }
-    std::vector<double> project(at(plan_.n_ranks())), kv(project), feed(project);
-    for (Rank rank = 0; rank < plan_.n_ranks(); ++rank) {
-      for (const BlockId i : blocks_[at(rank)]) {
-        project[at(rank)] += seconds_.project(rows_of(i));
-        kv[at(rank)] += seconds_.project_kv(rows_of(i));
-        feed[at(rank)] += seconds_.feed_forward(rows_of(i));
-      }
-    }
+    const auto sum_over_blocks = [&](Rank rank, const auto& seconds_of_rows) {
+      double sum = 0;
+      for (const BlockId i : blocks_[at(rank)]) sum += seconds_of_rows(rows_of(i));
+      return sum;
+    };
+    for (Rank rank = 0; rank < plan_.n_ranks(); ++rank)
+      timeline_.compute(
+          rank, sum_over_blocks(rank, [&](std::int64_t n) { return seconds_.start_block(n); }));
     for (std::int64_t layer = 0; layer < n_layers_; ++layer) {
       std::vector<std::map<Rank, Timeline::Message>> messages(at(plan_.n_blocks()));
       for (Rank rank = 0; rank < plan_.n_ranks(); ++rank) {
-        timeline_.compute(rank, is_last(layer) ? kv[at(rank)] : project[at(rank)]);
+        timeline_.compute(rank, sum_over_blocks(rank, [&](std::int64_t n) {
+                            return is_last(layer) ? seconds_.project_kv(n) : seconds_.project(n);
+                          }));
         if (is_last(layer)) continue;
         for (const BlockId i : blocks_[at(rank)]) {
           // The most that any of them needs, which is all of the block but with anchors alone.
@@ -145,23 +163,82 @@ class Phase1 {
       }
       if (is_last(layer)) break;
       for (Rank rank = 0; rank < plan_.n_ranks(); ++rank) {
-        for (const auto& [j, seconds] : attends[at(rank)]) {
+        for (const BlockId j : seen[at(rank)]) {
           if (plan_.owner(j) != rank) timeline_.wait(rank, messages[at(j)].at(rank));
-          timeline_.compute(rank, seconds);
+          timeline_.compute(rank, attend_to(layer, rank, j));
         }
-        timeline_.compute(rank, feed[at(rank)]);
+        timeline_.compute(
+            rank, sum_over_blocks(rank, [&](std::int64_t n) { return feed_forward(layer, n); }));
       }
     }
   }
 
   // Blocks of a wave go through a layer together (star/encode_waves.cpp, recall_exchange.cpp).
-  void recall() {
+  void waves() {
     std::vector<std::map<Rank, Timeline::Message>> anchors(at(n_layers_));
+    const bool recalls = plan_.n_recalled(plan_.n_blocks() - 1) > 0;
     for (BlockId first = 0; first < plan_.n_blocks(); first += plan_.n_ranks()) {
       const BlockId end = std::min<BlockId>(plan_.n_blocks(), first + plan_.n_ranks());
-      for (std::int64_t layer = 0; layer < n_layers_; ++layer)
-        recall_layer(first, end, layer, anchors[at(layer)]);
+      for (BlockId i = first; i < end; ++i)
+        timeline_.compute(plan_.owner(i), seconds_.start_block(rows_of(i)));
+      for (std::int64_t layer = 0; layer < n_layers_; ++layer) {
+        project(first, end, layer, anchors[at(layer)]);
+        if (is_last(layer)) break;
+        if (config_.has_window(layer)) {
+          halo_layer(first, end, layer);
+        } else if (recalls) {
+          recall_layer(first, end, layer, anchors[at(layer)]);
+        } else {
+          for (BlockId i = first; i < end; ++i) {
+            wait_for_anchor(i, anchors[at(layer)]);
+            finish_layer(i, layer, plan_.anchor_of(i).n_tokens);
+          }
+        }
+      }
     }
+  }
+
+  void project(BlockId first, BlockId end, std::int64_t layer,
+               std::map<Rank, Timeline::Message>& anchor) {
+    for (BlockId i = first; i < end; ++i) {
+      const std::int64_t n = rows_of(i);
+      timeline_.compute(plan_.owner(i),
+                        is_last(layer) ? seconds_.project_kv(n) : seconds_.project(n));
+      if (i == 0 && !is_last(layer) && !config_.has_window(layer)) anchor = send_anchor();
+    }
+  }
+
+  void wait_for_anchor(BlockId i, const std::map<Rank, Timeline::Message>& anchor) {
+    const auto arrival = anchor.find(plan_.owner(i));
+    if (plan_.anchor_of(i).n_tokens > 0 && arrival != anchor.end())
+      timeline_.wait(plan_.owner(i), arrival->second);
+  }
+
+  void finish_layer(BlockId i, std::int64_t layer, std::int64_t n_before) {
+    const std::int64_t n = rows_of(i);
+    compute(plan_.owner(i), attend(layer, n, n_before) + feed_forward(layer, n), n);
+  }
+
+  // Ranks hand over the last tokens before each block of the wave (star/halo_exchange.cpp).
+  void halo_layer(BlockId first, BlockId end, std::int64_t layer) {
+    std::vector<std::pair<Rank, Timeline::Message>> arriving;
+    const auto n_halo = [&](BlockId i) {
+      return std::min(plan_.block(i).first_doc, config_.layer(layer).window - 1);
+    };
+    for (BlockId i = first; i < end; ++i) {
+      const Rank reader = plan_.owner(i);
+      const std::int64_t first_seen = plan_.block(i).first_doc - n_halo(i);
+      for (BlockId j = first_seen / plan_.block_size(); j < i; ++j) {
+        const TokenRange block = plan_.block(j);
+        const std::int64_t n =
+            block.first_doc + block.n_tokens - std::max(block.first_doc, first_seen);
+        if (plan_.owner(j) != reader && n > 0)
+          arriving.emplace_back(reader,
+                                timeline_.send(plan_.owner(j), seconds_.kv_bytes(n), {&reader, 1}));
+      }
+    }
+    for (const auto& [reader, message] : arriving) timeline_.wait(reader, message);
+    for (BlockId i = first; i < end; ++i) finish_layer(i, layer, n_halo(i));
   }
 
   struct Held {  // of a block that asks, by one rank
@@ -172,15 +249,7 @@ class Phase1 {
   };
 
   void recall_layer(BlockId first, BlockId end, std::int64_t layer,
-                    std::map<Rank, Timeline::Message>& anchor) {
-    for (BlockId i = first; i < end; ++i) {
-      const Rank rank = plan_.owner(i);
-      const std::int64_t n = rows_of(i);
-      timeline_.compute(rank, is_last(layer) ? seconds_.project_kv(n) : seconds_.project(n));
-      if (i == 0 && !is_last(layer)) anchor = send_anchor();
-    }
-    if (is_last(layer)) return;
-
+                    const std::map<Rank, Timeline::Message>& anchor) {
     std::vector<Held> all;  // by asking block, then by rank
     for (BlockId i = first; i < end; ++i) {
       if (plan_.n_asking_rows(i) == 0) continue;
@@ -210,9 +279,7 @@ class Phase1 {
                             seconds_.attend(rows_of(i), plan_.anchor_of(i).n_tokens) / 3);
     };
     for (BlockId i = first; i < end; ++i) {
-      const auto arrival = anchor.find(plan_.owner(i));
-      if (plan_.anchor_of(i).n_tokens > 0 && arrival != anchor.end())
-        timeline_.wait(plan_.owner(i), arrival->second);
+      wait_for_anchor(i, anchor);
       if (plan_.n_asking_rows(i) > 0)
         timeline_.compute(plan_.owner(i), seconds_.ask(rows_of(i), plan_.n_asking_rows(i),
                                                        plan_.anchor_of(i).n_tokens));
@@ -248,16 +315,18 @@ class Phase1 {
     for (const Held& held : all)
       if (is_other(held)) timeline_.wait(owner(held), held.handed);
     for (BlockId i = first; i < end; ++i) {
+      if (plan_.n_asking_rows(i) == 0) {
+        finish_layer(i, layer, plan_.anchor_of(i).n_tokens);
+        continue;
+      }
       const std::int64_t n = rows_of(i);
-      const double attention =
-          plan_.n_asking_rows(i) > 0
-              ? seconds_.attend_and_merge(n, plan_.n_recalled(i)) +
-                    (plan_.n_ranks() > 1 ? seconds_.gather(plan_.n_recalled(i)) : 0)
-              : seconds_.attend(n, plan_.anchor_of(i).n_tokens);
-      compute(plan_.owner(i), attention + seconds_.feed_forward(n), n);
+      const double attention = seconds_.attend_and_merge(n, plan_.n_recalled(i)) +
+                               (plan_.n_ranks() > 1 ? seconds_.gather(plan_.n_recalled(i)) : 0);
+      compute(plan_.owner(i), attention + feed_forward(layer, n), n);
     }
   }
 
+  const ModelConfig& config_;
   const BlockPlan& plan_;
   Seconds seconds_;
   Phase1Options options_;

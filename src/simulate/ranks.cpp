@@ -27,7 +27,7 @@ void refuse_too_many(const BlockPlan& plan) {
 }  // namespace
 
 Links links_of(const BlockPlan& plan, const Machine& machine, const Cluster& cluster,
-               const std::optional<Line>& near) {
+               const std::optional<ByteTime>& near) {
   refuse_too_many(plan);
   if (plan.n_ranks() > 1 && !near) {
     fail(
@@ -36,7 +36,7 @@ Links links_of(const BlockPlan& plan, const Machine& machine, const Cluster& clu
         "--calibrate on two ranks of a node",
         plan.n_ranks());
   }
-  return {std::min(cluster.ranks_per_node, plan.n_ranks()), near.value_or(Line{0, 1}),
+  return {std::min(cluster.ranks_per_node, plan.n_ranks()), near.value_or(ByteTime{0, 1}),
           machine.network.value_or(cluster.network), machine.dtype == Dtype::f32};
 }
 

@@ -13,7 +13,7 @@ namespace starattn {
 // `near`: between ranks of a node. Throws Error(unfit) where there is none and the plan has several
 // ranks, and where the plan is too large to simulate.
 Links links_of(const BlockPlan& plan, const Machine& machine, const Cluster& cluster,
-               const std::optional<Line>& near);
+               const std::optional<ByteTime>& near);
 
 std::vector<std::vector<BlockId>> blocks_by_rank(const BlockPlan& plan);
 

@@ -54,13 +54,18 @@ Simulated shared_step(const ModelConfig& config, const BlockPlan& plan, const Ma
   }
   constexpr double kExchanges = 6;
   const double n_bytes = seconds.q_bytes(n_rows);
-  const auto n_layers = static_cast<double>(config.n_layers);
-  const double layer = seconds.step_layer(n_rows, layout.n_shares) + attention +
-                       kExchanges * machine.peer->seconds(n_bytes);
-  return {n_layers * layer, 0, 0, n_layers * kExchanges * n_bytes};
+  Simulated step;
+  for (std::int64_t layer = 0; layer < config.n_layers; ++layer) {
+    step.seconds += seconds.step_layer(n_rows, config.is_mixture(layer), layout.n_shares) +
+                    (config.has_window(layer) ? 0 : attention) +
+                    kExchanges * machine.peer->seconds(n_bytes);
+    step.n_bytes += kExchanges * n_bytes;
+  }
+  return step;
 }
 
-// simulate(n_layers) with all layers, or with a few of them where that would be long.
+// simulate(n_layers) with all layers, or with a few of them where that would be long and layers are
+// alike.
 template <typename Simulate>
 Simulated over_layers(std::int64_t n_layers, std::size_t n_operations_of_few, std::int64_t few,
                       const Simulate& simulate) {
@@ -81,6 +86,7 @@ Simulated simulate_phase1(const ModelConfig& config, const BlockPlan& plan, cons
   };
   const std::size_t n =
       phase1_timeline(config, plan, machine, cluster, options, few).n_operations();
+  if (config.n_windows() > 0) return simulate(config.n_layers);
   return over_layers(config.n_layers, n, few, simulate);
 }
 

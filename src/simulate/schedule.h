@@ -17,7 +17,8 @@ namespace starattn {
 
 struct Cluster {
   int ranks_per_node = 1 << 20;  // more than there are: one node
-  Line network{5e-6, 50e9};  // between nodes, where the machine file has none: 400 Gbit/s a rank
+  // Between nodes, where the machine file has none: 400 Gbit/s a rank.
+  ByteTime network{5e-6, 50e9};
   std::vector<std::pair<Rank, double>> slow;  // ranks that take so many times as long
 };
 
@@ -46,6 +47,12 @@ struct StepRows {
 Simulated simulate_step(const ModelConfig& config, const BlockPlan& plan, const Machine& machine,
                         const Cluster& cluster, const StepRows& rows, AnswerLayout layout = {},
                         KvMemory kv_memory = KvMemory::device);
+
+// What modelled seconds of each phase are multiplied by, where finished runs say so (plan
+// --history).
+struct Experience {
+  double phase1 = 1, phase2 = 1;
+};
 
 // All of phase 2 for queries that come together: the steps, and their seconds.
 struct SimulatedAnswers {

@@ -31,7 +31,13 @@ class StepOfRanks {
     }
     const bool is_one_node = cluster.ranks_per_node >= plan.n_ranks();
     for (std::int64_t layer = 0; layer < n_layers; ++layer) {
-      timeline_.compute(0, seconds_.step_layer(n_rows));
+      timeline_.compute(0, seconds_.step_layer(n_rows, config.is_mixture(layer)));
+      if (config.has_window(layer)) {  // the query rank has what its rows see (ContextTail)
+        timeline_.compute(
+            0, seconds_.step_attention(n_rows, 1,
+                                       std::min(plan.n_context(), config.layer(layer).window - 1)));
+        continue;
+      }
       is_one_node ? share_in_window() : share_by_messages();
       for (Rank rank = 0; rank < plan.n_ranks(); ++rank)
         timeline_.compute(rank, attention_[at(rank)]);
@@ -43,9 +49,9 @@ class StepOfRanks {
  private:
   static std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
   // A layer's exchange is there and back.
-  static std::optional<Line> half(const std::optional<Line>& line) {
+  static std::optional<ByteTime> half(const std::optional<ByteTime>& line) {
     if (!line) return std::nullopt;
-    return Line{line->start_s / 2, line->bytes_per_s};
+    return ByteTime{line->start_s / 2, line->bytes_per_s};
   }
 
   void share_in_window() {

@@ -75,7 +75,7 @@ void Timeline::leave(Rank from, const Operation& send) {
   RankState& sender = ranks_[index(from)];
   InFlight& message = messages_[send.message];
   RankState& reader = ranks_[index(message.to)];
-  const Line& line = is_near(from, message.to) ? links_.near : links_.far;
+  const ByteTime& line = is_near(from, message.to) ? links_.near : links_.far;
   const double on_its_way = send.value / line.bytes_per_s;
   double leaves = std::max(sender.now, sender.out_is_free);
   if (send.kind == Kind::send_again) {

@@ -19,8 +19,8 @@ namespace starattn {
 
 struct Links {
   int ranks_per_node = 1;
-  Line near;                // between ranks of a node
-  Line far;                 // between nodes
+  ByteTime near;            // between ranks of a node
+  ByteTime far;             // between nodes
   bool takes_time = false;  // the ranks' own: on CPUs it is they who copy
 };
 

@@ -14,11 +14,12 @@ namespace starattn {
 namespace {
 
 constexpr const char* kFormat = "starattn machine";
-constexpr std::int64_t kVersion = 1;
+constexpr std::int64_t kVersion = 2;  // 1 has no in_layer, block_start, experts and FP8
 constexpr std::int64_t kMost = std::int64_t{1} << 40;
 // Of any machine; beyond them seconds could no longer be added up.
 constexpr double kLeastRate = 1, kMostRate = 1e24;  // a second
 constexpr double kMostStart = 1e6;                  // seconds
+constexpr double kMostTimes = 1e3;                  // of what parts take by themselves
 constexpr JsonLimits kLimits{.max_bytes = std::size_t{1} << 20, .max_depth = 8};
 
 // Where a size lies between two that were measured: 0 at the first, 1 at the second.
@@ -76,7 +77,7 @@ std::int64_t size_at(const JsonObject& object, const char* key) {
   return object.get_int(key, 1, kMost);
 }
 
-Line line_of(const JsonObject& object) {
+ByteTime line_of(const JsonObject& object) {
   const double start = object.get_number("start_s");
   if (start < 0 || start > kMostStart)
     fail(Exit::bad_data, "{}: start_s: expected 0 to {}, got {}", object.where(), kMostStart,
@@ -84,7 +85,7 @@ Line line_of(const JsonObject& object) {
   return {start, rate(object, "bytes_per_s")};
 }
 
-std::optional<Line> find_line(const JsonObject& object, const char* key) {
+std::optional<ByteTime> find_line(const JsonObject& object, const char* key) {
   if (!object.has(key)) return std::nullopt;
   return line_of(object.get_object(key));
 }
@@ -125,7 +126,38 @@ std::vector<Machine::Thin> thin_of(const JsonObject& object, const char* key) {
   return all;
 }
 
-Json json_of(const Line& line) {
+std::vector<Machine::InLayer> in_layer_of(const JsonObject& object) {
+  const auto times = [](const JsonObject& entry, const char* key) {
+    const double value = entry.get_number(key);
+    if (value < 1 / kMostTimes || value > kMostTimes)
+      fail(Exit::bad_data, "{}: {}: expected {} to {}, got {}", entry.where(), key, 1 / kMostTimes,
+           kMostTimes, value);
+    return value;
+  };
+  return list_of<Machine::InLayer>(object, "in_layer", [&](const JsonObject& entry) {
+    return Machine::InLayer{size_at(entry, "hidden_size"), times(entry, "products"),
+                            times(entry, "attention")};
+  });
+}
+
+Machine::Experts experts_of(const JsonObject& object) {
+  return {list_of<Machine::Expert>(
+              object, "products",
+              [](const JsonObject& entry) {
+                return Machine::Expert{size_at(entry, "expert_size"), rate(entry, "flops_per_s")};
+              }),
+          thin_of(object, "thin")};
+}
+
+Json json_of(const std::vector<Machine::InLayer>& all) {
+  Json list = Json::array();
+  for (const auto& [hidden_size, products, attention] : all)
+    list.push_back(
+        {{"hidden_size", hidden_size}, {"products", products}, {"attention", attention}});
+  return list;
+}
+
+Json json_of(const ByteTime& line) {
   return {{"start_s", line.start_s}, {"bytes_per_s", line.bytes_per_s}};
 }
 
@@ -137,6 +169,13 @@ Json json_of(const std::vector<Machine::Thin>& all) {
                     {"start_s", line.start_s},
                     {"bytes_per_s", line.bytes_per_s}});
   return list;
+}
+
+Json json_of(const Machine::Experts& experts) {
+  Json products = Json::array();
+  for (const auto& [expert_size, flops] : experts.products)
+    products.push_back({{"expert_size", expert_size}, {"flops_per_s", flops}});
+  return {{"products", products}, {"thin", json_of(experts.thin)}};
 }
 
 }  // namespace
@@ -164,6 +203,41 @@ double Machine::attention_rate(std::int64_t head_dim, std::int64_t n_keys) const
   return mix(rate(keys.first), rate(keys.second), keys.share);
 }
 
+double expert_rate(const Machine::Experts& experts, std::int64_t expert_size) {
+  const auto at = [&](std::int64_t size) {
+    return std::ranges::find(experts.products, size, &Machine::Expert::expert_size)->flops_per_s;
+  };
+  std::set<std::int64_t> sizes;
+  for (const Machine::Expert& entry : experts.products) sizes.insert(entry.expert_size);
+  const Between sides = between(sizes, expert_size);
+  return mix(at(sides.first), at(sides.second), sides.share);
+}
+
+Machine::InLayer in_layer_of(const std::vector<Machine::InLayer>& measured,
+                             std::int64_t hidden_size) {
+  if (measured.empty()) return {hidden_size};
+  const auto at = [&](std::int64_t size) {
+    return *std::ranges::find(measured, size, &Machine::InLayer::hidden_size);
+  };
+  std::set<std::int64_t> sizes;
+  for (const Machine::InLayer& entry : measured) sizes.insert(entry.hidden_size);
+  const Between sides = between(sizes, hidden_size);
+  const Machine::InLayer first = at(sides.first), second = at(sides.second);
+  return {hidden_size, mix(first.products, second.products, sides.share),
+          mix(first.attention, second.attention, sides.share)};
+}
+
+Machine with_f8_kv(Machine machine) {
+  if (!machine.f8_kv) {
+    fail(Exit::unfit,
+         "no times for --kv-dtype fp8: the machine file has no rates of keys and values in FP8. "
+         "Make it again with bench --calibrate, or leave out --machine");
+  }
+  machine.has_f8_kv = true;
+  machine.thin_attention = machine.f8_kv->thin_attention;
+  return machine;
+}
+
 double seconds_of(const std::vector<Machine::Thin>& measured, std::int64_t n_rows,
                   std::int64_t length, double n_bytes) {
   return over_grid(measured, &Machine::Thin::n_rows, &Machine::Thin::length, n_rows, length,
@@ -176,7 +250,7 @@ Machine read_machine(const std::string& path) {
   if (file.get_string("format") != kFormat)
     fail(Exit::bad_data, "{}: format: expected '{}'; bench --calibrate makes such files", path,
          kFormat);
-  file.get_int("version", kVersion, kVersion);
+  const std::int64_t version = file.get_int("version", 1, kVersion);
   Machine m;
   m.name = file.get_string("name");
   m.date = file.find_string("date").value_or("");
@@ -207,6 +281,19 @@ Machine read_machine(const std::string& path) {
   m.network = find_line(file, "network");
   if (file.has("bus_bytes_per_s")) m.bus_bytes_per_s = rate(file, "bus_bytes_per_s");
   require_grid(file, "products", m.products, &Machine::Product::n_in, &Machine::Product::n_out);
+  if (version == 1) return m;
+  m.in_layer = in_layer_of(file);
+  m.block_start = find_line(file, "block_start");
+  if (file.has("experts")) m.experts = experts_of(file.get_object("experts"));
+  if (file.has("f8_weights")) {
+    const JsonObject f8 = file.get_object("f8_weights");
+    m.f8_weights = {in_layer_of(f8), thin_of(f8, "thin_layers"), std::nullopt};
+    if (f8.has("experts")) m.f8_weights->experts = experts_of(f8.get_object("experts"));
+  }
+  if (file.has("f8_kv")) {
+    const JsonObject f8 = file.get_object("f8_kv");
+    m.f8_kv = {in_layer_of(f8), thin_of(f8, "thin_attention")};
+  }
   return m;
 }
 
@@ -243,6 +330,17 @@ std::string to_text(const Machine& m) {
   if (m.peer) file["peer"] = json_of(*m.peer);
   if (m.network) file["network"] = json_of(*m.network);
   if (m.bus_bytes_per_s) file["bus_bytes_per_s"] = *m.bus_bytes_per_s;
+  file["in_layer"] = json_of(m.in_layer);
+  if (m.block_start) file["block_start"] = json_of(*m.block_start);
+  if (m.experts) file["experts"] = json_of(*m.experts);
+  if (m.f8_weights)
+    file["f8_weights"] = {{"in_layer", json_of(m.f8_weights->in_layer)},
+                          {"thin_layers", json_of(m.f8_weights->thin_layers)}};
+  if (m.f8_weights && m.f8_weights->experts)
+    file["f8_weights"]["experts"] = json_of(*m.f8_weights->experts);
+  if (m.f8_kv)
+    file["f8_kv"] = {{"in_layer", json_of(m.f8_kv->in_layer)},
+                     {"thin_attention", json_of(m.f8_kv->thin_attention)}};
   return file.dump(2) + "\n";
 }
 

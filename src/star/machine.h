@@ -14,7 +14,7 @@
 namespace starattn {
 
 // The time of so many bytes: start_s, and what their number adds.
-struct Line {
+struct ByteTime {
   double start_s = 0;
   double bytes_per_s = 0;
 
@@ -22,6 +22,13 @@ struct Line {
 };
 
 struct Machine {
+  // What parts of a whole layer of phase 1 take over what they take by themselves, where each runs
+  // again and again: in a layer they wait for each other, and share a power limit.
+  struct InLayer {
+    std::int64_t hidden_size = 0;
+    double products = 1;  // all but attention
+    double attention = 1;
+  };
   // Of rows that go through phase 1 together, chunk_rows of them: y = x W^T.
   struct Product {
     std::int64_t n_in = 0;
@@ -39,12 +46,33 @@ struct Machine {
   struct Thin {
     std::int64_t n_rows = 0;
     std::int64_t length = 0;
-    Line line;
+    ByteTime line;
+  };
+  // A mixture's experts, all of them and the router.
+  struct Expert {
+    std::int64_t expert_size = 0;
+    double flops_per_s = 0;  // of chunk_rows rows in phase 1
+  };
+  struct Experts {
+    std::vector<Expert> products;
+    std::vector<Thin> thin;  // a layer's in a step: bytes of the experts that some row has chosen
+  };
+  // A layer with FP8 weights, which are a byte each.
+  struct F8Weights {
+    std::vector<InLayer> in_layer;  // over parts with weights in the machine's dtype
+    std::vector<Thin> thin_layers;
+    std::optional<Experts> experts;
+  };
+  // A layer with keys and values in FP8.
+  struct F8Kv {
+    std::vector<InLayer> in_layer;  // over parts with keys and values in the machine's dtype
+    std::vector<Thin> thin_attention;
   };
 
   std::string name;  // Backend::describe
   std::string date;  // of the measurement, 2026-11-28; empty where figures were put together
   Dtype dtype = Dtype::f32;  // of activations, keys and values
+  bool has_f8_kv = false;    // with_f8_kv(): of keys and values in FP8
   std::int64_t chunk_rows = 0;
   int n_ranks = 1;  // that worked beside each other
 
@@ -62,18 +90,35 @@ struct Machine {
   std::vector<Thin> thin_merges;     // of a further block in the same call: bytes of its partial
   std::vector<Thin> next_tokens;     // from logits to the next step: bytes of fp32 logits
 
+  // Absent in files of version 1, and where a kind of model was not measured.
+  std::vector<InLayer> in_layer;        // none: parts take what they take by themselves
+  std::optional<ByteTime> block_start;  // of phase 1: bytes of the block's table of positions
+  std::optional<Experts> experts;
+  std::optional<F8Weights> f8_weights;
+  std::optional<F8Kv> f8_kv;
+
   // Between two ranks, absent where it was not measured.
-  std::optional<Line> message;  // of a channel: from device memory to device memory
-  std::optional<Line> step;     // one layer of phase 2: rows of Q out, partials back
-  std::optional<Line> peer;     // one exchange of shared weights, from device to device
+  std::optional<ByteTime> message;  // of a channel: from device memory to device memory
+  std::optional<ByteTime> step;     // one layer of phase 2: rows of Q out, partials back
+  std::optional<ByteTime> peer;     // one exchange of shared weights, from device to device
   // The same between nodes, and between host and device: bytes a second of one rank.
-  std::optional<Line> network;
+  std::optional<ByteTime> network;
   std::optional<double> bus_bytes_per_s;
 
   // Rates at other shapes: between measured sizes by the logarithm, beyond them the nearest.
   double product_rate(std::int64_t n_in, std::int64_t n_out) const;
   double attention_rate(std::int64_t head_dim, std::int64_t n_keys) const;
 };
+
+double expert_rate(const Machine::Experts& experts, std::int64_t expert_size);
+
+// What parts take in a layer of this width.
+Machine::InLayer in_layer_of(const std::vector<Machine::InLayer>& measured,
+                             std::int64_t hidden_size);
+
+// The machine where keys and values are kept in FP8. Throws Error(unfit) where that was not
+// measured.
+Machine with_f8_kv(Machine machine);
 
 // Seconds of an operation of phase 2, between what was measured in the same way.
 double seconds_of(const std::vector<Machine::Thin>& measured, std::int64_t n_rows,

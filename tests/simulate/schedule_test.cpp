@@ -37,8 +37,8 @@ Machine machine() {
       m.next_tokens = {{1, 16, {1, kAtOnce}}};
   m.thin_merges = {{1, 0, {0, kAtOnce}}};
   m.next_tokens = {{1, 0, {0, kAtOnce}}};
-  m.message = Line{0, kAtOnce};
-  m.step = Line{0, kAtOnce};
+  m.message = ByteTime{0, kAtOnce};
+  m.step = ByteTime{0, kAtOnce};
   return m;
 }
 
@@ -90,14 +90,14 @@ TEST(Schedule, ASlowRankAndASlowAnchorShow) {
   EXPECT_LE(seconds(plan, slow), 2 * even);
   EXPECT_GE(seconds(plan, slow), 1.9 * even);
   Machine far_anchor = machine();
-  far_anchor.message = Line{even, 1e30};  // a layer of the anchor takes as long as everything
+  far_anchor.message = ByteTime{even, 1e30};  // a layer of the anchor takes as long as everything
   EXPECT_GT(seconds(plan, {}, AnchorMode::broadcast, far_anchor), 1.5 * even);
   EXPECT_LT(seconds(plan, {}, AnchorMode::recompute, far_anchor), 2 * even);
 }
 
 TEST(Schedule, AGatherGrowsWithTheRanksAndATreeWithTheirLogarithm) {
   Machine m = machine();
-  m.step = Line{0, 1e3};
+  m.step = ByteTime{0, 1e3};
   const auto step = [&](int n_ranks, bool tree) {
     const BlockPlan plan = BlockPlan::make(request(32), 32 * n_ranks, n_ranks);
     return simulate_step(model(), plan, m, {}, {}, {.tree_merge = tree}).seconds;
@@ -146,9 +146,69 @@ TEST(Schedule, SeveralRanksNeedAMachineWithMessages) {
   mixture.mixture = {.n_experts = 4, .n_chosen = 2, .expert_size = 8};
   mixture.layers.assign(static_cast<std::size_t>(mixture.n_layers), {.is_mixture = true});
   EXPECT_THROW(simulate_phase1(mixture, plan, machine(), {}), Error);
-  ModelConfig windowed = model();
-  windowed.layers.assign(static_cast<std::size_t>(windowed.n_layers), {.window = 16});
-  EXPECT_THROW(simulate_phase1(windowed, plan, machine(), {}), Error);
+  ModelConfig f8 = model();
+  f8.fp8.scales = Fp8Config::Scales::made;
+  EXPECT_THROW(simulate_phase1(f8, plan, machine(), {}), Error);
+  EXPECT_THROW(with_f8_kv(machine()), Error);
+}
+
+TEST(Schedule, InALayerPartsTakeLonger) {
+  const BlockPlan plan = BlockPlan::make(request(64), 250, 1);
+  const Phase1Flops flops = phase1_flops(model(), plan, AnchorMode::broadcast);
+  Machine m = machine();
+  m.in_layer = {{64, 2, 3}};
+  EXPECT_NEAR(seconds(plan, {}, AnchorMode::broadcast, m),
+              (2 * flops.linear + 3 * flops.attention) * 1e-6, 1e-6);
+  m.block_start = ByteTime{10, 1e30};
+  EXPECT_NEAR(seconds(plan, {}, AnchorMode::broadcast, m),
+              (2 * flops.linear + 3 * flops.attention) * 1e-6 + 4 * 10, 1e-6);
+}
+
+TEST(Schedule, ThroughWindowsRowsSeeWhatTheyHaveToSee) {
+  for (const std::int64_t window : {5, 16, 40, 100}) {
+    ModelConfig config = model();
+    config.layers.assign(static_cast<std::size_t>(config.n_layers), {});
+    for (std::size_t i = 0; i < config.layers.size(); i += 2) config.layers[i].window = window;
+    for (const BlockPlan& plan : {BlockPlan::make(request(0, Attention::dense), 250, 1, window),
+                                  BlockPlan::make(request(64), 250, 1, window)}) {
+      const double flops = phase1_flops(config, plan, AnchorMode::broadcast).total();
+      EXPECT_NEAR(simulate_phase1(config, plan, machine(), {}).seconds, flops * 1e-6, 1e-6)
+          << window << " " << plan.n_blocks();
+    }
+    // Ranks of a wave hand halos on.
+    const BlockPlan plan = BlockPlan::make(request(64), 250, 4, window);
+    const Simulated waves = simulate_phase1(config, plan, machine(), {});
+    EXPECT_GE(waves.seconds,
+              slowest_rank_flops(config, plan, AnchorMode::broadcast) * 1e-6 * (1 - 1e-9));
+    EXPECT_GT(waves.n_bytes, 0);
+  }
+}
+
+TEST(Schedule, AMixturesExpertsAndFp8HaveRatesOfTheirOwn) {
+  const BlockPlan plan = BlockPlan::make(request(0, Attention::dense), 96, 1);
+  ModelConfig mixture = model();
+  mixture.mixture = {.n_experts = 4, .n_chosen = 2, .expert_size = 8};
+  mixture.layers.assign(static_cast<std::size_t>(mixture.n_layers), {.is_mixture = true});
+  Machine m = machine();
+  m.experts = {{{8, 1e6}}, {{1, 0, {7, 1e30}}}};
+  // The router is timed with its experts.
+  const double router = 2.0 * 96 * 64 * 4 * 5;
+  EXPECT_NEAR(simulate_phase1(mixture, plan, m, {}).seconds,
+              (phase1_flops(mixture, plan, AnchorMode::broadcast).total() - router) * 1e-6, 1e-6);
+  // A layer of a step takes 1, attention 1, the experts 7; the head 1.
+  EXPECT_NEAR(simulate_step(mixture, plan, m, {}, {}).seconds, 6 * (1 + 1 + 7) + 1, 1e-9);
+
+  ModelConfig f8 = model();
+  f8.fp8.scales = Fp8Config::Scales::made;
+  m.f8_weights = {{{64, 0.5, 1}}, {{1, 16, {4, 1e30}}}, std::nullopt};
+  const Phase1Flops flops = phase1_flops(f8, plan, AnchorMode::broadcast);
+  EXPECT_NEAR(simulate_phase1(f8, plan, m, {}).seconds,
+              (0.5 * flops.linear + flops.attention) * 1e-6, 1e-6);
+  EXPECT_NEAR(simulate_step(f8, plan, m, {}, {}).seconds, 6 * (4 + 1) + 1, 1e-9);
+  m.f8_kv = {{{64, 1, 2}}, {{1, 16, {3, 1e30}}}};
+  EXPECT_NEAR(simulate_phase1(f8, plan, with_f8_kv(m), {}).seconds,
+              (0.5 * flops.linear + 2 * flops.attention) * 1e-6, 1e-6);
+  EXPECT_NEAR(simulate_step(f8, plan, with_f8_kv(m), {}, {}).seconds, 6 * (4 + 3) + 1, 1e-9);
 }
 
 }  // namespace

@@ -25,7 +25,12 @@ Machine machine() {
   m.row_bytes_per_s = m.scoring_flops_per_s = m.likeness_bytes_per_s = m.best_of_keys_per_s = 1e12;
   m.thin_layers = m.thin_products = m.thin_attention = m.thin_merges = m.next_tokens = {
       {1, 64, {1e-6, 4e12}}, {8, 64, {2e-6, 4e12}}, {1, 128, {1e-6, 1e12}}, {8, 128, {2e-6, 1e12}}};
-  m.message = Line{1e-5, 1e10};
+  m.message = ByteTime{1e-5, 1e10};
+  m.in_layer = {{1024, 1, 1}, {4096, 1.21, 0.81}};
+  m.block_start = ByteTime{1e-3, 1e9};
+  m.experts = {{{768, 1e12}, {3072, 4e12}}, m.next_tokens};
+  m.f8_weights = {m.in_layer, m.thin_layers, m.experts};
+  m.f8_kv = {m.in_layer, m.thin_attention};
   return m;
 }
 
@@ -54,7 +59,11 @@ TEST_F(MachineFile, IsReadAsItWasWritten) {
 TEST_F(MachineFile, SaysWhatIsWrong) {
   const std::pair<const char*, Json> cases[] = {
       {"format", "another"},
-      {"version", 2},
+      {"version", 3},
+      {"in_layer", Json::array()},
+      {"in_layer", {{{"hidden_size", 1}, {"products", 0}, {"attention", 1}}}},
+      {"experts", {{"products", Json::array()}}},
+      {"f8_kv", 1},
       {"products", nullptr},
       {"products", Json::array()},
       {"row_bytes_per_s", 0},
@@ -80,6 +89,17 @@ TEST_F(MachineFile, SaysWhatIsWrong) {
   EXPECT_THROW(read_machine(with("products", products)), Error);  // no whole grid
 }
 
+TEST_F(MachineFile, OfVersion1HasNeitherLayersNorFp8) {
+  Json json = parse_json(to_text(machine()), "m");
+  json["version"] = 1;
+  for (const char* key : {"in_layer", "block_start", "experts", "f8_weights", "f8_kv"})
+    json.erase(key);
+  write_file_durably(path, json.dump());
+  const Machine m = read_machine(path);
+  EXPECT_EQ(in_layer_of(m.in_layer, 4096).products, 1);
+  EXPECT_FALSE(m.block_start || m.experts || m.f8_weights || m.f8_kv);
+}
+
 TEST(Machine, InterpolatesByTheLogarithmAndStopsAtTheEnds) {
   const Machine m = machine();
   EXPECT_NEAR(m.product_rate(1024, 1024), std::sqrt(1e14 * 8e14), 1e9);  // half way both ways
@@ -87,6 +107,9 @@ TEST(Machine, InterpolatesByTheLogarithmAndStopsAtTheEnds) {
   EXPECT_NEAR(m.product_rate(1, 1), 1e14, 1e6);
   EXPECT_NEAR(m.product_rate(1 << 20, 1 << 20), 8e14, 1e6);
   EXPECT_NEAR(m.attention_rate(128, 32768), std::sqrt(4e14 * 6e14), 1e9);
+  EXPECT_NEAR(in_layer_of(m.in_layer, 2048).products, 1.1, 1e-12);
+  EXPECT_NEAR(in_layer_of(m.in_layer, 8192).attention, 0.81, 1e-12);
+  EXPECT_NEAR(expert_rate(*m.experts, 1536), 2e12, 1);
   EXPECT_NEAR(m.attention_rate(80, 1 << 20), 3e14, 1e6);  // the nearest head_dim
   EXPECT_NEAR(seconds_of(m.thin_products, 1, 64, 4e6), 1e-6 + 1e-6, 1e-12);
   EXPECT_NEAR(seconds_of(m.thin_products, 8, 1000, 1e6), 2e-6 + 1e-6, 1e-12);

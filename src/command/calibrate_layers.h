@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// The part of bench --calibrate that times whole layers (study/small_model.h), where operations
+// follow each other, and models of other kinds: with FP8, and mixtures of experts.
+#pragma once
+
+#include <algorithm>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "star/answer.h"
+#include "star/machine.h"
+#include "study/small_model.h"
+
+namespace starattn {
+
+// Rows of a step that are timed, and keys of a long context, on a CPU 4096.
+inline constexpr std::int64_t kThinRows[] = {1, 8, 32, Answerer::kMaxRows};
+inline std::int64_t n_many_keys(std::int64_t chunk_rows) {
+  return 8 * chunk_rows;
+}
+
+// Of what is at the power limit of a GPU, and of what is not.
+inline constexpr std::size_t kBundles = 6, kFewBundles = 3;
+
+// The line through two measured points.
+ByteTime line_through(double few_bytes, double few_seconds, double many_bytes, double many_seconds);
+
+class LayerCalibration {
+ public:
+  // timer: over so many bundles of calls. f8_kv: the same device, keeping keys and values in FP8.
+  // Backends outlive this.
+  using TimerOver = std::function<SmallModel::Timer(std::size_t n_bundles)>;
+  LayerCalibration(Backend& backend, Backend& f8_kv, Communicator self, TimerOver timer)
+      : backend_(backend), f8_kv_(f8_kv), self_(std::move(self)), timer_(std::move(timer)) {}
+
+  // Machine: single operations have been timed. Sets what layers take beside them, corrects what
+  // differs where operations follow each other, and adds FP8 and experts.
+  void measure(Machine& m);
+
+ private:
+  struct Sizes {
+    std::int64_t hidden, head_dim, narrow, wide;  // narrow, wide: feed forward
+  };
+  const Sizes& sizes(std::size_t i) const;
+  ModelConfig config_of(const Sizes& sizes, std::int64_t inter) const;
+  SmallModel& model(const ModelConfig& config, Backend& backend);
+
+  void measure_encoding(Machine& m, const ModelConfig& config, SmallModel& model);
+  void correct_attention(Machine& m, const ModelConfig& config, SmallModel& model);
+  void correct_next_tokens(Machine& m, const ModelConfig& config, SmallModel& model);
+  std::vector<Machine::Thin> thin_layers(const Machine& m, const ModelConfig& narrow_config,
+                                         const ModelConfig& wide_config, SmallModel& narrow,
+                                         SmallModel& wide);
+  double beside_context(const Machine& m, const ModelConfig& config, SmallModel& model,
+                        std::int64_t n_rows);
+  void measure_f8_weights(Machine& m, ModelConfig narrow_config, ModelConfig wide_config);
+  Machine::Experts experts(const Machine& m, Fp8Config::Scales scales);
+  void measure_f8_kv(Machine& m);
+
+  std::int64_t chunk() const { return backend_.chunk_rows(); }
+  std::int64_t n_long_rows() const;  // of a long block
+  double kv_bytes(const ModelConfig& config, std::int64_t n_tokens, Dtype dtype) const;
+
+  Backend& backend_;
+  Backend& f8_kv_;
+  Communicator self_;
+  TimerOver timer_;
+  std::vector<std::unique_ptr<SmallModel>> models_;  // their weights stay on the device
+};
+
+}  // namespace starattn
