@@ -9,8 +9,10 @@
 #include "base/text.h"
 #include "command/commands.h"
 #include "command/plan_goal.h"
+#include "command/plan_history.h"
 #include "command/plan_times.h"
 #include "model/config.h"
+#include "model/shapes.h"
 #include "run/document_task.h"
 #include "run/input_check.h"
 #include "run/option_checks.h"
@@ -36,6 +38,9 @@ struct PlanOptions {
   std::string deadline;
   Goal goal;
   std::string memory;
+  std::vector<std::string> history;
+  std::string shape;  // in place of a model
+  std::int64_t n_layers = 0;
 
   bool has_goal() const { return !deadline.empty() || goal.min_score > 0; }
   TimesRequest times_request() const {
@@ -117,6 +122,11 @@ Machine machine_of(const PlanOptions& options) {
   return options.common.kv_dtype == "fp8" ? with_f8_kv(std::move(machine)) : machine;
 }
 
+History history_of(const PlanOptions& options, const ModelConfig& config, const Machine& machine) {
+  return History::read(options.history, config, machine, options.times_request().cluster,
+                       options.common.plan_request(), options.n_ranks);
+}
+
 // docs/metrics.md has the keys. Tokens, bytes, operations, seconds.
 Json to_json(const PlanOptions& options, const ModelConfig& config, const BlockPlan& plan) {
   const bool on_gpu = options.common.device == "cuda";
@@ -160,7 +170,13 @@ Json to_json(const PlanOptions& options, const ModelConfig& config, const BlockP
     json["step_least_seconds"] = static_cast<double>(step.total()) / (options.read_rate * 1e9);
   if (!options.machine.empty()) {
     const Machine machine = machine_of(options);
-    json["modelled"] = to_json(times_of(options.times_request(), config, plan, machine));
+    TimesRequest request = options.times_request();
+    if (!options.history.empty()) {
+      const History history = history_of(options, config, machine);
+      request.experience = history.experience();
+      json["history"] = history.to_json();
+    }
+    json["modelled"] = to_json(times_of(request, config, plan, machine));
     if (options.simulate)
       json["simulated_seconds"] = to_json(study_of(options.times_request(), config, plan, machine));
   }
@@ -232,6 +248,11 @@ Exit print_goal(const PlanOptions& options, const ModelConfig& config, const Wor
   if (!options.deadline.empty()) goal.deadline = parse_duration(options.deadline, "--deadline");
   if (!options.memory.empty()) goal.memory_bytes = parse_bytes(options.memory, "--memory");
   goal.most_ranks = options.n_ranks;
+  if (!options.history.empty()) {
+    const History history = history_of(options, config, machine);
+    goal.experience = history.experience();
+    std::cout << history.to_text();
+  }
   const std::vector<Choice> all = choices(config, machine, options.times_request().cluster, goal,
                                           work, bytes_of_weights(config));
   std::cout << fmt::format("times    by {} ({}), modelled, not measured, without loading\n",
@@ -253,7 +274,12 @@ Exit print_goal(const PlanOptions& options, const ModelConfig& config, const Wor
 }
 
 Exit print_plan(PlanOptions options) {
-  ModelConfig config = read_model_config(options.common.model);
+  if (options.common.model.empty() == options.shape.empty())
+    fail(Exit::usage, "plan: expected either --model or --shape");
+  if (options.common.model.empty() && !options.common.input.empty())
+    fail(Exit::usage, "plan: --input needs --model, whose tokenizer counts its tokens");
+  ModelConfig config = options.shape.empty() ? read_model_config(options.common.model)
+                                             : model_shape(options.shape, options.n_layers);
   options.common.settle_precision(config.fp8);
   if (options.common.input.empty() == options.tokens.empty())
     fail(Exit::usage, "plan: expected either --tokens or --input");
@@ -336,7 +362,12 @@ Exit print_plan(PlanOptions options) {
   }
   if (!options.machine.empty()) {
     const Machine machine = machine_of(options);
-    const TimesRequest request = options.times_request();
+    TimesRequest request = options.times_request();
+    if (!options.history.empty()) {
+      const History history = history_of(options, config, machine);
+      request.experience = history.experience();
+      std::cout << history.to_text();
+    }
     std::cout << fmt::format("time     by {} ({}), modelled, not measured\n", options.machine,
                              machine.name);
     std::cout << to_text(times_of(request, config, plan, machine), request);
@@ -351,7 +382,15 @@ Command add_plan(CLI::App& parser) {
   auto options = std::make_shared<PlanOptions>();
   CLI::App* app = parser.add_subcommand(
       "plan", "Show blocks, memory and arithmetic of a document (no launcher, no GPU)");
-  add_model_options(*app, options->common);
+  CLI::Option* model =
+      app->add_option("--model", options->common.model, "Model folder (Hugging Face layout)");
+  CLI::Option* shape =
+      app->add_option("--shape", options->shape, "In place of a model its shape, as bench has them")
+          ->check(CLI::IsMember(shape_names()))
+          ->excludes(model);
+  app->add_option("--layers", options->n_layers, "Fewer or more layers than the shape has")
+      ->check(CLI::Range(1, 1000))
+      ->needs(shape);
   app->add_option("--tokens", options->tokens, "Tokens of the context: 128k, 1m");
   app->add_option("--input", options->common.input,
                   "In place of --tokens: documents and queries, every line of which is checked and "
@@ -367,6 +406,12 @@ Command add_plan(CLI::App& parser) {
   app->add_option("--machine", options->machine,
                   "Machine file, for times of both phases; bench --calibrate makes one")
       ->check(CLI::ExistingFile);
+  app->add_option("--history", options->history,
+                  "What finished runs on that machine have written (bench --json, run --output, "
+                  "--progress-file): times are scaled by what these took; repeatable")
+      ->allow_extra_args(false)
+      ->check(CLI::ExistingFile)
+      ->needs(app->get_option("--machine"));
   app->add_option("--ranks-per-node", options->ranks_per_node,
                   "Ranks that share a node's memory; by default all do")
       ->check(CLI::Range(1, 1 << 20));

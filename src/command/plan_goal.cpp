@@ -16,6 +16,7 @@ namespace {
 // From exact to fast; docs/choosing.md.
 const std::vector<std::string> kSettings = {
     "ring",
+    "star",  // blocks as --block-size auto has them
     "star:b=n/4",
     "star:b=n/8",
     "star:b=n/16",
@@ -142,10 +143,11 @@ class Search {
     for (const auto& [n_tokens, n_documents] : lengths_) {
       const BlockPlan plan =
           BlockPlan::make(setting.plan_request(n_tokens), n_tokens, group, config_.widest_window());
-      const double seconds = simulate_phase1(config_, plan, machine_, cluster_).seconds +
-                             simulate_answers(config_, plan, machine_, cluster_, work_.n_queries,
-                                              work_.n_query_tokens, work_.n_new_tokens)
-                                 .seconds;
+      const double phase1 = simulate_phase1(config_, plan, machine_, cluster_).seconds;
+      const double phase2 = simulate_answers(config_, plan, machine_, cluster_, work_.n_queries,
+                                             work_.n_query_tokens, work_.n_new_tokens)
+                                .seconds;
+      const double seconds = phase1 * goal_.experience.phase1 + phase2 * goal_.experience.phase2;
       all += n_documents * seconds;
       longest = std::max(longest, seconds);
     }

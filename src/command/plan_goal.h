@@ -16,6 +16,7 @@ struct Goal {
   double deadline = 0;   // seconds for everything; 0: none
   double min_score = 0;  // share of the exact setting's score; 0: none
   int most_ranks = 1;
+  Experience experience;
   std::uint64_t memory_bytes = 0;  // of a rank; 0: not known
   std::vector<std::string>
       settings;  // to choose from, as in eval; none: those of the scores, or ours

@@ -12,10 +12,12 @@ PlanTimes times_of(const TimesRequest& request, const ModelConfig& config, const
                    const Machine& machine) {
   PlanTimes times;
   times.phase1 = simulate_phase1(config, plan, machine, request.cluster, request.phase1);
+  times.phase1.seconds *= request.experience.phase1;
   for (const std::int64_t n : request.n_queries)
     times.answers.emplace_back(
         n, simulate_answers(config, plan, machine, request.cluster, n, request.n_query_tokens,
                             request.n_new_tokens, request.layout, request.phase1.kv_memory));
+  for (auto& [n, answers] : times.answers) answers.seconds *= request.experience.phase2;
   return times;
 }
 

@@ -20,6 +20,7 @@ struct TimesRequest {
   std::vector<std::int64_t> n_queries = {1};  // that come together; several: each by itself
   std::int64_t n_query_tokens = 64;
   std::int64_t n_new_tokens = 128;
+  Experience experience;
   double slow = 1.5;  // how many times as long a slow rank takes
 };
 

@@ -12,6 +12,7 @@ Exit run_main_job(const Options& options, JobWork work) {
   Recording recording(options, ranks);
   Progress progress(!ranks.is_first() || options.dry_run, ranks.world.size(),
                     {options.progress_file, options.metrics_file});
+  progress.share_out(ranks.group.size());
   return progress.run([&] {
     const std::unique_ptr<LoadedModel> model = open_model(options, ranks);
     progress.watch_energy([&] { return model->backend->energy_joules(); });

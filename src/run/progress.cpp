@@ -37,7 +37,10 @@ Json or_null(std::optional<double> value) {
 }  // namespace
 
 Progress::Progress(bool is_quiet, int n_ranks, Files files)
-    : is_quiet_(is_quiet), n_ranks_(n_ranks), files_(is_quiet ? Files() : std::move(files)) {
+    : is_quiet_(is_quiet),
+      n_ranks_(n_ranks),
+      ranks_per_document_(n_ranks),
+      files_(is_quiet ? Files() : std::move(files)) {
   write_files();
 }
 
@@ -77,7 +80,16 @@ void Progress::start_phase_2(const std::string& document, std::int64_t n_queries
   start_phase(Phase::phase_2, document);
 }
 
+// A document that was loaded, or some of it, took fewer steps.
+void Progress::end_phase_1() {
+  if (phase_ != Phase::phase_1 || n_steps_done_ < n_steps_) return;
+  ++n_encoded_;
+  n_encoded_tokens_ += n_tokens_;
+  encode_seconds_ += phase_clock_.seconds();
+}
+
 void Progress::start_phase(Phase phase, const std::string& document) {
+  end_phase_1();
   phase_ = phase;
   document_ = document;
   n_steps_done_ = 0;
@@ -101,6 +113,9 @@ void Progress::step() {
 }
 
 void Progress::end_document() {
+  end_phase_1();
+  phase_clock_ = Stopwatch();
+  n_steps_done_ = 0;
   ++n_own_documents_;
   n_own_tokens_ += n_tokens_;
 }
@@ -194,6 +209,10 @@ Json Progress::to_json() const {
   json["queries"] = n_queries_;
   json["queries_answered"] = n_queries_answered_;
   json["finished_tokens"] = n_own_tokens_;
+  json["encoded_documents"] = n_encoded_;
+  json["encoded_tokens"] = n_encoded_tokens_;
+  json["encode_seconds"] = encode_seconds_;
+  json["ranks_per_document"] = ranks_per_document_;
   json["seconds"] = clock_.seconds();
   json["seconds_left"] = or_null(seconds_left());
   json["ranks"] = n_ranks_;

@@ -30,6 +30,9 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
+  // Ranks that work on one document; by default all.
+  void share_out(int ranks_per_document) { ranks_per_document_ = ranks_per_document; }
+
   // Of the batch, all groups together.
   void expect(std::int64_t n_documents) { n_documents_ = n_documents; }
   void begin_document(std::int64_t number);  // from 1; a group has been given it
@@ -59,6 +62,7 @@ class Progress {
   std::optional<double> seconds_left() const;
   std::string line() const;  // for people
   void start_phase(Phase phase, const std::string& document);
+  void end_phase_1();
   void read_energy();
   void say();
   void write_files();
@@ -68,6 +72,7 @@ class Progress {
 
   bool is_quiet_;
   int n_ranks_;
+  int ranks_per_document_;
   Files files_;
   Phase phase_ = Phase::load;
   std::optional<Exit> exit_;
@@ -79,8 +84,11 @@ class Progress {
   std::int64_t n_bad_lines_ = 0;
   std::int64_t n_own_documents_ = 0;  // finished by rank 0's group
   std::int64_t n_own_tokens_ = 0;     // of their contexts
-  std::int64_t n_tokens_ = 0;         // of this document's context
-  std::int64_t n_steps_ = 0;          // expected in phase 1
+  std::int64_t n_encoded_ = 0;        // of these documents, not loaded
+  std::int64_t n_encoded_tokens_ = 0;
+  double encode_seconds_ = 0;
+  std::int64_t n_tokens_ = 0;  // of this document's context
+  std::int64_t n_steps_ = 0;   // expected in phase 1
   std::int64_t n_steps_done_ = 0;
   std::int64_t n_queries_ = 0;
   std::int64_t n_queries_answered_ = 0;

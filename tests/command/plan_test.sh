@@ -62,9 +62,43 @@ check "a bad machine file is 65" [ $? -eq 65 ]
 check "by its key" says "m.json.*version"
 "$program" plan --model "$model" --device cpu --tokens 64m --block-size 16 --ranks 1024 --allow-long >"$work/out" 2>"$work/log"
 check "four million blocks on a thousand ranks are planned" shows '^ +... 4,?19[0-9,]* more|^ *4194303 '
-for option in "--kv-dtype fp8" "--weights fp8"; do
-  "$program" "${base[@]}" --tokens 8k $option >"$work/out" 2>"$work/log"
+old=$source_dir/data/machines/epyc-1-thread.json  # of version 1
+for option in "--kv-dtype fp8" "--weights fp8" "--shape 30b-a3b"; do
+  [[ $option == --shape* ]] && of= || of="--model $model"
+  "$program" plan $of --machine "$old" --allow-long --tokens 8k $option >"$work/out" 2>"$work/log"
   check "a machine file without rates for $option is 69" [ $? -eq 69 ]
   check "which is said" says "the machine file has no rates"
 done
+"$program" plan --tokens 8k >"$work/out" 2>"$work/log"
+check "a plan is of a model or of a shape" [ $? -eq 2 ]
+
+# What finished runs took.
+past() { # arguments... ; with the machine file of a CPU
+  "$program" plan --machine "$old" --tokens 1k "$@" >"$work/out" 2>"$work/log"
+  code=$?
+}
+on 1 bench --shape 10m --layers 2 --device cpu --threads 1 --tokens 512,1k --block-size 256 --new-tokens 2 --repeat 1 \
+  --warm-up 0 --json "$work/study.jsonl"
+past --shape 10m --layers 2 --history "$work/study.jsonl"
+check "a study teaches" shows '^ +phase 1: took [0-9.]+ times as long as modelled \(.*, 4 measured\)'
+check "both phases" shows '^ +phase 2: took [0-9.]+ times as long as modelled \(.*, 2 measured\)'
+check "point by point" shows '^a step, b=256, 512 tokens, 1 rank, 1 query '
+past --shape 10m --layers 2 --history "$work/study.jsonl" --json
+scaled=$(grep -o '"phase_1_seconds":[0-9.e-]*' "$work/out")
+ratio=$(grep -o '"history":{"phase_1":{"measured":4,"ratio":[0-9.e-]*' "$work/out")
+past --shape 10m --layers 2 --json
+check "and scales the times" awk -v scaled="${scaled##*:}" -v ratio="${ratio##*:}" \
+  -v plain="$(grep -o '"phase_1_seconds":[0-9.e-]*' "$work/out" | sed 's/.*://')" \
+  'BEGIN { exit !(plain > 0 && scaled / plain / ratio > 0.999 && scaled / plain / ratio < 1.001) }'
+past --shape 10m --layers 3 --history "$work/study.jsonl"
+check "one of another model is refused" [ $code -eq 65 ]
+on 1 run --model "$model" --input "$source_dir/data/demo.jsonl" --block-size 512 --max-new-tokens 4 --output "$work/answers.jsonl" \
+  --progress-file "$work/progress.json"
+past --model "$model" --history "$work/answers.jsonl" --history "$work/progress.json" --block-size 512
+check "answers and a progress file teach, too" [ $code -eq 0 ]
+check "the former document by document" shows "^phase 1, 'numbers'"
+check "the latter in the mean" shows '^phase 1, [0-9]+ documents, in the mean, '
+past --model "$model" --history "$source_dir/data/demo.jsonl"
+check "other lines are refused" [ $code -eq 65 ]
+check "by file and key" says 'demo.jsonl:1'
 exit $failed
