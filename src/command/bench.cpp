@@ -36,6 +36,7 @@ struct BenchOptions {
   std::string json;
   std::string csv;
   std::string check;
+  bool checks_alone = false;
   std::string calibrate;  // the machine file to write; none: time the phases
 };
 
@@ -63,7 +64,7 @@ class Reference {
  public:
   // Throws Error(usage) where the study's results are those of another model or machine.
   Reference(const std::string& path, const Json& head) {
-    if (path.empty()) return;
+    if (path.empty()) return;  // expect() may come
     const Study study = read_study(path);
     for (const char* key : {"version", "model", "weights", "device", "dtype"}) {
       if (study.head.contains(key) && study.head[key] == head[key]) continue;
@@ -73,6 +74,12 @@ class Reference {
     }
     for (const Measurement& one : study.measurements)
       digests_.emplace(one.result_key(), one.digest);
+    is_given_ = true;
+  }
+
+  // What one rank alone has computed.
+  void expect(const Measurement& one) {
+    digests_.emplace(one.result_key(), one.digest);
     is_given_ = true;
   }
 
@@ -103,12 +110,14 @@ class Recorder {
         table_(names_of(points)) {
     json_.put(to_line(head));
     csv_.put(csv_head());
-    std::cout << table_.head(head, options.check.empty() ? "those of the first"
-                                                         : "those in " + one_line(options.check))
+    std::cout << table_.head(head, options.checks_alone    ? "those of one rank alone"
+                                   : options.check.empty() ? "those of the first"
+                                                           : "those in " + one_line(options.check))
               << std::flush;
   }
 
   void products(double rate) { rates_.push_back(rate); }
+  void expect(const Measurement& one) { reference_.expect(one); }
 
   // Of a warm-up only what it computed counts.
   void check(const Measurement& one) { n_wrong_ += reference_.is_right(one) == false; }
@@ -214,6 +223,38 @@ Json head_of(const BenchOptions& options, const Ranks& ranks, const LoadedModel&
   return head;
 }
 
+// The first rank alone, with the weights that it has anyway.
+class Alone {
+ public:
+  // Collective over the world.
+  Alone(const Options& options, const Ranks& ranks, LoadedModel& model)
+      : ranks_{.world = ranks.world.split(ranks.world.rank()),
+               .group = ranks.world.split(ranks.world.rank()),
+               .n_threads = ranks.n_threads},
+        answering_(ranks_.group, *model.decoder, model.weights, whole_),
+        runner_(options, /*profiles=*/false, ranks_, model, answering_) {}
+
+  // The plan is of several ranks: here the same blocks are all of one.
+  std::vector<Measurement> run(StudyPoint point, std::span<const int> n_queries,
+                               std::int64_t n_new_tokens, std::int64_t widest_window) {
+    const BlockPlan& plan = point.plan;
+    PlanRequest request;
+    request.block_size = plan.block_size();
+    request.anchor_size = TokenShare{plan.anchor_size()};
+    request.recall = {plan.recall()};
+    if (plan.recall() > 0) request.recall_rows = TokenShare{plan.recall_rows()};
+    if (plan.reach() > 0) request.reach = plan.reach();
+    point.plan = BlockPlan::make(request, plan.n_context(), 1, widest_window);
+    return runner_.run(point, n_queries, n_new_tokens);
+  }
+
+ private:
+  Ranks ranks_;
+  WeightSharing whole_;  // none
+  Answering answering_;
+  PointRunner runner_;
+};
+
 Exit run_bench(const BenchOptions& options) {
   const Ranks ranks = arrange_ranks(options.common);
   if (!options.calibrate.empty()) return calibrate_to(options.calibrate, options.common, ranks);
@@ -231,7 +272,15 @@ Exit run_bench(const BenchOptions& options) {
   const std::unique_ptr<LoadedModel> model = options.common.model.empty()
                                                  ? make_random_model(shape, options.common, ranks)
                                                  : open_model(options.common, ranks);
-  PointRunner runner(options.common, options.common.profiles(), ranks, *model);
+  PointRunner runner(options.common, options.common.profiles(), ranks, *model,
+                     *model->answering);
+  if (options.checks_alone && model->sharing.is_on()) {
+    throw AgreedError(Exit::usage,
+                      "--check-alone: the ranks share out the weights, and none has them all. Take "
+                      "--shard-weights off, or --check with a study of one rank");
+  }
+  std::optional<Alone> alone;
+  if (options.checks_alone) alone.emplace(options.common, ranks, *model);
   const Json head = head_of(options, ranks, *model);
   std::unique_ptr<Recorder> recorder;
   collectively(ranks.world, [&] {
@@ -242,6 +291,12 @@ Exit run_bench(const BenchOptions& options) {
     if (recorder) recorder->products(rate);
   };
   for (const StudyPoint& point : points) {
+    collectively(ranks.world, [&] {
+      if (!alone || !recorder) return;
+      for (const Measurement& one : alone->run(point, options.n_queries, options.n_new_tokens,
+                                               model->config.widest_window()))
+        recorder->expect(one);
+    });
     time_products();
     std::size_t n_operations = 0;
     for (int i = -options.n_warm_ups; i < options.n_repeats; ++i) {
@@ -341,6 +396,10 @@ Command add_bench(CLI::App& parser) {
   app->add_option("--csv", options->csv, "The same as a table of comma-separated values");
   app->add_option("--check", options->check,
                   "A file of --json, of one rank for example: results must have its bits");
+  app->add_flag("--check-alone", options->checks_alone,
+                "The first rank computes each point alone, too, once and untimed: results must "
+                "have its bits")
+      ->excludes(app->get_option("--check"));
   app->add_option("--calibrate", options->calibrate,
                   "Time single operations instead, and write the machine file that plan --machine "
                   "makes times from");

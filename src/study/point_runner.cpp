@@ -37,11 +37,12 @@ Json totals_as_json() {
 }  // namespace
 
 PointRunner::PointRunner(const DocumentOptions& options, bool profiles, const Ranks& ranks,
-                         LoadedModel& model)
+                         LoadedModel& model, Answering& answering)
     : options_(options),
       profiles_(profiles),
       ranks_(ranks),
       model_(model),
+      answering_(answering),
       encoder_(*model.decoder, ranks.group) {}
 
 std::vector<Measurement> PointRunner::run(const StudyPoint& point, std::span<const int> n_queries,
@@ -50,8 +51,9 @@ std::vector<Measurement> PointRunner::run(const StudyPoint& point, std::span<con
   DocumentKv kv;
   std::vector<Measurement> all = {encode(point, context, kv)};
   all.front().digest = digest_of_logits(kv);
-  if (point.anchor == AnchorMode::recompute) return all;
-  for (const int n : n_queries) all.push_back(step(point, kv, n, n_new_tokens));
+  if (point.anchor == AnchorMode::broadcast)
+    for (const int n : n_queries) all.push_back(step(point, kv, n, n_new_tokens));
+  collectively(ranks_.group, [&] { model_.watch.check(); });
   return all;
 }
 
@@ -65,7 +67,7 @@ KvMemory PointRunner::kv_memory(const BlockPlan& plan) const {
                              backend.kv_dtype(), backend.activation_dtype(), backend.chunk_rows()));
     const std::vector<std::uint64_t> answering = answer_workspaces(
         model_.config, plan,
-        {options_.spreads_queries(), options_.merges_along_tree(), model_.answering->n_shares()},
+        {options_.spreads_queries(), options_.merges_along_tree(), answering_.n_shares()},
         backend.kv_dtype(), backend.activation_dtype(), backend.chunk_rows());
     const std::uint64_t most =
         std::max(need.total() - need.weights, need.own_kv + *std::ranges::max_element(answering));
@@ -93,7 +95,7 @@ Measurement PointRunner::step(const StudyPoint& point, const DocumentKv& kv, int
                               std::int64_t n_new_tokens) {
   std::vector<QueryJob> jobs;
   for (int i = 0; i < n_queries; ++i) jobs.push_back({query_of(i), n_new_tokens, 0});
-  Answerer answerer = model_.answering->answerer(kv, answer_options());
+  Answerer answerer = answering_.answerer(kv, answer_options());
   trace::reset();
   ranks_.world.barrier();
   const Stopwatch clock;
@@ -116,7 +118,7 @@ Measurement PointRunner::step(const StudyPoint& point, const DocumentKv& kv, int
 
 // All bits of what the context makes a query's next token, which every key and value goes into.
 std::string PointRunner::digest_of_logits(const DocumentKv& kv) {
-  Answerer answerer = model_.answering->answerer(kv, answer_options());
+  Answerer answerer = answering_.answerer(kv, answer_options());
   const std::vector<float> logits = answerer.logits_of(query_of(0), 1);
   return digest_of(std::as_bytes(std::span(logits))).hex();
 }

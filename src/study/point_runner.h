@@ -15,12 +15,14 @@ namespace starattn {
 
 class PointRunner {
  public:
-  // profiles: measurements say where time goes. Arguments outlive this.
+  // profiles: measurements say where time goes. answering: of the ranks' group. Arguments outlive
+  // this.
   PointRunner(const DocumentOptions& options, bool profiles, const Ranks& ranks,
-              LoadedModel& model);
+              LoadedModel& model, Answering& answering);
 
   // Phase 1 of the point, then a step for each number of queries, unless the anchor is computed
-  // again: that is for comparison. What was measured, without repeat, product rate and is_right.
+  // again: that is for comparison. Throws AgreedError(io) where a file of the weights has changed.
+  // What was measured, without repeat, product rate and is_right.
   // Collective; complete on the first rank.
   std::vector<Measurement> run(const StudyPoint& point, std::span<const int> n_queries,
                                std::int64_t n_new_tokens);
@@ -38,6 +40,7 @@ class PointRunner {
   bool profiles_;
   const Ranks& ranks_;
   LoadedModel& model_;
+  Answering& answering_;
   Encoder encoder_;
 };
 

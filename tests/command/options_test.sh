@@ -172,6 +172,10 @@ check "its CSV a line a repeat, too" [ "$(grep -c '^starattn-bench-1,1,' "$work/
 on 2 "${bench[@]}" --tokens 512 --attention star --block-size 256 --no-recompute --queries 1,2 --check "$work/one.jsonl"
 check "results on two ranks have the bits of one" [ $code -eq 0 -a "$(rows)" = \
   "512 star:b=256 once phase-1 0;512 star:b=256 once step 0;512 star:b=256 once step -;" ]
+on 2 "${bench[@]}" --tokens 512 --setting star:b=n/4,a=32,c=64 --setting star:b=n/4,a=b/2,r=1 --setting ring --check-alone
+check "or of one that computes alone" [ $code -eq 0 -a "$(grep -v '^#' "$work/out" | awk '{ print $NF }' | tr -d '\n')" = 000000 ]
+check "which is said" shows 'bits differ from those of one rank alone'
+refused "one rank beside a file" 2 "excludes" "${bench[@]}" --tokens 512 --check-alone --check "$work/one.jsonl"
 call "${bench[@]}" --tokens 512 --setting ring --check "$work/one.jsonl" --profile --trace "$work/trace" --json "$work/profiled.jsonl"
 check "a profile of bench changes no bit" [ $code -eq 0 -a "$(rows)" = "512 ring - phase-1 0;512 ring - step 0;" ]
 check "and stands behind the rows" shows '^# gate and up  *384 to 1024 '
