@@ -74,7 +74,8 @@ AnswerOptions DocumentRunner::answer_options(const DocumentTask& task,
   AnswerOptions answer;
   answer.eos_tokens = model_.eos_tokens;
   answer.n_logprobs = options_.logprobs;
-  answer.n_lookup = options_.lookup;
+  answer.n_lookup = options_.n_lookup();
+  answer.adapts_lookup = options_.adapts_lookup();
   answer.context = task.context;
   answer.spread_queries = options_.spreads_queries();
   answer.tree_merge = options_.merges_along_tree();

@@ -136,7 +136,7 @@ std::vector<QueryTask> GroupRun::ask(const DocumentTask& task,
   Answerer answerer = model_.answering->answerer(kv, answer_options);
   const std::vector<QueryResult> results = answerer.answer(jobs);
   report_overflow(task, queries, results, job);
-  if (ranks_.is_first() && options_.lookup > 0 && answerer.tokens_a_step() > 0)
+  if (ranks_.is_first() && options_.n_lookup() > 0 && answerer.tokens_a_step() > 0)
     log::info("document '{}': {:.2f} tokens a step with --lookup", task.id,
               answerer.tokens_a_step());
   n_left_ += answerer.n_left();

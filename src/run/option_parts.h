@@ -105,11 +105,13 @@ struct Phase2Options {
   std::string query_ranks = "1";
   std::string merge = "gather";
   std::string shard_weights = "auto";
-  std::int64_t lookup = 0;
+  std::string lookup = "0";
   std::int64_t logprobs = 0;
 
   bool spreads_queries() const { return query_ranks == "all"; }
   bool merges_along_tree() const { return merge == "tree"; }
+  bool adapts_lookup() const { return lookup == "auto"; }
+  std::int64_t n_lookup() const { return adapts_lookup() ? 7 : std::stoll(lookup, nullptr, 0); }
 };
 
 // One document on its way through both phases.

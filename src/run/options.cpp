@@ -247,8 +247,9 @@ void add_query_rank_options(CLI::App& app, Options& options) {
       ->group(group);
   app.add_option("--lookup", options.lookup,
                  "Tokens that a step may try beside the next one, found in the document: answers "
-                 "that quote it take fewer steps, and no answer changes. 0 = none")
-      ->check(CLI::Range(0, 31))
+                 "that quote it take fewer steps, and no answer changes. 0 = none, auto = up to 7, "
+                 "fewer where they fail")
+      ->check(CLI::IsMember({"auto"}) | CLI::Range(0, 31))
       ->capture_default_str()
       ->group(group);
 }

@@ -85,11 +85,12 @@ StepBatch Answerer::new_batch() const {
   const std::uint64_t bytes_per_token =
       2 * static_cast<std::uint64_t>(config_->n_layers * forward_->own_kv_width()) *
       size_of(backend_->activation_dtype());
-  return {{max_rows_, options_.query_kv_bytes, bytes_per_token},
+  return {{max_rows_, options_.query_kv_bytes, bytes_per_token,
+           DraftLength(options_.n_lookup, !options_.adapts_lookup)},
           [this](std::int64_t n_tokens) { return make_own_kv(n_tokens); },
           lookup_ ? StepBatch::Drafter([this](const QueryJob& job, std::span<const Token> answer,
                                               std::int64_t n_most) {
-            return lookup_->draft(job.tokens, answer, std::min(n_most, options_.n_lookup));
+            return lookup_->draft(job.tokens, answer, n_most);
           })
                   : nullptr};
 }

@@ -36,8 +36,9 @@ struct AnswerOptions {
   std::vector<Guide> guides;
   std::int64_t n_logprobs = 0;
   // Tokens that a step may try beside the next one, found in the context; 0: none. They change
-  // nothing but the number of steps.
+  // nothing but the number of steps. adapts_lookup: fewer where few came true.
   std::int64_t n_lookup = 0;
+  bool adapts_lookup = false;
   std::span<const Token> context = {};
   // Query j belongs to rank j % size instead of rank 0; with shared weights to the ranks of node
   // j % nodes instead of those of rank 0's.

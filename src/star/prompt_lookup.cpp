@@ -69,6 +69,18 @@ std::span<const Token> NgramIndex::continuation(std::span<const Token> text) con
   return best_end > 0 ? tokens_.subspan(best_end) : std::span<const Token>();
 }
 
+void DraftLength::learn(std::int64_t n_tried, std::int64_t n_true) {
+  if (is_fixed_) return;
+  if (n_pause_ > 0) {
+    --n_pause_;
+    return;
+  }
+  if (n_tried == 0) return;
+  next_ = std::clamp<std::int64_t>(n_true == n_tried ? 2 * n_tried : n_true, 1, most_);
+  last_pause_ = n_true > 0 ? 0 : std::min(kLongestPause, 2 * last_pause_ + 1);
+  n_pause_ = last_pause_;
+}
+
 std::vector<Token> PromptLookup::draft(std::span<const Token> query, std::span<const Token> answer,
                                        std::int64_t n_most) const {
   if (n_most <= 0 || query.empty()) return {};

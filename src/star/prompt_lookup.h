@@ -38,6 +38,28 @@ class NgramIndex {
   std::vector<std::uint32_t> before_;  // by place: 1 + the place before it in the same slot
 };
 
+// How many tokens of a query's draft are worth a try, by what became of those before: twice as many
+// behind one that came true, as many as came true behind one that failed, and behind one that
+// failed at its first token none for some steps, more of them each time.
+class DraftLength {
+ public:
+  // is_fixed: always `most`.
+  DraftLength(std::int64_t most, bool is_fixed) : most_(most), is_fixed_(is_fixed), next_(most) {}
+
+  std::int64_t next() const { return n_pause_ > 0 ? 0 : next_; }
+  // Of a step: n_true of n_tried came true.
+  void learn(std::int64_t n_tried, std::int64_t n_true);
+
+ private:
+  static constexpr std::int64_t kLongestPause = 16;
+
+  std::int64_t most_ = 0;
+  bool is_fixed_ = true;
+  std::int64_t next_ = 0;
+  std::int64_t n_pause_ = 0;     // steps still to come without a draft
+  std::int64_t last_pause_ = 0;  // 0: the draft before did not fail at once
+};
+
 class PromptLookup {
  public:
   // The context outlives this.

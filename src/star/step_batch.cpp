@@ -16,6 +16,7 @@ void StepBatch::add(std::size_t index, const QueryJob& job) {
   query.index = index;
   query.job = &job;
   query.pending = job.tokens;
+  query.draft_length = limits_.drafts;
 }
 
 void StepBatch::choose_rows(bool may_begin) {
@@ -38,10 +39,12 @@ void StepBatch::add_drafts(std::int64_t n_free) {
   for (QueryRows& rows : rows_) {
     rows.first_row += n_added;
     Query& query = queries_[rows.query];
+    if (!query.result.tokens.empty())
+      query.draft_length.learn(std::ssize(query.drafts), std::exchange(query.n_accepted, 0));
     query.drafts.clear();
     // The row before the first draft predicts a token, too.
     const std::int64_t n_useful = query.job->max_new_tokens - std::ssize(query.result.tokens) - 1;
-    const std::int64_t n_most = std::min(n_free - n_added, n_useful);
+    const std::int64_t n_most = std::min({n_free - n_added, n_useful, query.draft_length.next()});
     if (!rows.is_last || n_most <= 0) continue;
     query.drafts = draft_(*query.job, query.result.tokens, n_most);
     rows.n_drafts = std::ssize(query.drafts);
@@ -134,6 +137,7 @@ void StepBatch::accept_draft(std::size_t i) {
   STARATTN_CHECK(query.pending.size() == 1);
   query.pending.clear();
   ++query.n_done;
+  ++query.n_accepted;
 }
 
 bool StepBatch::take(std::size_t i, Token next, bool is_stop) {

@@ -13,6 +13,7 @@
 
 #include "backend/tensors.h"
 #include "star/kv.h"
+#include "star/prompt_lookup.h"
 #include "star/query.h"
 
 namespace starattn {
@@ -25,6 +26,7 @@ class StepBatch {
     // its turn; one that is alone is let in.
     std::uint64_t kv_bytes = UINT64_MAX;
     std::uint64_t kv_bytes_per_token = 1;
+    DraftLength drafts = {0, true};  // as each query begins
   };
   // Consecutive rows of one query in one step.
   struct QueryRows {
@@ -102,8 +104,10 @@ class StepBatch {
     const QueryJob* job = nullptr;
     std::vector<Token> pending;  // tokens that have not been through the network yet
     std::vector<Token> drafts;   // of this step
-    std::int64_t n_done = 0;     // tokens that have, their K and V in `own`
-    std::optional<KvCache> own;  // while it is in work
+    DraftLength draft_length = {0, true};
+    std::int64_t n_accepted = 0;  // of these drafts
+    std::int64_t n_done = 0;      // tokens that have, their K and V in `own`
+    std::optional<KvCache> own;   // while it is in work
     bool has_begun = false;
     bool is_finished = false;
     QueryResult result;

@@ -28,6 +28,8 @@ check "which is said" says "weights shared out over 3 ranks, exchanges through t
 on 2 run "${base[@]}" --lookup 6 --output "$work/lookup.jsonl"
 check "lookup changes no answer" same "$work/one.jsonl" "$work/lookup.jsonl"
 check "and says what it gave" says "[1-9][.][0-9]* tokens a step with --lookup"
+on 2 run "${base[@]}" --lookup auto --output "$work/auto.jsonl"
+check "nor does it where it adapts" same "$work/one.jsonl" "$work/auto.jsonl"
 on 2 run "${base[@]}" --shard-weights on --merge tree --output "$work/both.jsonl"
 check "shared weights and a tree are refused" [ $code -eq 2 ]
 

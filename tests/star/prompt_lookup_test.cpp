@@ -60,5 +60,41 @@ TEST(PromptLookup, FindsEveryPlaceOfALongText) {
   }
 }
 
+TEST(DraftLength, StaysAsItIsWhereItIsFixed) {
+  DraftLength length(5, /*is_fixed=*/true);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(length.next(), 5);
+    length.learn(5, 0);
+  }
+}
+
+TEST(DraftLength, FollowsWhatCameTrue) {
+  DraftLength length(7, /*is_fixed=*/false);
+  EXPECT_EQ(length.next(), 7);
+  length.learn(7, 2);
+  EXPECT_EQ(length.next(), 2);
+  length.learn(2, 2);
+  EXPECT_EQ(length.next(), 4);
+  length.learn(0, 0);  // there was no draft
+  EXPECT_EQ(length.next(), 4);
+  length.learn(4, 4);
+  EXPECT_EQ(length.next(), 7);
+}
+
+TEST(DraftLength, PausesLongerEachTimeThatADraftFailsAtOnce) {
+  DraftLength length(7, /*is_fixed=*/false);
+  const auto pause = [&] {
+    length.learn(length.next(), 0);
+    int n = 0;
+    for (; length.next() == 0; ++n) length.learn(0, 0);
+    EXPECT_EQ(length.next(), 1);
+    return n;
+  };
+  for (const int n : {1, 3, 7, 15, 16, 16}) EXPECT_EQ(pause(), n);
+  length.learn(1, 1);
+  EXPECT_EQ(length.next(), 2);
+  EXPECT_EQ(pause(), 1);
+}
+
 }  // namespace
 }  // namespace starattn

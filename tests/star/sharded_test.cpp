@@ -33,6 +33,7 @@ struct Setting {
   std::vector<Token> eos_tokens = {};
   std::uint64_t query_kv_bytes = UINT64_MAX;
   std::int64_t n_lookup = 0;
+  bool adapts_lookup = false;
   std::int64_t n_new_tokens = 4;  // of the first query
   std::int64_t window = 0;        // of the first layer and the last
   ModelConfig config = testing::tiny_config();
@@ -76,6 +77,7 @@ class Sharded : public ::testing::Test {
     options.eos_tokens = setting.eos_tokens;
     options.query_kv_bytes = setting.query_kv_bytes;
     options.n_lookup = setting.n_lookup;
+    options.adapts_lookup = setting.adapts_lookup;
     options.context = kContext;
     options.spread_queries = setting.spread;
     return options;
@@ -231,6 +233,10 @@ TEST_F(Sharded, LookupChangesNothingButTheNumberOfSteps) {
       EXPECT_GT(with.tokens_a_step, 1.2);
     }
     EXPECT_EQ(with.tokens_a_step, whole.tokens_a_step);
+    drafting.adapts_lookup = true;
+    const Outcome adapting = run(model, world_, drafting, /*is_sharded=*/true);
+    expect_same(adapting, without);
+    EXPECT_GE(adapting.tokens_a_step, 1);
   }
 }
 
