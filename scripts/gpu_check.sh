@@ -79,6 +79,7 @@ if wanted_with kernels torch; then
   run python3 scripts/gpu_bench.py partial "$library" --lengths 32,128 --rows 1,8,32,64
   run python3 scripts/gpu_bench.py recall "$library" --lengths 32,128 --rows 64,1024
   run python3 scripts/gpu_bench.py rest "$library"
+  run python3 scripts/gpu_bench.py products "$library"
   STARATTN_KERNELS=sm80 run python3 scripts/gpu_bench.py time "$library" --lengths 8,32 --star ""
   STARATTN_KERNELS=sm80 run python3 scripts/gpu_bench.py partial "$library" --lengths 32 --rows 1,8,64
 fi
