@@ -82,7 +82,7 @@ on 1 bench --shape 10m --layers 2 --device cpu --threads 1 --tokens 512,1k --blo
 past --shape 10m --layers 2 --history "$work/study.jsonl"
 check "a study teaches" shows '^ +phase 1: took [0-9.]+ times as long as modelled \(.*, 4 measured\)'
 check "both phases" shows '^ +phase 2: took [0-9.]+ times as long as modelled \(.*, 2 measured\)'
-check "point by point" shows '^a step, b=256, 512 tokens, 1 rank, 1 query '
+check "point by point" shows '^a step, star:b=256, 512 tokens, 1 rank, 1 query '
 past --shape 10m --layers 2 --history "$work/study.jsonl" --json
 scaled=$(grep -o '"phase_1_seconds":[0-9.e-]*' "$work/out")
 ratio=$(grep -o '"history":{"phase_1":{"measured":4,"ratio":[0-9.e-]*' "$work/out")
