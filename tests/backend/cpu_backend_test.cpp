@@ -185,6 +185,24 @@ TEST_P(CpuBackend, Fp8WeightsAreMultipliedByTheirScales) {
   EXPECT_EQ(backend_->first_not_finite(w, 0, kOut), 5 * kIn + 3);
 }
 
+// Every number of FP8, zeros and the smallest ones, too, by both products and in any place.
+TEST_P(CpuBackend, Fp8NumbersAreWidenedAsTheTypeSays) {
+  std::vector<std::uint8_t> codes;
+  for (int code = 0; code < 256; ++code)
+    if ((code & 0x7f) != 0x7f) codes.push_back(static_cast<std::uint8_t>(code));
+  const auto n = std::ssize(codes);
+  const float scale = 0.3F;
+  const WeightView w{
+      reinterpret_cast<const std::byte*>(codes.data()), Dtype::f8, 1, n, {&scale, 1, n}};
+  Floats units(codes.size() * codes.size(), 0), y(codes.size());
+  for (std::size_t i = 0; i < codes.size(); ++i) units[i * codes.size() + i] = 1;
+  for (const Product product : {Product::chunk, Product::batch_invariant}) {
+    backend_->linear(rows_of(units, n), {w, WeightView{}, rows_of(y, 1)}, product);
+    for (std::size_t i = 0; i < codes.size(); ++i)
+      EXPECT_EQ(y[i], f8_to_f32(codes[i]) * scale) << i;
+  }
+}
+
 TEST_P(CpuBackend, SwigluAndNormEqualDouble) {
   Floats gate = random_floats(1000, 7);
   for (std::size_t i = 0; i < 40; ++i) gate[i] = static_cast<float>(static_cast<int>(i) - 20) * 8;

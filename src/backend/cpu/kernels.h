@@ -34,6 +34,8 @@ struct Kernels {
   float (*maximum)(const float* s, std::int64_t n);
 
   void (*widen)(const std::byte* from, Dtype dtype, std::int64_t n, float* to);  // to fp32; not f8
+  // Of f8, times a scale.
+  void (*widen_f8)(const std::byte* from, float scale, std::int64_t n, float* to);
   void (*swiglu)(const float* gate, const float* up, std::int64_t n, float* y);  // silu(gate) * up
 };
 

@@ -251,6 +251,25 @@ void widen(const std::byte* from, Dtype dtype, std::int64_t n, float* to) {
   for (; i < n; ++i) to[i] = weight_at(from + i * width, dtype);
 }
 
+// Four places higher, bits of e4m3 are those of a number of fp32 that is 2^120 times smaller,
+// subnormal ones as well.
+void widen_f8(const std::byte* from, float scale, std::int64_t n, float* to) {
+  using Bytes = std::uint8_t __attribute__((vector_size(STARATTN_LANES)));
+  const auto widened = [&](Int bits) {
+    const Int magnitude = bits & 0x7f;
+    const Vec small = std::bit_cast<Vec>((bits & 0x80) << 24 | magnitude << 20);
+    return magnitude == 0x7f ? broadcast(NAN) : small * broadcast(0x1p120F) * broadcast(scale);
+  };
+  std::int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    Bytes bytes;
+    std::memcpy(&bytes, from + i, sizeof(bytes));
+    const Half wider = __builtin_convertvector(bytes, Half);  // GCC goes one by one in one step
+    store(to + i, widened(__builtin_convertvector(wider, Int)));
+  }
+  for (; i < n; ++i) to[i] = widened(Int{} + std::to_integer<std::int32_t>(from[i]))[0];
+}
+
 void swiglu(const float* gate, const float* up, std::int64_t n, float* y) {
   const auto silu_times = [](Vec g, Vec u) {
     const Int negative = g < Vec{};

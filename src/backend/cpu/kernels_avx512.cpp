@@ -16,7 +16,7 @@ namespace {
 
 const Kernels& avx512_kernels() {
   static constexpr Kernels kKernels{"AVX-512", multiply, dot_rows, exponentials,
-                                    maximum,   widen,    swiglu};
+                                    maximum,   widen,    widen_f8, swiglu};
   return kKernels;
 }
 

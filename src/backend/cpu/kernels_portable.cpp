@@ -16,7 +16,7 @@ namespace {
 
 const Kernels& portable_kernels() {
   static constexpr Kernels kKernels{"portable", multiply, dot_rows, exponentials,
-                                    maximum,    widen,    swiglu};
+                                    maximum,    widen,    widen_f8, swiglu};
   return kKernels;
 }
 

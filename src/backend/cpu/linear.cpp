@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <vector>
 
-#include "backend/cpu/f8.h"
 #include "base/error.h"
 
 namespace starattn::cpu {
@@ -14,6 +13,7 @@ namespace {
 
 constexpr std::int64_t kPanel = 256;       // outputs of one OpenBLAS call
 constexpr std::int64_t kThinColumns = 64;  // outputs of one task of the thin product
+constexpr std::int64_t kWidened = 4;  // of them whose FP8 rows are widened at a time, for caches
 
 void check_shapes(Rows x, const WeightView& w, const WeightView& bias, Rows y) {
   STARATTN_CHECK(x.width == w.n_cols && y.width == w.n_rows && x.n_rows == y.n_rows);
@@ -42,14 +42,12 @@ const std::byte* row_of(const WeightView& w, std::int64_t row) {
 void widen_rows(const Kernels& kernels, const WeightView& w, std::int64_t first, std::int64_t n,
                 float* to) {
   if (w.dtype != Dtype::f8) return kernels.widen(row_of(w, first), w.dtype, n * w.n_cols, to);
-  const std::array<float, 256>& values = f8_values();
-  for (std::int64_t row = first; row < first + n; ++row) {
+  for (std::int64_t row = first; row < first + n; ++row, to += w.n_cols) {
     const float* scales = w.scales_of_row(row);
     const std::byte* from = row_of(w, row);
     for (std::int64_t begin = 0; begin < w.n_cols; begin += w.scales.block_cols, ++scales) {
       const std::int64_t end = std::min(w.n_cols, begin + w.scales.block_cols);
-      for (std::int64_t i = begin; i < end; ++i)
-        *to++ = values[std::to_integer<std::size_t>(from[i])] * *scales;
+      kernels.widen_f8(from + begin, *scales, end - begin, to + begin);
     }
   }
 }
@@ -96,16 +94,17 @@ void linear_thin(ThreadPool& pool, const Kernels& kernels, Rows x, const WeightV
   pool.parallel_for((w.n_rows + kThinColumns - 1) / kThinColumns, [&](std::int64_t task, int) {
     const std::int64_t first = task * kThinColumns;
     const std::int64_t n = std::min(kThinColumns, w.n_rows - first);
-    const std::byte* weights = row_of(w, first);
-    Dtype dtype = w.dtype;
-    if (dtype == Dtype::f8) {
-      float* widened = panel_memory(n * w.n_cols);
-      widen_rows(kernels, w, first, n, widened);
-      weights = reinterpret_cast<const std::byte*>(widened);
-      dtype = Dtype::f32;
+    if (w.dtype != Dtype::f8) {
+      kernels.dot_rows(in, x.width, x.n_rows, row_of(w, first), w.n_cols, w.dtype, n, w.n_cols,
+                       out + first, y.width);
     }
-    kernels.dot_rows(in, x.width, x.n_rows, weights, w.n_cols, dtype, n, w.n_cols, out + first,
-                     y.width);
+    for (std::int64_t j = 0; w.dtype == Dtype::f8 && j < n; j += kWidened) {
+      const std::int64_t n_wide = std::min(kWidened, n - j);
+      float* wide = panel_memory(n_wide * w.n_cols);
+      widen_rows(kernels, w, first + j, n_wide, wide);
+      kernels.dot_rows(in, x.width, x.n_rows, reinterpret_cast<const std::byte*>(wide), w.n_cols,
+                       Dtype::f32, n_wide, w.n_cols, out + first + j, y.width);
+    }
     add_bias(kernels, bias, first, n, y);
   });
 }
