@@ -118,8 +118,7 @@ class Phase1 {
       return most;
     };
     // Attention of all rows of a rank to block j.
-    const auto attend_to = [&](std::int64_t layer, Rank rank, BlockId j) {
-      const std::int64_t window = config_.layer(layer).window;
+    const auto attend_to = [&](std::int64_t window, Rank rank, BlockId j) {
       double sum = 0;
       for (const BlockId i : blocks_[at(rank)]) {
         const std::int64_t n_between = plan_.block(i).first_doc - plan_.block(j).first_doc -
@@ -138,6 +137,15 @@ class Phase1 {
         if (plan_.owner(j) != rank && n_needed(rank, j) > 0) readers[at(j)].push_back(rank);
       }
     }
+    // By the window of a layer, for all that have it: of each rank, to what it has seen.
+    std::map<std::int64_t, std::vector<std::vector<double>>> attention;
+    const auto attention_of = [&](std::int64_t window) -> const auto& {
+      auto [entry, is_new] = attention.try_emplace(window, at(plan_.n_ranks()));
+      for (Rank rank = 0; is_new && rank < plan_.n_ranks(); ++rank)
+        for (const BlockId j : seen[at(rank)])
+          entry->second[at(rank)].push_back(attend_to(window, rank, j));
+      return entry->second;
+    };
     const auto sum_over_blocks = [&](Rank rank, const auto& seconds_of_rows) {
       double sum = 0;
       for (const BlockId i : blocks_[at(rank)]) sum += seconds_of_rows(rows_of(i));
@@ -162,10 +170,12 @@ class Phase1 {
         }
       }
       if (is_last(layer)) break;
+      const auto& seconds = attention_of(config_.layer(layer).window);
       for (Rank rank = 0; rank < plan_.n_ranks(); ++rank) {
-        for (const BlockId j : seen[at(rank)]) {
+        for (std::size_t k = 0; k < seen[at(rank)].size(); ++k) {
+          const BlockId j = seen[at(rank)][k];
           if (plan_.owner(j) != rank) timeline_.wait(rank, messages[at(j)].at(rank));
-          timeline_.compute(rank, attend_to(layer, rank, j));
+          timeline_.compute(rank, seconds[at(rank)][k]);
         }
         timeline_.compute(
             rank, sum_over_blocks(rank, [&](std::int64_t n) { return feed_forward(layer, n); }));
