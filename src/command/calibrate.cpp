@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/random.h"
 #include "command/calibrate_layers.h"
 #include "exchange/group_channel.h"
@@ -444,6 +445,13 @@ Exit calibrate_to(const std::string& path, const DeviceOptions& options, const R
   with_f8_kv.kv_dtype = "fp8";
   const std::unique_ptr<Backend> f8_kv = make_backend(with_f8_kv, ranks);
   const Machine machine = Calibration(*backend, ranks).measure(reference, *f8_kv);
+  const double swing = swing_of({reference, product_rate(ranks, *backend) / ranks.world.size()});
+  if (ranks.is_first() && swing > kBusySwing) {
+    log::warn(
+        "the machine's own products swung by {:.0f} % during the calibration: something else is at "
+        "work on it, or its clocks move. Times by this file will be wrong; make it again",
+        100 * swing);
+  }
   collectively(ranks.world, [&] {
     if (ranks.is_first()) write_file_durably(path, to_text(machine));
   });

@@ -37,6 +37,12 @@ std::pair<double, double> parts_of(ModelConfig config, Machine m, std::int64_t n
   return {seconds.project(n_rows) + seconds.feed_forward(n_rows, false), seconds.attend(n_rows, 0)};
 }
 
+// Whether attention is so much of a layer that it can be told apart from the rest.
+bool shows(double attention, double rest) {
+  constexpr double kLeastShare = 0.25;
+  return attention >= kLeastShare * (attention + rest);
+}
+
 // What parts take in a layer over that, however wrong a busy machine makes it.
 double times(double value) {
   return std::clamp(value, 0.1, 10.0);
@@ -107,10 +113,16 @@ void LayerCalibration::measure_encoding(Machine& m, const ModelConfig& config, S
   const SmallModel::Encoding many = model.encode(n_many, timer_(kBundles));
   const auto [rest_few, attention_few] = parts_of(config, m, n_few);
   const auto [rest_many, attention_many] = parts_of(config, m, n_many);
-  const double both = rest_few * attention_many - rest_many * attention_few;
-  const double products = times((few.layer * attention_many - many.layer * attention_few) / both);
-  m.in_layer.push_back({config.hidden_size, products,
-                        times((rest_few * many.layer - rest_many * few.layer) / both)});
+  Machine::InLayer in_layer{config.hidden_size};
+  if (!shows(attention_many, rest_many)) {
+    in_layer.products = in_layer.attention =
+        times((few.layer + many.layer) / (rest_few + attention_few + rest_many + attention_many));
+  } else {
+    const double both = rest_few * attention_many - rest_many * attention_few;
+    in_layer.products = times((few.layer * attention_many - many.layer * attention_few) / both);
+    in_layer.attention = times((rest_few * many.layer - rest_many * few.layer) / both);
+  }
+  m.in_layer.push_back(in_layer);
   const auto bytes = [&](std::int64_t n) {
     return static_cast<double>(n * config.head_dim) * sizeof(float);
   };
@@ -231,9 +243,13 @@ void LayerCalibration::measure_f8_kv(Machine& m) {
     SmallModel& f8 = model(config, f8_kv_);
     const double layer = f8.encode(n_long_rows(), timer_(kBundles)).layer;
     const auto [rest, attention] = parts_of(config, m, n_long_rows());
-    const double products = m.in_layer[i].products;
-    m.f8_kv->in_layer.push_back(
-        {config.hidden_size, products, times((layer - products * rest) / attention)});
+    Machine::InLayer in_layer = m.in_layer[i];
+    if (shows(attention, rest)) {
+      in_layer.attention = times((layer - in_layer.products * rest) / attention);
+    } else {
+      in_layer.products = in_layer.attention = times(layer / (rest + attention));
+    }
+    m.f8_kv->in_layer.push_back(in_layer);
     for (const std::int64_t n : kThinRows) {
       const auto context = [&](std::int64_t n_keys) {
         const double whole = f8.step(n, n_keys, timer_(kFewBundles)).layer;
