@@ -56,9 +56,9 @@ struct PlanOptions {
 };
 
 // Embedding and head of an FP8 model are in its other type.
-std::uint64_t bytes_of_weights(const ModelConfig& config) {
+std::uint64_t bytes_of_weights(const ModelConfig& config, Dtype wide_dtype) {
   const std::uint64_t n = n_parameters(config);
-  const std::uint64_t wide = size_of(config.dtype);
+  const std::uint64_t wide = size_of(wide_dtype);
   const auto table = static_cast<std::uint64_t>(config.vocab_size * config.hidden_size);
   std::uint64_t n_f8 = 0;
   if (config.fp8.scales != Fp8Config::Scales::none)
@@ -92,10 +92,10 @@ void print_blocks(const BlockPlan& plan) {
   }
 }
 
-// With --shard-weights: each GPU has its part of all matrices and two whole layers, in bf16.
+// With --shard-weights: each GPU has its part of all matrices and two whole layers, bf16 or FP8.
 void print_shared(const ModelConfig& config, const BlockPlan& plan, MemoryNeed need) {
   const auto n_ranks = static_cast<std::uint64_t>(plan.n_ranks());
-  const std::uint64_t all = n_parameters(config) * size_of(Dtype::bf16);
+  const std::uint64_t all = bytes_of_weights(config, Dtype::bf16);
   const std::uint64_t tables = static_cast<std::uint64_t>(config.vocab_size * config.hidden_size) *
                                size_of(Dtype::bf16) * (config.tied_embeddings ? 1 : 2);
   const std::uint64_t a_layer = (all - tables) / static_cast<std::uint64_t>(config.n_layers);
@@ -133,7 +133,7 @@ Json to_json(const PlanOptions& options, const ModelConfig& config, const BlockP
   const Dtype dtype = on_gpu ? Dtype::bf16 : Dtype::f32;
   const Dtype kv_dtype = kv_dtype_of(options.common, dtype);
   const AnchorMode anchor_mode = options.common.anchor_mode();
-  const std::uint64_t weight_bytes = bytes_of_weights(config);
+  const std::uint64_t weight_bytes = bytes_of_weights(config, config.dtype);
   const std::int64_t chunk_rows = on_gpu ? 8192 : 512;
   const auto memory = [&](KvMemory where) {
     return to_json(fullest(
@@ -254,7 +254,7 @@ Exit print_goal(const PlanOptions& options, const ModelConfig& config, const Wor
     std::cout << history.to_text();
   }
   const std::vector<Choice> all = choices(config, machine, options.times_request().cluster, goal,
-                                          work, bytes_of_weights(config));
+                                          work, bytes_of_weights(config, config.dtype));
   std::cout << fmt::format("times    by {} ({}), modelled, not measured, without loading\n",
                            options.machine, machine.name);
   std::cout << to_table(all);
@@ -305,7 +305,7 @@ Exit print_plan(PlanOptions options) {
   const bool on_gpu = options.common.device == "cuda";
   const Dtype dtype = on_gpu ? Dtype::bf16 : Dtype::f32;
   const Dtype kv_dtype = kv_dtype_of(options.common, dtype);
-  const std::uint64_t weight_bytes = bytes_of_weights(config);
+  const std::uint64_t weight_bytes = bytes_of_weights(config, config.dtype);
 
   std::cout << fmt::format("model    {}\n", describe(config));
   std::cout << fmt::format(
