@@ -101,38 +101,13 @@ struct WarpRow {
   }
 };
 
-// A (row, head) of which each warp of a block makes what it can by itself.
-template <int kHeadDim>
-struct WarpRows {
-  float q[kHeadDim], o[kWarps][kHeadDim], m[kWarps], l[kWarps];
-
-  // query [head_dim]. The warps take runs of 32 of the tokens from `first` to before `end` in turn.
-  __device__ void attend(const __nv_bfloat16* query, const TokenRows& k, const TokenRows& v,
-                         int first, int end, float scale) {
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    for (int i = threadIdx.x; i < kHeadDim; i += kWarps * 32) q[i] = __bfloat162float(query[i]);
-    __syncthreads();
-    WarpRow<kHeadDim> mine;
-    for (first += warp * 32; first < end; first += kWarps * 32)
-      mine.add(q, k, v, first, min(32, end - first), scale);
-    for (int c = 0; c < kHeadDim / 64; ++c) {
-      o[warp][64 * c + 2 * lane] = mine.o[2 * c];
-      o[warp][64 * c + 2 * lane + 1] = mine.o[2 * c + 1];
-    }
-    if (lane == 0) {
-      m[warp] = mine.m;
-      l[warp] = mine.l;
-    }
-    __syncthreads();
-  }
-};
-
 // A block a (row, head): its warps take runs of 32 tokens in turn and are merged in order, after
 // the context. The first head of a group also keeps the row's own key and value.
 template <int kHeadDim>
 __global__ void own_tokens_kernel(const __grid_constant__ OwnTask task,
                                   const __grid_constant__ OwnRows own) {
-  __shared__ WarpRows<kHeadDim> rows;
+  __shared__ float q[kHeadDim], o[kWarps][kHeadDim], m[kWarps], l[kWarps];
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const OwnTokens& tokens = own.rows[blockIdx.x];
   const int head = blockIdx.y, group = task.shape.n_heads / task.shape.n_kv_heads;
   const int kv_head = head / group;
@@ -158,19 +133,32 @@ __global__ void own_tokens_kernel(const __grid_constant__ OwnTask task,
     *reinterpret_cast<uint4*>(to + offset) = *reinterpret_cast<const uint4*>(from + offset);
   }
 
-  rows.attend(task.q + at * kHeadDim, k, v, 0, tokens.n_before + 1, task.scale);
+  for (int i = threadIdx.x; i < kHeadDim; i += kWarps * 32)
+    q[i] = __bfloat162float(task.q[at * kHeadDim + i]);
+  __syncthreads();
+  WarpRow<kHeadDim> mine;
+  for (int first = warp * 32; first <= tokens.n_before; first += kWarps * 32)
+    mine.add(q, k, v, first, min(32, tokens.n_before + 1 - first), task.scale);
+  for (int c = 0; c < kHeadDim / 64; ++c) {
+    o[warp][64 * c + 2 * lane] = mine.o[2 * c];
+    o[warp][64 * c + 2 * lane + 1] = mine.o[2 * c + 1];
+  }
+  if (lane == 0) {
+    m[warp] = mine.m;
+    l[warp] = mine.l;
+  }
+  __syncthreads();
 
   float top = context_m;
-  for (const float one : rows.m) top = fmaxf(top, one);
+  for (const float one : m) top = fmaxf(top, one);
   float weights[kWarps];
-  for (int w = 0; w < kWarps; ++w)
-    weights[w] = rows.m[w] == -INFINITY ? 0.f : expf(rows.m[w] - top);
+  for (int w = 0; w < kWarps; ++w) weights[w] = m[w] == -INFINITY ? 0.f : expf(m[w] - top);
   const float context_weight = context_m == -INFINITY ? 0.f : expf(context_m - top);
   float total = context_l * context_weight;
-  for (int w = 0; w < kWarps; ++w) total += rows.l[w] * weights[w];
+  for (int w = 0; w < kWarps; ++w) total += l[w] * weights[w];
   for (int column = threadIdx.x; column < kHeadDim; column += kWarps * 32) {
     float sum = task.context.o[at * kHeadDim + column] * context_weight;
-    for (int w = 0; w < kWarps; ++w) sum += rows.o[w][column] * weights[w];
+    for (int w = 0; w < kWarps; ++w) sum += o[w][column] * weights[w];
     task.out[at * kHeadDim + column] = __float2bfloat16_rn(sum / total);
   }
 }
@@ -192,7 +180,8 @@ struct TailTask {
 template <int kHeadDim>
 __global__ void tail_kernel(const __grid_constant__ TailTask task,
                             const __grid_constant__ FirstTokens of) {
-  __shared__ WarpRows<kHeadDim> rows;
+  __shared__ float q[kHeadDim], o[kWarps][kHeadDim], m[kWarps], l[kWarps];
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int head = blockIdx.y, kv_head = head / (task.shape.n_heads / task.shape.n_kv_heads);
   const std::int64_t at = (task.first_row + blockIdx.x) * task.shape.n_heads + head;
   const std::int64_t stride = static_cast<std::int64_t>(task.shape.n_kv_heads) * kHeadDim;
@@ -201,18 +190,32 @@ __global__ void tail_kernel(const __grid_constant__ TailTask task,
   let_next_kernel_start();
   await_earlier_kernels();
 
-  rows.attend(task.q + at * kHeadDim, k, v, of.first[blockIdx.x], task.n_tokens, task.scale);
+  for (int i = threadIdx.x; i < kHeadDim; i += kWarps * 32)
+    q[i] = __bfloat162float(task.q[at * kHeadDim + i]);
+  __syncthreads();
+  WarpRow<kHeadDim> mine;
+  for (int first = of.first[blockIdx.x] + warp * 32; first < task.n_tokens; first += kWarps * 32)
+    mine.add(q, k, v, first, min(32, task.n_tokens - first), task.scale);
+  for (int c = 0; c < kHeadDim / 64; ++c) {
+    o[warp][64 * c + 2 * lane] = mine.o[2 * c];
+    o[warp][64 * c + 2 * lane + 1] = mine.o[2 * c + 1];
+  }
+  if (lane == 0) {
+    m[warp] = mine.m;
+    l[warp] = mine.l;
+  }
+  __syncthreads();
 
   float top = -INFINITY;
-  for (const float one : rows.m) top = fmaxf(top, one);
+  for (const float one : m) top = fmaxf(top, one);
   float weights[kWarps], total = 0;
   for (int w = 0; w < kWarps; ++w) {
-    weights[w] = rows.m[w] == -INFINITY ? 0.f : expf(rows.m[w] - top);
-    total += rows.l[w] * weights[w];
+    weights[w] = m[w] == -INFINITY ? 0.f : expf(m[w] - top);
+    total += l[w] * weights[w];
   }
   for (int column = threadIdx.x; column < kHeadDim; column += kWarps * 32) {
     float sum = 0;
-    for (int w = 0; w < kWarps; ++w) sum += rows.o[w][column] * weights[w];
+    for (int w = 0; w < kWarps; ++w) sum += o[w][column] * weights[w];
     task.result.o[at * kHeadDim + column] = sum;
   }
   if (threadIdx.x > 0) return;
