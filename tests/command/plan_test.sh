@@ -20,6 +20,15 @@ check "and both merges" shows '^a step of 32 rows, tree'
 plan --tokens 128k --ranks 2 --json --simulate
 check "JSON has the seconds" shows '"modelled":\{"phase_1_seconds":[0-9.e-]+.*"simulated_seconds":'
 
+plan --tokens 128k --recall auto --anchor-size auto
+check "recall as it is recommended says what it kept" shows 'with 4 blocks had none of 48 scores'
+plan --tokens 128k --recall auto --anchor-size auto --block-size 8k
+check "with more blocks, too" shows 'in 44 of 48 scores'
+plan --tokens 128k --recall auto --anchor-size auto --block-size 4k
+check "and where nobody knows" shows 'has not been measured with so many blocks'
+plan --tokens 128k --recall auto --anchor-size 1k
+check "another setting promises nothing" [ "$(grep -c 'recall as auto' "$work/out")" = 0 ]
+
 plan --tokens 256k --ranks 8 --deadline 1h --setting star:b=n/4 --setting star:b=n/8
 check "a goal is met" [ $code -eq 0 ]
 check "by the setting that sees most" shows '^choice   star:b=n/4 on 1 rank'
