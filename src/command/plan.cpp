@@ -100,16 +100,16 @@ void print_expected(const BlockPlan& plan) {
       plan.anchor_size() == auto_anchor(plan.block_size(), /*recalls=*/true) &&
       plan.recall_rows() == auto_recall_rows(plan.block_size());
   if (!is_recommended || plan.n_blocks() < 2) return;
-  const char* kept = "has not been measured with so many blocks";
+  const char* kept = "this has not been measured with so many blocks";
   if (plan.n_blocks() <= 16)
     kept =
-        "with 16 blocks could not be told from exact attention\n         in 44 of 48 scores of a "
-        "small model, and the others lost 5 to 14 points";
+        "with 16 blocks 44 of 48 scores of a small model\n         could not be told from exact "
+        "attention's, and the others lost 5 to 14 points";
   if (plan.n_blocks() <= 4)
     kept =
-        "with 4 blocks had none of 48 scores of a small model\n         more than 3 points below "
+        "with 4 blocks none of 48 scores of a small model\n         was more than 3 points below "
         "exact attention's";
-  std::cout << fmt::format("         recall as auto chooses it {} (docs/recall.md)\n", kept);
+  std::cout << fmt::format("         recall as auto chooses it: {} (docs/recall.md)\n", kept);
 }
 
 // With --shard-weights: each GPU has its part of all matrices and two whole layers, bf16 or FP8.

@@ -21,9 +21,9 @@ plan --tokens 128k --ranks 2 --json --simulate
 check "JSON has the seconds" shows '"modelled":\{"phase_1_seconds":[0-9.e-]+.*"simulated_seconds":'
 
 plan --tokens 128k --recall auto --anchor-size auto
-check "recall as it is recommended says what it kept" shows 'with 4 blocks had none of 48 scores'
+check "recall as it is recommended says what it kept" shows 'with 4 blocks none of 48 scores'
 plan --tokens 128k --recall auto --anchor-size auto --block-size 8k
-check "with more blocks, too" shows 'in 44 of 48 scores'
+check "with more blocks, too" shows 'with 16 blocks 44 of 48 scores'
 plan --tokens 128k --recall auto --anchor-size auto --block-size 4k
 check "and where nobody knows" shows 'has not been measured with so many blocks'
 plan --tokens 128k --recall auto --anchor-size 1k
