@@ -105,7 +105,8 @@ class SchemaParser {
       keys.insert(keys.end(), more.begin(), more.end());
     };
     for (const std::string& type : types) add(schema_keys_of(type));
-    for (const auto& [key, value] : place.json->items()) {
+    for (const auto& member : place.json->items()) {
+      const std::string& key = member.key();
       if (is_one_of(keys, key)) continue;
       const bool is_known = std::ranges::any_of(kTypesWithKeys, [&](std::string_view type) {
         return is_one_of(schema_keys_of(type), key);
