@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# Spack. Not tried: Spack was not at hand. `spack repo create REPO`, put this file there as packages/starattn/package.py,
-# and build from a clone: `spack dev-build --source-path CLONE starattn@0.1.0`.
+# Spack. `spack repo create REPO`, put this file there as packages/starattn/package.py, and build from a clone:
+# `spack dev-build --source-path CLONE starattn@0.1.0`. docs/install.md says what was tried.
 from spack.package import *
 
 
