@@ -272,8 +272,7 @@ Exit run_bench(const BenchOptions& options) {
   const std::unique_ptr<LoadedModel> model = options.common.model.empty()
                                                  ? make_random_model(shape, options.common, ranks)
                                                  : open_model(options.common, ranks);
-  PointRunner runner(options.common, options.common.profiles(), ranks, *model,
-                     *model->answering);
+  PointRunner runner(options.common, options.common.profiles(), ranks, *model, *model->answering);
   if (options.checks_alone && model->sharing.is_on()) {
     throw AgreedError(Exit::usage,
                       "--check-alone: the ranks share out the weights, and none has them all. Take "

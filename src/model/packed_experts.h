@@ -4,8 +4,8 @@
 // as wide numbers, input by output. Here every expert has matrices of its own, [n_out, n_in], whose
 // numbers are made where they are asked for: FP8 of MXFP4, else as they are.
 //
-// A row's FP8 numbers share the power of two of f8_exponent(). They are exactly those of MXFP4 in all
-// blocks whose power of two is at least 2^-15 of the row's largest number; below that they are
+// A row's FP8 numbers share the power of two of f8_exponent(). They are exactly those of MXFP4 in
+// all blocks whose power of two is at least 2^-15 of the row's largest number; below that they are
 // rounded, by less than 2^-17 of it.
 #pragma once
 

@@ -17,8 +17,8 @@ class PointRunner {
  public:
   // profiles: measurements say where time goes. answering: of the ranks' group. Arguments outlive
   // this.
-  PointRunner(const DocumentOptions& options, bool profiles, const Ranks& ranks,
-              LoadedModel& model, Answering& answering);
+  PointRunner(const DocumentOptions& options, bool profiles, const Ranks& ranks, LoadedModel& model,
+              Answering& answering);
 
   // Phase 1 of the point, then a step for each number of queries, unless the anchor is computed
   // again: that is for comparison. Throws AgreedError(io) where a file of the weights has changed.
