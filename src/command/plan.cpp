@@ -3,6 +3,7 @@
 // Reads config.json only; needs no launcher.
 #include <algorithm>
 #include <iostream>
+#include <optional>
 
 #include "base/json.h"
 #include "base/log.h"
@@ -10,6 +11,7 @@
 #include "command/commands.h"
 #include "command/plan_goal.h"
 #include "command/plan_history.h"
+#include "command/plan_sizes.h"
 #include "command/plan_times.h"
 #include "model/config.h"
 #include "model/shapes.h"
@@ -17,8 +19,6 @@
 #include "run/input_check.h"
 #include "run/option_checks.h"
 #include "run/options.h"
-#include "star/auto_setting.h"
-#include "star/cost.h"
 
 namespace starattn {
 namespace {
@@ -56,151 +56,66 @@ struct PlanOptions {
   }
 };
 
-// Embedding and head of an FP8 model are in its other type.
-std::uint64_t bytes_of_weights(const ModelConfig& config, Dtype wide_dtype) {
-  const std::uint64_t n = n_parameters(config);
-  const std::uint64_t wide = size_of(wide_dtype);
-  const auto table = static_cast<std::uint64_t>(config.vocab_size * config.hidden_size);
-  std::uint64_t n_f8 = 0;
-  if (config.fp8.scales != Fp8Config::Scales::none)
-    n_f8 = n - table * (config.tied_embeddings ? 1 : 2);
-  else if (config.mixture.are_f8)
-    n_f8 = n_expert_parameters(config, config.mixture.n_experts);
-  return n_f8 + (n - n_f8) * wide;
-}
-
-void print_blocks(const BlockPlan& plan) {
-  constexpr BlockId kShown = 16;
-  std::cout << "block   tokens                     owner   attends to\n";
-  for (BlockId i = 0; i < plan.n_blocks(); ++i) {
-    if (plan.n_blocks() > kShown && i == kShown - 1) {
-      std::cout << fmt::format("  ... {} more\n", plan.n_blocks() - kShown);
-      i = plan.n_blocks() - 1;
-    }
-    const TokenRange block = plan.block(i);
-    std::string sees;
-    if (plan.anchor_of(i).n_tokens > 0)
-      sees += fmt::format("anchor ({}), ", with_commas(plan.anchor_of(i).n_tokens));
-    if (plan.first_reached(i) < i)
-      sees += fmt::format("blocks {}-{}, ", plan.first_reached(i), i - 1);
-    if (plan.n_recalled(i) > 0)
-      sees += fmt::format("{} of {} earlier tokens, ", with_commas(plan.n_recalled(i)),
-                          with_commas(plan.recallable(i).n_tokens));
-    std::cout << fmt::format("{:>5}   {:<24}  {:>6}   {}itself\n", i,
-                             fmt::format("{} .. {}", with_commas(block.first_doc),
-                                         with_commas(block.first_doc + block.n_tokens - 1)),
-                             plan.owner(i), sees);
-  }
-}
-
-// Of the setting that docs/recall.md recommends: what it kept there.
-void print_expected(const BlockPlan& plan) {
-  const bool is_recommended =
-      plan.recall() > 0 && plan.recall() == auto_recall().of(plan.block_size()) &&
-      plan.anchor_size() == auto_anchor(plan.block_size(), /*recalls=*/true) &&
-      plan.recall_rows() == auto_recall_rows(plan.block_size());
-  if (!is_recommended || plan.n_blocks() < 2) return;
-  const char* kept = "this has not been measured with so many blocks";
-  if (plan.n_blocks() <= 16)
-    kept =
-        "with 16 blocks 44 of 48 scores of a small model\n         could not be told from exact "
-        "attention's, and the others lost 5 to 14 points";
-  if (plan.n_blocks() <= 4)
-    kept =
-        "with 4 blocks none of 48 scores of a small model\n         was more than 3 points below "
-        "exact attention's";
-  std::cout << fmt::format("         recall as auto chooses it: {} (docs/recall.md)\n", kept);
-}
-
-// With --shard-weights: each GPU has its part of all matrices and two whole layers, bf16 or FP8.
-void print_shared(const ModelConfig& config, const BlockPlan& plan, MemoryNeed need) {
-  const auto n_ranks = static_cast<std::uint64_t>(plan.n_ranks());
-  const std::uint64_t all = bytes_of_weights(config, Dtype::bf16);
-  const std::uint64_t tables = static_cast<std::uint64_t>(config.vocab_size * config.hidden_size) *
-                               size_of(Dtype::bf16) * (config.tied_embeddings ? 1 : 2);
-  const std::uint64_t a_layer = (all - tables) / static_cast<std::uint64_t>(config.n_layers);
-  need.weights = (all + n_ranks - 1) / n_ranks + 2 * a_layer;
-  const StepBytes step = step_bytes(config, plan, Dtype::bf16, Dtype::bf16);
-  std::cout << fmt::format(
-      "         with weights shared out, where all are on one node and GPUs reach each other: {}; "
-      "a "
-      "step\n         reads {} of weights on each\n",
-      need.arithmetic(), human_bytes(step.weights / n_ranks));
-}
-
-Dtype kv_dtype_of(const DeviceOptions& options, Dtype dtype) {
-  return options.kv_dtype == "fp8" ? Dtype::f8 : dtype;
-}
-
-Json to_json(const MemoryNeed& need) {
-  return {{"weights", need.weights}, {"own_kv", need.own_kv},       {"host_kv", need.host_kv},
-          {"anchor", need.anchor},   {"workspace", need.workspace}, {"total", need.total()}};
-}
-
 Machine machine_of(const PlanOptions& options) {
   Machine machine = read_machine(options.machine);
   return options.common.kv_dtype == "fp8" ? with_f8_kv(std::move(machine)) : machine;
 }
 
-History history_of(const PlanOptions& options, const ModelConfig& config, const Machine& machine) {
+// None without --history.
+std::optional<History> history_of(const PlanOptions& options, const ModelConfig& config,
+                                  const Machine& machine) {
+  if (options.history.empty()) return std::nullopt;
   return History::read(options.history, config, machine, options.times_request().cluster,
                        options.common.plan_request(), options.n_ranks);
 }
 
-// docs/metrics.md has the keys. Tokens, bytes, operations, seconds.
-Json to_json(const PlanOptions& options, const ModelConfig& config, const BlockPlan& plan) {
-  const bool on_gpu = options.common.device == "cuda";
-  const Dtype dtype = on_gpu ? Dtype::bf16 : Dtype::f32;
-  const Dtype kv_dtype = kv_dtype_of(options.common, dtype);
-  const AnchorMode anchor_mode = options.common.anchor_mode();
-  const std::uint64_t weight_bytes = bytes_of_weights(config, config.dtype);
-  const std::int64_t chunk_rows = on_gpu ? 8192 : 512;
-  const auto memory = [&](KvMemory where) {
-    return to_json(fullest(
-        memory_needs(config, plan, anchor_mode, weight_bytes, kv_dtype, dtype, chunk_rows, where)));
-  };
-  const Phase1Flops flops = phase1_flops(config, plan, anchor_mode);
-  const double slowest = slowest_rank_flops(config, plan, anchor_mode);
-  const StepBytes step = step_bytes(config, plan, on_gpu ? Dtype::bf16 : config.dtype, kv_dtype);
-  Json json;
-  json["schema"] = "starattn-plan-1";
-  json["tokens"] = plan.n_context();
-  json["ranks"] = plan.n_ranks();
-  json["attention"] = options.common.attention;
-  json["blocks"] = plan.n_blocks();
-  json["block_size"] = plan.block_size();
-  json["anchor_size"] = plan.anchor_size();
-  json["reach"] = plan.reach();
-  json["recall"] = plan.recall();
-  json["recall_rows"] = plan.recall_rows();
-  json["kv_dtype"] = name_of(kv_dtype);
-  json["memory_bytes"] = memory(KvMemory::device);
-  if (on_gpu) json["memory_bytes_with_host_kv"] = memory(KvMemory::host);
-  json["phase_2_memory_bytes"] = answer_workspaces(config, plan, {}, kv_dtype, dtype, chunk_rows)
-                                     .front();  // of the query rank
-  json["query_token_bytes"] = query_kv_bytes(config, 1, 0, dtype);
-  json["phase_1_flop"] = {{"linear", flops.linear},
-                          {"attention", flops.attention},
-                          {"asking", flops.asking},
-                          {"total", flops.total()},
-                          {"slowest_rank", slowest}};
-  if (options.gflops > 0) json["phase_1_least_seconds"] = slowest / (options.gflops * 1e9);
-  json["step_bytes"] = {{"weights", step.weights}, {"kv", step.kv}};
-  if (options.read_rate > 0)
-    json["step_least_seconds"] = static_cast<double>(step.total()) / (options.read_rate * 1e9);
-  if (!options.machine.empty()) {
-    const Machine machine = machine_of(options);
-    TimesRequest request = options.times_request();
-    if (!options.history.empty()) {
-      const History history = history_of(options, config, machine);
-      request.experience = history.experience();
-      json["history"] = history.to_json();
-    }
-    json["modelled"] = to_json(times_of(request, config, plan, machine));
-    if (options.simulate)
-      json["simulated_seconds"] = to_json(study_of(options.times_request(), config, plan, machine));
+PlanSizes sizes_of(const PlanOptions& options, const ModelConfig& config, const BlockPlan& plan) {
+  return {config,
+          plan,
+          {.anchor_mode = options.common.anchor_mode(),
+           .on_gpu = options.common.device == "cuda",
+           .has_f8_kv = options.common.kv_dtype == "fp8",
+           .gflops = options.gflops,
+           .read_rate = options.read_rate}};
+}
+
+Json to_json(const InputCounts& counts) {
+  return {{"documents", counts.n_documents},
+          {"queries", counts.n_queries},
+          {"tokens", counts.n_tokens},
+          {"bad", counts.n_bad}};
+}
+
+// docs/metrics.md has the keys.
+Json to_json(const PlanOptions& options, const ModelConfig& config, const BlockPlan& plan,
+             const InputCounts& counts) {
+  Json json = {{"schema", "starattn-plan-1"}, {"attention", options.common.attention}};
+  if (!options.common.input.empty()) json["input"] = to_json(counts);
+  json.update(sizes_of(options, config, plan).to_json());
+  if (options.machine.empty()) return json;
+  const Machine machine = machine_of(options);
+  TimesRequest request = options.times_request();
+  if (const auto history = history_of(options, config, machine)) {
+    request.experience = history->experience();
+    json["history"] = history->to_json();
   }
+  json["modelled"] = to_json(times_of(request, config, plan, machine));
+  if (options.simulate)
+    json["simulated_seconds"] = to_json(study_of(request, config, plan, machine));
   return json;
+}
+
+void print_times(const PlanOptions& options, const ModelConfig& config, const BlockPlan& plan) {
+  const Machine machine = machine_of(options);
+  TimesRequest request = options.times_request();
+  if (const auto history = history_of(options, config, machine)) {
+    request.experience = history->experience();
+    std::cout << history->to_text();
+  }
+  std::cout << fmt::format("time     by {} ({}), modelled, not measured\n", options.machine,
+                           machine.name);
+  std::cout << to_text(times_of(request, config, plan, machine), request);
+  if (options.simulate) std::cout << to_text(study_of(request, config, plan, machine), request);
 }
 
 void refuse_too_long(const ModelConfig& config, std::int64_t n_tokens, bool allow_long) {
@@ -268,10 +183,9 @@ Exit print_goal(const PlanOptions& options, const ModelConfig& config, const Wor
   if (!options.deadline.empty()) goal.deadline = parse_duration(options.deadline, "--deadline");
   if (!options.memory.empty()) goal.memory_bytes = parse_bytes(options.memory, "--memory");
   goal.most_ranks = options.n_ranks;
-  if (!options.history.empty()) {
-    const History history = history_of(options, config, machine);
-    goal.experience = history.experience();
-    std::cout << history.to_text();
+  if (const auto history = history_of(options, config, machine)) {
+    goal.experience = history->experience();
+    std::cout << history->to_text();
   }
   const std::vector<Choice> all = choices(config, machine, options.times_request().cluster, goal,
                                           work, bytes_of_weights(config, config.dtype));
@@ -298,6 +212,10 @@ Exit print_plan(PlanOptions options) {
     fail(Exit::usage, "plan: expected either --model or --shape");
   if (options.common.model.empty() && !options.common.input.empty())
     fail(Exit::usage, "plan: --input needs --model, whose tokenizer counts its tokens");
+  if (options.json && options.has_goal()) {
+    fail(Exit::usage,
+         "--json: only without --deadline and --min-score, which print a table of settings");
+  }
   ModelConfig config = options.shape.empty() ? read_model_config(options.common.model)
                                              : model_shape(options.shape, options.n_layers);
   options.common.settle_precision(config.fp8);
@@ -307,93 +225,23 @@ Exit print_plan(PlanOptions options) {
     options.common.device = read_machine(options.machine).dtype == Dtype::bf16 ? "cuda" : "cpu";
   InputCounts counts;
   const Work work = work_of(options, config, counts);
-  if (!options.common.input.empty())
-    std::cout << fmt::format("input    {}: {}\n", options.common.input, counts.text());
   const Exit input = counts.n_bad > 0 ? Exit::bad_data : Exit::ok;
+  if (!options.common.input.empty() && !options.json)
+    std::cout << fmt::format("input    {}: {}\n", options.common.input, counts.text());
   if (options.has_goal()) {
     const Exit goal = print_goal(options, config, work);
     return goal == Exit::ok ? input : goal;
   }
-  const std::int64_t n_tokens = *std::ranges::max_element(work.lengths);
-  const BlockPlan plan = BlockPlan::make(options.common.plan_request(), n_tokens, options.n_ranks,
-                                         config.widest_window());
+  const BlockPlan plan =
+      BlockPlan::make(options.common.plan_request(), *std::ranges::max_element(work.lengths),
+                      options.n_ranks, config.widest_window());
   if (options.json) {
-    std::cout << to_line(to_json(options, config, plan)) << "\n";
+    std::cout << to_line(to_json(options, config, plan, counts)) << "\n";
     return input;
   }
-  const AnchorMode anchor_mode = options.common.anchor_mode();
-  const bool on_gpu = options.common.device == "cuda";
-  const Dtype dtype = on_gpu ? Dtype::bf16 : Dtype::f32;
-  const Dtype kv_dtype = kv_dtype_of(options.common, dtype);
-  const std::uint64_t weight_bytes = bytes_of_weights(config, config.dtype);
-
   std::cout << fmt::format("model    {}\n", describe(config));
-  std::cout << fmt::format(
-      "context  {} tokens in {} block(s) of {} tokens, anchor {} tokens, reach {}, recall {}, on "
-      "{} "
-      "rank(s)\n",
-      with_commas(n_tokens), plan.n_blocks(), with_commas(plan.block_size()),
-      with_commas(plan.anchor_size()), plan.reach(), with_commas(plan.recall()), options.n_ranks);
-  print_blocks(plan);
-  print_expected(plan);
-  if (config.n_windows() > 0) {
-    std::cout << fmt::format(
-        "         in {} of {} layers a token sees the last {} tokens alone, of whichever blocks\n",
-        config.n_windows(), config.n_layers, with_commas(config.widest_window()));
-  }
-  const MemoryNeed need = fullest(
-      memory_needs(config, plan, anchor_mode, weight_bytes, kv_dtype, dtype, on_gpu ? 8192 : 512));
-  std::cout << fmt::format("memory   fullest rank, {}: {}\n", name_of(kv_dtype), need.arithmetic());
-  if (on_gpu) {
-    const MemoryNeed in_host_memory = fullest(memory_needs(config, plan, anchor_mode, weight_bytes,
-                                                           kv_dtype, dtype, 8192, KvMemory::host));
-    std::cout << fmt::format("         with --kv-memory host, or auto where the GPU has less: {}\n",
-                             in_host_memory.arithmetic());
-  }
-  if (on_gpu && options.n_ranks > 1 && config.mixture.n_experts == 0)
-    print_shared(config, plan, need);
-  const std::vector<std::uint64_t> answering =
-      answer_workspaces(config, plan, {}, kv_dtype, dtype, on_gpu ? 8192 : 512);
-  std::cout << fmt::format(
-      "         in phase 2 the query rank takes {} beside weights and own KV, and each query in "
-      "work "
-      "{} a\n         token, of its own and of the longest answer it may get\n",
-      human_bytes(answering.front()), human_bytes(query_kv_bytes(config, 1, 0, dtype)));
-  const Phase1Flops flops = phase1_flops(config, plan, anchor_mode);
-  std::cout << fmt::format(
-      "phase 1  {:.3g} TFLOP: linear {:.3g}, attention {:.3g}{}\n", flops.total() * 1e-12,
-      flops.linear * 1e-12, flops.attention * 1e-12,
-      plan.recall() == 0 ? "" : fmt::format(", asking {:.3g}", flops.asking * 1e-12));
-  const double slowest = slowest_rank_flops(config, plan, anchor_mode);
-  std::cout << fmt::format("         slowest rank {:.3g} TFLOP, {:.0f} % of an even share\n",
-                           slowest * 1e-12, 100 * slowest * options.n_ranks / flops.total());
-  if (options.gflops > 0) {
-    std::cout << fmt::format("         at least {} at {} GFLOP/s a rank\n",
-                             human_seconds(slowest / (options.gflops * 1e9)), options.gflops);
-  }
-  const StepBytes step = step_bytes(config, plan, on_gpu ? Dtype::bf16 : config.dtype, kv_dtype);
-  std::cout << fmt::format(
-      "phase 2  a step reads {} of weights on the query rank, {} of keys and values on the "
-      "fullest\n",
-      human_bytes(step.weights), human_bytes(step.kv));
-  if (options.read_rate > 0) {
-    const double seconds = static_cast<double>(step.total()) / (options.read_rate * 1e9);
-    std::cout << fmt::format("         at least {:.2f} ms at {} GB/s a rank\n", seconds * 1e3,
-                             options.read_rate);
-  }
-  if (!options.machine.empty()) {
-    const Machine machine = machine_of(options);
-    TimesRequest request = options.times_request();
-    if (!options.history.empty()) {
-      const History history = history_of(options, config, machine);
-      request.experience = history.experience();
-      std::cout << history.to_text();
-    }
-    std::cout << fmt::format("time     by {} ({}), modelled, not measured\n", options.machine,
-                             machine.name);
-    std::cout << to_text(times_of(request, config, plan, machine), request);
-    if (options.simulate) std::cout << to_text(study_of(request, config, plan, machine), request);
-  }
+  std::cout << sizes_of(options, config, plan).to_text();
+  if (!options.machine.empty()) print_times(options, config, plan);
   return input;
 }
 

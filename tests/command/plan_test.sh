@@ -20,6 +20,9 @@ check "and both merges" shows '^a step of 32 rows, tree'
 plan --tokens 128k --ranks 2 --json --simulate
 check "JSON has the seconds" shows '"modelled":\{"phase_1_seconds":[0-9.e-]+.*"simulated_seconds":'
 
+"$program" plan --shape 30b-a3b --device cuda --tokens 64k --ranks 2 >"$work/out" 2>"$work/log"
+check "shared weights of a mixture are planned" shows 'with weights shared out'
+
 plan --tokens 128k --recall auto --anchor-size auto
 check "recall as it is recommended says what it kept" shows 'with 4 blocks none of 48 scores'
 plan --tokens 128k --recall auto --anchor-size auto --block-size 8k
@@ -58,6 +61,11 @@ check "an input is counted" shows '^input .*: 2 document\(s\) with 3 queries; .*
 check "its bad lines are named" says 'in.jsonl:3'
 check "those that were there before, too" says "in.jsonl:4: document 'a', query '0' was there before, in line 1"
 check "and make it 65" [ $code -eq 65 ]
+plan --input "$work/in.jsonl" --json
+check "JSON is all there is of an input" [ "$(wc -l <"$work/out")" -eq 1 ]
+check "and counts it" shows '"input":\{"documents":2,"queries":3,.*"bad":2\}'
+plan --tokens 128k --json --deadline 20s
+check "JSON of a goal there is not" [ $code -eq 2 ]
 plan --input "$work/in.jsonl" --tokens 1k
 check "a length beside it is 2" [ $code -eq 2 ]
 on 2 run --dry-run --model "$model" --input "$work/in.jsonl" --output "$work/dry"
