@@ -191,14 +191,6 @@ std::vector<std::string> Communicator::gather_texts(const std::string& mine, Ran
   return texts;
 }
 
-void Communicator::ibcast(std::span<std::byte> bytes, Rank root, Requests& requests) const {
-  in_pieces(bytes, [&](std::span<std::byte> piece) {
-    MPI_Request request = MPI_REQUEST_NULL;
-    check(MPI_Ibcast(piece.data(), as_count(piece.size()), MPI_BYTE, root, comm_, &request));
-    requests.add(request);
-  });
-}
-
 void Communicator::isend(std::span<const std::byte> bytes, Rank to, int tag,
                          Requests& requests) const {
   in_pieces(bytes, [&](std::span<const std::byte> piece) {

@@ -67,7 +67,6 @@ class Communicator {
                   std::span<std::byte> receive) const;
   std::vector<std::string> gather_texts(const std::string& mine, Rank root) const;
 
-  void ibcast(std::span<std::byte> bytes, Rank root, Requests& requests) const;
   void isend(std::span<const std::byte> bytes, Rank to, int tag, Requests& requests) const;
   void irecv(std::span<std::byte> bytes, Rank from, int tag, Requests& requests) const;
   void send(std::span<const std::byte> bytes, Rank to, int tag) const;

@@ -3,11 +3,8 @@
 
 #include <algorithm>
 
-#include "star/plan.h"
-
 namespace starattn {
 
-// The paper's rule.
 std::int64_t auto_block_size(std::int64_t n_context) {
   constexpr std::int64_t kGrain = 64;
   const std::int64_t quarter = (n_context + 4 * kGrain - 1) / (4 * kGrain) * kGrain;
@@ -23,7 +20,6 @@ std::int64_t auto_anchor(std::int64_t block_size, bool recalls) {
   return recalls ? std::min(block_size, std::max(kFewest, (block_size + 15) / 16)) : block_size;
 }
 
-// docs/recall.md.
 std::int64_t auto_recall_rows(std::int64_t block_size) {
   constexpr std::int64_t kFewest = 64;
   return std::min(block_size, std::max(kFewest, (block_size + 15) / 16));

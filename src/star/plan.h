@@ -95,12 +95,6 @@ class BlockPlan {
   int n_ranks_ = 1;
 };
 
-// The paper's rule: n/4 tokens a block, 32k for documents over 128k; never under 512.
-std::int64_t auto_block_size(std::int64_t n_context);
-
-// docs/recall.md: one row in 16, and never fewer than 64 of those that are there.
-std::int64_t auto_recall_rows(std::int64_t block_size);
-
 // Which earlier tokens a block recalls; a checkpoint made by another rule is not taken.
 constexpr int kRecallRule = 1;
 

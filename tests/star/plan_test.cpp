@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "star/auto_setting.h"
 
 namespace starattn {
 namespace {
