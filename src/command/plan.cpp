@@ -105,17 +105,20 @@ Json to_json(const PlanOptions& options, const ModelConfig& config, const BlockP
   return json;
 }
 
-void print_times(const PlanOptions& options, const ModelConfig& config, const BlockPlan& plan) {
+std::string times_text(const PlanOptions& options, const ModelConfig& config,
+                       const BlockPlan& plan) {
   const Machine machine = machine_of(options);
   TimesRequest request = options.times_request();
+  std::string text;
   if (const auto history = history_of(options, config, machine)) {
     request.experience = history->experience();
-    std::cout << history->to_text();
+    text = history->to_text();
   }
-  std::cout << fmt::format("time     by {} ({}), modelled, not measured\n", options.machine,
-                           machine.name);
-  std::cout << to_text(times_of(request, config, plan, machine), request);
-  if (options.simulate) std::cout << to_text(study_of(request, config, plan, machine), request);
+  text +=
+      fmt::format("time     by {} ({}), modelled, not measured\n", options.machine, machine.name);
+  text += to_text(times_of(request, config, plan, machine), request);
+  if (options.simulate) text += to_text(study_of(request, config, plan, machine), request);
+  return text;
 }
 
 void refuse_too_long(const ModelConfig& config, std::int64_t n_tokens, bool allow_long) {
@@ -239,9 +242,10 @@ Exit print_plan(PlanOptions options) {
     std::cout << to_line(to_json(options, config, plan, counts)) << "\n";
     return input;
   }
-  std::cout << fmt::format("model    {}\n", describe(config));
-  std::cout << sizes_of(options, config, plan).to_text();
-  if (!options.machine.empty()) print_times(options, config, plan);
+  // What may fail comes before what is printed.
+  const std::string times = options.machine.empty() ? "" : times_text(options, config, plan);
+  std::cout << fmt::format("model    {}\n", describe(config))
+            << sizes_of(options, config, plan).to_text() << times;
   return input;
 }
 
