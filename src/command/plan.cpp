@@ -89,9 +89,10 @@ Json to_json(const InputCounts& counts) {
 // docs/metrics.md has the keys.
 Json to_json(const PlanOptions& options, const ModelConfig& config, const BlockPlan& plan,
              const InputCounts& counts) {
-  Json json = {{"schema", "starattn-plan-1"}, {"attention", options.common.attention}};
-  if (!options.common.input.empty()) json["input"] = to_json(counts);
+  Json json = {{"schema", "starattn-plan-1"}};
   json.update(sizes_of(options, config, plan).to_json());
+  json["attention"] = options.common.attention;
+  if (!options.common.input.empty()) json["input"] = to_json(counts);
   if (options.machine.empty()) return json;
   const Machine machine = machine_of(options);
   TimesRequest request = options.times_request();
