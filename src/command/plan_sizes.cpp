@@ -26,6 +26,22 @@ std::uint64_t bytes_of_weights(const ModelConfig& config, Dtype wide_dtype) {
   return n_f8 + (n - n_f8) * wide;
 }
 
+namespace {
+
+// Bytes of the matrices as a GPU has them. Norms and biases count as part of their layer.
+struct WeightsOfGpu {
+  std::uint64_t all, a_layer, of_layers;
+};
+
+WeightsOfGpu weights_of_gpu(const ModelConfig& config) {
+  const std::uint64_t all = bytes_of_weights(config, Dtype::bf16);
+  const std::uint64_t tables = static_cast<std::uint64_t>(config.vocab_size * config.hidden_size) *
+                               size_of(Dtype::bf16) * (config.tied_embeddings ? 1 : 2);
+  return {all, (all - tables) / static_cast<std::uint64_t>(config.n_layers), all - tables};
+}
+
+}  // namespace
+
 PlanSizes::PlanSizes(const ModelConfig& config, const BlockPlan& plan, const SizesRequest& request)
     : config_(config),
       plan_(plan),
@@ -112,6 +128,7 @@ std::string PlanSizes::memory() const {
     text += fmt::format("         with --kv-memory host, or auto where the GPU has less: {}\n",
                         need(KvMemory::host).arithmetic());
     if (plan_.n_ranks() > 1) text += shared_weights();
+    text += streamed_weights();
   }
   return text + fmt::format(
                     "         in phase 2 the query rank takes {} beside weights and own KV, and "
@@ -123,18 +140,30 @@ std::string PlanSizes::memory() const {
 // With --shard-weights: each GPU has its part of all matrices and two whole layers, bf16 or FP8.
 std::string PlanSizes::shared_weights() const {
   const auto n_ranks = static_cast<std::uint64_t>(plan_.n_ranks());
-  const std::uint64_t all = bytes_of_weights(config_, Dtype::bf16);
-  const std::uint64_t tables =
-      static_cast<std::uint64_t>(config_.vocab_size * config_.hidden_size) * size_of(Dtype::bf16) *
-      (config_.tied_embeddings ? 1 : 2);
-  const std::uint64_t a_layer = (all - tables) / static_cast<std::uint64_t>(config_.n_layers);
+  const WeightsOfGpu weights = weights_of_gpu(config_);
   MemoryNeed shared = need(KvMemory::device);
-  shared.weights = (all + n_ranks - 1) / n_ranks + 2 * a_layer;
+  shared.weights = (weights.all + n_ranks - 1) / n_ranks + 2 * weights.a_layer;
   const StepBytes step = step_bytes(config_, plan_, Dtype::bf16, Dtype::bf16);
   return fmt::format(
       "         with weights shared out, where all are on one node and GPUs reach each other: {}; "
       "a step\n         reads {} of weights on each\n",
       shared.arithmetic(), human_bytes(step.weights / n_ranks));
+}
+
+// With --weight-memory host: a GPU has two layers at a time.
+MemoryNeed PlanSizes::need_with_streamed_weights() const {
+  const WeightsOfGpu weights = weights_of_gpu(config_);
+  MemoryNeed streamed = need(KvMemory::device);
+  streamed.weights = weights.all - weights.of_layers + 2 * weights.a_layer;
+  return streamed;
+}
+
+std::string PlanSizes::streamed_weights() const {
+  const std::string in_host = human_bytes(weights_of_gpu(config_).of_layers);
+  return fmt::format(
+      "         with --weight-memory host, or auto where the GPU has less: {}, and {} of "
+      "weights in host memory, all of which a step fetches over the bus\n",
+      need_with_streamed_weights().arithmetic(), in_host);
 }
 
 std::string PlanSizes::phase_1() const {
@@ -175,7 +204,11 @@ Json PlanSizes::to_json() const {
   json["recall_rows"] = plan_.recall_rows();
   json["kv_dtype"] = name_of(kv_dtype_);
   json["memory_bytes"] = starattn::to_json(need(KvMemory::device));
-  if (request_.on_gpu) json["memory_bytes_with_host_kv"] = starattn::to_json(need(KvMemory::host));
+  if (request_.on_gpu) {
+    json["memory_bytes_with_host_kv"] = starattn::to_json(need(KvMemory::host));
+    json["memory_bytes_with_host_weights"] = starattn::to_json(need_with_streamed_weights());
+    json["host_weight_bytes"] = weights_of_gpu(config_).of_layers;
+  }
   json["phase_2_memory_bytes"] = answering_;
   json["query_token_bytes"] = query_token_;
   json["phase_1_flop"] = {{"linear", flops_.linear},

@@ -35,6 +35,8 @@ class PlanSizes {
   std::string blocks() const;
   std::string expected_of_recall() const;
   std::string shared_weights() const;
+  std::string streamed_weights() const;
+  MemoryNeed need_with_streamed_weights() const;
   std::string memory() const;
   std::string phase_1() const;
   std::string phase_2() const;

@@ -23,6 +23,13 @@ check "JSON has the seconds" shows '"modelled":\{"phase_1_seconds":[0-9.e-]+.*"s
 "$program" plan --shape 30b-a3b --device cuda --tokens 64k --ranks 2 >"$work/out" 2>"$work/log"
 check "shared weights of a mixture are planned" shows 'with weights shared out'
 
+call() { "$program" plan --shape 8b --device cuda --tokens 64k "$@" >"$work/out" 2>"$work/log"; }
+call
+check "weights in host memory are planned" shows 'with --weight-memory host, .* 13\.00 GiB of weights'
+call --json
+check "and what stays on the GPU: embedding, head, two layers" shows \
+  '"memory_bytes_with_host_weights":\{[^}]*"weights":1923121664,'
+
 plan --tokens 128k --recall auto --anchor-size auto
 check "recall as it is recommended says what it kept" shows 'with 4 blocks none of 48 scores'
 plan --tokens 128k --recall auto --anchor-size auto --block-size 8k
