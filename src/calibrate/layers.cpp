@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "command/calibrate_layers.h"
+#include "calibrate/layers.h"
 
 #include <utility>
 
+#include "calibrate/line_through.h"
 #include "star/seconds.h"
 
 namespace starattn {
@@ -50,10 +51,10 @@ double times(double value) {
 
 }  // namespace
 
-ByteTime line_through(double few_bytes, double few_seconds, double many_bytes,
-                      double many_seconds) {
-  const double slope = std::max((many_seconds - few_seconds) / (many_bytes - few_bytes), 1e-15);
-  return {std::max(0.0, few_seconds - slope * few_bytes), 1 / slope};
+SmallModel::Timer LayerCalibration::over(std::size_t n_bundles) const {
+  return [this, n_bundles](const std::function<void()>& operation) {
+    return timer_([&](std::int64_t) { operation(); }, n_bundles);
+  };
 }
 
 const LayerCalibration::Sizes& LayerCalibration::sizes(std::size_t i) const {
@@ -109,8 +110,8 @@ void LayerCalibration::measure(Machine& m) {
 // A short and a long block tell attention from the rest.
 void LayerCalibration::measure_encoding(Machine& m, const ModelConfig& config, SmallModel& model) {
   const std::int64_t n_few = chunk(), n_many = n_long_rows();
-  const SmallModel::Encoding few = model.encode(n_few, timer_(kBundles));
-  const SmallModel::Encoding many = model.encode(n_many, timer_(kBundles));
+  const SmallModel::Encoding few = model.encode(n_few, over(kBundles));
+  const SmallModel::Encoding many = model.encode(n_many, over(kBundles));
   const auto [rest_few, attention_few] = parts_of(config, m, n_few);
   const auto [rest_many, attention_many] = parts_of(config, m, n_many);
   Machine::InLayer in_layer{config.hidden_size};
@@ -139,8 +140,8 @@ void LayerCalibration::correct_attention(Machine& m, const ModelConfig& config, 
   const double few_bytes = kv_bytes(config, n_few, m.dtype);
   for (Machine::Thin& thin : m.thin_attention) {
     if (thin.length != config.head_dim) continue;
-    const double few = model.step(thin.n_rows, n_few, timer_(kFewBundles)).layer;
-    const double many = model.step(thin.n_rows, n_many, timer_(kFewBundles)).layer;
+    const double few = model.step(thin.n_rows, n_few, over(kFewBundles)).layer;
+    const double many = model.step(thin.n_rows, n_many, over(kFewBundles)).layer;
     const double alone = thin.line.seconds(few_bytes);
     thin.line = line_through(few_bytes, alone, kv_bytes(config, n_many, m.dtype),
                              alone + std::max(0.0, many - few));
@@ -165,7 +166,7 @@ std::vector<Machine::Thin> LayerCalibration::thin_layers(const Machine& m,
 
 double LayerCalibration::beside_context(const Machine& m, const ModelConfig& config,
                                         SmallModel& model, std::int64_t n_rows) {
-  const double layer = model.step(n_rows, chunk(), timer_(kFewBundles)).layer;
+  const double layer = model.step(n_rows, chunk(), over(kFewBundles)).layer;
   const double context =
       seconds_of(m.thin_attention, n_rows, config.head_dim, kv_bytes(config, chunk(), m.dtype));
   return std::max(0.1 * layer, layer - context);
@@ -175,7 +176,7 @@ double LayerCalibration::beside_context(const Machine& m, const ModelConfig& con
 void LayerCalibration::correct_next_tokens(Machine& m, const ModelConfig& config,
                                            SmallModel& model) {
   for (Machine::Thin& thin : m.next_tokens) {
-    const double rest = model.step(thin.n_rows, chunk(), timer_(kFewBundles)).rest;
+    const double rest = model.step(thin.n_rows, chunk(), over(kFewBundles)).rest;
     const double head = seconds_of(m.thin_products, thin.n_rows, config.hidden_size,
                                    2 * static_cast<double>(config.vocab_size * config.hidden_size));
     const double logits = static_cast<double>(thin.n_rows * config.vocab_size) * sizeof(float);
@@ -188,7 +189,7 @@ void LayerCalibration::measure_f8_weights(Machine& m, ModelConfig narrow_config,
   narrow_config.fp8.scales = wide_config.fp8.scales = Fp8Config::Scales::made;
   SmallModel& wide = model(wide_config, backend_);
   const auto [rest, attention] = parts_of(wide_config, m, chunk());
-  const double layer = wide.encode(chunk(), timer_(kBundles)).layer;
+  const double layer = wide.encode(chunk(), over(kBundles)).layer;
   const Machine::InLayer& base = m.in_layer.back();
   m.f8_weights.emplace();
   m.f8_weights->in_layer = {{wide_config.hidden_size,
@@ -212,7 +213,7 @@ Machine::Experts LayerCalibration::experts(const Machine& m, Fp8Config::Scales s
         .n_experts = kExperts, .n_chosen = kChosen, .expert_size = size, .renormalise = true};
     SmallModel& mixture = model(config, backend_);
     const Seconds seconds(dense, m);
-    const double layer = mixture.encode(chunk(), timer_(kBundles)).layer;
+    const double layer = mixture.encode(chunk(), over(kBundles)).layer;
     const double rest =
         seconds.project(chunk()) + seconds.attend(chunk(), 0) + seconds.output(chunk());
     const double n_operations =
@@ -241,7 +242,7 @@ void LayerCalibration::measure_f8_kv(Machine& m) {
   for (const std::size_t i : {0U, 1U}) {
     const ModelConfig config = config_of(sizes(i), sizes(i).wide);
     SmallModel& f8 = model(config, f8_kv_);
-    const double layer = f8.encode(n_long_rows(), timer_(kBundles)).layer;
+    const double layer = f8.encode(n_long_rows(), over(kBundles)).layer;
     const auto [rest, attention] = parts_of(config, m, n_long_rows());
     Machine::InLayer in_layer = m.in_layer[i];
     if (shows(attention, rest)) {
@@ -252,7 +253,7 @@ void LayerCalibration::measure_f8_kv(Machine& m) {
     m.f8_kv->in_layer.push_back(in_layer);
     for (const std::int64_t n : kThinRows) {
       const auto context = [&](std::int64_t n_keys) {
-        const double whole = f8.step(n, n_keys, timer_(kFewBundles)).layer;
+        const double whole = f8.step(n, n_keys, over(kFewBundles)).layer;
         return std::max(0.01 * whole, whole - layer_of_step(m, config, n));
       };
       const std::int64_t n_few = chunk(), n_many = n_many_keys(chunk());

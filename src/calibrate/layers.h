@@ -1,38 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-// The part of bench --calibrate that times whole layers (study/small_model.h), where operations
+// The part of bench --calibrate that times whole layers (calibrate/small_model.h), where operations
 // follow each other, and models of other kinds: with FP8, and mixtures of experts.
 #pragma once
 
-#include <algorithm>
-#include <functional>
 #include <memory>
 #include <vector>
 
-#include "star/answer.h"
+#include "calibrate/inputs.h"
+#include "calibrate/small_model.h"
+#include "calibrate/timer.h"
 #include "star/machine.h"
-#include "study/small_model.h"
 
 namespace starattn {
 
-// Rows of a step that are timed, and keys of a long context, on a CPU 4096.
-inline constexpr std::int64_t kThinRows[] = {1, 8, 32, Answerer::kMaxRows};
-inline std::int64_t n_many_keys(std::int64_t chunk_rows) {
-  return 8 * chunk_rows;
-}
-
-// Of what is at the power limit of a GPU, and of what is not.
-inline constexpr std::size_t kBundles = 6, kFewBundles = 3;
-
-// The line through two measured points.
-ByteTime line_through(double few_bytes, double few_seconds, double many_bytes, double many_seconds);
-
 class LayerCalibration {
  public:
-  // timer: over so many bundles of calls. f8_kv: the same device, keeping keys and values in FP8.
-  // Backends outlive this.
-  using TimerOver = std::function<SmallModel::Timer(std::size_t n_bundles)>;
-  LayerCalibration(Backend& backend, Backend& f8_kv, Communicator self, TimerOver timer)
-      : backend_(backend), f8_kv_(f8_kv), self_(std::move(self)), timer_(std::move(timer)) {}
+  // f8_kv: the same device, keeping keys and values in FP8. self: of this rank alone. Backends and
+  // the timer outlive this.
+  LayerCalibration(Backend& backend, Backend& f8_kv, Communicator self,
+                   const CalibrationTimer& timer)
+      : backend_(backend), f8_kv_(f8_kv), self_(std::move(self)), timer_(timer) {}
 
   // Machine: single operations have been timed. Sets what layers take beside them, corrects what
   // differs where operations follow each other, and adds FP8 and experts.
@@ -58,6 +45,7 @@ class LayerCalibration {
   Machine::Experts experts(const Machine& m, Fp8Config::Scales scales);
   void measure_f8_kv(Machine& m);
 
+  SmallModel::Timer over(std::size_t n_bundles) const;
   std::int64_t chunk() const { return backend_.chunk_rows(); }
   std::int64_t n_long_rows() const;  // of a long block
   double kv_bytes(const ModelConfig& config, std::int64_t n_tokens, Dtype dtype) const;
@@ -65,7 +53,7 @@ class LayerCalibration {
   Backend& backend_;
   Backend& f8_kv_;
   Communicator self_;
-  TimerOver timer_;
+  const CalibrationTimer& timer_;
   std::vector<std::unique_ptr<SmallModel>> models_;  // their weights stay on the device
 };
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "study/small_model.h"
+#include "calibrate/small_model.h"
 
 #include <algorithm>
 #include <vector>

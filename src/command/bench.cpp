@@ -9,7 +9,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/text.h"
-#include "command/calibrate.h"
+#include "calibrate/calibrate.h"
 #include "command/commands.h"
 #include "model/shapes.h"
 #include "mpi/runtime.h"
