@@ -29,13 +29,19 @@ TEST(LineThrough, NeitherStartsBeforeZeroNorFalls) {
 
 class CalibrationTest : public testing::Test {
  protected:
+  // Once: they are 300 MB of random numbers.
+  static CalibrationInputs& inputs() {
+    static const std::unique_ptr<Backend> backend = make_cpu_backend(1);
+    static CalibrationInputs inputs(*backend);
+    return inputs;
+  }
   const Communicator world_ = Communicator::world();
-  std::unique_ptr<Backend> backend_ = make_cpu_backend(1);
+  Backend& backend_ = inputs().backend();
 };
 
 // So that each call can take another matrix.
 TEST_F(CalibrationTest, CallsAreNumberedAndTheSameOnAllRanks) {
-  const CalibrationTimer timer(*backend_, world_);
+  const CalibrationTimer timer(backend_, world_);
   std::int64_t n_calls = 0;
   const double seconds = timer([&](std::int64_t i) { EXPECT_EQ(i, n_calls++); });
   EXPECT_GE(n_calls, 2 + static_cast<std::int64_t>(kBundles));
@@ -45,20 +51,19 @@ TEST_F(CalibrationTest, CallsAreNumberedAndTheSameOnAllRanks) {
 }
 
 TEST_F(CalibrationTest, MatricesTakeTurnsAndRowsRepeat) {
-  const CalibrationInputs inputs(*backend_);
-  const WeightView first = inputs.weight(kWidest / 2, kWidest);
-  const WeightView second = inputs.weight(kWidest / 2, kWidest, 1);
+  const WeightView first = inputs().weight(kWidest / 2, kWidest);
+  const WeightView second = inputs().weight(kWidest / 2, kWidest, 1);
   EXPECT_EQ(second.data - first.data, kWidest / 2 * kWidest * 2);
-  EXPECT_EQ(inputs.weight(kWidest / 2, kWidest, 2).data, first.data);
+  EXPECT_EQ(inputs().weight(kWidest / 2, kWidest, 2).data, first.data);
   constexpr std::int64_t kRow = 8 * sizeof(float);
-  const RowBuffer rows = inputs.rows(1026, 8);
+  const RowBuffer rows = inputs().rows(1026, 8);
   EXPECT_EQ(std::memcmp(rows.rows(0, 2).data, rows.rows(1024, 2).data, 2 * kRow), 0);
   EXPECT_NE(std::memcmp(rows.rows(0, 1).data, rows.rows(1, 1).data, kRow), 0);
 }
 
 TEST_F(CalibrationTest, MessagesTakeTime) {
-  for (const ByteTime line : {time_messages(world_, *backend_),
-                              time_query_exchange(world_, CalibrationInputs(*backend_))}) {
+  for (const ByteTime line :
+       {time_messages(world_, backend_), time_query_exchange(world_, inputs())}) {
     EXPECT_GE(line.start_s, 0);
     EXPECT_GT(line.bytes_per_s, 0);
     EXPECT_TRUE(std::isfinite(line.seconds(1 << 20)));
