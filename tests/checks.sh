@@ -5,6 +5,8 @@ set -u
 program=$1
 source_dir=$2
 source "$source_dir/scripts/mpi_environment.sh"
+# mpirun waits up to two seconds after a rank that ends with an error, and a program without it starts a daemon.
+export OMPI_MCA_odls_base_sigkill_timeout=0 OMPI_MCA_ess_singleton_isolated=1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 model=$source_dir/data/demo-model
