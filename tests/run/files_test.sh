@@ -202,7 +202,7 @@ call "${run[@]}" --output "$work/threads.jsonl" --threads 1000
 check "--threads above the cores are clamped" [ $code -eq 0 ]
 check "which is said" says "^[0-9:]* warning: --threads 1000: a rank may use [0-9]* core(s) here, so it takes [0-9]* thread(s)"
 # A run seen while it runs.
-watched=(run --model "$model" --input "$source_dir/data/demo.jsonl" --output "$work/watched.jsonl" --threads 1 --block-size 1k)
+watched=(run --model "$model" --input "$work/in.jsonl" --output "$work/watched.jsonl" --threads 1 --block-size 1k)
 on 2 "${watched[@]}" --progress-file "$work/progress.json" --metrics-file "$work/run.prom" --log-format json
 check "a run keeps a file of its progress" grep -q '^{"schema":"starattn-progress-1",.*"state":"finished","exit":0,"phase":"done","share":1' "$work/progress.json"
 check "and one for Prometheus" [ "$(grep -cE '^starattn_(running 0|exit_code 0|phase 3|ranks 2)$' "$work/run.prom")" -eq 4 ]
