@@ -273,6 +273,7 @@ class Reader {
   }
   static Json call(const std::string& name, const Arguments& arguments) {
     if (name == "raise_exception") refuse(arguments.text(0, "the template refuses it"));
+    if (name == "strftime_now") return fixed_date(arguments.text(0, ""));
     if (name != "namespace" || !arguments.values.empty()) refuse("the function " + name);
     Json values = Json::object();
     for (const auto& [key, value] : arguments.named) values[key] = value;

@@ -6,6 +6,8 @@
 namespace starattn::jinja {
 namespace {
 
+constexpr std::size_t kMaxTextBytes = std::size_t{1} << 20;
+
 const std::string& text_of(const Json& value) {
   if (!value.is_string()) refuse("a text was expected");
   return value.get_ref<const std::string&>();
@@ -27,6 +29,18 @@ Json parts_of(const std::string& text, const std::string& separator) {
   }
   parts.push_back(text.substr(begin));
   return parts;
+}
+
+std::string replaced(const std::string& text, const std::string& old, const std::string& by) {
+  if (old.empty()) refuse("replace() of nothing");
+  std::string result;
+  std::size_t begin = 0;
+  for (std::size_t at; (at = text.find(old, begin)) != std::string::npos;) {
+    result.append(text, begin, at - begin).append(by);
+    if (result.size() > kMaxTextBytes) refuse("a text that is too long");
+    begin = at + old.size();
+  }
+  return result.append(text, begin);
 }
 
 std::int64_t length_of(const Json& value) {
@@ -107,6 +121,8 @@ Json call_method(const Json& value, const std::string& name, const Arguments& ar
   if (name == "startswith") return text.starts_with(arguments.text(0, ""));
   if (name == "endswith") return text.ends_with(arguments.text(0, ""));
   if (name == "split") return parts_of(text, arguments.text(0, ""));
+  if (name == "replace" && arguments.values.size() == 2)
+    return replaced(text, arguments.text(0, ""), arguments.text(1, ""));
   refuse("the method " + name);
 }
 
@@ -142,6 +158,34 @@ bool passes(const Json& value, const std::string& test) {
   if (test == "true") return value.is_boolean() && value.get<bool>();
   if (test == "false") return value.is_boolean() && !value.get<bool>();
   refuse("the test " + test);
+}
+
+std::string fixed_date(const std::string& format) {
+  std::string date;
+  for (std::size_t at = 0; at < format.size(); ++at) {
+    if (format[at] != '%') {
+      date += format[at];
+      continue;
+    }
+    switch (++at < format.size() ? format[at] : '%') {
+      case 'd':
+      case 'm':
+        date += "01";
+        break;
+      case 'B':
+        date += "January";
+        break;
+      case 'b':
+        date += "Jan";
+        break;
+      case 'Y':
+        date += "2026";
+        break;
+      default:
+        refuse("the date's format " + format);
+    }
+  }
+  return date;
 }
 
 bool is_true(const Json& value) {

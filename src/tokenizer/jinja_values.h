@@ -44,5 +44,8 @@ struct Arguments {
 Json call_method(const Json& value, const std::string& name, const Arguments& arguments);
 Json filtered(const Json& value, const std::string& name, const Arguments& arguments);
 bool passes(const Json& value, const std::string& test);
+// 1 January 2026 in a format of strftime, in place of today, so that a document has the same tokens
+// tomorrow. Templates that ask whether they can have today's date have one of their own.
+std::string fixed_date(const std::string& format);
 
 }  // namespace starattn::jinja

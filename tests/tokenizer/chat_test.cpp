@@ -115,6 +115,31 @@ TEST(Chat, TakesLineFeedsForWhatTheyAre) {
   EXPECT_EQ(rendered("auto", kQwen, raw), qwen_turns("S"));
 }
 
+// SmolLM3's template writes a date, and how it is to reason, in a system turn that nothing closes.
+TEST(Chat, OfSmolLM3HasASystemTurnWithTheSameDateEveryDay) {
+  const std::string chat_template =
+      "{%- if enable_thinking is not defined -%}{%- set enable_thinking = true -%}{%- endif -%}"
+      "{%- set mode = '/think' if enable_thinking else '/no_think' -%}"
+      "{{- '<|im_start|>system\\n' -}}"
+      "{%- if messages[0].role == 'system' -%}{%- set system = messages[0].content -%}"
+      "{%- set custom = system.replace('/no_think', '').replace('/think', '').rstrip() -%}"
+      "{%- endif -%}{%- set today = strftime_now('%d %B %Y') -%}"
+      "{{- 'Today: ' ~ today ~ '\\nMode: ' + mode + '\\n\\n' -}}"
+      "{%- if custom -%}{{- custom + '\\n\\n' -}}{%- else -%}{{- 'You are Kim.\\n\\n' -}}{%- endif "
+      "-%}"
+      "{%- if xml_tools or python_tools -%}{{- 'Tools<|im_end|>\\n' -}}{%- endif -%}"
+      "{%- for message in messages -%}{%- if message.role == 'user' -%}"
+      "{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}"
+      "{%- elif message.role == 'assistant' -%}{% generation %}"
+      "{{ '<|im_start|>assistant\\n' + message.content.lstrip('\\n') + '<|im_end|>\\n' }}"
+      "{% endgeneration %}{%- endif -%}{%- endfor -%}{%- if add_generation_prompt -%}"
+      "{{ '<|im_start|>assistant\\n' }}{%- if mode == '/no_think' -%}"
+      "{{ '<think>\\n\\n</think>\\n' }}{%- endif -%}{%- endif -%}";
+  EXPECT_EQ(
+      rendered("auto", kQwen, chat_template),
+      "<|im_start|>system\nToday: 01 January 2026\nMode: /think\n\nYou are Kim.\n\n" + kQwenTurns);
+}
+
 TEST(Chat, OpensTheAnswerAsTheTemplateDoes) {
   const std::string thinks =
       "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n<think>\\n' }}{%- endif %}";

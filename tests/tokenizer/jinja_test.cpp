@@ -34,6 +34,7 @@ TEST(Jinja, WritesTextsAndExpressions) {
   EXPECT_EQ(value("messages[0].content|trim ~ messages[0].get('x', 'y')"), "Cy");
   EXPECT_EQ(value("messages | selectattr('role', 'equalto', 'user') | list | length"), "1");
   EXPECT_EQ(value("'a-b-c'.split('-')[-1] ~ ('x' if n > 3 else 'z')"), "cz");
+  EXPECT_EQ(value("'a/b/c'.replace('/b', '').replace('/', '--').rstrip()"), "a--c");
   EXPECT_EQ(value("(1 + 2 - n % 2) ~ messages[1:]|length ~ (messages[::-1])|length"), "201");
 }
 
@@ -46,6 +47,14 @@ TEST(Jinja, DecidesAsPythonDoes) {
         "not(n == 3 and n < 2)", "missing == missing", "-1 < 0"}) {
     EXPECT_EQ(written("{% if " + std::string(holds) + " %}y{% else %}n{% endif %}"), "y") << holds;
   }
+}
+
+TEST(Jinja, HasTheSameDateEveryDay) {
+  EXPECT_EQ(value("strftime_now('%d %B %Y')"), "01 January 2026");
+  EXPECT_EQ(value("strftime_now('%b. %d, %Y-%m')"), "Jan. 01, 2026-01");
+  // Llama 3's templates have a date of their own.
+  EXPECT_EQ(value("strftime_now('%Y') if strftime_now is defined else '26 Jul 2024'"),
+            "26 Jul 2024");
 }
 
 TEST(Jinja, RunsStatements) {
@@ -72,11 +81,28 @@ TEST(Jinja, TreatsWhiteSpaceAsTransformersDoes) {
 }
 
 TEST(Jinja, RefusesWhatItDoesNotKnow) {
-  for (const char* source :
-       {"{{ f() }}", "{{ n|tojson }}", "{{ n", "{% if true %}", "{% include 'x' %}", "{{ n n }}",
-        "{{ 'a }}", "{{ messages }}", "{{ [1 }}", "{% for a, b in [1] %}{% endfor %}",
-        "{{ raise_exception('no') }}", "{% set x %}a{% endset %}", "{{ n is even }}", "{{ 1.5 }}x",
-        "{{ n // 2 }}", "{{ 'a'.upper() }}", "{{ {'a': 1} }}", "{{ strftime_now('%d') }}"}) {
+  for (const char* source : {"{{ f() }}",
+                             "{{ n|tojson }}",
+                             "{{ n",
+                             "{% if true %}",
+                             "{% include 'x' %}",
+                             "{{ n n }}",
+                             "{{ 'a }}",
+                             "{{ messages }}",
+                             "{{ [1 }}",
+                             "{% for a, b in [1] %}{% endfor %}",
+                             "{{ raise_exception('no') }}",
+                             "{% set x %}a{% endset %}",
+                             "{{ n is even }}",
+                             "{{ 1.5 }}x",
+                             "{{ n // 2 }}",
+                             "{{ 'a'.upper() }}",
+                             "{{ {'a': 1} }}",
+                             "{{ strftime_now('%H:%M') }}",
+                             "{{ strftime_now('%') }}",
+                             "{{ strftime_now() ~ strftime_now(1) }}",
+                             "{{ 'a'.replace('', 'b') }}",
+                             "{{ 'a'.replace('a') }}"}) {
     EXPECT_THROW(written(source), NotUnderstood) << source;
   }
   EXPECT_THROW(value(std::string(5000, '(') + "1" + std::string(5000, ')')), NotUnderstood);
