@@ -23,9 +23,10 @@ from tokenizers import Tokenizer
 from transformers import (AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, GptOssConfig,
                           GptOssForCausalLM, GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaForCausalLM, Mistral3Config,
                           Mistral3ForConditionalGeneration, MistralConfig, MistralForCausalLM, Phi3Config,
-                          Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM,
-                          Qwen3MoeConfig, Qwen3MoeForCausalLM, Qwen3VLConfig, Qwen3VLForConditionalGeneration,
-                          SeedOssConfig, SeedOssForCausalLM)
+                          Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config,
+                          Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM, Qwen3VLConfig,
+                          Qwen3VLForConditionalGeneration, SeedOssConfig, SeedOssForCausalLM, SmolLM3Config,
+                          SmolLM3ForCausalLM)
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 VERSIONS = {"transformers": transformers.__version__, "torch": torch.__version__}
@@ -38,6 +39,7 @@ LLAMA3_ROPE = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "lo
                "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
 YARN_ROPE = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": 32}
 EXPERTS = dict(num_experts=8, num_experts_per_tok=3, moe_intermediate_size=32)
+ENDS = dict(pad_token_id=None, bos_token_id=1, eos_token_id=2)
 PIXTRAL = {"model_type": "pixtral", "hidden_size": 16, "intermediate_size": 16, "image_size": 32, "patch_size": 16,
            "num_hidden_layers": 1, "num_attention_heads": 1, "head_dim": 16}
 LINEAR_ROPE = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
@@ -90,6 +92,13 @@ MODELS = {
     "qwen3_window": (Qwen3ForCausalLM, Qwen3Config(
         **SIZES, head_dim=32, use_sliding_window=True, sliding_window=7, layer_types=[
             "sliding_attention", "full_attention", "sliding_attention"]), torch.bfloat16, None),
+    # Only layers with RoPE have YaRN's sharper attention.
+    "smollm3": (SmolLM3ForCausalLM, SmolLM3Config(**{**SIZES, "hidden_size": 64}, **ENDS, no_rope_layer_interval=2,
+                                                  rope_parameters=YARN_ROPE), torch.bfloat16, None),
+    # Its layers without RoPE slide.
+    "smollm3_window": (SmolLM3ForCausalLM, SmolLM3Config(
+        **{**SIZES, "hidden_size": 64}, **ENDS, no_rope_layers=[0, 1, 0], use_sliding_window=True, sliding_window=21,
+        attention_bias=True, tie_word_embeddings=False), torch.bfloat16, None),
     # The limit is low enough that numbers reach it.
     "gpt_oss": (GptOssForCausalLM, GptOssConfig(
         **{**SIZES, "hidden_size": 64}, head_dim=16, num_local_experts=8, num_experts_per_tok=3, sliding_window=21,
@@ -151,7 +160,9 @@ ROPES = {
 
 FAMILIES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM",
             "mistral": "MistralForCausalLM", "qwen3_moe": "Qwen3MoeForCausalLM", "granite": "GraniteForCausalLM",
-            "seed_oss": "SeedOssForCausalLM", "phi3": "Phi3ForCausalLM"}
+            "seed_oss": "SeedOssForCausalLM", "phi3": "Phi3ForCausalLM", "smollm3": "SmolLM3ForCausalLM"}
+# Whose end token is not among the first 1000.
+VOCABULARIES = {"phi3": 40000, "smollm3": 130000}
 
 
 def write(path, data):
@@ -323,8 +334,8 @@ def rope_golden(head_dim, settings):
 
 def family_defaults(family, architecture):
     config = {"architectures": [architecture], "model_type": family, "hidden_size": 4096,
-              "vocab_size": 40000 if family == "phi3" else 1000,  # its end token is 32000
-              "intermediate_size": 512, "num_hidden_layers": 2, "num_attention_heads": 32}
+              "vocab_size": VOCABULARIES.get(family, 1000), "intermediate_size": 512, "num_hidden_layers": 2,
+              "num_attention_heads": 32}
     found = AutoConfig.for_model(**json.loads(json.dumps(config)))
     with torch.device("meta"):
         shapes = {k: list(p.shape) for k, p in AutoModelForCausalLM.from_config(found).named_parameters()

@@ -5,21 +5,34 @@
 
 namespace starattn {
 
+namespace {
+
+std::string text_of(const RopeConfig& rope) {
+  return fmt::format(
+      "{} {:.17g} {:.17g} {:.17g} {:.17g} {} {:.17g} {:.17g} {:.17g} {:.17g} {:.17g} {}",
+      static_cast<int>(rope.kind), rope.theta, rope.factor, rope.low_freq_factor,
+      rope.high_freq_factor, rope.original_positions, rope.beta_fast, rope.beta_slow,
+      rope.attention_factor, rope.mscale, rope.mscale_all_dim, rope.truncate);
+}
+
+}  // namespace
+
 std::string canonical_text(const ModelConfig& c) {
   std::string text = fmt::format(
       "{} vocab={} hidden={} intermediate={} layers={} heads={} kv_heads={} head_dim={} "
-      "eps={:.17g} rope={} {:.17g} "
-      "{:.17g} {:.17g} {:.17g} {} {:.17g} {:.17g} {:.17g} {:.17g} {:.17g} {}",
+      "eps={:.17g} rope={}",
       c.architecture, c.vocab_size, c.hidden_size, c.intermediate_size, c.n_layers, c.n_heads,
-      c.n_kv_heads, c.head_dim, c.rms_norm_eps, static_cast<int>(c.rope.kind), c.rope.theta,
-      c.rope.factor, c.rope.low_freq_factor, c.rope.high_freq_factor, c.rope.original_positions,
-      c.rope.beta_fast, c.rope.beta_slow, c.rope.attention_factor, c.rope.mscale,
-      c.rope.mscale_all_dim, c.rope.truncate);
+      c.n_kv_heads, c.head_dim, c.rms_norm_eps, text_of(c.rope));
   // Biases only where the family has others: version 0.1.0 never wrote them.
   if (c.qkv_bias != (c.family == Family::qwen2)) text += fmt::format(" qkv_bias={}", c.qkv_bias);
   if (c.o_bias) text += " o_bias=true";
   if (c.mlp_bias) text += " mlp_bias=true";
   if (c.rope.query_beta != 0) text += fmt::format(" query_beta={:.17g}", c.rope.query_beta);
+  if (c.n_with_other_rope() > 0) {
+    text +=
+        fmt::format(" other_rope={} {:.17g} of=", text_of(c.other_rope), c.other_rope.query_beta);
+    for (const LayerConfig& layer : c.layers) text += layer.has_other_rope ? '1' : '0';
+  }
   const Multipliers& m = c.multipliers;
   if (m.embedding != 1 || m.residual != 1 || m.attention != 0)
     text +=

@@ -38,6 +38,8 @@ struct FamilyDefaults {
   // The model_type of its text_config, where the architecture reads pictures as well: all that is
   // said of the text stands in there.
   const char* text_type = nullptr;
+  double rope_theta = 10000;
+  bool tied = false;  // the embedding is the LM head, too
 };
 constexpr FamilyDefaults kFamilies[] = {
     {Family::llama, "LlamaForCausalLM", "llama", 2048, 0, 0, 1, 2},
@@ -54,6 +56,8 @@ constexpr FamilyDefaults kFamilies[] = {
      "ministral3"},
     {Family::ministral3, "Ministral3ForCausalLM", "ministral3", 262144, 8, 128, 1, 2},
     {Family::gpt_oss, "GptOssForCausalLM", "gpt_oss", 131072, 8, 64, -1, -1},
+    {Family::smollm3, "SmolLM3ForCausalLM", "smollm3", 32768, 4, 0, 128000, 128001, nullptr, 2e6,
+     true},
     {Family::qwen3_vl, "Qwen3VLForConditionalGeneration", "qwen3_vl", 128000, 32, 128, -1, -1,
      "qwen3_vl_text"},
 };
@@ -176,6 +180,7 @@ void read_layer(const JsonObject& json, ModelConfig& config) {
   const bool mlp_bias = json.find_bool("mlp_bias").value_or(false);
   switch (config.family) {  // what the others say of biases, transformers ignores too
     case Family::llama:
+    case Family::smollm3:
       config.qkv_bias = config.o_bias = attention_bias;
       config.mlp_bias = mlp_bias;
       break;
@@ -296,15 +301,16 @@ ModelConfig read_model_config(const std::string& folder) {
   read_layer(json, config);
   config.tied_embeddings = (whole.has("tie_word_embeddings") ? whole : json)
                                .find_bool("tie_word_embeddings")
-                               .value_or(false);
+                               .value_or(family.tied);
   config.layers.resize(static_cast<std::size_t>(config.n_layers));
   if (config.family == Family::qwen3_moe || config.family == Family::gpt_oss)
     read_mixture(json, config);
+  if (config.family == Family::smollm3) read_layers_without_rope(json, config);
   // Absent, it would be a stretched one to transformers.
   const bool must_have_rope =
       config.family == Family::ministral3 || config.family == Family::gpt_oss;
   if (must_have_rope && !json.has("rope_scaling")) json.get("rope_parameters");
-  config.rope = read_rope_config(json, config.max_positions);
+  read_ropes(json, family.rope_theta, read_windows(json, config), config);
   const JsonObject& quantised = whole.has("quantization_config") ? whole : json;
   config.mixture.are_f8 = config.family == Family::gpt_oss && has_mxfp4_experts(quantised);
   if (!config.mixture.are_f8) config.fp8 = read_fp8_config(quantised);
@@ -314,7 +320,6 @@ ModelConfig read_model_config(const std::string& folder) {
     config.fp8 = read_hf_quant_config(JsonObject(quantization, beside));
   }
   refuse_what_we_lack(json);
-  read_windows(json, config);
   config.max_positions =
       std::min(plain_positions(json, stretched_positions(config)), config.sliding_window);
   config.dtype = read_dtype(json.has("dtype") || json.has("torch_dtype") ? json : whole);

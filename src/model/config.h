@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What config.json says about a model, checked and in our own words. Families: Llama 2/3/3.1/3.2,
-// Qwen2/2.5, Qwen3, Qwen3-MoE, Mistral, Granite, Seed-OSS, Phi-3, GPT-OSS, and the text part of
-// Mistral 3 and Qwen3-VL. Anything else is refused by its name.
+// Qwen2/2.5, Qwen3, Qwen3-MoE, Mistral, Granite, Seed-OSS, Phi-3, GPT-OSS, SmolLM3, and
+// the text part of Mistral 3 and Qwen3-VL. Anything else is refused by its name.
 #pragma once
 
 #include <algorithm>
@@ -25,9 +25,10 @@ enum class Family {
   phi3,
   qwen3_vl,
   ministral3,
-  gpt_oss
+  gpt_oss,
+  smollm3
 };
-enum class RopeKind { standard, linear, llama3, yarn };
+enum class RopeKind { standard, linear, llama3, yarn, none };  // none: nothing is rotated
 
 struct RopeConfig {
   RopeKind kind = RopeKind::standard;
@@ -43,6 +44,8 @@ struct RopeConfig {
   double mscale_all_dim = 0.0;          // yarn
   bool truncate = true;                 // yarn
   double query_beta = 0.0;              // Ministral 3: query_scale; 0: none
+
+  bool operator==(const RopeConfig&) const = default;
 };
 
 // By which Granite multiplies.
@@ -86,6 +89,7 @@ constexpr std::int64_t kNoWindow = INT64_MAX;
 struct LayerConfig {
   std::int64_t window = kNoWindow;  // tokens that a row attends to, itself the last of them
   bool is_mixture = false;          // its feed forward is a mixture of experts
+  bool has_other_rope = false;      // q and k are rotated by ModelConfig::other_rope
 
   bool has_window() const { return window != kNoWindow; }
 };
@@ -113,6 +117,7 @@ struct ModelConfig {
   bool qk_norm = false;    // RMS norm on each head of q and k (Qwen3)
   bool has_sinks = false;  // a learned score of each head and layer that has no value
   RopeConfig rope;
+  RopeConfig other_rope;  // of the layers that say so
   MixtureConfig mixture;
   Multipliers multipliers;
   Fp8Config fp8;
@@ -146,6 +151,15 @@ struct ModelConfig {
   ModelShape shape() const {
     return {{n_heads, n_kv_heads, head_dim}, hidden_size, intermediate_size, mixture.expert_size};
   }
+  std::int64_t n_with_other_rope() const {
+    return std::ranges::count(layers, true, &LayerConfig::has_other_rope);
+  }
+  // That its layers have: rope, and other_rope where some have it.
+  std::vector<RopeConfig> ropes() const {
+    return n_with_other_rope() > 0 ? std::vector{rope, other_rope} : std::vector{rope};
+  }
+  // Whether q is multiplied by what depends on its position (query_scale).
+  bool scales_queries() const { return rope.query_beta > 0 || other_rope.query_beta > 0; }
   // K and V of one token in every layer, in bytes.
   std::uint64_t kv_bytes_per_token(Dtype dtype_of_kv) const {
     const KvLayout layout{dtype_of_kv, n_kv_heads, head_dim};

@@ -32,6 +32,8 @@ const char* name_of(Family family) {
       return "Ministral 3";
     case Family::qwen3_vl:
       return "Qwen3-VL";
+    case Family::smollm3:
+      return "SmolLM3";
   }
   return "";
 }
@@ -47,8 +49,17 @@ std::string describe(const RopeConfig& rope) {
       return fmt::format("{} (llama3 x{:g})", theta, rope.factor);
     case RopeKind::yarn:
       return fmt::format("{} (yarn x{:g})", theta, rope.factor);
+    case RopeKind::none:
+      return "no RoPE";
   }
   return theta;
+}
+
+// Of all layers.
+std::string describe_ropes(const ModelConfig& c) {
+  if (c.n_with_other_rope() == 0) return describe(c.rope);
+  return fmt::format("{} ({} in {} of {} layers)", describe(c.rope), describe(c.other_rope),
+                     c.n_with_other_rope(), c.n_layers);
 }
 
 // 10.2M, 8.0B
@@ -117,7 +128,7 @@ std::string describe(const ModelConfig& c) {
       "{}, {}, {} positions",
       name_of(c.family), short_count(n_parameters(c)), experts, describe(c.fp8), c.n_layers,
       windows, c.hidden_size, c.n_heads, c.n_kv_heads, c.head_dim, with_commas(c.vocab_size),
-      describe(c.rope), with_commas(c.max_positions));
+      describe_ropes(c), with_commas(c.max_positions));
 }
 
 }  // namespace starattn

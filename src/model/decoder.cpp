@@ -16,6 +16,13 @@ double scale_of_heads(const ModelConfig& config) {
   return std::sqrt(config.multipliers.attention * std::sqrt(static_cast<double>(config.head_dim)));
 }
 
+std::vector<Rope> ropes_of(const ModelConfig& config) {
+  std::vector<Rope> ropes;
+  for (const RopeConfig& rope : config.ropes())
+    ropes.emplace_back(rope, config.head_dim, scale_of_heads(config));
+  return ropes;
+}
+
 }  // namespace
 
 Decoder::Decoder(const ModelConfig& config, const ModelWeights& weights, Backend& backend,
@@ -24,7 +31,7 @@ Decoder::Decoder(const ModelConfig& config, const ModelWeights& weights, Backend
       weights_(&weights),
       backend_(&backend),
       fetched_(fetched),
-      rope_(config.rope, config.head_dim, scale_of_heads(config)),
+      ropes_(ropes_of(config)),
       max_rows_(max_rows),
       normed_(backend, max_rows, config.hidden_size),
       output_(backend, max_rows, config.hidden_size),
@@ -36,35 +43,33 @@ Decoder::Decoder(const ModelConfig& config, const ModelWeights& weights, Backend
 }
 
 RopeTable Decoder::rope_table(std::int64_t first_position, std::int64_t n_rows) const {
-  const auto size = static_cast<std::size_t>(n_rows * config_->head_dim / 2);
-  std::vector<float> table(2 * size);
-  rope_.table(first_position, n_rows, std::span(table).first(size), std::span(table).last(size));
   std::vector<std::int64_t> positions(static_cast<std::size_t>(n_rows));
   std::iota(positions.begin(), positions.end(), first_position);
-  return on_device(std::move(table), positions);
+  return rope_table(positions);
 }
 
 RopeTable Decoder::rope_table(std::span<const std::int64_t> positions) const {
+  const std::size_t n = positions.size();
   const auto half = static_cast<std::size_t>(config_->head_dim / 2);
-  std::vector<float> table(2 * positions.size() * half);
-  const std::span<float> cos = std::span(table).first(positions.size() * half);
-  const std::span<float> sin = std::span(table).last(positions.size() * half);
-  for (std::size_t i = 0; i < positions.size(); ++i)
-    rope_.table(positions[i], 1, cos.subspan(i * half, half), sin.subspan(i * half, half));
-  return on_device(std::move(table), positions);
-}
-
-RopeTable Decoder::on_device(std::vector<float> table,
-                             std::span<const std::int64_t> positions) const {
-  const std::int64_t half = config_->head_dim / 2;
-  const bool has_own_q = config_->rope.query_beta > 0;
-  const std::size_t n_plain = table.size();
-  for (std::size_t i = 0; has_own_q && i < n_plain; ++i) {
-    const std::size_t row = i / static_cast<std::size_t>(half) % positions.size();
-    table.push_back(table[i] * query_scale(config_->rope, positions[row]));
+  const std::vector<RopeConfig> configs = config_->ropes();
+  const bool has_own_q = config_->scales_queries();
+  std::vector<float> table;
+  for (std::size_t i = 0; i < ropes_.size(); ++i) {
+    const std::size_t begin = table.size(), size = n * half;
+    table.resize(begin + 2 * size);
+    const std::span<float> cos = std::span(table).subspan(begin, size);
+    const std::span<float> sin = std::span(table).subspan(begin + size);
+    for (std::size_t row = 0, end = 0; row < n; row = end) {  // a run of positions at a time
+      for (end = row + 1; end < n && positions[end] == positions[end - 1] + 1;) ++end;
+      ropes_[i].table(positions[row], static_cast<std::int64_t>(end - row),
+                      cos.subspan(row * half, (end - row) * half),
+                      sin.subspan(row * half, (end - row) * half));
+    }
+    for (std::size_t at = 0; has_own_q && at < 2 * size; ++at)
+      table.push_back(table[begin + at] * query_scale(configs[i], positions[at / half % n]));
   }
-  RopeTable result{backend_->allocate(table.size() * sizeof(float)), std::ssize(positions), half,
-                   has_own_q};
+  RopeTable result{backend_->allocate(table.size() * sizeof(float)), std::ssize(positions),
+                   config_->head_dim / 2, has_own_q};
   backend_->upload_later(std::as_bytes(std::span(table)), result.memory.data());
   return result;
 }

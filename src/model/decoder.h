@@ -21,19 +21,22 @@ struct Angles {
   const float *q_cos = nullptr, *q_sin = nullptr;
 };
 
+// Those of each RoPE that the model's layers have (ModelConfig::ropes).
 struct RopeTable {
-  Buffer memory;  // cos | sin, or cos | sin | q_cos | q_sin
+  Buffer memory;  // for each of them cos | sin, or cos | sin | q_cos | q_sin
   std::int64_t n_rows = 0;
   std::int64_t half = 0;  // head_dim / 2
   bool has_own_q = false;
 
-  // From the table's row `first_row` on.
-  Angles angles(std::int64_t first_row = 0) const {
+  // Of a layer's RoPE, from the table's row `first_row` on.
+  Angles angles(const LayerConfig& layer, std::int64_t first_row = 0) const {
+    const std::int64_t n_parts = has_own_q ? 4 : 2;
+    const std::int64_t first = layer.has_other_rope ? n_parts : 0;
     const auto part = [&](std::int64_t i) {
-      return reinterpret_cast<const float*>(memory.data()) + (i * n_rows + first_row) * half;
+      return reinterpret_cast<const float*>(memory.data()) +
+             ((first + i) * n_rows + first_row) * half;
     };
-    const std::int64_t of_q = has_own_q ? 2 : 0;
-    return {part(0), part(1), part(of_q), part(of_q + 1)};
+    return {part(0), part(1), part(n_parts - 2), part(n_parts - 1)};
   }
 };
 
@@ -82,8 +85,6 @@ class Decoder {
   void next_tokens(Rows x, std::span<const Draw> draws, std::span<Token> tokens);
 
  private:
-  // positions: of the rows of a table, cos | sin.
-  RopeTable on_device(std::vector<float> table, std::span<const std::int64_t> positions) const;
   const LayerWeights& enter(std::int64_t layer);  // whose matrices are whole from here on
   void normalise_heads(Rows x, const WeightView& weight);
 
@@ -91,7 +92,7 @@ class Decoder {
   const ModelWeights* weights_;
   Backend* backend_;
   FetchedLayers* fetched_;
-  Rope rope_;
+  std::vector<Rope> ropes_;  // ModelConfig::ropes
   std::int64_t max_rows_;
   RowBuffer normed_;  // [max_rows, hidden]
   RowBuffer output_;  // [max_rows, hidden]

@@ -88,6 +88,9 @@ std::vector<double> frequencies_of(const RopeConfig& config, std::int64_t head_d
       for (double& f : frequencies) f = ramp.frequency(config.factor, f, pair++);
       break;
     }
+    case RopeKind::none:
+      std::ranges::fill(frequencies, 0);
+      break;
   }
   return frequencies;
 }
@@ -95,6 +98,7 @@ std::vector<double> frequencies_of(const RopeConfig& config, std::int64_t head_d
 }  // namespace
 
 float query_scale(const RopeConfig& config, std::int64_t position) {
+  if (config.query_beta == 0) return 1;
   const auto times = static_cast<double>(position / config.original_positions);
   return static_cast<float>(1 + config.query_beta * std::log(1 + times));
 }

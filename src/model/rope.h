@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Rotary position embedding (RoFormer, arXiv 2104.09864) in the variants whose frequencies do not
-// depend on the sequence length: standard, linear, llama3, yarn (arXiv 2309.00071).
+// depend on the sequence length: standard, linear, llama3, yarn (arXiv 2309.00071), and none, whose
+// angles are all 0.
 #pragma once
 
 #include <complex>
@@ -12,7 +13,7 @@
 
 namespace starattn {
 
-// What q is multiplied by: 1 + beta log(1 + floor(position / original_positions)).
+// What q is multiplied by: 1 + beta log(1 + floor(position / original_positions)); 1 without beta.
 float query_scale(const RopeConfig& config, std::int64_t position);
 
 class Rope {

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/rope_config.h"
 
+#include <algorithm>
 #include <map>
 
 #include "base/error.h"
+#include "model/window_config.h"
 
 namespace starattn {
 namespace {
@@ -25,12 +27,6 @@ RopeKind read_kind(const JsonObject& scaling) {
                                                          {"linear", RopeKind::linear},
                                                          {"llama3", RopeKind::llama3},
                                                          {"yarn", RopeKind::yarn}};
-  for (const char* key : {"full_attention", "sliding_attention"}) {
-    if (scaling.has(key)) {
-      fail(Exit::bad_data, "{}: '{}': RoPE that differs between layers is not supported",
-           scaling.where(), key);
-    }
-  }
   const char* key = scaling.has("rope_type") ? "rope_type" : "type";
   const std::string name = scaling.find_string(key).value_or("default");
   const auto kind = kKinds.find(name);
@@ -100,25 +96,19 @@ void refuse_partial_rotation(const JsonObject& json) {
   }
 }
 
-}  // namespace
-
-RopeConfig read_rope_config(const JsonObject& config, std::int64_t max_positions) {
+// json: the whole; scaling: its rope_scaling or rope_parameters, or an entry of theirs.
+RopeConfig read_rope(const JsonObject& json, const JsonObject& scaling, double theta,
+                     std::int64_t max_positions) {
   RopeConfig rope;
-  rope.theta = number_above(config, "rope_theta", rope.theta, 1, kMaxTheta);
-  refuse_partial_rotation(config);
-  const char* key = key_of_scaling(config);
-  if (!key) return rope;
-
-  const JsonObject scaling = config.get_object(key);
   refuse_partial_rotation(scaling);
   rope.kind = read_kind(scaling);
-  rope.theta = number_above(scaling, "rope_theta", rope.theta, 1, kMaxTheta);
+  rope.theta = number_above(scaling, "rope_theta", theta, 1, kMaxTheta);
   if (rope.kind == RopeKind::standard) return rope;
 
   if (rope.kind != RopeKind::linear) {
     const char* original = "original_max_position_embeddings";
     const auto inside = scaling.find_int(original, 1, kMaxPositions);
-    const auto outside = config.find_int(original, 1, kMaxPositions);
+    const auto outside = json.find_int(original, 1, kMaxPositions);
     rope.original_positions = outside.value_or(inside.value_or(max_positions));
   }
   // YaRN may leave the factor to the two lengths.
@@ -130,6 +120,65 @@ RopeConfig read_rope_config(const JsonObject& config, std::int64_t max_positions
   if (rope.kind == RopeKind::llama3) read_llama3(scaling, rope);
   if (rope.kind == RopeKind::yarn) read_yarn(scaling, rope);
   return rope;
+}
+
+void refuse_beside_one_rope(const JsonObject& json, const JsonObject& scaling,
+                            const ModelConfig& config) {
+  if (config.n_with_other_rope() == 0 && reads_layer_types(json, config)) return;
+  fail(Exit::bad_data,
+       "{}: RoPE by layer_types (full_attention, sliding_attention) is not supported in these "
+       "layers of '{}': expected one for all that have RoPE",
+       scaling.where(), config.architecture);
+}
+
+}  // namespace
+
+void read_layers_without_rope(const JsonObject& json, ModelConfig& config) {
+  constexpr std::int64_t kMostLayers = 1024;
+  config.other_rope.kind = RopeKind::none;
+  const char* key = "no_rope_layers";  // which of them have RoPE, in spite of its name
+  if (!json.has(key)) {
+    const std::int64_t interval =
+        json.find_int("no_rope_layer_interval", 1, kMostLayers).value_or(4);
+    for (std::int64_t i = interval; i <= config.n_layers; i += interval)
+      config.layers[static_cast<std::size_t>(i - 1)].has_other_rope = true;
+    return;
+  }
+  const Json& layers = json.get(key);
+  if (!layers.is_array() || std::ssize(layers) != config.n_layers ||
+      !std::ranges::all_of(layers, [](const Json& one) {
+        return one.is_number_unsigned() && one.get<std::uint64_t>() <= 1;
+      })) {
+    fail(Exit::bad_data,
+         "{}: key '{}': expected a list with 1 (RoPE) or 0 (none) for each of num_hidden_layers = "
+         "{}, got {}",
+         json.where(), key, config.n_layers, to_line(layers).substr(0, 80));
+  }
+  for (std::size_t i = 0; i < layers.size(); ++i) config.layers[i].has_other_rope = layers[i] == 0;
+}
+
+void read_ropes(const JsonObject& json, double absent_theta, const std::vector<bool>& slides,
+                ModelConfig& config) {
+  config.rope.theta = number_above(json, "rope_theta", absent_theta, 1, kMaxTheta);
+  refuse_partial_rotation(json);
+  const char* key = key_of_scaling(json);
+  if (!key) return;
+
+  const JsonObject scaling = json.get_object(key);
+  const RopeConfig plain = config.rope;
+  const auto read = [&](const JsonObject& entry) {
+    return read_rope(json, entry, plain.theta, config.max_positions);
+  };
+  const char *full = "full_attention", *sliding = "sliding_attention";
+  if (!scaling.has(full) && !scaling.has(sliding)) {
+    config.rope = read(scaling);
+    return;
+  }
+  refuse_beside_one_rope(json, scaling, config);
+  if (scaling.has(full)) config.rope = read(scaling.get_object(full));
+  config.other_rope = scaling.has(sliding) ? read(scaling.get_object(sliding)) : plain;
+  for (std::size_t i = 0; i < slides.size(); ++i)
+    config.layers[i].has_other_rope = slides[i] && config.other_rope != config.rope;
 }
 
 }  // namespace starattn

@@ -36,6 +36,10 @@ std::vector<bool> sliding_layers(const JsonObject& json, const ModelConfig& conf
     case Family::qwen3_moe:
       if (json.find_bool("use_sliding_window").value_or(false)) first = 0;
       break;
+    case Family::smollm3:
+      if (json.find_bool("use_sliding_window").value_or(false))
+        for (std::size_t i = 0; i < layers.size(); ++i) layers[i] = config.layers[i].has_other_rope;
+      break;
     case Family::qwen2:
     case Family::qwen3:
       if (json.find_bool("use_sliding_window").value_or(false))
@@ -44,13 +48,6 @@ std::vector<bool> sliding_layers(const JsonObject& json, const ModelConfig& conf
   }
   for (std::int64_t i = first; i < config.n_layers; ++i) layers[static_cast<std::size_t>(i)] = true;
   return layers;
-}
-
-// Whether the family asks layer_types, or else its layers are all alike.
-bool reads_layer_types(const JsonObject& json, const ModelConfig& config) {
-  if (config.family == Family::gpt_oss) return true;
-  return (config.family == Family::qwen2 || config.family == Family::qwen3) &&
-         json.find_bool("use_sliding_window").value_or(false);
 }
 
 // layer_types, as which layers slide.
@@ -80,10 +77,18 @@ std::optional<std::vector<bool>> read_layer_types(const JsonObject& json, std::i
 
 }  // namespace
 
-void read_windows(const JsonObject& json, ModelConfig& config) {
+bool reads_layer_types(const JsonObject& json, const ModelConfig& config) {
+  if (config.family == Family::gpt_oss) return true;
+  return (config.family == Family::qwen2 || config.family == Family::qwen3 ||
+          config.family == Family::smollm3) &&
+         json.find_bool("use_sliding_window").value_or(false);
+}
+
+std::vector<bool> read_windows(const JsonObject& json, ModelConfig& config) {
   std::optional<std::int64_t> window = json.find_int("sliding_window", 0, kMostTokens);
   const bool is_absent = !json.json().contains("sliding_window");  // null says something
-  const bool has_default = config.family != Family::phi3 && config.family != Family::ministral3;
+  const bool has_default = config.family != Family::phi3 && config.family != Family::ministral3 &&
+                           config.family != Family::smollm3;
   if (has_default && is_absent)
     window = config.family == Family::gpt_oss ? kShortWindow : kDefaultWindow;
 
@@ -103,17 +108,18 @@ void read_windows(const JsonObject& json, ModelConfig& config) {
   const bool is_named = json.has("layer_types") || config.family == Family::gpt_oss;
   if (!window && any_slides && is_named && reads_layer_types(json, config))
     json.get("sliding_window");  // says that it is missing
-  if (!window || !any_slides) return;
+  if (!window || !any_slides) return slides;
   if (*window < 1) {
     fail(Exit::bad_data, "{}: key 'sliding_window': expected at least 1 token, got {}",
          json.where(), *window);
   }
   if (*window >= config.max_positions) {
     config.sliding_window = *window;
-    return;
+    return slides;
   }
   for (std::size_t i = 0; i < slides.size(); ++i)
     if (slides[i]) config.layers[i].window = *window;
+  return slides;
 }
 
 }  // namespace starattn

@@ -35,9 +35,9 @@ struct RowWeights {
   double full_layers = 0;
 };
 
-// Cosines and sines of a row, and those of q where they are its own.
+// Cosines and sines of a row for each RoPE, and those of q where they are its own.
 std::int64_t angles_width(const ModelConfig& config) {
-  return config.rope.query_beta > 0 ? 2 * config.head_dim : config.head_dim;
+  return std::ssize(config.ropes()) * (config.scales_queries() ? 2 : 1) * config.head_dim;
 }
 
 // A GPU widens FP8 matrices for products of many rows: one by one, and a layer's experts together.

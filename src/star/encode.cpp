@@ -271,8 +271,8 @@ KvCheck Encoder::encode_rows(std::span<const Token> tokens, std::int64_t first_d
       const std::int64_t n = std::min(chunk_rows_, n_rows - first_blk);
       const Rows rows = x.rows(first_blk, n);
       const Rows q = q_.rows(n);
-      project_rows(layer, rows, rope.angles(first_blk), keys_and_values_only ? nullptr : &q,
-                   first_blk, block_kv, check);
+      project_rows(layer, rows, rope.angles(decoder_->config().layer(layer), first_blk),
+                   keys_and_values_only ? nullptr : &q, first_blk, block_kv, check);
       if (!keys_and_values_only) {
         {
           const trace::Range attention("attention");

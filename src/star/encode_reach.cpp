@@ -90,9 +90,9 @@ void Encoder::encode_reach(DocumentKv& kv, std::span<const Token> context,
       const Chunk& chunk = chunks[c];
       if (chunk.block != i) continue;
       const Rows of_chunk = q.rows(chunk.first_row, chunk.n_rows);
-      project_rows(layer, x.rows(chunk.first_row, chunk.n_rows), rope[c].angles(),
-                   keys_and_values_only ? nullptr : &of_chunk, chunk.first_blk, kv_of_block,
-                   checks.at(i));
+      project_rows(layer, x.rows(chunk.first_row, chunk.n_rows),
+                   rope[c].angles(config.layer(layer)), keys_and_values_only ? nullptr : &of_chunk,
+                   chunk.first_blk, kv_of_block, checks.at(i));
       poll();
     }
   };

@@ -240,7 +240,8 @@ void Encoder::project(WaveBlock& block, std::int64_t layer, bool keys_and_values
   for (std::int64_t first = 0; first < block.n_rows; first += chunk_rows_) {
     const std::int64_t n = std::min(chunk_rows_, block.n_rows - first);
     const Rows q = block.q.rows(first, n);
-    project_rows(layer, block.x.rows(first, n), block.rope.angles(first),
+    project_rows(layer, block.x.rows(first, n),
+                 block.rope.angles(decoder_->config().layer(layer), first),
                  keys_and_values_only ? nullptr : &q, first, block.kv, block.check);
     options_.poll();
   }

@@ -73,7 +73,7 @@ class ShardedForward : public StepForward {
         if (!of_layer.has_window()) context_.attend(layer, q);
         continue;
       }
-      decoder_->project_qkv(layer, x, rope.angles(), q, k, v);
+      decoder_->project_qkv(layer, x, rope.angles(of_layer), q, k, v);
       Partial context;
       if (!of_layer.has_window()) {
         context = context_.attend(layer, q);

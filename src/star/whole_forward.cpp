@@ -45,8 +45,9 @@ class WholeForward : public StepForward {
     }
     for (std::int64_t layer = 0; layer < decoder_->config().n_layers; ++layer) {
       const trace::At at({.layer = layer});
-      if (n > 0) decoder_->project_qkv(layer, x, rope.angles(), q, k, v, Product::batch_invariant);
       const LayerConfig& config = decoder_->config().layer(layer);
+      if (n > 0)
+        decoder_->project_qkv(layer, x, rope.angles(config), q, k, v, Product::batch_invariant);
       const AttentionShape shape = decoder_->attention_shape();
       if (config.has_window() && n == 0) continue;
       const Partial context = config.has_window() ? tail_.attend(layer, q, shape, positions)

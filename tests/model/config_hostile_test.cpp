@@ -121,6 +121,65 @@ TEST(Refused, AreExpertsThatCannotBe) {
     bad({{"mlp_only_layers", value}}, {"'mlp_only_layers'", "num_hidden_layers = 2"});
 }
 
+TEST(Refused, AreLayersWithoutRopeThatCannotBe) {
+  const auto bad = [](const char* key, const Json& value,
+                      std::initializer_list<std::string_view> words) {
+    const Json smollm3 = {{"architectures", {"SmolLM3ForCausalLM"}}, {"model_type", "smollm3"}};
+    read_config(small_config(smollm3));
+    Json changed = smollm3;
+    changed[key] = value;
+    expect_bad(changed, {fmt::format("'{}'", key)});
+    expect_bad(changed, words);
+  };
+  const Json values[] = {Json::array(),
+                         Json{1},
+                         {1, 0, 1},
+                         {1, 2},
+                         {1, -1},
+                         {0.5, 1},
+                         {1.0, 0.0},
+                         "10",
+                         {"1", "0"},
+                         {true, false},
+                         1,
+                         {1, nullptr},
+                         {{"0", 1}, {"1", 0}},
+                         Json::array({{1}, {0}}),
+                         {1, UINT64_MAX}};
+  for (const Json& value : values) bad("no_rope_layers", value, {"num_hidden_layers = 2"});
+  bad("no_rope_layers", Json(std::vector<int>(1 << 20, 1)), {"got [1,1"});
+  for (const Json& value : {Json(0), Json(-1), Json(0.5), Json("4"), Json::array({4}), Json(1025)})
+    bad("no_rope_layer_interval", value, {"1024"});
+  const Json by_type = {{"full_attention", {{"rope_theta", 1e4}}}};
+  bad("rope_parameters", by_type, {"full_attention", "SmolLM3ForCausalLM"});
+}
+
+TEST(Refused, IsRopeByLayerTypesThatCannotBe) {
+  const auto qwen3 = [](const Json& changes) {
+    Json all = {{"architectures", {"Qwen3ForCausalLM"}},
+                {"model_type", "qwen3"},
+                {"sliding_window", 16},
+                {"use_sliding_window", true},
+                {"layer_types", {"sliding_attention", "full_attention"}}};
+    all.update(changes);
+    return all;
+  };
+  const Json plain = {{"rope_theta", 1e4}};
+  const Json good = {{"full_attention", plain}, {"sliding_attention", plain}};
+  read_config(small_config(qwen3({{"rope_parameters", good}})));
+  for (const char* type : {"full_attention", "sliding_attention"}) {
+    for (const Json& value : {Json(1), Json("default"), Json::array(), Json{{"rope_type", "su"}},
+                              Json{{"rope_theta", 0}}, Json{{"rope_type", "linear"}}}) {
+      Json damaged = good;
+      damaged[type] = value;
+      expect_bad(qwen3({{"rope_parameters", damaged}}), {"'rope_parameters'", type});
+    }
+  }
+  expect_bad(
+      qwen3({{"rope_parameters", good}, {"use_sliding_window", false}, {"layer_types", nullptr}}),
+      {"rope_parameters", "full_attention", "Qwen3ForCausalLM"});
+}
+
 TEST(Refused, AreShapesThatDoNotFit) {
   expect_bad({{"num_key_value_heads", 3}}, {"'num_attention_heads'", "= 3", "got 4"});
   expect_bad({{"num_key_value_heads", 8}}, {"'num_attention_heads'", "= 8", "got 4"});

@@ -225,6 +225,84 @@ TEST(GptOss, HasWindowsInEverySecondLayer) {
   }
 }
 
+std::vector<bool> without_rope(const ModelConfig& config) {
+  std::vector<bool> layers;
+  for (const LayerConfig& layer : config.layers)
+    layers.push_back(layer.has_other_rope && config.other_rope.kind == RopeKind::none);
+  return layers;
+}
+
+Json smollm3(Json changes) {
+  const Json four = {{"num_hidden_layers", 4}, {"vocab_size", 100}};
+  changes.update(four);
+  return with("smollm3", "SmolLM3ForCausalLM", changes);
+}
+
+// transformers: a 1 is a layer with RoPE, and without a list every fourth has none.
+TEST(SmolLM3, HasLayersWithoutRope) {
+  using Layers = std::vector<bool>;
+  const auto layers = [](const Json& changes) {
+    return without_rope(read_config(smollm3(changes)));
+  };
+  EXPECT_EQ(layers(Json::object()), (Layers{false, false, false, true}));
+  EXPECT_EQ(layers({{"no_rope_layer_interval", 2}}), (Layers{false, true, false, true}));
+  EXPECT_EQ(layers({{"no_rope_layer_interval", 1}}), (Layers{true, true, true, true}));
+  EXPECT_EQ(layers({{"no_rope_layer_interval", 1024}}), (Layers{false, false, false, false}));
+  EXPECT_EQ(layers({{"no_rope_layers", {0, 1, 1, 0}}}), (Layers{true, false, false, true}));
+  EXPECT_EQ(layers({{"no_rope_layers", nullptr}}), (Layers{false, false, false, true}));
+  const Json both = {{"no_rope_layers", {1, 1, 1, 1}}, {"no_rope_layer_interval", 2}};
+  EXPECT_EQ(layers(both), (Layers{false, false, false, false}));
+
+  const ModelConfig c = read_config(smollm3(Json::object()));
+  EXPECT_EQ(c.rope.theta, 2e6);
+  EXPECT_TRUE(c.tied_embeddings);
+  EXPECT_EQ(c.n_windows(), 0);
+  EXPECT_NE(describe(c).find("RoPE 2000000 (no RoPE in 1 of 4 layers)"), std::string::npos)
+      << describe(c);
+}
+
+TEST(SmolLM3, HasWindowsWhereItHasNoRope) {
+  const Json sliding = {{"use_sliding_window", true}, {"sliding_window", 16}};
+  EXPECT_EQ(windows_of(read_config(smollm3(sliding))), (std::vector<std::int64_t>{0, 0, 0, 16}));
+  Json listed = sliding;
+  listed["layer_types"] = {"sliding_attention", "full_attention", "full_attention",
+                           "full_attention"};
+  EXPECT_EQ(windows_of(read_config(smollm3(listed))), (std::vector<std::int64_t>{16, 0, 0, 0}));
+  EXPECT_EQ(without_rope(read_config(smollm3(listed))),
+            (std::vector<bool>{false, false, false, true}));
+  const Json unused = {{"sliding_window", 16}};
+  EXPECT_EQ(read_config(smollm3(unused)).n_windows(), 0);
+}
+
+// transformers 5 may write an entry for each of the layer_types.
+TEST(RopeByLayerTypes, IsThatOfEachLayer) {
+  const auto qwen3 = [](const Json& rope) {
+    return read_config(with("qwen3", "Qwen3ForCausalLM",
+                            {{"sliding_window", 16},
+                             {"use_sliding_window", true},
+                             {"layer_types", {"sliding_attention", "full_attention"}},
+                             {"rope_parameters", rope}}));
+  };
+  const Json plain = {{"rope_type", "default"}, {"rope_theta", 5e5}};
+  Json yarn = plain;
+  yarn.update({{"rope_type", "yarn"}, {"factor", 4}, {"original_max_position_embeddings", 4096}});
+  const ModelConfig c = qwen3({{"full_attention", yarn}, {"sliding_attention", plain}});
+  EXPECT_EQ(c.rope.kind, RopeKind::yarn);
+  EXPECT_EQ(c.other_rope.kind, RopeKind::standard);
+  EXPECT_EQ(c.other_rope.theta, 5e5);
+  EXPECT_TRUE(c.layers[0].has_other_rope);
+  EXPECT_FALSE(c.layers[1].has_other_rope);
+  EXPECT_EQ(c.max_positions, 16384);
+  EXPECT_NE(canonical_text(c).find(" other_rope=0 500000 "), std::string::npos);
+  EXPECT_NE(canonical_text(c).find(" of=10"), std::string::npos);
+
+  const ModelConfig same = qwen3({{"full_attention", plain}, {"sliding_attention", plain}});
+  EXPECT_EQ(same.n_with_other_rope(), 0);
+  EXPECT_EQ(canonical_text(same), canonical_text(qwen3(plain)));
+  const ModelConfig absent = qwen3({{"full_attention", yarn}});
+  EXPECT_EQ(absent.other_rope.theta, 1e4);
+}
+
 TEST(Windows, ThatMakeNoSenseAreRefused) {
   const auto refuses = [](const char* type, const char* architecture, Json changes,
                           std::initializer_list<std::string_view> words) {

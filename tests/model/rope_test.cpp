@@ -93,7 +93,16 @@ TEST(Tables, HaveTheSameBitsWhereverTheyStart) {
   }
 }
 
-// The corners of what read_rope_config accepts.
+TEST(Tables, OfNoRopeRotateNothing) {
+  RopeConfig config;
+  config.kind = RopeKind::none;
+  config.factor = 16;
+  const Table table(Rope(config, 64, 1.25), kTenMillion, 100);
+  EXPECT_TRUE(std::ranges::all_of(table.cos, [](float c) { return c == 1.25F; }));
+  EXPECT_TRUE(std::ranges::all_of(table.sin, [](float s) { return s == 0; }));
+}
+
+// The corners of what read_ropes accepts.
 TEST(Frequencies, AreNumbersForAnySettings) {
   for (const RopeKind kind :
        {RopeKind::standard, RopeKind::linear, RopeKind::llama3, RopeKind::yarn}) {

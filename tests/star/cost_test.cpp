@@ -49,6 +49,23 @@ TEST(Cost, AStepReadsAllWeightsButTheTableOfTheEmbedding) {
   EXPECT_EQ(step_bytes(config, plan, Dtype::f32, Dtype::bf16).weights, 2 * tied.weights);
 }
 
+TEST(Cost, ARowHasAnglesForEachRope) {
+  const ModelConfig one = testing::tiny_config();
+  ModelConfig two = one;
+  two.layers = {{}, {.has_other_rope = true}, {}};
+  PlanRequest request;
+  request.block_size = 64;
+  const BlockPlan plan = BlockPlan::make(request, 64, 1);
+  const auto workspace = [&](const ModelConfig& config) {
+    return memory_needs(config, plan, AnchorMode::broadcast, 0, Dtype::bf16, Dtype::bf16, 32)[0]
+        .workspace;
+  };
+  const auto of_angles = static_cast<std::uint64_t>(64 * one.head_dim) * sizeof(float);
+  EXPECT_EQ(workspace(two), workspace(one) + of_angles);
+  two.rope.query_beta = 1;
+  EXPECT_EQ(workspace(two), workspace(one) + 3 * of_angles);
+}
+
 TEST(Cost, ARowGoesThroughTheExpertsThatItTakes) {
   const ModelConfig dense = testing::tiny_config();
   const ModelConfig mixture = testing::tiny_mixture_config();

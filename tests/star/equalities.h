@@ -37,6 +37,7 @@ struct Setting {
   bool rounds_rows = false;           // and has FP8 weights
   std::vector<std::int64_t> windows;  // of each layer; 0: none
   bool sinks = false;                 // with the experts that go with them
+  bool ropes = false;                 // none in the second layer of three
 };
 
 struct Outcome {
@@ -82,6 +83,8 @@ inline Outcome run(const Communicator& group, const Setting& setting, int n_thre
   config.layers.resize(static_cast<std::size_t>(config.n_layers));
   for (std::size_t i = 0; i < setting.windows.size(); ++i)
     if (setting.windows[i] > 0) config.layers[i].window = setting.windows[i];
+  config.other_rope.kind = RopeKind::none;
+  config.layers[1].has_other_rope = setting.ropes;
   if (setting.rounds_rows) config.fp8.scales = Fp8Config::Scales::made;
   TinyModel model(n_threads, Dtype::bf16, config);
   if (setting.rounds_rows) model.backend->round_rows_to_f8();

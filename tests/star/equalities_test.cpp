@@ -86,6 +86,35 @@ TEST_F(Equalities, KvInFp8IsRounded) {
   EXPECT_LT(difference, 1.0 / 16);  // a number of FP8 is wrong by that at most
 }
 
+TEST_F(Equalities, LayersWithoutRopeHaveTheSameBitsOnAnyRanks) {
+  Setting star;
+  star.ropes = true;
+  star.block = 90;
+  star.anchor = 40;
+  Setting zigzag = star, recompute = star, reach = star, ring = star, tree = star, recall = star,
+          windows = star;
+  zigzag.placement = Placement::zigzag;
+  recompute.anchor_mode = AnchorMode::recompute;
+  reach.reach = 2;
+  ring.attention = Attention::ring;
+  tree.tree = tree.spread = true;
+  recall.recall = 45;
+  windows.windows = {0, 61, 0};
+  for (const Setting& setting : {star, zigzag, recompute, reach, ring, tree, recall, windows})
+    expect_same_bits_as_alone(setting);
+  expect_close_to_dense(ring);
+  windows.windows = {61, 20, 61};
+  expect_close_to_dense(windows);
+  recall.recall = 700;  // everything
+  expect_close_to_dense(recall);
+
+  Setting dense = ring, rotated = ring;
+  dense.attention = rotated.attention = Attention::dense;
+  rotated.ropes = false;
+  const Outcome a = run_alone(world_, dense), b = run_alone(world_, rotated);
+  EXPECT_GT(relative_difference(a.logits, b.logits), 1e-3);
+}
+
 TEST_F(Equalities, RoundedRowsHaveTheSameBitsOnAnyRanks) {
   Setting star;
   star.rounds_rows = true;

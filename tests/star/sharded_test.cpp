@@ -174,6 +174,13 @@ TEST_F(Sharded, MixturesHaveTheBitsOfOneRankAlone) {
   expect_same_bits({.config = testing::tiny_sinks_config(30)});  // experts with biases
 }
 
+TEST_F(Sharded, LayersWithoutRopeHaveTheBitsOfOneRankAlone) {
+  Setting setting;
+  setting.config.other_rope.kind = RopeKind::none;
+  setting.config.layers = {{}, {.has_other_rope = true}, {}};
+  expect_same_bits(setting);
+}
+
 TEST_F(Sharded, F8WeightsHaveTheBitsOfOneRankAlone) {
   expect_same_bits({.has_f8_weights = true});
   expect_same_bits({.config = testing::tiny_mixture_config(), .has_f8_weights = true});
