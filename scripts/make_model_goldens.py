@@ -22,8 +22,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import (AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, GptOssConfig,
                           GptOssForCausalLM, GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaForCausalLM, Mistral3Config,
-                          Mistral3ForConditionalGeneration, MistralConfig, MistralForCausalLM, Phi3Config,
-                          Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config,
+                          Mistral3ForConditionalGeneration, MistralConfig, MistralForCausalLM, MixtralConfig,
+                          MixtralForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config,
                           Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM, Qwen3VLConfig,
                           Qwen3VLForConditionalGeneration, SeedOssConfig, SeedOssForCausalLM, SmolLM3Config,
                           SmolLM3ForCausalLM)
@@ -99,6 +99,8 @@ MODELS = {
     "smollm3_window": (SmolLM3ForCausalLM, SmolLM3Config(
         **{**SIZES, "hidden_size": 64}, **ENDS, no_rope_layers=[0, 1, 0], use_sliding_window=True, sliding_window=21,
         attention_bias=True, tie_word_embeddings=False), torch.bfloat16, None),
+    "mixtral": (MixtralForCausalLM, MixtralConfig(**SIZES, head_dim=16, num_local_experts=8, num_experts_per_tok=3),
+                torch.bfloat16, None),
     # The limit is low enough that numbers reach it.
     "gpt_oss": (GptOssForCausalLM, GptOssConfig(
         **{**SIZES, "hidden_size": 64}, head_dim=16, num_local_experts=8, num_experts_per_tok=3, sliding_window=21,
@@ -160,7 +162,8 @@ ROPES = {
 
 FAMILIES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM",
             "mistral": "MistralForCausalLM", "qwen3_moe": "Qwen3MoeForCausalLM", "granite": "GraniteForCausalLM",
-            "seed_oss": "SeedOssForCausalLM", "phi3": "Phi3ForCausalLM", "smollm3": "SmolLM3ForCausalLM"}
+            "seed_oss": "SeedOssForCausalLM", "phi3": "Phi3ForCausalLM", "smollm3": "SmolLM3ForCausalLM",
+            "mixtral": "MixtralForCausalLM"}
 # Whose end token is not among the first 1000.
 VOCABULARIES = {"phi3": 40000, "smollm3": 130000}
 

@@ -58,6 +58,7 @@ constexpr FamilyDefaults kFamilies[] = {
     {Family::gpt_oss, "GptOssForCausalLM", "gpt_oss", 131072, 8, 64, -1, -1},
     {Family::smollm3, "SmolLM3ForCausalLM", "smollm3", 32768, 4, 0, 128000, 128001, nullptr, 2e6,
      true},
+    {Family::mixtral, "MixtralForCausalLM", "mixtral", 131072, 8, 0, 1, 2, nullptr, 1e6},
     {Family::qwen3_vl, "Qwen3VLForConditionalGeneration", "qwen3_vl", 128000, 32, 128, -1, -1,
      "qwen3_vl_text"},
 };
@@ -170,7 +171,7 @@ void read_sizes(const JsonObject& json, const FamilyDefaults& family, ModelConfi
 // The parts of a layer that only some families have.
 void read_layer(const JsonObject& json, ModelConfig& config) {
   const bool is_larger = config.family == Family::phi3 || config.family == Family::ministral3 ||
-                         config.family == Family::gpt_oss;
+                         config.family == Family::gpt_oss || config.family == Family::mixtral;
   config.rms_norm_eps = json.find_number("rms_norm_eps").value_or(is_larger ? 1e-5 : 1e-6);
   if (!(config.rms_norm_eps > 0 && config.rms_norm_eps < 1)) {
     fail(Exit::bad_data, "{}: key 'rms_norm_eps': expected a number between 0 and 1, got {}",
@@ -213,6 +214,7 @@ void read_layer(const JsonObject& json, ModelConfig& config) {
     case Family::mistral:
     case Family::ministral3:
     case Family::phi3:
+    case Family::mixtral:
       break;
   }
 }
@@ -303,7 +305,8 @@ ModelConfig read_model_config(const std::string& folder) {
                                .find_bool("tie_word_embeddings")
                                .value_or(family.tied);
   config.layers.resize(static_cast<std::size_t>(config.n_layers));
-  if (config.family == Family::qwen3_moe || config.family == Family::gpt_oss)
+  if (config.family == Family::qwen3_moe || config.family == Family::gpt_oss ||
+      config.family == Family::mixtral)
     read_mixture(json, config);
   if (config.family == Family::smollm3) read_layers_without_rope(json, config);
   // Absent, it would be a stretched one to transformers.

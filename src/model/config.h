@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What config.json says about a model, checked and in our own words. Families: Llama 2/3/3.1/3.2,
-// Qwen2/2.5, Qwen3, Qwen3-MoE, Mistral, Granite, Seed-OSS, Phi-3, GPT-OSS, SmolLM3, and
+// Qwen2/2.5, Qwen3, Qwen3-MoE, Mistral, Mixtral, Granite, Seed-OSS, Phi-3, GPT-OSS, SmolLM3, and
 // the text part of Mistral 3 and Qwen3-VL. Anything else is refused by its name.
 #pragma once
 
@@ -26,7 +26,8 @@ enum class Family {
   qwen3_vl,
   ministral3,
   gpt_oss,
-  smollm3
+  smollm3,
+  mixtral
 };
 enum class RopeKind { standard, linear, llama3, yarn, none };  // none: nothing is rotated
 

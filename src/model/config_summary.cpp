@@ -34,6 +34,8 @@ const char* name_of(Family family) {
       return "Qwen3-VL";
     case Family::smollm3:
       return "SmolLM3";
+    case Family::mixtral:
+      return "Mixtral";
   }
   return "";
 }

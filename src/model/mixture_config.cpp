@@ -61,6 +61,18 @@ void read_biased_mixture(const JsonObject& json, ModelConfig& config) {
   for (LayerConfig& layer : config.layers) layer.is_mixture = true;
 }
 
+// MixtralForCausalLM: every layer is a mixture.
+void read_plain_mixture(const JsonObject& json, ModelConfig& config) {
+  MixtureConfig& mixture = config.mixture;
+  const char* count = json.has("num_local_experts") ? "num_local_experts" : "num_experts";
+  mixture.n_experts = json.find_int(count, 1, Backend::kMostExperts).value_or(8);
+  mixture.n_chosen = json.find_int("num_experts_per_tok", 1, mixture.n_experts)
+                         .value_or(std::min<std::int64_t>(2, mixture.n_experts));
+  mixture.expert_size = config.intermediate_size;
+  mixture.renormalise = true;
+  for (LayerConfig& layer : config.layers) layer.is_mixture = true;
+}
+
 }  // namespace
 
 bool has_mxfp4_experts(const JsonObject& json) {
@@ -71,6 +83,7 @@ bool has_mxfp4_experts(const JsonObject& json) {
 
 void read_mixture(const JsonObject& json, ModelConfig& config) {
   if (config.family == Family::gpt_oss) return read_biased_mixture(json, config);
+  if (config.family == Family::mixtral) return read_plain_mixture(json, config);
   MixtureConfig mixture;
   // transformers 5 may write the first name, which other families have, too.
   const char* count = json.has("num_local_experts") ? "num_local_experts" : "num_experts";

@@ -7,9 +7,10 @@
 
 namespace starattn {
 
-// Sets config.mixture and which of config.layers are mixtures, as Qwen3MoeForCausalLM or
-// GptOssForCausalLM has them; keys that are absent mean what they mean to transformers. Throws
-// Error(bad_data) on values out of range and on layers that the model does not have.
+// Sets config.mixture and which of config.layers are mixtures, as Qwen3MoeForCausalLM,
+// GptOssForCausalLM or MixtralForCausalLM has them; keys that are absent mean what they mean to
+// transformers. Throws Error(bad_data) on values out of range and on layers that the model does not
+// have.
 void read_mixture(const JsonObject& json, ModelConfig& config);
 
 // Whether a quantization_config says that experts are MXFP4 (packed_experts.h), and nothing else.

@@ -28,6 +28,7 @@ std::vector<bool> sliding_layers(const JsonObject& json, const ModelConfig& conf
     case Family::mistral:
     case Family::ministral3:
     case Family::phi3:
+    case Family::mixtral:
       first = 0;
       break;
     case Family::gpt_oss:
@@ -88,7 +89,7 @@ std::vector<bool> read_windows(const JsonObject& json, ModelConfig& config) {
   std::optional<std::int64_t> window = json.find_int("sliding_window", 0, kMostTokens);
   const bool is_absent = !json.json().contains("sliding_window");  // null says something
   const bool has_default = config.family != Family::phi3 && config.family != Family::ministral3 &&
-                           config.family != Family::smollm3;
+                           config.family != Family::smollm3 && config.family != Family::mixtral;
   if (has_default && is_absent)
     window = config.family == Family::gpt_oss ? kShortWindow : kDefaultWindow;
 

@@ -200,7 +200,7 @@ std::int64_t n_values(const Json& shapes, const std::string& ending, std::int64_
 
 TEST(Defaults, AreThoseOfTransformers) {
   const Json families = read_json_file(kGoldenModels + "defaults.json")["families"];
-  ASSERT_EQ(families.size(), 9U);
+  ASSERT_EQ(families.size(), 10U);
   for (const auto& [name, golden] : families.items()) {
     SCOPED_TRACE(name);
     const Json& found = golden["found"];

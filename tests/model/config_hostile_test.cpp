@@ -110,6 +110,15 @@ TEST(Refused, AreExpertsThatCannotBe) {
     mixture.update(changes);
     expect_bad(mixture, words);
   };
+  const Json mixtral = {{"architectures", {"MixtralForCausalLM"}}, {"model_type", "mixtral"}};
+  for (const auto& [key, value] : {std::pair<const char*, Json>{"num_local_experts", 0},
+                                   {"num_local_experts", 1025},
+                                   {"num_experts_per_tok", 9},
+                                   {"num_experts_per_tok", 0}}) {
+    Json changed = mixtral;
+    changed[key] = value;
+    expect_bad(changed, {fmt::format("'{}'", key)});
+  }
   bad({{"num_experts", 1025}}, {"'num_experts'", "1024", "1025"});
   bad({{"num_experts", -1}}, {"'num_experts'", "-1"});
   bad({{"num_experts_per_tok", 9}}, {"'num_experts_per_tok'", "8", "9"});

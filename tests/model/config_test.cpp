@@ -274,6 +274,21 @@ TEST(SmolLM3, HasWindowsWhereItHasNoRope) {
   EXPECT_EQ(read_config(smollm3(unused)).n_windows(), 0);
 }
 
+TEST(Mixtral, IsAMixtureInEveryLayer) {
+  const Json changes = {{"num_local_experts", 4}, {"num_experts_per_tok", 3}};
+  const ModelConfig c = read_config(with("mixtral", "MixtralForCausalLM", changes));
+  EXPECT_EQ(c.n_mixtures(), 2);
+  EXPECT_EQ(c.mixture.n_experts, 4);
+  EXPECT_EQ(c.mixture.n_chosen, 3);
+  EXPECT_EQ(c.mixture.expert_size, c.intermediate_size);
+  EXPECT_TRUE(c.mixture.renormalise);
+  EXPECT_EQ(c.rope.theta, 1e6);
+  EXPECT_EQ(c.n_windows(), 0);
+  const ModelConfig absent = read_config(with("mixtral", "MixtralForCausalLM", Json::object()));
+  EXPECT_EQ(absent.mixture.n_experts, 8);
+  EXPECT_EQ(absent.mixture.n_chosen, 2);
+}
+
 // transformers 5 may write an entry for each of the layer_types.
 TEST(RopeByLayerTypes, IsThatOfEachLayer) {
   const auto qwen3 = [](const Json& rope) {
