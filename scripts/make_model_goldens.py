@@ -23,7 +23,7 @@ from tokenizers import Tokenizer
 from transformers import (AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, GptOssConfig,
                           GptOssForCausalLM, GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaForCausalLM, Mistral3Config,
                           Mistral3ForConditionalGeneration, MistralConfig, MistralForCausalLM, MixtralConfig,
-                          MixtralForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config,
+                          MixtralForCausalLM, Olmo3Config, Olmo3ForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config,
                           Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM, Qwen3VLConfig,
                           Qwen3VLForConditionalGeneration, SeedOssConfig, SeedOssForCausalLM, SmolLM3Config,
                           SmolLM3ForCausalLM)
@@ -101,6 +101,12 @@ MODELS = {
         attention_bias=True, tie_word_embeddings=False), torch.bfloat16, None),
     "mixtral": (MixtralForCausalLM, MixtralConfig(**SIZES, head_dim=16, num_local_experts=8, num_experts_per_tok=3),
                 torch.bfloat16, None),
+    # YaRN in the third layer alone; the others slide.
+    "olmo3": (Olmo3ForCausalLM, Olmo3Config(
+        **{**SIZES, "hidden_size": 64, "num_hidden_layers": 4}, **ENDS, sliding_window=21, layer_types=[
+            "sliding_attention", "sliding_attention", "full_attention", "sliding_attention"],
+        rope_parameters={"full_attention": YARN_ROPE, "sliding_attention": {
+            "rope_type": "default", "rope_theta": 10000.0}}), torch.bfloat16, None),
     # The limit is low enough that numbers reach it.
     "gpt_oss": (GptOssForCausalLM, GptOssConfig(
         **{**SIZES, "hidden_size": 64}, head_dim=16, num_local_experts=8, num_experts_per_tok=3, sliding_window=21,
@@ -190,12 +196,14 @@ def golden(folder, tokens):
     with torch.no_grad():
         logits = model(torch.tensor([tokens]), use_cache=False).logits[0, -3:]
     rotary = (model.model.language_model if has_pictures else model.model).rotary_emb
+    whose = "" if hasattr(rotary, "inv_freq") else "full_attention_"  # of those that differ by layer_types
     peak = sharpness(model, tokens)
     good = peak > 0.1 and logits.abs().max() > 1
     print(f"{folder}: max |logit| {float(logits.abs().max()):.2f}, best key's weight {peak:.2f}",
           "" if good else ": TOO UNIFORM OR TOO SMALL TO TEST ANYTHING")
-    return {"versions": VERSIONS, "tokens": tokens, "inv_freq": rotary.inv_freq.double().tolist(),
-            "attention_scaling": float(rotary.attention_scaling), "logits": logits.tolist()}
+    return {"versions": VERSIONS, "tokens": tokens,
+            "inv_freq": getattr(rotary, whose + "inv_freq").double().tolist(),
+            "attention_scaling": float(getattr(rotary, whose + "attention_scaling")), "logits": logits.tolist()}
 
 
 def old_spelling(folder):

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What config.json says about a model, checked and in our own words. Families: Llama 2/3/3.1/3.2,
-// Qwen2/2.5, Qwen3, Qwen3-MoE, Mistral, Mixtral, Granite, Seed-OSS, Phi-3, GPT-OSS, SmolLM3, and
-// the text part of Mistral 3 and Qwen3-VL. Anything else is refused by its name.
+// Qwen2/2.5, Qwen3, Qwen3-MoE, Mistral, Mixtral, Granite, Seed-OSS, Phi-3, GPT-OSS, SmolLM3,
+// Olmo 3, and the text part of Mistral 3 and Qwen3-VL. Anything else is refused by its name.
 #pragma once
 
 #include <algorithm>
@@ -27,7 +27,8 @@ enum class Family {
   ministral3,
   gpt_oss,
   smollm3,
-  mixtral
+  mixtral,
+  olmo3
 };
 enum class RopeKind { standard, linear, llama3, yarn, none };  // none: nothing is rotated
 
@@ -117,6 +118,8 @@ struct ModelConfig {
   bool mlp_bias = false;   // gate, up, down have biases (Llama mlp_bias)
   bool qk_norm = false;    // RMS norm on each head of q and k (Qwen3)
   bool has_sinks = false;  // a learned score of each head and layer that has no value
+  // The norms of a layer stand behind its halves, and those of q and k are over all heads (Olmo 3).
+  bool norms_outputs = false;
   RopeConfig rope;
   RopeConfig other_rope;  // of the layers that say so
   MixtureConfig mixture;

@@ -36,6 +36,8 @@ const char* name_of(Family family) {
       return "SmolLM3";
     case Family::mixtral:
       return "Mixtral";
+    case Family::olmo3:
+      return "Olmo 3";
   }
   return "";
 }
@@ -82,7 +84,7 @@ std::uint64_t n_parameters(const ModelConfig& c, std::int64_t n_experts) {
   std::uint64_t layer = hidden * (2 * q + 2 * kv + 2);  // q k v o, norms
   if (c.qkv_bias) layer += q + 2 * kv;
   if (c.o_bias) layer += hidden;
-  if (c.qk_norm) layer += 2 * u(c.head_dim);
+  if (c.qk_norm) layer += c.norms_outputs ? q + kv : 2 * u(c.head_dim);
   if (c.has_sinks) layer += u(c.n_heads);
   std::uint64_t dense = 3 * hidden * intermediate;
   if (c.mlp_bias) dense += 2 * intermediate + hidden;

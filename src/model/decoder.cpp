@@ -124,7 +124,7 @@ void Decoder::merge_sinks(std::int64_t layer, Partial attended) {
 
 void Decoder::add_attention_output(std::int64_t layer, Rows attended, Rows x, Product product) {
   const LayerWeights& w = weights_->layers[static_cast<std::size_t>(layer)];
-  backend_->add_linear(x, attended, w.o_proj, w.o_bias, product, output_.rows(x.n_rows));
+  add_output(x, attended, w.o_proj, w.o_bias, w.attention_output_norm, product);
 }
 
 void Decoder::add_feed_forward(std::int64_t layer, Rows x, Product product) {
@@ -138,7 +138,16 @@ void Decoder::add_feed_forward(std::int64_t layer, Rows x, Product product) {
   const Rows up = up_.rows(x.n_rows);
   backend_->linear_gated(normed, {w.gate_proj, w.gate_bias, gate}, {w.up_proj, w.up_bias, up},
                          product);
-  backend_->add_linear(x, gate, w.down_proj, w.down_bias, product, output_.rows(x.n_rows));
+  add_output(x, gate, w.down_proj, w.down_bias, w.feed_forward_output_norm, product);
+}
+
+void Decoder::add_output(Rows x, Rows rows, const WeightView& w, const WeightView& bias,
+                         const WeightView& norm, Product product) {
+  const Rows output = output_.rows(x.n_rows);
+  if (!norm) return backend_->add_linear(x, rows, w, bias, product, output);
+  backend_->linear(rows, {w, bias, output}, product);
+  backend_->rms_norm(output, norm, config_->rms_norm_eps, output);
+  backend_->add(x, output);
 }
 
 ExpertChoice Decoder::choose_experts(const LayerWeights& w, Rows normed, Product product) {
@@ -160,6 +169,7 @@ void Decoder::next_tokens(Rows x, std::span<const Draw> draws, std::span<Token> 
 
 Rows Decoder::normalise(Rows x, const WeightView& weight) {
   STARATTN_CHECK(x.n_rows <= max_rows_);
+  if (!weight) return x;
   const Rows normed = normed_.rows(x.n_rows);
   const double residual = config_->multipliers.residual;
   backend_->rms_norm(x, weight, config_->rms_norm_eps / (residual * residual), normed);
@@ -175,7 +185,7 @@ Rows Decoder::normalise_for_head(Rows x) {
 
 void Decoder::normalise_heads(Rows x, const WeightView& weight) {
   if (!weight) return;
-  const Rows heads{x.data, x.n_rows * x.width / config_->head_dim, config_->head_dim};
+  const Rows heads{x.data, x.n_rows * x.width / weight.n_cols, weight.n_cols};
   backend_->rms_norm(heads, weight, config_->rms_norm_eps, heads);
 }
 

@@ -75,8 +75,8 @@ class Decoder {
   void add_feed_forward(std::int64_t layer, Rows x, Product product);
   // In a mixture: the experts of rows behind the norm. Good until the next call.
   ExpertChoice choose_experts(const LayerWeights& layer, Rows normed, Product product);
-  // x behind one of the model's norms, and behind the last one as the LM head takes it. Good until
-  // the next call of any of these.
+  // x behind one of the model's norms, as it is where the layer has none there, and behind the last
+  // one as the LM head takes it. Good until the next call of any of these.
   Rows normalise(Rows x, const WeightView& weight);
   Rows normalise_for_head(Rows x);
   // fp32 on the host, [n_rows, vocab].
@@ -87,6 +87,9 @@ class Decoder {
  private:
   const LayerWeights& enter(std::int64_t layer);  // whose matrices are whole from here on
   void normalise_heads(Rows x, const WeightView& weight);
+  // x += rows w^T + bias, behind a norm if there is one.
+  void add_output(Rows x, Rows rows, const WeightView& w, const WeightView& bias,
+                  const WeightView& norm, Product product);
 
   const ModelConfig* config_;
   const ModelWeights* weights_;

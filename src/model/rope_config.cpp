@@ -170,12 +170,12 @@ void read_ropes(const JsonObject& json, double absent_theta, const std::vector<b
     return read_rope(json, entry, plain.theta, config.max_positions);
   };
   const char *full = "full_attention", *sliding = "sliding_attention";
-  if (!scaling.has(full) && !scaling.has(sliding)) {
-    config.rope = read(scaling);
-    return;
-  }
-  refuse_beside_one_rope(json, scaling, config);
-  if (scaling.has(full)) config.rope = read(scaling.get_object(full));
+  const bool is_by_type = scaling.has(full) || scaling.has(sliding);
+  if (is_by_type) refuse_beside_one_rope(json, scaling, config);
+  if (!is_by_type || scaling.has(full))
+    config.rope = read(is_by_type ? scaling.get_object(full) : scaling);
+  // Olmo 3 never stretches the layers that slide.
+  if (!is_by_type && config.family != Family::olmo3) return;
   config.other_rope = scaling.has(sliding) ? read(scaling.get_object(sliding)) : plain;
   for (std::size_t i = 0; i < slides.size(); ++i)
     config.layers[i].has_other_rope = slides[i] && config.other_rope != config.rope;

@@ -47,7 +47,7 @@ ShardedDecoder::ShardedDecoder(Decoder& decoder, const ModelWeights& weights, Sh
       lm_head_(weights.lm_head.rows(vocab().first, vocab().count)),
       up_(backend(), config().has_dense_layers() ? max_rows : 0, intermediate().count),
       scratch_(backend(), max_rows, hidden().count) {
-  STARATTN_CHECK(max_rows <= decoder.max_rows());
+  STARATTN_CHECK(max_rows <= decoder.max_rows() && !config().norms_outputs);
   for (const LayerWeights& layer : weights.layers) {
     layers_.push_back(columns_of(layer, plan_.heads[rank_], hidden(), intermediate(), of_expert(),
                                  config().head_dim));

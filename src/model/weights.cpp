@@ -63,7 +63,7 @@ LayerWeights layer_from(WeightSource& source, const ModelConfig& c, const std::s
   };
 
   LayerWeights w;
-  w.input_norm = norm("input_layernorm", hidden);
+  if (!c.norms_outputs) w.input_norm = norm("input_layernorm", hidden);
   if (c.family == Family::phi3) {
     const WeightView qkv = matrix("self_attn.qkv_proj", c.q_width() + 2 * c.kv_width(), hidden);
     // The first part last: it takes the name of the whole.
@@ -79,13 +79,18 @@ LayerWeights layer_from(WeightSource& source, const ModelConfig& c, const std::s
   w.k_bias = bias(c.qkv_bias, "self_attn.k_proj", c.kv_width());
   w.v_bias = bias(c.qkv_bias, "self_attn.v_proj", c.kv_width());
   if (c.qk_norm) {
-    w.q_norm = norm("self_attn.q_norm", c.head_dim);
-    w.k_norm = norm("self_attn.k_norm", c.head_dim);
+    w.q_norm = norm("self_attn.q_norm", c.norms_outputs ? c.q_width() : c.head_dim);
+    w.k_norm = norm("self_attn.k_norm", c.norms_outputs ? c.kv_width() : c.head_dim);
   }
   if (c.has_sinks) w.sinks = source.vector(layer + "self_attn.sinks", c.n_heads);
   w.o_proj = matrix("self_attn.o_proj", hidden, c.q_width());
   w.o_bias = bias(c.o_bias, "self_attn.o_proj", hidden);
-  w.post_attention_norm = norm("post_attention_layernorm", hidden);
+  if (c.norms_outputs) {
+    w.attention_output_norm = norm("post_attention_layernorm", hidden);
+    w.feed_forward_output_norm = norm("post_feedforward_layernorm", hidden);
+  } else {
+    w.post_attention_norm = norm("post_attention_layernorm", hidden);
+  }
   if (c.is_mixture(i) && c.mixture.has_biases) {
     w.router = matrix("mlp.router", c.mixture.n_experts, hidden);
     w.router_bias = bias(true, "mlp.router", c.mixture.n_experts);
@@ -270,6 +275,7 @@ std::vector<WeightView> ModelWeights::all() const {
                                    w.sinks,
                                    w.o_proj,
                                    w.o_bias,
+                                   w.attention_output_norm,
                                    w.post_attention_norm,
                                    w.gate_proj,
                                    w.up_proj,
@@ -277,6 +283,7 @@ std::vector<WeightView> ModelWeights::all() const {
                                    w.gate_bias,
                                    w.up_bias,
                                    w.down_bias,
+                                   w.feed_forward_output_norm,
                                    w.router,
                                    w.router_bias}) {
       if (view) all.push_back(view);

@@ -34,6 +34,9 @@ std::vector<bool> sliding_layers(const JsonObject& json, const ModelConfig& conf
     case Family::gpt_oss:
       for (std::size_t i = 0; i < layers.size(); i += 2) layers[i] = true;
       break;
+    case Family::olmo3:
+      for (std::size_t i = 0; i < layers.size(); ++i) layers[i] = (i + 1) % 4 != 0;
+      break;
     case Family::qwen3_moe:
       if (json.find_bool("use_sliding_window").value_or(false)) first = 0;
       break;
@@ -79,7 +82,7 @@ std::optional<std::vector<bool>> read_layer_types(const JsonObject& json, std::i
 }  // namespace
 
 bool reads_layer_types(const JsonObject& json, const ModelConfig& config) {
-  if (config.family == Family::gpt_oss) return true;
+  if (config.family == Family::gpt_oss || config.family == Family::olmo3) return true;
   return (config.family == Family::qwen2 || config.family == Family::qwen3 ||
           config.family == Family::smollm3) &&
          json.find_bool("use_sliding_window").value_or(false);
@@ -106,7 +109,8 @@ std::vector<bool> read_windows(const JsonObject& json, ModelConfig& config) {
     }
   }
   const bool any_slides = std::ranges::count(slides, true) > 0;
-  const bool is_named = json.has("layer_types") || config.family == Family::gpt_oss;
+  const bool is_named =
+      json.has("layer_types") || config.family == Family::gpt_oss || config.family == Family::olmo3;
   if (!window && any_slides && is_named && reads_layer_types(json, config))
     json.get("sliding_window");  // says that it is missing
   if (!window || !any_slides) return slides;

@@ -285,6 +285,10 @@ on 1 run --model "$windowed" --input "$work/in.jsonl" --block-size 40 --anchor r
 check "anchors are not computed again for windows" [ $code -eq 2 ]
 "$program" plan --model "$windowed" --tokens 1k | grep -q "in 8 of 8 layers a token sees the last 100 tokens"
 check "plan says what a window shows" [ $? -eq 0 ]
+olmo3=$(dirname "$0")/../golden/models/olmo3
+"$program" plan --model "$olmo3" --tokens 1k --ranks 2 --shard-weights on >/dev/null 2>"$work/log"
+check "norms over whole products are not shared out" [ $? -eq 2 ]
+check "and plan says why" grep -q "norms need all columns" "$work/log"
 
 on 1 doctor
 check "doctor finds the machine fit" shows "^verdict *fit"

@@ -289,6 +289,36 @@ TEST(Mixtral, IsAMixtureInEveryLayer) {
   EXPECT_EQ(absent.mixture.n_chosen, 2);
 }
 
+// transformers: every fourth layer sees everything, and YaRN is for those alone.
+TEST(Olmo3, HasWindowsInThreeOfFourLayersAndYarnInTheOthers) {
+  const Json yarn = {
+      {"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 4096}};
+  const auto olmo3 = [](Json changes) {
+    changes["num_hidden_layers"] = 5;
+    changes["sliding_window"] = 16;
+    return read_config(with("olmo3", "Olmo3ForCausalLM", changes));
+  };
+  const ModelConfig c = olmo3({{"rope_scaling", yarn}});
+  EXPECT_EQ(windows_of(c), (std::vector<std::int64_t>{16, 16, 16, 0, 16}));
+  EXPECT_EQ(c.rope.kind, RopeKind::yarn);
+  EXPECT_EQ(c.other_rope.kind, RopeKind::standard);
+  EXPECT_EQ(c.rope.theta, 5e5);
+  EXPECT_EQ(c.other_rope.theta, 5e5);
+  EXPECT_EQ(c.max_positions, 16384);
+  for (const LayerConfig& layer : c.layers) EXPECT_EQ(layer.has_other_rope, layer.has_window());
+  EXPECT_TRUE(c.qk_norm && c.norms_outputs);
+  EXPECT_FALSE(c.tied_embeddings);
+
+  const Json by_type = {{"full_attention", yarn}, {"sliding_attention", nullptr}};
+  EXPECT_EQ(canonical_text(olmo3({{"rope_parameters", by_type}})), canonical_text(c));
+  EXPECT_EQ(olmo3(Json::object()).n_with_other_rope(), 0);
+  // A window that no position reaches leaves the layers' RoPE as it is.
+  const ModelConfig wide = read_config(with("olmo3", "Olmo3ForCausalLM", {{"rope_scaling", yarn}}));
+  EXPECT_EQ(wide.n_windows(), 0);
+  EXPECT_EQ(wide.n_with_other_rope(), 2);
+  EXPECT_EQ(wide.max_positions, 4096);
+}
+
 // transformers 5 may write an entry for each of the layer_types.
 TEST(RopeByLayerTypes, IsThatOfEachLayer) {
   const auto qwen3 = [](const Json& rope) {

@@ -28,12 +28,14 @@ void expect_layer(const LayerWeights& w, const ModelConfig& c, bool is_mixture, 
   const std::int64_t q = c.q_width(), kv = c.kv_width();
   const std::int64_t hidden = c.hidden_size, intermediate = c.intermediate_size;
   const std::tuple<const char*, bool, WeightView, Shape> all[] = {
-      {"input_norm", true, w.input_norm, {1, hidden}},
+      {"input_norm", !c.norms_outputs, w.input_norm, {1, hidden}},
       {"q_proj", true, w.q_proj, {q, hidden}},
       {"k_proj", true, w.k_proj, {kv, hidden}},
       {"v_proj", true, w.v_proj, {kv, hidden}},
       {"o_proj", true, w.o_proj, {hidden, q}},
-      {"post_attention_norm", true, w.post_attention_norm, {1, hidden}},
+      {"post_attention_norm", !c.norms_outputs, w.post_attention_norm, {1, hidden}},
+      {"attention_output_norm", c.norms_outputs, w.attention_output_norm, {1, hidden}},
+      {"feed_forward_output_norm", c.norms_outputs, w.feed_forward_output_norm, {1, hidden}},
       {"gate_proj", !is_mixture, w.gate_proj, {intermediate, hidden}},
       {"up_proj", !is_mixture, w.up_proj, {intermediate, hidden}},
       {"down_proj", !is_mixture, w.down_proj, {hidden, intermediate}},
@@ -45,8 +47,8 @@ void expect_layer(const LayerWeights& w, const ModelConfig& c, bool is_mixture, 
       {"gate_bias", c.mlp_bias, w.gate_bias, {1, intermediate}},
       {"up_bias", c.mlp_bias, w.up_bias, {1, intermediate}},
       {"down_bias", c.mlp_bias, w.down_bias, {1, hidden}},
-      {"q_norm", c.qk_norm, w.q_norm, {1, c.head_dim}},
-      {"k_norm", c.qk_norm, w.k_norm, {1, c.head_dim}}};
+      {"q_norm", c.qk_norm, w.q_norm, {1, c.norms_outputs ? q : c.head_dim}},
+      {"k_norm", c.qk_norm, w.k_norm, {1, c.norms_outputs ? kv : c.head_dim}}};
   for (const auto& [name, present, view, shape] : all) {
     SCOPED_TRACE(name);
     EXPECT_EQ(static_cast<bool>(view), present);

@@ -38,6 +38,7 @@ struct Setting {
   std::vector<std::int64_t> windows;  // of each layer; 0: none
   bool sinks = false;                 // with the experts that go with them
   bool ropes = false;                 // none in the second layer of three
+  bool norms_outputs = false;         // as Olmo 3
 };
 
 struct Outcome {
@@ -85,6 +86,7 @@ inline Outcome run(const Communicator& group, const Setting& setting, int n_thre
     if (setting.windows[i] > 0) config.layers[i].window = setting.windows[i];
   config.other_rope.kind = RopeKind::none;
   config.layers[1].has_other_rope = setting.ropes;
+  config.qk_norm = config.norms_outputs = setting.norms_outputs;
   if (setting.rounds_rows) config.fp8.scales = Fp8Config::Scales::made;
   TinyModel model(n_threads, Dtype::bf16, config);
   if (setting.rounds_rows) model.backend->round_rows_to_f8();

@@ -115,6 +115,22 @@ TEST_F(Equalities, LayersWithoutRopeHaveTheSameBitsOnAnyRanks) {
   EXPECT_GT(relative_difference(a.logits, b.logits), 1e-3);
 }
 
+TEST_F(Equalities, NormsOfOutputsHaveTheSameBitsOnAnyRanks) {
+  Setting star;
+  star.norms_outputs = true;
+  star.block = 90;
+  star.anchor = 40;
+  Setting reach = star, ring = star, tree = star, recall = star, windows = star;
+  reach.reach = 2;
+  ring.attention = Attention::ring;
+  tree.tree = tree.spread = true;
+  recall.recall = 45;
+  windows.windows = {61, 61, 0};
+  for (const Setting& setting : {star, reach, ring, tree, recall, windows})
+    expect_same_bits_as_alone(setting);
+  expect_close_to_dense(ring);
+}
+
 TEST_F(Equalities, RoundedRowsHaveTheSameBitsOnAnyRanks) {
   Setting star;
   star.rounds_rows = true;

@@ -77,8 +77,8 @@ INSTANTIATE_TEST_SUITE_P(Families, GoldenLogits,
                                            "seed_oss", "phi3", "mistral3", "ministral3", "qwen3_vl",
                                            "qwen3_moe_fp8", "llama_fp8_channel", "mistral",
                                            "mistral_window", "qwen2_window", "qwen3_window",
-                                           "smollm3", "smollm3_window", "mixtral", "gpt_oss",
-                                           "gpt_oss_mxfp4", "demo"),
+                                           "smollm3", "smollm3_window", "mixtral", "olmo3",
+                                           "gpt_oss", "gpt_oss_mxfp4", "demo"),
                          [](const auto& test) { return std::string(test.param); });
 
 }  // namespace
