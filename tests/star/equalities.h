@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <exception>
 #include <string>
 #include <vector>
 
@@ -139,16 +140,22 @@ inline Outcome run_alone(const Communicator& world, const Setting& setting) {
   constexpr int kTag = 1;
   const Communicator self = world.split(world.rank());
   Outcome outcome;
+  std::exception_ptr failure;  // which must not leave them waiting
   Requests done;
   std::byte nothing{};
   if (world.is_root()) {
-    outcome = run(self, setting);
+    try {
+      outcome = run(self, setting);
+    } catch (...) {
+      failure = std::current_exception();
+    }
     for (Rank rank = 1; rank < world.size(); ++rank)
       world.isend(std::span(&nothing, 1), rank, kTag, done);
   } else {
     world.irecv(std::span(&nothing, 1), 0, kTag, done);
   }
   done.wait();
+  if (failure) std::rethrow_exception(failure);
   return outcome;
 }
 
