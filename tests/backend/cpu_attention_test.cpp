@@ -210,9 +210,13 @@ TEST_P(CpuAttention, MergingPartsEqualsTheWhole) {
   for (OwnPartial* part : {&a, &b}) backend_->clear(part->view(), shape);
   backend_->attend(rows, {&first, 1}, shape, Product::batch_invariant, a.view());
   backend_->attend(rows, {&second, 1}, shape, Product::batch_invariant, b.view());
+  OwnPartial again = a;
   backend_->merge(a.view(), b.view(), shape);
   Floats merged(q.size());
   backend_->finish(a.view(), shape, rows_of(merged, rows.width));
+  Floats at_once(q.size());
+  backend_->finish_merged(again.view(), b.view(), shape, rows_of(at_once, rows.width));
+  EXPECT_EQ(at_once, merged);
   const Floats whole = attend(q, {segment_of(k, v, 100, false)}, shape, Product::batch_invariant);
   EXPECT_LT(relative_error(merged, {whole.begin(), whole.end()}), 1e-6);
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "backend/cpu/f8.h"
+#include "backend/cpu/four.h"
 #include "base/error.h"
 
 namespace starattn::cpu {
@@ -101,7 +102,7 @@ void attend_key_tile(const Call& call, const RowTile& tile, const KvSegment& seg
   const float scale = 1.0F / std::sqrt(static_cast<float>(d));
 
   if (call.product == Product::chunk) {
-    transpose_keys(k, stride, n, d, work.keys.data());
+    transpose(k, stride, n, d, work.keys.data(), kKeyTile);
     call.kernels.multiply(work.q.data(), d, work.keys.data(), kKeyTile, work.scores.data(),
                           kKeyTile, packed, n_padded, d, false);
   } else {
@@ -205,17 +206,35 @@ void attend_split_parallel(ThreadPool& pool, std::vector<Workspace>& work, const
   });
 }
 
+void transpose_4x4(const float* from, std::int64_t stride, float* to, std::int64_t to_stride) {
+  const Four a = load_four(from), b = load_four(from + stride);
+  const Four c = load_four(from + 2 * stride), d = load_four(from + 3 * stride);
+  const Four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5);  // a0 b0 a1 b1
+  const Four cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+  const Four more_ab = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+  const Four more_cd = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+  store_four(to, __builtin_shufflevector(ab, cd, 0, 1, 4, 5));
+  store_four(to + to_stride, __builtin_shufflevector(ab, cd, 2, 3, 6, 7));
+  store_four(to + 2 * to_stride, __builtin_shufflevector(more_ab, more_cd, 0, 1, 4, 5));
+  store_four(to + 3 * to_stride, __builtin_shufflevector(more_ab, more_cd, 2, 3, 6, 7));
+}
+
 }  // namespace
 
-void transpose_keys(const float* keys, std::int64_t stride, std::int64_t n, std::int64_t d,
-                    float* to) {
-  constexpr std::int64_t kBlock = 16;
-  for (std::int64_t first = 0; first < kKeyTile; first += kBlock) {
-    for (std::int64_t c = 0; c < d; ++c) {
-      float* out = to + c * kKeyTile + first;
-      for (std::int64_t j = 0; j < kBlock; ++j)
-        out[j] = first + j < n ? keys[(first + j) * stride + c] : 0.0F;
+void transpose(const float* rows, std::int64_t stride, std::int64_t n, std::int64_t d, float* to,
+               std::int64_t to_stride) {
+  constexpr std::int64_t kColumns = 16;  // of `to` at a time: a line of the cache
+  const std::int64_t n_padded = (n + kColumns - 1) / kColumns * kColumns;
+  std::int64_t first = 0;
+  for (; first + kColumns <= n; first += kColumns) {
+    for (std::int64_t c = 0; c < d; c += 4) {
+      for (std::int64_t r = first; r < first + kColumns; r += 4)
+        transpose_4x4(rows + r * stride + c, stride, to + c * to_stride + r, to_stride);
     }
+  }
+  for (std::int64_t c = 0; first < n_padded && c < d; ++c) {
+    for (std::int64_t r = first; r < n_padded; ++r)
+      to[c * to_stride + r] = r < n ? rows[r * stride + c] : 0.0F;
   }
 }
 

@@ -21,9 +21,10 @@ void attend(ThreadPool& pool, const Kernels& kernels, Rows q, std::span<const Kv
 
 constexpr std::int64_t kKeyTile = 128;  // keys whose scores are in cache together
 
-// keys [n, d] with row stride `stride` -> [d, kKeyTile], zero beyond n.
-void transpose_keys(const float* keys, std::int64_t stride, std::int64_t n, std::int64_t d,
-                    float* to);
+// rows [n, d] with row stride `stride` -> to [d, to_stride], zero from n to the next multiple
+// of 16.
+void transpose(const float* rows, std::int64_t stride, std::int64_t n, std::int64_t d, float* to,
+               std::int64_t to_stride);
 
 // into <- into (+) from for one row and head: o [head_dim].
 void merge_row(float* o, float& m, float& l, const float* from_o, float from_m, float from_l,

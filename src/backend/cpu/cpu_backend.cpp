@@ -224,12 +224,18 @@ class CpuBackend : public Backend {
   }
 
   void finish(Partial partial, const AttentionShape& shape, Rows out) override {
+    STARATTN_CHECK(out.width == shape.n_heads * shape.head_dim && out.n_rows == partial.n_rows);
+    for_rows(partial.n_rows * shape.n_heads,
+             [&](std::int64_t i) { finish_row(partial, i, shape.head_dim, out); });
+  }
+
+  void finish_merged(Partial a, Partial b, const AttentionShape& shape, Rows out) override {
     const std::int64_t d = shape.head_dim;
-    STARATTN_CHECK(out.width == shape.n_heads * d && out.n_rows == partial.n_rows);
-    for_rows(partial.n_rows * shape.n_heads, [&](std::int64_t i) {
-      const float l = partial.l[i];
-      for (std::int64_t c = 0; c < d; ++c)
-        floats(out)[i * d + c] = l == 0.0F ? 0.0F : partial.o[i * d + c] / l;
+    STARATTN_CHECK(a.n_rows == b.n_rows && out.n_rows == a.n_rows);
+    STARATTN_CHECK(out.width == shape.n_heads * d);
+    for_rows(a.n_rows * shape.n_heads, [&](std::int64_t i) {
+      cpu::merge_row(a.o + i * d, a.m[i], a.l[i], b.o + i * d, b.m[i], b.l[i], d);
+      finish_row(a, i, d, out);
     });
   }
 
@@ -323,6 +329,13 @@ class CpuBackend : public Backend {
   }
 
  private:
+  // Of one row and head, number i.
+  static void finish_row(const Partial& partial, std::int64_t i, std::int64_t d, Rows out) {
+    const float l = partial.l[i];
+    for (std::int64_t c = 0; c < d; ++c)
+      floats(out)[i * d + c] = l == 0.0F ? 0.0F : partial.o[i * d + c] / l;
+  }
+
   template <typename Work>
   void for_rows(std::int64_t n_rows, const Work& work) {
     pool_.parallel_for((n_rows + kRowsPerTask - 1) / kRowsPerTask, [&](std::int64_t task, int) {

@@ -55,6 +55,7 @@ inline void column(const float* a, std::int64_t lda, const float* b, std::int64_
   for (; i + STARATTN_ROWS <= m; i += STARATTN_ROWS) {
     tile<STARATTN_ROWS, Vectors>(a + i * lda, lda, b, ldb, c + i * ldc, ldc, k, add);
   }
+  for (; i + 4 <= m; i += 4) tile<4, Vectors>(a + i * lda, lda, b, ldb, c + i * ldc, ldc, k, add);
   for (; i + 2 <= m; i += 2) tile<2, Vectors>(a + i * lda, lda, b, ldb, c + i * ldc, ldc, k, add);
   for (; i < m; ++i) tile<1, Vectors>(a + i * lda, lda, b, ldb, c + i * ldc, ldc, k, add);
 }

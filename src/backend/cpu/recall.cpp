@@ -9,12 +9,16 @@
 
 #include "backend/cpu/attend.h"
 #include "backend/cpu/f8.h"
+#include "backend/cpu/four.h"
 #include "base/error.h"
 
 namespace starattn::cpu {
 namespace {
 
-constexpr std::int64_t kRowTile = 64;  // asking rows whose scores are in cache together
+constexpr std::int64_t kRowTile = 64;    // asking rows whose scores are in cache together
+constexpr std::int64_t kScoreTile = 96;  // keys that they are asked for: whole tiles of registers
+constexpr std::int64_t kKeysRaised = 4;  // of these together: they share what is loaded of z
+static_assert(kScoreTile % kKeysRaised == 0);
 constexpr float kNothing = -std::numeric_limits<float>::infinity();
 constexpr float kHighest = 80;  // exp of it is still a float, summed over any number of heads
 
@@ -27,6 +31,23 @@ struct RunningSum {
   float top = kNothing;
   float sum = 0;
 };
+
+// best[k] <- the highest of itself and scale * products[k, row] - z[row] over n rows, a multiple of
+// 4, for kKeysRaised keys; what is not a number is not the highest.
+void raise(float* best, const float* products, const float* z, std::int64_t n, float scale) {
+  Four top[kKeysRaised];
+  for (Four& one : top) one = kNothing - Four{};
+  for (std::int64_t row = 0; row < n; row += 4) {
+    const Four ordinary = load_four(z + row);
+    for (std::int64_t k = 0; k < kKeysRaised; ++k) {
+      const Four value = scale * load_four(products + k * kRowTile + row) - ordinary;
+      top[k] = value > top[k] ? value : top[k];
+    }
+  }
+  for (std::int64_t k = 0; k < kKeysRaised; ++k) {
+    for (int lane = 0; lane < 4; ++lane) best[k] = std::max(best[k], top[k][lane]);
+  }
+}
 
 }  // namespace
 
@@ -92,7 +113,7 @@ void log_sum_exp(ThreadPool& pool, const Kernels& kernels, Rows q, const KvSegme
       for (std::int64_t key = 0; key < n_tokens; key += kKeyTile) {
         const std::int64_t n = std::min(kKeyTile, n_tokens - key);
         const std::int64_t n_padded = (n + 15) / 16 * 16;
-        transpose_keys(keys_of[s] + key * stride + kv_head * d, stride, n, d, keys.data());
+        transpose(keys_of[s] + key * stride + kv_head * d, stride, n, d, keys.data(), kKeyTile);
         for (std::int64_t h = 0; h < group; ++h) {
           const float* rows = floats(q.data) + first_row * q.width + (kv_head * group + h) * d;
           kernels.multiply(rows, q.width, keys.data(), kKeyTile, scores.data(), kKeyTile, n_rows,
@@ -118,36 +139,51 @@ void log_sum_exp(ThreadPool& pool, const Kernels& kernels, Rows q, const KvSegme
   });
 }
 
+// The products have a row for each key and a column for each asking row: what has to be turned for
+// that are the few rows of q, not all the keys.
 void score_keys(ThreadPool& pool, const Kernels& kernels, Rows q, const float* z,
                 const KvSegment& segment, const AttentionShape& shape, float* scores) {
   const std::int64_t d = shape.head_dim;
   const std::int64_t group = shape.n_heads / shape.n_kv_heads;
   const std::int64_t stride = shape.n_kv_heads * d;
+  const std::int64_t n_tiles = (q.n_rows + kRowTile - 1) / kRowTile;
   const float scale = 1.0F / std::sqrt(static_cast<float>(d));
   std::vector<float> memory;
   const float* all_keys = keys_in_f32(segment, shape, memory);
-  pool.parallel_for((segment.n_tokens + kKeyTile - 1) / kKeyTile, [&](std::int64_t task, int) {
-    const std::int64_t first = task * kKeyTile;
-    const std::int64_t n = std::min(kKeyTile, segment.n_tokens - first);
-    std::vector<float> keys(static_cast<std::size_t>(d * kKeyTile));
-    std::vector<float> products(static_cast<std::size_t>(kRowTile * kKeyTile));
-    float total[kKeyTile] = {};
+  const auto rows_of = [&](std::int64_t tile) {
+    return std::min(kRowTile, q.n_rows - tile * kRowTile);
+  };
+
+  const std::int64_t n_turned = shape.n_heads * n_tiles * kRowTile;
+  std::vector<float> turned_q(static_cast<std::size_t>(n_turned * d));  // [heads, tiles, d, rows]
+  std::vector<float> turned_z(static_cast<std::size_t>(n_turned), -kNothing);  // no row: no score
+  pool.parallel_for(shape.n_heads * n_tiles, [&](std::int64_t task, int) {
+    const std::int64_t head = task / n_tiles;
+    const std::int64_t tile = task % n_tiles;
+    const std::int64_t first_row = tile * kRowTile;
+    transpose(floats(q.data) + first_row * q.width + head * d, q.width, rows_of(tile), d,
+              turned_q.data() + task * d * kRowTile, kRowTile);
+    float* to = turned_z.data() + task * kRowTile;
+    for (std::int64_t r = 0; r < rows_of(tile); ++r)
+      to[r] = z[(first_row + r) * shape.n_heads + head];
+  });
+
+  pool.parallel_for((segment.n_tokens + kScoreTile - 1) / kScoreTile, [&](std::int64_t task, int) {
+    const std::int64_t first = task * kScoreTile;
+    const std::int64_t n = std::min(kScoreTile, segment.n_tokens - first);
+    std::vector<float> products(static_cast<std::size_t>(kScoreTile * kRowTile));
+    float total[kScoreTile] = {};
     for (std::int64_t head = 0; head < shape.n_heads; ++head) {
-      if (head % group == 0)
-        transpose_keys(all_keys + first * stride + head / group * d, stride, n, d, keys.data());
-      float best[kKeyTile];
-      std::fill_n(best, kKeyTile, kNothing);
-      for (std::int64_t first_row = 0; first_row < q.n_rows; first_row += kRowTile) {
-        const std::int64_t n_rows = std::min(kRowTile, q.n_rows - first_row);
-        kernels.multiply(floats(q.data) + first_row * q.width + head * d, q.width, keys.data(),
-                         kKeyTile, products.data(), kKeyTile, n_rows, kKeyTile, d, false);
-        for (std::int64_t r = 0; r < n_rows; ++r) {
-          const float* row = products.data() + r * kKeyTile;
-          const float own = z[(first_row + r) * shape.n_heads + head];
-          for (std::int64_t j = 0; j < kKeyTile; ++j) {
-            const float value = scale * row[j] - own;
-            best[j] = value > best[j] ? value : best[j];
-          }
+      const float* keys = all_keys + first * stride + head / group * d;
+      float best[kScoreTile];
+      std::fill_n(best, kScoreTile, kNothing);
+      for (std::int64_t tile = 0; tile < n_tiles; ++tile) {
+        const std::int64_t at = (head * n_tiles + tile) * kRowTile;
+        const std::int64_t n_padded = (rows_of(tile) + 15) / 16 * 16;
+        kernels.multiply(keys, stride, turned_q.data() + at * d, kRowTile, products.data(),
+                         kRowTile, n, n_padded, d, false);
+        for (std::int64_t j = 0; j < n; j += kKeysRaised) {
+          raise(best + j, products.data() + j * kRowTile, turned_z.data() + at, n_padded, scale);
         }
       }
       for (std::int64_t j = 0; j < n; ++j) total[j] += std::exp(std::min(best[j], kHighest));
