@@ -112,7 +112,9 @@ TEST_F(Equalities, LayersWithoutRopeHaveTheSameBitsOnAnyRanks) {
   dense.attention = rotated.attention = Attention::dense;
   rotated.ropes = false;
   const Outcome a = run_alone(world_, dense), b = run_alone(world_, rotated);
-  EXPECT_GT(relative_difference(a.logits, b.logits), 1e-3);
+  if (world_.is_root()) {
+    EXPECT_GT(relative_difference(a.logits, b.logits), 1e-3);
+  }
 }
 
 TEST_F(Equalities, NormsOfOutputsHaveTheSameBitsOnAnyRanks) {
