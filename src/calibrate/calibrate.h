@@ -8,8 +8,8 @@
 namespace starattn {
 
 // Times each kind of operation by itself, on all ranks at once, and messages between them, and
-// writes the file from the first rank. About a minute. Collective. Throws AgreedError(cannot_create
-// | io | unfit).
+// writes the file from the first rank. About a minute on a GPU, several on a CPU. Collective.
+// Throws AgreedError(cannot_create | io | unfit).
 Exit calibrate_to(const std::string& path, const DeviceOptions& options, const Ranks& ranks);
 
 }  // namespace starattn

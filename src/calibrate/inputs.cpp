@@ -4,9 +4,23 @@
 #include <algorithm>
 #include <span>
 
+#include "base/error.h"
 #include "base/random.h"
 
 namespace starattn {
+
+std::vector<std::byte> random_numbers(std::int64_t n, Dtype dtype) {
+  STARATTN_CHECK(dtype == Dtype::f32 || dtype == Dtype::bf16);
+  std::vector<float> wide;
+  std::vector<std::uint16_t> narrow;
+  for (std::int64_t i = 0; i < n; ++i) {
+    wide.push_back(static_cast<float>(2 * random_unit(2, static_cast<std::uint64_t>(i)) - 1));
+    narrow.push_back(f32_to_bf16(wide.back()));
+  }
+  const auto bytes =
+      dtype == Dtype::f32 ? std::as_bytes(std::span(wide)) : std::as_bytes(std::span(narrow));
+  return {bytes.begin(), bytes.end()};
+}
 
 CalibrationInputs::CalibrationInputs(Backend& backend)
     : backend_(backend), numbers_(static_cast<std::size_t>(kWidest * kWidest)) {
@@ -25,14 +39,8 @@ WeightView CalibrationInputs::weight(std::int64_t n_out, std::int64_t n_in,
 RowBuffer CalibrationInputs::rows(std::int64_t n_rows, std::int64_t width) const {
   RowBuffer buffer(backend_, n_rows, width);
   const std::int64_t n_made = std::min<std::int64_t>(n_rows, 1024);
-  std::vector<float> wide;
-  std::vector<std::uint16_t> narrow;
-  for (std::int64_t i = 0; i < n_made * width; ++i) {
-    wide.push_back(static_cast<float>(2 * random_unit(2, static_cast<std::uint64_t>(i)) - 1));
-    narrow.push_back(f32_to_bf16(wide.back()));
-  }
-  const bool is_wide = backend_.activation_dtype() == Dtype::f32;
-  const auto bytes = is_wide ? std::as_bytes(std::span(wide)) : std::as_bytes(std::span(narrow));
+  const std::vector<std::byte> made = random_numbers(n_made * width, backend_.activation_dtype());
+  const std::span<const std::byte> bytes(made);
   const std::size_t row_bytes = bytes.size() / static_cast<std::size_t>(n_made);
   for (std::int64_t row = 0; row < n_rows; row += n_made) {
     const std::int64_t n = std::min(n_made, n_rows - row);

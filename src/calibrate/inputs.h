@@ -25,6 +25,9 @@ inline AttentionShape shape_of_width(std::int64_t head_dim) {
   return {kWidth / head_dim, kWidth / head_dim / 4, head_dim};
 }
 
+// Random numbers from -1 to 1, the same in every call, as a backend's activations are: f32 or bf16.
+std::vector<std::byte> random_numbers(std::int64_t n, Dtype dtype);
+
 class CalibrationInputs {
  public:
   explicit CalibrationInputs(Backend& backend);  // which outlives this

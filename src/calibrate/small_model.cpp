@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "base/random.h"
+#include "calibrate/inputs.h"
 
 namespace starattn {
 namespace {
@@ -39,14 +39,8 @@ BlockPlan single_block(std::int64_t n_tokens) {
 void fill(const KvCache& kv, const AttentionShape& shape, Backend& backend) {
   const std::int64_t n_made = std::min<std::int64_t>(kv.n_tokens(), 1024);
   const std::int64_t width = shape.n_kv_heads * shape.head_dim;
-  std::vector<float> wide;
-  std::vector<std::uint16_t> narrow;
-  for (std::int64_t i = 0; i < n_made * width; ++i) {
-    wide.push_back(static_cast<float>(2 * random_unit(3, static_cast<std::uint64_t>(i)) - 1));
-    narrow.push_back(f32_to_bf16(wide.back()));
-  }
-  const bool is_wide = backend.activation_dtype() == Dtype::f32;
-  const auto bytes = is_wide ? std::as_bytes(std::span(wide)) : std::as_bytes(std::span(narrow));
+  const std::vector<std::byte> numbers = random_numbers(n_made * width, backend.activation_dtype());
+  const std::span<const std::byte> bytes(numbers);
   const RowBuffer made(backend, n_made, width);
   backend.upload(bytes, made.rows(n_made).data);
   for (std::int64_t layer = 0; layer < kv.n_layers(); ++layer) {

@@ -12,22 +12,6 @@ Json to_json(const MemoryNeed& need) {
           {"anchor", need.anchor},   {"workspace", need.workspace}, {"total", need.total()}};
 }
 
-}  // namespace
-
-std::uint64_t bytes_of_weights(const ModelConfig& config, Dtype wide_dtype) {
-  const std::uint64_t n = n_parameters(config);
-  const std::uint64_t wide = size_of(wide_dtype);
-  const auto table = static_cast<std::uint64_t>(config.vocab_size * config.hidden_size);
-  std::uint64_t n_f8 = 0;
-  if (config.fp8.scales != Fp8Config::Scales::none)
-    n_f8 = n - table * (config.tied_embeddings ? 1 : 2);
-  else if (config.mixture.are_f8)
-    n_f8 = n_expert_parameters(config, config.mixture.n_experts);
-  return n_f8 + (n - n_f8) * wide;
-}
-
-namespace {
-
 // Bytes of the matrices as a GPU has them. Norms and biases count as part of their layer.
 struct WeightsOfGpu {
   std::uint64_t all, a_layer, of_layers;
@@ -41,6 +25,18 @@ WeightsOfGpu weights_of_gpu(const ModelConfig& config) {
 }
 
 }  // namespace
+
+std::uint64_t bytes_of_weights(const ModelConfig& config, Dtype wide_dtype) {
+  const std::uint64_t n = n_parameters(config);
+  const std::uint64_t wide = size_of(wide_dtype);
+  const auto table = static_cast<std::uint64_t>(config.vocab_size * config.hidden_size);
+  std::uint64_t n_f8 = 0;
+  if (config.fp8.scales != Fp8Config::Scales::none)
+    n_f8 = n - table * (config.tied_embeddings ? 1 : 2);
+  else if (config.mixture.are_f8)
+    n_f8 = n_expert_parameters(config, config.mixture.n_experts);
+  return n_f8 + (n - n_f8) * wide;
+}
 
 PlanSizes::PlanSizes(const ModelConfig& config, const BlockPlan& plan, const SizesRequest& request)
     : config_(config),

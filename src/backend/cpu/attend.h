@@ -22,7 +22,7 @@ void attend(ThreadPool& pool, const Kernels& kernels, Rows q, std::span<const Kv
 constexpr std::int64_t kKeyTile = 128;  // keys whose scores are in cache together
 
 // rows [n, d] with row stride `stride` -> to [d, to_stride], zero from n to the next multiple
-// of 16.
+// of 16. d: a multiple of kHeadDimUnit.
 void transpose(const float* rows, std::int64_t stride, std::int64_t n, std::int64_t d, float* to,
                std::int64_t to_stride);
 
