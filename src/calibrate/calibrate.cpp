@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "calibrate/chunk_operations.h"
+#include "calibrate/groups.h"
 #include "calibrate/inputs.h"
 #include "calibrate/layers.h"
 #include "calibrate/messages.h"
@@ -85,6 +86,13 @@ Exit calibrate_to(const std::string& path, const DeviceOptions& options, const R
   const double reference = product_rate(ranks, *backend) / ranks.world.size();
   Machine machine = measure(ranks.world, *backend, *f8_kv);
   machine.reference_flops_per_s = reference;
+  const auto write = [&] {
+    collectively(ranks.world, [&] {
+      if (ranks.is_first()) write_file_durably(path, to_text(machine));
+    });
+  };
+  write();  // whatever happens to the ranks together
+  measure_groups(machine, options, ranks);
   const double swing = swing_of({reference, product_rate(ranks, *backend) / ranks.world.size()});
   if (ranks.is_first() && swing > kBusySwing) {
     log::warn(
@@ -92,9 +100,7 @@ Exit calibrate_to(const std::string& path, const DeviceOptions& options, const R
         "work on it, or its clocks move. Times by this file will be wrong; make it again",
         100 * swing);
   }
-  collectively(ranks.world, [&] {
-    if (ranks.is_first()) write_file_durably(path, to_text(machine));
-  });
+  write();
   return Exit::ok;
 }
 

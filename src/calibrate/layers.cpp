@@ -51,6 +51,22 @@ double times(double value) {
 
 }  // namespace
 
+Machine::InLayer in_layer_through(const Machine& m, const ModelConfig& config, std::int64_t n_few,
+                                  double few, std::int64_t n_many, double many) {
+  const auto [rest_few, attention_few] = parts_of(config, m, n_few);
+  const auto [rest_many, attention_many] = parts_of(config, m, n_many);
+  Machine::InLayer in_layer{config.hidden_size};
+  if (!shows(attention_many, rest_many)) {
+    in_layer.products = in_layer.attention =
+        times((few + many) / (rest_few + attention_few + rest_many + attention_many));
+  } else {
+    const double both = rest_few * attention_many - rest_many * attention_few;
+    in_layer.products = times((few * attention_many - many * attention_few) / both);
+    in_layer.attention = times((rest_few * many - rest_many * few) / both);
+  }
+  return in_layer;
+}
+
 SmallModel::Timer LayerCalibration::over(std::size_t n_bundles) const {
   return [this, n_bundles](const std::function<void()>& operation) {
     return timer_([&](std::int64_t) { operation(); }, n_bundles);
@@ -112,18 +128,7 @@ void LayerCalibration::measure_encoding(Machine& m, const ModelConfig& config, S
   const std::int64_t n_few = chunk(), n_many = n_long_rows();
   const SmallModel::Encoding few = model.encode(n_few, over(kBundles));
   const SmallModel::Encoding many = model.encode(n_many, over(kBundles));
-  const auto [rest_few, attention_few] = parts_of(config, m, n_few);
-  const auto [rest_many, attention_many] = parts_of(config, m, n_many);
-  Machine::InLayer in_layer{config.hidden_size};
-  if (!shows(attention_many, rest_many)) {
-    in_layer.products = in_layer.attention =
-        times((few.layer + many.layer) / (rest_few + attention_few + rest_many + attention_many));
-  } else {
-    const double both = rest_few * attention_many - rest_many * attention_few;
-    in_layer.products = times((few.layer * attention_many - many.layer * attention_few) / both);
-    in_layer.attention = times((rest_few * many.layer - rest_many * few.layer) / both);
-  }
-  m.in_layer.push_back(in_layer);
+  m.in_layer.push_back(in_layer_through(m, config, n_few, few.layer, n_many, many.layer));
   const auto bytes = [&](std::int64_t n) {
     return static_cast<double>(n * config.head_dim) * sizeof(float);
   };

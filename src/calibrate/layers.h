@@ -13,6 +13,11 @@
 
 namespace starattn {
 
+// What parts take in a layer of phase 1 over what m says that they take alone: through a short and
+// a long block, which tell attention from the rest.
+Machine::InLayer in_layer_through(const Machine& m, const ModelConfig& config, std::int64_t n_few,
+                                  double few, std::int64_t n_many, double many);
+
 class LayerCalibration {
  public:
   // f8_kv: the same device, keeping keys and values in FP8. self: of this rank alone. Backends and

@@ -48,10 +48,11 @@ struct PlanOptions {
     TimesRequest request = times;
     if (ranks_per_node > 0) request.cluster.ranks_per_node = ranks_per_node;
     request.cluster.network = {network_latency * 1e-6, network_rate * 1e9};
-    request.phase1 = {common.anchor_mode(),
-                      common.kv_memory == "host" ? KvMemory::host : KvMemory::device};
     request.layout = {.tree_merge = common.merges_along_tree(),
                       .n_shares = common.shard_weights == "on" ? n_ranks : 0};
+    request.phase1 = {common.anchor_mode(),
+                      common.kv_memory == "host" ? KvMemory::host : KvMemory::device,
+                      std::max(1, request.layout.n_shares)};
     return request;
   }
 };

@@ -67,13 +67,14 @@ void add_study(const std::string& path, const Context& context, std::vector<Past
     std::vector<double> seconds;
     for (const Measurement* repeat : repeats) seconds.push_back(repeat->seconds);
     const int n_ranks = static_cast<int>(one.n_ranks);
+    const int n_shares = is_shared ? n_ranks : 1;
     const BlockPlan plan = context.plan(request_of(one), one.n_context, n_ranks);
     PastRun run{name_of(one.setting, one.n_context, one.n_ranks), one.operation == "step",
                 median_of(seconds).value};
     if (run.is_step) {
       constexpr std::int64_t kQueryTokens = 8;  // of each of bench's queries
       run.what += fmt::format(", {} {}", one.n_queries, one.n_queries == 1 ? "query" : "queries");
-      const AnswerLayout layout{.n_shares = is_shared ? n_ranks : 1};
+      const AnswerLayout layout{.n_shares = n_shares};
       run.modelled = simulate_answers(context.config, plan, context.machine, context.cluster,
                                       one.n_queries, kQueryTokens, one.n_new_tokens, layout)
                          .seconds /
@@ -81,9 +82,11 @@ void add_study(const std::string& path, const Context& context, std::vector<Past
     } else {
       const bool is_again = one.anchor == "recompute";
       if (is_again) run.what += ", anchor again";
-      run.modelled = simulate_phase1(context.config, plan, context.machine, context.cluster,
-                                     {is_again ? AnchorMode::recompute : AnchorMode::broadcast})
-                         .seconds;
+      const Phase1Options phase1{
+          .anchor_mode = is_again ? AnchorMode::recompute : AnchorMode::broadcast,
+          .n_shares = n_shares};
+      run.modelled =
+          simulate_phase1(context.config, plan, context.machine, context.cluster, phase1).seconds;
     }
     runs.push_back(run);
   }

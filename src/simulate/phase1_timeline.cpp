@@ -17,11 +17,17 @@ class Phase1 {
          const Cluster& cluster, const Phase1Options& options, std::int64_t n_layers)
       : config_(config),
         plan_(plan),
-        seconds_(config, machine),
+        seconds_(config, machine, options.n_shares),
         options_(options),
         n_layers_(n_layers),
         blocks_(blocks_by_rank(plan)),
         timeline_(plan.n_ranks(), links_of(plan, machine, cluster, machine.message)) {
+    if (const Machine::Group* group =
+            group_of(machine, std::min(plan.n_ranks(), cluster.ranks_per_node));
+        group && plan.n_ranks() > 1) {
+      copy_s_a_byte_ = group->copy_s_a_byte;
+      recall_wait_s_ = group->recall_wait_s;
+    }
     for (Rank rank = 0; rank < plan.n_ranks(); ++rank)
       if (rank != plan.owner(0) && std::ranges::any_of(blocks_[at(rank)], [&](BlockId i) {
             return plan.anchor_of(i).n_tokens > 0;
@@ -49,6 +55,16 @@ class Phase1 {
     if (options_.kv_memory == KvMemory::host && bus)
       seconds = std::max(seconds, seconds_.kv_bytes(n_stored) / *bus);
     timeline_.compute(rank, seconds);
+  }
+
+  // Keys and values that come in pass through the same memory as what the rank computes.
+  void wait_for_kv(Rank rank, Timeline::Message message, std::int64_t n_tokens) {
+    timeline_.wait(rank, message);
+    if (copy_s_a_byte_ > 0) timeline_.compute(rank, seconds_.kv_bytes(n_tokens) * copy_s_a_byte_);
+  }
+  void wait_for_recall(Rank rank, Timeline::Message message) {
+    timeline_.wait(rank, message);
+    if (recall_wait_s_ > 0) timeline_.compute(rank, recall_wait_s_);
   }
 
   // Block 0's owner, after a layer of it. The messages, by reader.
@@ -93,7 +109,7 @@ class Phase1 {
           }
           const auto anchor = anchors[at(layer)].find(rank);
           if (n_anchor > 0 && anchor != anchors[at(layer)].end())
-            timeline_.wait(rank, anchor->second);
+            wait_for_kv(rank, anchor->second, n_anchor);
           compute(rank, layer_seconds(layer, n, n_anchor), n);
           if (i == 0 && is_sent) anchors[at(layer)] = send_anchor();
         }
@@ -174,7 +190,8 @@ class Phase1 {
       for (Rank rank = 0; rank < plan_.n_ranks(); ++rank) {
         for (std::size_t k = 0; k < seen[at(rank)].size(); ++k) {
           const BlockId j = seen[at(rank)][k];
-          if (plan_.owner(j) != rank) timeline_.wait(rank, messages[at(j)].at(rank));
+          if (plan_.owner(j) != rank)
+            wait_for_kv(rank, messages[at(j)].at(rank), n_needed(rank, j));
           timeline_.compute(rank, seconds[at(rank)][k]);
         }
         timeline_.compute(
@@ -221,7 +238,7 @@ class Phase1 {
   void wait_for_anchor(BlockId i, const std::map<Rank, Timeline::Message>& anchor) {
     const auto arrival = anchor.find(plan_.owner(i));
     if (plan_.anchor_of(i).n_tokens > 0 && arrival != anchor.end())
-      timeline_.wait(plan_.owner(i), arrival->second);
+      wait_for_kv(plan_.owner(i), arrival->second, plan_.anchor_of(i).n_tokens);
   }
 
   void finish_layer(BlockId i, std::int64_t layer, std::int64_t n_before) {
@@ -303,7 +320,7 @@ class Phase1 {
             send(owner(held), seconds_.ask_bytes(plan_.n_asking_rows(held.asking)), held.rank);
     attend_a_third();
     for (Held& held : all) {
-      if (is_other(held)) timeline_.wait(held.rank, held.ask);
+      if (is_other(held)) wait_for_recall(held.rank, held.ask);
       timeline_.compute(held.rank, seconds_.score(plan_.n_asking_rows(held.asking), held.n_tokens));
       if (is_other(held))
         held.candidates =
@@ -311,19 +328,22 @@ class Phase1 {
     }
     attend_a_third();
     for (const Held& held : all)
-      if (is_other(held)) timeline_.wait(owner(held), held.candidates);
+      if (is_other(held)) wait_for_recall(owner(held), held.candidates);
     for (Held& held : all)
       if (is_other(held))
         held.wanted = send(owner(held), 4.0 * static_cast<double>(n_candidates(held)), held.rank);
     for (Held& held : all) {
-      if (is_other(held)) timeline_.wait(held.rank, held.wanted);
+      if (is_other(held)) wait_for_recall(held.rank, held.wanted);
       timeline_.compute(held.rank, seconds_.gather(n_handed(held)));
       if (is_other(held))
         held.handed = send(held.rank, seconds_.kv_bytes(n_handed(held)), owner(held));
     }
     attend_a_third();
-    for (const Held& held : all)
-      if (is_other(held)) timeline_.wait(owner(held), held.handed);
+    for (const Held& held : all) {
+      if (!is_other(held)) continue;
+      wait_for_recall(owner(held), held.handed);
+      timeline_.compute(owner(held), seconds_.kv_bytes(n_handed(held)) * copy_s_a_byte_);
+    }
     for (BlockId i = first; i < end; ++i) {
       if (plan_.n_asking_rows(i) == 0) {
         finish_layer(i, layer, plan_.anchor_of(i).n_tokens);
@@ -343,6 +363,7 @@ class Phase1 {
   std::int64_t n_layers_;
   std::vector<std::vector<BlockId>> blocks_;  // by rank
   std::vector<Rank> anchor_readers_;
+  double copy_s_a_byte_ = 0, recall_wait_s_ = 0;  // of a group of so many ranks
   Timeline timeline_;
 };
 

@@ -40,11 +40,13 @@ Simulated extrapolate(const Simulated& few, const Simulated& more, double n_more
 // exchange six times a layer (exchange/shard_exchange.h): they go in step, so this is a sum.
 Simulated shared_step(const ModelConfig& config, const BlockPlan& plan, const Machine& machine,
                       std::int64_t n_rows, AnswerLayout layout, KvMemory kv_memory) {
-  if (!machine.peer) {
+  const bool has_groups = !machine.groups.empty();
+  if (!has_groups && !machine.peer) {
     fail(Exit::unfit,
-         "the machine file has no exchange of shared weights (peer): leave out --shard-weights");
+         "the machine file has no ranks that share out weights (groups): leave out "
+         "--shard-weights, or run bench --calibrate on several GPUs of a node");
   }
-  const Seconds seconds(config, machine);
+  const Seconds seconds(config, machine, layout.n_shares);
   double attention = 0;
   for (const std::vector<BlockId>& blocks : blocks_by_rank(plan)) {
     std::int64_t n_keys = 0;
@@ -54,11 +56,12 @@ Simulated shared_step(const ModelConfig& config, const BlockPlan& plan, const Ma
   }
   constexpr double kExchanges = 6;
   const double n_bytes = seconds.q_bytes(n_rows);
+  // A measured layer has them.
+  const double exchanges = has_groups ? 0 : kExchanges * machine.peer->seconds(n_bytes);
   Simulated step;
   for (std::int64_t layer = 0; layer < config.n_layers; ++layer) {
-    step.seconds += seconds.step_layer(n_rows, config.is_mixture(layer), layout.n_shares) +
-                    (config.has_window(layer) ? 0 : attention) +
-                    kExchanges * machine.peer->seconds(n_bytes);
+    step.seconds += seconds.step_layer(n_rows, config.is_mixture(layer)) +
+                    (config.has_window(layer) ? 0 : attention) + exchanges;
     step.n_bytes += kExchanges * n_bytes;
   }
   return step;
@@ -93,9 +96,9 @@ Simulated simulate_phase1(const ModelConfig& config, const BlockPlan& plan, cons
 Simulated simulate_step(const ModelConfig& config, const BlockPlan& plan, const Machine& machine,
                         const Cluster& cluster, const StepRows& rows, AnswerLayout layout,
                         KvMemory kv_memory) {
-  const Seconds seconds(config, machine);
-  Simulated result;
   const int n_shares = std::max(1, layout.n_shares);
+  const Seconds seconds(config, machine, n_shares);
+  Simulated result;
   if (n_shares > 1) {
     result = shared_step(config, plan, machine, rows.n_rows, layout, kv_memory);
   } else {
@@ -103,7 +106,7 @@ Simulated simulate_step(const ModelConfig& config, const BlockPlan& plan, const 
                                config.n_layers),
                  plan, cluster);
   }
-  for (const std::int64_t n : rows.runs) result.seconds += seconds.next_tokens(n, n_shares);
+  for (const std::int64_t n : rows.runs) result.seconds += seconds.next_tokens(n);
   return result;
 }
 

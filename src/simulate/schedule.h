@@ -32,6 +32,7 @@ struct Simulated {
 struct Phase1Options {
   AnchorMode anchor_mode = AnchorMode::broadcast;
   KvMemory kv_memory = KvMemory::device;
+  int n_shares = 1;  // ranks that share the weights
 };
 
 // Both throw Error(unfit) where there are several ranks and the machine file has no messages.

@@ -149,6 +149,28 @@ Machine::Experts experts_of(const JsonObject& object) {
           thin_of(object, "thin")};
 }
 
+double seconds_at(const JsonObject& object, const char* key) {
+  const double value = object.get_number(key);
+  if (value < 0 || value > kMostStart)
+    fail(Exit::bad_data, "{}: {}: expected 0 to {}, got {}", object.where(), key, kMostStart,
+         value);
+  return value;
+}
+
+std::vector<Machine::Group> groups_of(const JsonObject& object) {
+  auto groups = list_of<Machine::Group>(object, "groups", [](const JsonObject& entry) {
+    return Machine::Group{entry.get_int("ranks", 2, 1 << 20), in_layer_of(entry).front(),
+                          thin_of(entry, "thin_layers"),      thin_of(entry, "next_tokens"),
+                          seconds_at(entry, "copy_s_a_byte"), seconds_at(entry, "recall_wait_s")};
+  });
+  const auto not_above = [](const Machine::Group& a, const Machine::Group& b) {
+    return a.n_ranks >= b.n_ranks;
+  };
+  if (std::ranges::adjacent_find(groups, not_above) != groups.end())
+    fail(Exit::bad_data, "{}: groups: expected ascending ranks", object.where());
+  return groups;
+}
+
 Json json_of(const std::vector<Machine::InLayer>& all) {
   Json list = Json::array();
   for (const auto& [hidden_size, products, attention] : all)
@@ -168,6 +190,18 @@ Json json_of(const std::vector<Machine::Thin>& all) {
                     {"length", length},
                     {"start_s", line.start_s},
                     {"bytes_per_s", line.bytes_per_s}});
+  return list;
+}
+
+Json json_of(const std::vector<Machine::Group>& groups) {
+  Json list = Json::array();
+  for (const Machine::Group& group : groups)
+    list.push_back({{"ranks", group.n_ranks},
+                    {"in_layer", json_of(std::vector{group.in_layer})},
+                    {"thin_layers", json_of(group.thin_layers)},
+                    {"next_tokens", json_of(group.next_tokens)},
+                    {"copy_s_a_byte", group.copy_s_a_byte},
+                    {"recall_wait_s", group.recall_wait_s}});
   return list;
 }
 
@@ -225,6 +259,13 @@ Machine::InLayer in_layer_of(const std::vector<Machine::InLayer>& measured,
   const Machine::InLayer first = at(sides.first), second = at(sides.second);
   return {hidden_size, mix(first.products, second.products, sides.share),
           mix(first.attention, second.attention, sides.share)};
+}
+
+const Machine::Group* group_of(const Machine& machine, std::int64_t n_ranks) {
+  const auto& groups = machine.groups;
+  if (groups.empty()) return nullptr;
+  const auto at = std::ranges::lower_bound(groups, n_ranks, {}, &Machine::Group::n_ranks);
+  return at == groups.end() ? &groups.back() : &*at;
 }
 
 Machine with_f8_kv(Machine machine) {
@@ -294,6 +335,7 @@ Machine read_machine(const std::string& path) {
     const JsonObject f8 = file.get_object("f8_kv");
     m.f8_kv = {in_layer_of(f8), thin_of(f8, "thin_attention")};
   }
+  if (file.has("groups")) m.groups = groups_of(file);
   return m;
 }
 
@@ -341,6 +383,7 @@ std::string to_text(const Machine& m) {
   if (m.f8_kv)
     file["f8_kv"] = {{"in_layer", json_of(m.f8_kv->in_layer)},
                      {"thin_attention", json_of(m.f8_kv->thin_attention)}};
+  if (!m.groups.empty()) file["groups"] = json_of(m.groups);
   return file.dump(2) + "\n";
 }
 

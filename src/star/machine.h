@@ -69,6 +69,21 @@ struct Machine {
     std::vector<Thin> thin_attention;
   };
 
+  // So many ranks of a node that work on one document, over what a rank takes alone.
+  struct Group {
+    std::int64_t n_ranks = 0;
+    // Weights that they share out: a layer of phase 1, to which the rest of it comes from the other
+    // ranks; a layer of a step with all its exchanges, but the context's keys: bytes of a rank's
+    // share; and what is in no layer.
+    InLayer in_layer;
+    std::vector<Thin> thin_layers;
+    std::vector<Thin> next_tokens;
+    // What a rank computes later for each byte of keys and values that comes in beside its
+    // computation, and for each message of recall that it waits for.
+    double copy_s_a_byte = 0;
+    double recall_wait_s = 0;
+  };
+
   std::string name;  // Backend::describe
   std::string date;  // of the measurement, 2026-11-28; empty where figures were put together
   Dtype dtype = Dtype::f32;  // of activations, keys and values
@@ -96,6 +111,7 @@ struct Machine {
   std::optional<Experts> experts;
   std::optional<F8Weights> f8_weights;
   std::optional<F8Kv> f8_kv;
+  std::vector<Group> groups;  // ascending; none where devices do not reach each other's memory
 
   // Between two ranks, absent where it was not measured.
   std::optional<ByteTime> message;  // of a channel: from device memory to device memory
@@ -109,6 +125,9 @@ struct Machine {
   double product_rate(std::int64_t n_in, std::int64_t n_out) const;
   double attention_rate(std::int64_t head_dim, std::int64_t n_keys) const;
 };
+
+// The smallest group of so many ranks or more, else the largest; null where there are none.
+const Machine::Group* group_of(const Machine& machine, std::int64_t n_ranks);
 
 double expert_rate(const Machine::Experts& experts, std::int64_t expert_size);
 

@@ -62,9 +62,11 @@ double n_chosen_experts(const MixtureConfig& mixture, std::int64_t n_rows) {
   return n * (1 - left_out);
 }
 
-Seconds::Seconds(const ModelConfig& config, const Machine& machine)
+Seconds::Seconds(const ModelConfig& config, const Machine& machine, int n_shares)
     : config_(&config),
       machine_(&machine),
+      n_shares_(n_shares),
+      group_(n_shares > 1 ? group_of(machine, n_shares) : nullptr),
       element_(static_cast<double>(size_of(machine.dtype))),
       weight_(static_cast<double>(
           size_of(config.fp8.scales == Fp8Config::Scales::none ? config.dtype : Dtype::f8))),
@@ -74,6 +76,11 @@ Seconds::Seconds(const ModelConfig& config, const Machine& machine)
       kv_(config.kv_width()) {
   refuse_what_was_not_measured(config, machine);
   in_layer_ = in_layer_of(config, machine);
+  if (!group_) return;
+  const Machine::InLayer alone =
+      starattn::in_layer_of(machine.in_layer, group_->in_layer.hidden_size);
+  in_layer_.products *= group_->in_layer.products / alone.products;
+  in_layer_.attention *= group_->in_layer.attention / alone.attention;
 }
 
 template <typename F>
@@ -194,19 +201,24 @@ double Seconds::gather(std::int64_t n_tokens) const {
   return rows(2 * kv_bytes(n_tokens));
 }
 
-double Seconds::step_layer(std::int64_t n_rows, bool is_mixture, int n_shares) const {
+double Seconds::step_layer(std::int64_t n_rows, bool is_mixture) const {
   const bool has_f8 = config_->fp8.scales != Fp8Config::Scales::none;
   const auto& layers = has_f8 ? machine_->f8_weights->thin_layers : machine_->thin_layers;
   const auto n_weights =
       static_cast<double>(hidden_ * (2 * q_ + 2 * kv_ + (is_mixture ? 0 : 3 * inter_)));
-  const double seconds = seconds_of(layers, n_rows, hidden_, weight_ * n_weights / n_shares);
+  double seconds = seconds_of(layers, n_rows, hidden_, weight_ * n_weights / n_shares_);
+  if (group_) {  // what a group takes over one rank with as many bytes
+    const double bytes = 2 * n_weights / n_shares_;
+    seconds += std::max(0.0, seconds_of(group_->thin_layers, n_rows, hidden_, bytes) -
+                                 seconds_of(machine_->thin_layers, n_rows, hidden_, bytes));
+  }
   if (!is_mixture) return seconds;
   const MixtureConfig& m = config_->mixture;
   const std::size_t weight_bytes = size_of(has_f8_experts(*config_) ? Dtype::f8 : config_->dtype);
   const double expert_bytes =
       static_cast<double>(3 * m.expert_size * hidden_) * static_cast<double>(weight_bytes);
   return seconds + seconds_of(experts().thin, n_rows, 0,
-                              n_chosen_experts(m, n_rows) * expert_bytes / n_shares);
+                              n_chosen_experts(m, n_rows) * expert_bytes / n_shares_);
 }
 
 double Seconds::step_attention(std::int64_t n_rows, std::int64_t n_blocks, std::int64_t n_keys,
@@ -223,11 +235,11 @@ double Seconds::step_attention(std::int64_t n_rows, std::int64_t n_blocks, std::
   return std::max(seconds, bytes / *machine_->bus_bytes_per_s);
 }
 
-double Seconds::next_tokens(std::int64_t n_rows, int n_shares) const {
+double Seconds::next_tokens(std::int64_t n_rows) const {
   const auto head = static_cast<double>(config_->vocab_size * config_->hidden_size) *
                     static_cast<double>(size_of(config_->dtype));
-  return seconds_of(machine_->thin_products, n_rows, hidden_, head / n_shares) +
-         seconds_of(machine_->next_tokens, n_rows, 0,
+  return seconds_of(machine_->thin_products, n_rows, hidden_, head / n_shares_) +
+         seconds_of(group_ ? group_->next_tokens : machine_->next_tokens, n_rows, 0,
                     static_cast<double>(n_rows * config_->vocab_size) * kF32);
 }
 

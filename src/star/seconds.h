@@ -18,9 +18,9 @@ double n_chosen_experts(const MixtureConfig& mixture, std::int64_t n_rows);
 
 class Seconds {
  public:
-  // Throws Error(unfit) for a mixture of experts and for FP8 weights where the machine file has no
-  // rates of them.
-  Seconds(const ModelConfig& config, const Machine& machine);
+  // n_shares: ranks that share the weights. Throws Error(unfit) for a mixture of experts and for
+  // FP8 weights where the machine file has no rates of them.
+  Seconds(const ModelConfig& config, const Machine& machine, int n_shares = 1);
 
   // --- phase 1 -----------------------------------------------------------------------------------
   double start_block(std::int64_t n_rows) const;  // its tokens' rows, positions and memory
@@ -48,14 +48,14 @@ class Seconds {
   double gather(std::int64_t n_tokens) const;
 
   // --- phase 2, one layer, n_rows of a step ------------------------------------------------------
-  // What the query rank does beside the attention to the context; n_shares: ranks that share the
-  // weights.
-  double step_layer(std::int64_t n_rows, bool is_mixture, int n_shares = 1) const;
+  // What the query rank does beside the attention to the context; with shared weights that of each
+  // of the ranks, and what they exchange where groups of them were measured.
+  double step_layer(std::int64_t n_rows, bool is_mixture) const;
   // Attention to n_keys keys in n_blocks blocks; from host memory: they come over the bus.
   double step_attention(std::int64_t n_rows, std::int64_t n_blocks, std::int64_t n_keys,
                         bool from_host = false) const;
   // At a step's end: the next tokens of so many rows.
-  double next_tokens(std::int64_t n_rows, int n_shares = 1) const;
+  double next_tokens(std::int64_t n_rows) const;
   // Of so many partials into another.
   double merge_step(std::int64_t n_rows, std::int64_t n_partials) const;
 
@@ -79,6 +79,8 @@ class Seconds {
 
   const ModelConfig* config_;
   const Machine* machine_;
+  int n_shares_;
+  const Machine::Group* group_;  // that shares the weights; null: none was measured, or none does
   Machine::InLayer in_layer_;
   double element_;  // bytes of an activation
   double weight_;   // bytes of a weight, of a layer's matrices in phase 2

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "backend/backend.h"
+#include "calibrate/groups.h"
 #include "calibrate/inputs.h"
 #include "calibrate/line_through.h"
 #include "calibrate/messages.h"
@@ -68,6 +69,65 @@ TEST_F(CalibrationTest, MessagesTakeTime) {
     EXPECT_GT(line.bytes_per_s, 0);
     EXPECT_TRUE(std::isfinite(line.seconds(1 << 20)));
   }
+}
+
+// A machine of which all but groups was measured.
+Machine of_one_rank() {
+  Machine m;
+  m.dtype = Dtype::f32;
+  m.chunk_rows = 64;
+  m.products = {{64, 64, 1e9}};
+  m.attention = {{16, 64, 1e9}};
+  m.row_bytes_per_s = m.scoring_flops_per_s = m.likeness_bytes_per_s = m.best_of_keys_per_s = 1e9;
+  m.thin_layers = m.thin_products = m.thin_attention = m.thin_merges =
+      m.next_tokens = {{1, 0, {1e-9, 1e12}}};
+  m.in_layer = {{64}};
+  m.message = ByteTime{1e-6, 1e9};
+  return m;
+}
+
+TEST(Groups, AreTimedTogetherWithTheirExchanges) {
+  const Communicator world = Communicator::world();
+  const Ranks ranks{.world = world.split(0), .group = world.split(0)};
+  Options options;
+  options.device = "cpu";
+  options.shard_weights = "on";
+  GroupSizes sizes;
+  sizes.n_few = 64;
+  sizes.n_many = 256;
+  sizes.n_rows = {1, 4};
+  sizes.wide.vocab_size = 512;
+  sizes.wide.hidden_size = 64;
+  sizes.wide.head_dim = 16;
+  sizes.wide.n_heads = 4;
+  sizes.wide.n_kv_heads = 2;
+  sizes.wide.intermediate_size = 256;
+  sizes.narrow = sizes.wide;
+  sizes.narrow.intermediate_size = 64;
+  sizes.narrow.vocab_size = 64;
+  const auto group = measure_group(of_one_rank(), options, ranks, sizes);
+  if (world.size() == 1) {
+    EXPECT_FALSE(group);
+    return;
+  }
+  ASSERT_TRUE(group);
+  EXPECT_EQ(group->n_ranks, world.size());
+  ASSERT_EQ(group->thin_layers.size(), 2);
+  ASSERT_EQ(group->next_tokens.size(), 2);
+  for (const Machine::Thin& thin : group->thin_layers) EXPECT_GT(thin.line.seconds(1e5), 0);
+  EXPECT_GE(group->copy_s_a_byte, 0);
+  EXPECT_GE(group->recall_wait_s, 0);
+  // All ranks have agreed on it: they share clocks' readings.
+  for (const double other : world.allgather(group->in_layer.products))
+    EXPECT_EQ(other, group->in_layer.products);
+}
+
+TEST(Groups, AreNoneWhereWeightsAreNotSharedOut) {
+  Machine m = of_one_rank();
+  const Communicator world = Communicator::world();
+  const Ranks ranks{.world = world.split(0), .group = world.split(0)};
+  measure_groups(m, {}, ranks);
+  EXPECT_TRUE(m.groups.empty());
 }
 
 }  // namespace

@@ -164,6 +164,48 @@ TEST(Schedule, InALayerPartsTakeLonger) {
               (2 * flops.linear + 3 * flops.attention) * 1e-6 + 4 * 10, 1e-6);
 }
 
+// Groups of ranks were measured together: what that took is in what they are planned to take.
+TEST(Schedule, RanksThatWereTimedTogetherTakeWhatTheyTook) {
+  Machine m = machine();
+  m.in_layer = {{64, 1, 1}};
+  m.groups.assign(1, {});
+  Machine::Group& group = m.groups.front();
+  group.n_ranks = 2;
+  group.in_layer = {64, 2, 1};
+  group.thin_layers = {{1, 16, {5, 1e30}}};
+  group.next_tokens = {{1, 0, {7, 1e30}}};
+  const ModelConfig config = model();
+  const BlockPlan plan = BlockPlan::make(request(32, Attention::ring), 8 * 32, 2);
+  const auto phase1 = [&](int n_shares) {
+    return simulate_phase1(config, plan, m, {}, {.n_shares = n_shares}).seconds;
+  };
+  EXPECT_GT(phase1(2), 1.3 * phase1(1));  // products, not attention
+
+  const double before = phase1(1);
+  group.copy_s_a_byte = 1e-6;
+  EXPECT_GT(phase1(1), before);
+  const BlockPlan alone = BlockPlan::make(request(32, Attention::ring), 8 * 32, 1);
+  const double on_one = seconds(alone, {}, AnchorMode::broadcast, m);
+  EXPECT_EQ(on_one, seconds(alone));  // to which nothing comes
+
+  PlanRequest recall = request(32);
+  recall.recall = {.divisor = 2};
+  recall.anchor_size = TokenShare{8};
+  const BlockPlan recalling = BlockPlan::make(recall, 8 * 32, 2);
+  group.copy_s_a_byte = 0;
+  const double without = seconds(recalling, {}, AnchorMode::broadcast, m);
+  group.recall_wait_s = 1;
+  EXPECT_GT(seconds(recalling, {}, AnchorMode::broadcast, m), without + 1);
+
+  // A layer of a step, and what is in none; exchanges are in the layer.
+  const auto step = simulate_step(config, plan, m, {}, {1, {1}}, {.n_shares = 2});
+  const double attention = Seconds(config, m).step_attention(1, 2, 4 * 32);
+  EXPECT_NEAR(step.seconds,
+              static_cast<double>(config.n_layers) * (5 + attention) + 7 +
+                  seconds_of(m.thin_products, 1, 64, 1),
+              1e-6);
+}
+
 TEST(Schedule, ThroughWindowsRowsSeeWhatTheyHaveToSee) {
   for (const std::int64_t window : {5, 16, 40, 100}) {
     ModelConfig config = model();

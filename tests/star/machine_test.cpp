@@ -31,6 +31,8 @@ Machine machine() {
   m.experts = {{{768, 1e12}, {3072, 4e12}}, m.next_tokens};
   m.f8_weights = {m.in_layer, m.thin_layers, m.experts};
   m.f8_kv = {m.in_layer, m.thin_attention};
+  m.groups = {{2, {4096, 1.3, 1}, m.thin_layers, m.next_tokens, 1e-12, 1e-4},
+              {4, {4096, 1.5, 1}, m.thin_layers, m.next_tokens, 2e-12, 2e-4}};
   return m;
 }
 
@@ -64,6 +66,8 @@ TEST_F(MachineFile, SaysWhatIsWrong) {
       {"in_layer", {{{"hidden_size", 1}, {"products", 0}, {"attention", 1}}}},
       {"experts", {{"products", Json::array()}}},
       {"f8_kv", 1},
+      {"groups", Json::array()},
+      {"groups", {{{"ranks", 1}}}},
       {"products", nullptr},
       {"products", Json::array()},
       {"row_bytes_per_s", 0},
@@ -92,12 +96,28 @@ TEST_F(MachineFile, SaysWhatIsWrong) {
 TEST_F(MachineFile, OfVersion1HasNeitherLayersNorFp8) {
   Json json = parse_json(to_text(machine()), "m");
   json["version"] = 1;
-  for (const char* key : {"in_layer", "block_start", "experts", "f8_weights", "f8_kv"})
+  for (const char* key : {"in_layer", "block_start", "experts", "f8_weights", "f8_kv", "groups"})
     json.erase(key);
   write_file_durably(path, json.dump());
   const Machine m = read_machine(path);
   EXPECT_EQ(in_layer_of(m.in_layer, 4096).products, 1);
   EXPECT_FALSE(m.block_start || m.experts || m.f8_weights || m.f8_kv);
+}
+
+TEST_F(MachineFile, HasGroupsInAscendingOrder) {
+  Json groups = parse_json(to_text(machine()), "m")["groups"];
+  std::swap(groups[0], groups[1]);
+  EXPECT_THROW(read_machine(with("groups", groups)), Error);
+  groups[0]["recall_wait_s"] = -1;
+  EXPECT_THROW(read_machine(with("groups", groups)), Error);
+}
+
+TEST(Machine, TakesTheSmallestGroupThatIsLargeEnough) {
+  const Machine m = machine();
+  EXPECT_EQ(group_of(m, 2)->n_ranks, 2);
+  EXPECT_EQ(group_of(m, 3)->n_ranks, 4);
+  EXPECT_EQ(group_of(m, 16)->n_ranks, 4);
+  EXPECT_EQ(group_of({}, 2), nullptr);
 }
 
 TEST(Machine, InterpolatesByTheLogarithmAndStopsAtTheEnds) {
