@@ -112,7 +112,7 @@ if triton:
             a = tl.load(x + rows[:, None] * n_in + k + ks[None, :], mask=rows[:, None] < n_rows, other=0)
             b = tl.load(w + outs[None, :].to(tl.int64) * n_in + k + ks[:, None])
             sums = tl.dot(a, b, sums)
-        tl.store(y + rows[:, None] * n_out + outs[None, :], sums.to(tl.bfloat16), mask=rows[:, None] < n_rows)
+        tl.store(y + rows[:, None] * n_out + outs[None, :], sums.to(y.dtype.element_ty), mask=rows[:, None] < n_rows)
 
     @triton.jit
     def decode_kernel(q, k, v, o, lse, n_rows, n_keys, keys_a_split, head_stride, scale, BM: tl.constexpr,
@@ -137,7 +137,7 @@ if triton:
             shrink = tl.exp2(most - higher)
             total = total * shrink + tl.sum(p, 1)
             vt = tl.load(v + keys[:, None] * D + ds[None, :], mask=keys[:, None] < end, other=0)
-            sums = tl.dot(p.to(tl.bfloat16), vt, sums * shrink[:, None])
+            sums = tl.dot(p.to(vt.dtype), vt, sums * shrink[:, None])
             most = higher
         place = (split * n_kv + kv) * n_rows + rows
         tl.store(o + place[:, None] * D + ds[None, :], sums / total[:, None], mask=rows[:, None] < n_rows)
