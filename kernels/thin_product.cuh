@@ -155,6 +155,10 @@ struct ThinStep {
     if (column % kRun == 0) column += (kWarps - 1) * kRun;
     if (++stage == Tile::kStages) stage = 0;
   }
+  // A run of FP8 columns has all of its steps, and zeros beyond the last column.
+  __device__ __forceinline__ bool is_beyond(int n_in) const {
+    return (Tile::kIsF8 ? column - column % kRun : column) >= n_in;
+  }
   __device__ __forceinline__ int chunk() const { return stage * Tile::kStepChunks * 32; }
 };
 
@@ -186,7 +190,7 @@ __device__ __forceinline__ void multiply_tiles(const Job& job, const ThinRows& r
   ThinMatrix<Tile> matrix;
   if (first < n_tiles) matrix = job.matrix(first);
   const auto fetch_w = [&] {
-    if (ahead.column >= n_in) {
+    if (ahead.is_beyond(n_in)) {
       ahead.start_tile();
       ahead_tile += stride;
       if (ahead_tile < n_tiles) matrix = job.matrix(ahead_tile);
@@ -223,7 +227,7 @@ __device__ __forceinline__ void multiply_tiles(const Job& job, const ThinRows& r
   ThinStep<Tile> x_ahead;
 #pragma unroll
   for (int i = 0; i < kStages - 1; ++i, x_ahead.next()) {
-    if (x_ahead.column >= n_in) x_ahead.start_tile();
+    if (x_ahead.is_beyond(n_in)) x_ahead.start_tile();
     fetch_x(x_ahead);
   }
 
