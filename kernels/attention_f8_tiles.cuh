@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Producers of attention_sm90.cuh for many rows and FP8 keys (f8_kv.h): a warpgroup that fetches,
-// one that widens K and one that widens V. The copy engine takes as long for a row's exponent as
-// for its numbers, so threads copy those.
+// and one that widens, or one for K and one for V. The copy engine takes as long for a row's
+// exponent as for its numbers, so threads copy those.
 #pragma once
 
 #include "attention_rows.cuh"
@@ -94,36 +94,53 @@ __device__ __forceinline__ void widen_half(const char* f8, int kv_head, char* to
   }
 }
 
+// Where the 128 threads that widen K, or V, have come to.
+template <typename Tile, bool kIsV, typename Shared>
+class F8Widener {
+ public:
+  __device__ explicit F8Widener(const Shared& shared) : shared_(shared) {}
+
+  __device__ void widen_tile(int kv_head) {
+    const F8Slots<Tile, Shared, kIsV> slots{shared_};
+    hopper::barrier_wait((kIsV ? shared_.v_empty : shared_.k_empty) + ring_.stage, ring_.phase ^ 1);
+    char* to = (kIsV ? shared_.v : shared_.k) + ring_.stage * Tile::kKvBytes;
+    for (int key = 0; key < Tile::kKeys; key += Tile::kF8Keys) {
+      hopper::barrier_wait(slots.full(slot_.stage), slot_.phase);
+      widen_half<Tile>(slots.slot(slot_.stage), kv_head, to + key * 128);
+      __syncwarp();
+      if (threadIdx.x % 32 == 0) hopper::barrier_arrive(slots.empty(slot_.stage));
+      slot_.step();
+    }
+    hopper::writes_are_done();
+    __syncwarp();
+    if (threadIdx.x % 32 == 0)
+      hopper::barrier_arrive((kIsV ? shared_.v_full : shared_.k_full) + ring_.stage);
+    ring_.step();
+  }
+
+ private:
+  const Shared& shared_;
+  hopper::Ring<Tile::kF8Slots> slot_;
+  hopper::Ring<Tile::kStages> ring_;
+};
+
+// K, or V, or both in the order in which consumers take them: V a tile behind K.
 // load_queries(item): by one thread, once the first keys of a unit are there.
-template <typename Tile, bool kIsV, typename Shared, typename LoadQueries>
+template <typename Tile, bool kHasK, bool kHasV, typename Shared, typename LoadQueries>
 __device__ void widen_f8(const typename Tile::Task& task, const Shared& shared,
                          const LoadQueries& load_queries) {
-  const F8Slots<Tile, Shared, kIsV> slots{shared};
-  char* const tiles = kIsV ? shared.v : shared.k;
-  std::uint64_t* const full = kIsV ? shared.v_full : shared.k_full;
-  std::uint64_t* const empty = kIsV ? shared.v_empty : shared.k_empty;
-  hopper::Ring<Tile::kF8Slots> slot;
-  hopper::Ring<Tile::kStages> ring;
+  F8Widener<Tile, false, Shared> k(shared);
+  F8Widener<Tile, true, Shared> v(shared);
   WorkList work(task);
   WorkItem item{};
   while (work.next(task, item)) {
     const int n_tiles = KeyWalk<Tile::kKeys>(task, last_row_of(task, item), item.split).n_left;
     for (int i = 0; i < n_tiles; ++i) {
-      hopper::barrier_wait(empty + ring.stage, ring.phase ^ 1);
-      char* to = tiles + ring.stage * Tile::kKvBytes;
-      for (int key = 0; key < Tile::kKeys; key += Tile::kF8Keys) {
-        hopper::barrier_wait(slots.full(slot.stage), slot.phase);
-        widen_half<Tile>(slots.slot(slot.stage), item.kv_head, to + key * 128);
-        __syncwarp();
-        if (threadIdx.x % 32 == 0) hopper::barrier_arrive(slots.empty(slot.stage));
-        slot.step();
-      }
-      hopper::writes_are_done();
-      __syncwarp();
-      if (threadIdx.x % 32 == 0) hopper::barrier_arrive(full + ring.stage);
-      ring.step();
-      if (!kIsV && i == 0 && threadIdx.x % 128 == 0) load_queries(item);
+      if (kHasK) k.widen_tile(item.kv_head);
+      if (kHasK && i == 0 && threadIdx.x % 128 == 0) load_queries(item);
+      if (kHasV && (!kHasK || i > 0)) v.widen_tile(item.kv_head);
     }
+    if (kHasV && kHasK && n_tiles > 0) v.widen_tile(item.kv_head);
   }
 }
 

@@ -44,7 +44,8 @@ struct AttentionTile {
   static constexpr bool kHasEdges = false;  // WithEdges
   using Task = std::conditional_t<kIsF8, HopperF8Task, HopperTask>;
   static constexpr int kRows = 64 * kConsumers;
-  static constexpr int kProducers = kIsF8 ? 3 : 1;
+  static constexpr int kWideners = !kIsF8 ? 0 : kConsumers == 1 ? 2 : 1;
+  static constexpr int kProducers = 1 + kWideners;
   static constexpr int kThreads = 128 * (kProducers + kConsumers);
   static constexpr int kColumnBlocks = kHeadDim / 64;  // a TMA box is 64 columns: 128 bytes wide
   static constexpr int kQBytes = kRows * kHeadDim * 2;
@@ -376,12 +377,12 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
   let_next_kernel_start();
   // Earlier kernels are awaited where a thread has worked out its first unit.
   constexpr bool kMovesRegisters = Tile::kConsumers > 1 || Tile::kIsF8;
-  // Two consumers beside three producers have too few for products that overlap, as the compiler
-  // says; two tiles of rows that widen the keys twice would take longer still.
+  // Two consumers need so many for products that overlap that one warpgroup has to widen both K
+  // and V for them.
   constexpr bool kAreTwo = Tile::kConsumers == 2;
-  constexpr int kOfProducer = Tile::kIsF8 ? kAreTwo ? 32 : 40 : kAreTwo ? 40 : 32;
-  constexpr int kOfWidener = kAreTwo ? 48 : 104;
-  constexpr int kOfConsumer = Tile::kIsF8 ? kAreTwo ? 176 : 232 : kAreTwo ? 232 : 160;
+  constexpr int kOfProducer = Tile::kIsF8 || kAreTwo ? 40 : 32;
+  constexpr int kOfWidener = kAreTwo ? 56 : 104;
+  constexpr int kOfConsumer = Tile::kIsF8 ? kAreTwo ? 208 : 232 : kAreTwo ? 232 : 160;
   if (threadIdx.x < 128) {
     if constexpr (kMovesRegisters) hopper::give_registers<kOfProducer>();
     if constexpr (Tile::kIsF8) {
@@ -403,10 +404,12 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
       const auto load_queries_of = [&](const WorkItem& item) {
         load_queries(task, shared, item, q_ring);
       };
-      if (threadIdx.x < 256)
-        widen_f8<Tile, false>(task, shared, load_queries_of);
+      if constexpr (Tile::kWideners == 1)
+        widen_f8<Tile, true, true>(task, shared, load_queries_of);
+      else if (threadIdx.x < 256)
+        widen_f8<Tile, true, false>(task, shared, load_queries_of);
       else
-        widen_f8<Tile, true>(task, shared, load_queries_of);
+        widen_f8<Tile, false, true>(task, shared, load_queries_of);
       __syncwarp();
     }
   } else {
