@@ -17,13 +17,15 @@
 namespace starattn {
 namespace {
 
-constexpr std::int64_t kFewLayers = 2, kMoreLayers = 4;
 constexpr std::int64_t kSteps = 16;  // of a batch of queries
+constexpr double kAtOnce = 1e15;     // bytes a second
 
 // Seconds until the last rank of the group is through with an operation: the mean of a few bundles,
 // in which all ranks call it equally often.
+// warm_up: seconds of it before them.
 template <typename Operation>
-double seconds_together(const Communicator& group, Backend& backend, const Operation& operation) {
+double seconds_together(const Communicator& group, Backend& backend, double warm_up,
+                        const Operation& operation) {
   const auto timed = [&](int n) {
     backend.synchronize();
     group.barrier();
@@ -36,7 +38,12 @@ double seconds_together(const Communicator& group, Backend& backend, const Opera
   constexpr double kBundle = 0.04;
   constexpr int kBundles = 4;
   timed(1);
-  const int n = static_cast<int>(std::clamp(kBundle / timed(1), 1.0, 1e3));
+  const double once = timed(1);
+  const auto calls_in = [&](double seconds) {
+    return static_cast<int>(std::clamp(seconds / once, 1.0, 1e3));
+  };
+  timed(calls_in(warm_up));
+  const int n = calls_in(kBundle);
   double sum = 0;
   for (int i = 0; i < kBundles; ++i) sum += timed(n);
   return sum / kBundles;
@@ -55,10 +62,11 @@ struct Layered {
 // The first layers of a model of random weights, few and more of them, on the ranks of a group.
 class GroupModel {
  public:
-  GroupModel(const ModelConfig& config, const Options& options, const Ranks& ranks)
+  GroupModel(const ModelConfig& config, const GroupSizes& sizes, const Options& options,
+             const Ranks& ranks)
       : group_(ranks.group),
-        few_(make_random_model(with_layers(config, kFewLayers), options, ranks)),
-        more_(make_random_model(with_layers(config, kMoreLayers), options, ranks)) {}
+        few_(make_random_model(with_layers(config, sizes.few_layers), options, ranks)),
+        more_(make_random_model(with_layers(config, sizes.more_layers), options, ranks)) {}
 
   bool is_shared() const { return few_->sharing.is_on() && more_->sharing.is_on(); }
   const ModelConfig& config() const { return more_->config; }
@@ -67,7 +75,9 @@ class GroupModel {
     return difference([&](LoadedModel& model) {
       Encoder encoder(*model.decoder, group_);
       const std::vector<Token> context = context_of(plan.n_context());
-      return seconds_together(group_, *model.backend, [&] { encoder.encode(plan, context); });
+      const double warm_up = model.backend->is_host_memory() ? 0 : 0.7;  // as in SmallModel
+      return seconds_together(group_, *model.backend, warm_up,
+                              [&] { encoder.encode(plan, context); });
     });
   }
   // Of n_rows queries at once.
@@ -79,7 +89,7 @@ class GroupModel {
       std::vector<QueryJob> jobs;
       for (std::int64_t i = 0; i < n_rows; ++i)
         jobs.push_back({{static_cast<Token>(i % config().vocab_size)}, kSteps, 0});
-      return seconds_together(group_, *model.backend, [&] { answerer.answer(jobs); }) / kSteps;
+      return seconds_together(group_, *model.backend, 0, [&] { answerer.answer(jobs); }) / kSteps;
     });
   }
 
@@ -87,8 +97,10 @@ class GroupModel {
   template <typename SecondsOf>
   Layered difference(const SecondsOf& seconds_of) const {
     const double few = seconds_of(*few_);
-    const double layer = (seconds_of(*more_) - few) / (kMoreLayers - kFewLayers);
-    return {layer, few - layer * kFewLayers};
+    const auto n_few = static_cast<double>(few_->config.n_layers);
+    const double layer =
+        (seconds_of(*more_) - few) / (static_cast<double>(more_->config.n_layers) - n_few);
+    return {layer, few - layer * n_few};
   }
   std::vector<Token> context_of(std::int64_t n) const {
     std::vector<Token> context;
@@ -115,14 +127,23 @@ BlockPlan ring_of(std::int64_t n_tokens, int n_ranks) {
   return BlockPlan::make(request, n_tokens * n_ranks, n_ranks);
 }
 
+// So many blocks on each rank, one behind the other or dealt out in turn.
+BlockPlan blocks_of(std::int64_t n_tokens, std::int64_t n_blocks, int n_ranks,
+                    Placement placement) {
+  PlanRequest request;
+  request.block_size = n_tokens / n_blocks;
+  request.anchor_size = TokenShare{0};
+  request.placement = placement;
+  return BlockPlan::make(request, n_tokens * n_ranks, n_ranks);
+}
+
 // Two blocks on each rank.
-BlockPlan recall_of(std::int64_t n_tokens, int n_ranks) {
-  const std::int64_t block = n_tokens / 2;
+BlockPlan recall_of(std::int64_t block, int n_ranks) {
   PlanRequest request;
   request.block_size = block;
   request.anchor_size = TokenShare{block / 8};
   request.recall = {block / 2};
-  return BlockPlan::make(request, n_tokens * n_ranks, n_ranks);
+  return BlockPlan::make(request, 2 * block * n_ranks, n_ranks);
 }
 
 // A further layer of phase 1, as it is simulated.
@@ -131,18 +152,18 @@ double simulated_layer(const Machine& m, const ModelConfig& config, const BlockP
     return simulate_phase1(with_layers(config, n_layers), plan, m, {}, {.n_shares = plan.n_ranks()})
         .seconds;
   };
-  return (seconds(kMoreLayers) - seconds(kFewLayers)) / (kMoreLayers - kFewLayers);
+  return (seconds(8) - seconds(4)) / 4;
 }
 
-// Makes what is measured of a layer of what is simulated, by a term of m.groups that adds to it.
-void fit(Machine& m, double Machine::Group::*term, double unit, const ModelConfig& config,
-         const BlockPlan& plan, double measured) {
-  double& value = m.groups.back().*term;
-  value = 0;
+// What makes what was measured of a layer of what is simulated, where set(value) adds to that.
+template <typename Set>
+double fitted(const Machine& m, const ModelConfig& config, const BlockPlan& plan, double measured,
+              double unit, const Set& set) {
+  set(0);
   const double without = simulated_layer(m, config, plan);
-  value = unit;
+  set(unit);
   const double with = simulated_layer(m, config, plan);
-  value = with > without ? std::max(0.0, unit * (measured - without) / (with - without)) : 0;
+  return with > without ? std::max(0.0, unit * (measured - without) / (with - without)) : 0;
 }
 
 double weight_bytes(const ModelConfig& config, int n_shares) {
@@ -176,9 +197,9 @@ double beside_head(const Machine& m, const ModelConfig& config, std::int64_t n_r
 std::optional<Machine::Group> measure_group(const Machine& m, const Options& options,
                                             const Ranks& ranks, const GroupSizes& sizes) {
   const int n_ranks = ranks.group.size();
-  const GroupModel wide(sizes.wide, options, ranks);
+  const GroupModel wide(sizes.wide, sizes, options, ranks);
   if (!wide.is_shared()) return std::nullopt;
-  const GroupModel narrow(sizes.narrow, options, ranks);
+  const GroupModel narrow(sizes.narrow, sizes, options, ranks);
   const BlockPlan few = block_a_rank(sizes.n_few, n_ranks);
   const BlockPlan many = block_a_rank(sizes.n_many, n_ranks);
 
@@ -202,11 +223,27 @@ std::optional<Machine::Group> measure_group(const Machine& m, const Options& opt
                       logit_bytes(sizes.wide, n),
                       beside_head(m, sizes.wide, n, n_ranks, step_wide.rest))});
   }
+  constexpr std::int64_t kBlocks = 4;
+  for (const std::int64_t n : sizes.n_rows) {
+    const auto layer = [&](Placement placement) {
+      return wide.step(blocks_of(sizes.n_few, kBlocks, n_ranks, placement), n).layer;
+    };
+    const double of_all = layer(Placement::round_robin) - layer(Placement::contiguous);
+    group.parts.push_back({n, 0, {std::max(0.0, of_all / (kBlocks - 1)), kAtOnce}});
+  }
+  group.recall_wait = {0, kAtOnce};
   const BlockPlan ring = ring_of(sizes.n_many / 2, n_ranks);
-  fit(with_group, &Machine::Group::copy_s_a_byte, 1e-10, sizes.wide, ring, wide.encode(ring).layer);
-  const BlockPlan recall = recall_of(sizes.n_many / 2, n_ranks);
-  fit(with_group, &Machine::Group::recall_wait_s, 1e-3, sizes.wide, recall,
-      wide.encode(recall).layer);
+  group.copy_s_a_byte = fitted(with_group, sizes.wide, ring, wide.encode(ring).layer, 1e-10,
+                               [&](double value) { group.copy_s_a_byte = value; });
+  const auto recall_wait = [&](std::int64_t block) {
+    const BlockPlan recall = recall_of(block, n_ranks);
+    return fitted(with_group, sizes.wide, recall, wide.encode(recall).layer, 1e-3,
+                  [&](double value) { group.recall_wait.start_s = value; });
+  };
+  const double few_wait = recall_wait(sizes.n_few), many_wait = recall_wait(sizes.n_many / 2);
+  const Seconds seconds(sizes.wide, m);
+  group.recall_wait = line_through(seconds.kv_bytes(sizes.n_few), few_wait,
+                                   seconds.kv_bytes(sizes.n_many / 2), many_wait);
   return group;
 }
 

@@ -17,6 +17,9 @@ struct GroupSizes {
   ModelConfig narrow, wide;            // the same but for feed forward and vocabulary
   std::int64_t n_few = 0, n_many = 0;  // tokens of a rank
   std::vector<std::int64_t> n_rows;    // of steps
+  // More than the two layers for which a device that keeps a part of each has room: the rest of
+  // every layer comes from the other ranks, as in a model of many.
+  std::int64_t few_layers = 4, more_layers = 8;
 };
 
 // Sets m.groups, of 2, 4, ... ranks as far as they share the run's out without a rest. Nothing

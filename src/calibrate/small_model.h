@@ -49,6 +49,8 @@ class SmallModel {
   double seconds_of_step(Depth& depth, std::int64_t n_rows, std::int64_t n_keys,
                          const Timer& timer) const;
 
+  double n_between() const;  // layers that one depth has more than the other
+
   Backend* backend_;
   ModelWeights weights_;
   std::unique_ptr<Depth> few_, more_;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -26,7 +27,7 @@ class Phase1 {
             group_of(machine, std::min(plan.n_ranks(), cluster.ranks_per_node));
         group && plan.n_ranks() > 1) {
       copy_s_a_byte_ = group->copy_s_a_byte;
-      recall_wait_s_ = group->recall_wait_s;
+      recall_wait_ = group->recall_wait;
     }
     for (Rank rank = 0; rank < plan.n_ranks(); ++rank)
       if (rank != plan.owner(0) && std::ranges::any_of(blocks_[at(rank)], [&](BlockId i) {
@@ -62,9 +63,10 @@ class Phase1 {
     timeline_.wait(rank, message);
     if (copy_s_a_byte_ > 0) timeline_.compute(rank, seconds_.kv_bytes(n_tokens) * copy_s_a_byte_);
   }
-  void wait_for_recall(Rank rank, Timeline::Message message) {
+  void wait_for_recall(Rank rank, Timeline::Message message, BlockId asking) {
     timeline_.wait(rank, message);
-    if (recall_wait_s_ > 0) timeline_.compute(rank, recall_wait_s_);
+    if (recall_wait_)
+      timeline_.compute(rank, recall_wait_->seconds(seconds_.kv_bytes(rows_of(asking))));
   }
 
   // Block 0's owner, after a layer of it. The messages, by reader.
@@ -320,7 +322,7 @@ class Phase1 {
             send(owner(held), seconds_.ask_bytes(plan_.n_asking_rows(held.asking)), held.rank);
     attend_a_third();
     for (Held& held : all) {
-      if (is_other(held)) wait_for_recall(held.rank, held.ask);
+      if (is_other(held)) wait_for_recall(held.rank, held.ask, held.asking);
       timeline_.compute(held.rank, seconds_.score(plan_.n_asking_rows(held.asking), held.n_tokens));
       if (is_other(held))
         held.candidates =
@@ -328,12 +330,12 @@ class Phase1 {
     }
     attend_a_third();
     for (const Held& held : all)
-      if (is_other(held)) wait_for_recall(owner(held), held.candidates);
+      if (is_other(held)) wait_for_recall(owner(held), held.candidates, held.asking);
     for (Held& held : all)
       if (is_other(held))
         held.wanted = send(owner(held), 4.0 * static_cast<double>(n_candidates(held)), held.rank);
     for (Held& held : all) {
-      if (is_other(held)) wait_for_recall(held.rank, held.wanted);
+      if (is_other(held)) wait_for_recall(held.rank, held.wanted, held.asking);
       timeline_.compute(held.rank, seconds_.gather(n_handed(held)));
       if (is_other(held))
         held.handed = send(held.rank, seconds_.kv_bytes(n_handed(held)), owner(held));
@@ -341,7 +343,7 @@ class Phase1 {
     attend_a_third();
     for (const Held& held : all) {
       if (!is_other(held)) continue;
-      wait_for_recall(owner(held), held.handed);
+      wait_for_recall(owner(held), held.handed, held.asking);
       timeline_.compute(owner(held), seconds_.kv_bytes(n_handed(held)) * copy_s_a_byte_);
     }
     for (BlockId i = first; i < end; ++i) {
@@ -363,7 +365,8 @@ class Phase1 {
   std::int64_t n_layers_;
   std::vector<std::vector<BlockId>> blocks_;  // by rank
   std::vector<Rank> anchor_readers_;
-  double copy_s_a_byte_ = 0, recall_wait_s_ = 0;  // of a group of so many ranks
+  double copy_s_a_byte_ = 0;  // of a group of so many ranks
+  std::optional<ByteTime> recall_wait_;
   Timeline timeline_;
 };
 

@@ -8,6 +8,7 @@
 #include "simulate/ranks.h"
 #include "simulate/timelines.h"
 #include "star/answer.h"
+#include "star/merge_tree.h"
 
 namespace starattn {
 namespace {
@@ -48,7 +49,9 @@ Simulated shared_step(const ModelConfig& config, const BlockPlan& plan, const Ma
   }
   const Seconds seconds(config, machine, layout.n_shares);
   double attention = 0;
+  std::int64_t most_parts = 1;
   for (const std::vector<BlockId>& blocks : blocks_by_rank(plan)) {
+    most_parts = std::max(most_parts, std::ssize(subtrees_of(blocks, plan.n_blocks())));
     std::int64_t n_keys = 0;
     for (const BlockId i : blocks) n_keys += plan.block(i).n_tokens;
     attention = std::max(attention, seconds.step_attention(n_rows, std::ssize(blocks), n_keys,
@@ -56,8 +59,11 @@ Simulated shared_step(const ModelConfig& config, const BlockPlan& plan, const Ma
   }
   constexpr double kExchanges = 6;
   const double n_bytes = seconds.q_bytes(n_rows);
-  // A measured layer has them.
+  // A measured layer has them, with a partial of each rank.
   const double exchanges = has_groups ? 0 : kExchanges * machine.peer->seconds(n_bytes);
+  if (has_groups)
+    attention += static_cast<double>(most_parts - 1) *
+                 seconds_of(group_of(machine, layout.n_shares)->parts, n_rows, 0, 1);
   Simulated step;
   for (std::int64_t layer = 0; layer < config.n_layers; ++layer) {
     step.seconds += seconds.step_layer(n_rows, config.is_mixture(layer)) +

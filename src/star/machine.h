@@ -78,10 +78,13 @@ struct Machine {
     InLayer in_layer;
     std::vector<Thin> thin_layers;
     std::vector<Thin> next_tokens;
+    // In a step, each further partial that a rank hands over because its blocks are not neighbours.
+    std::vector<Thin> parts;
     // What a rank computes later for each byte of keys and values that comes in beside its
-    // computation, and for each message of recall that it waits for.
+    // computation, and for each message of recall that it waits for: bytes of a block's keys and
+    // values in a layer.
     double copy_s_a_byte = 0;
-    double recall_wait_s = 0;
+    ByteTime recall_wait;
   };
 
   std::string name;  // Backend::describe

@@ -174,6 +174,8 @@ TEST(Schedule, RanksThatWereTimedTogetherTakeWhatTheyTook) {
   group.in_layer = {64, 2, 1};
   group.thin_layers = {{1, 16, {5, 1e30}}};
   group.next_tokens = {{1, 0, {7, 1e30}}};
+  group.parts = {{1, 0, {3, 1e30}}};
+  group.recall_wait = {0, 1e30};
   const ModelConfig config = model();
   const BlockPlan plan = BlockPlan::make(request(32, Attention::ring), 8 * 32, 2);
   const auto phase1 = [&](int n_shares) {
@@ -193,15 +195,17 @@ TEST(Schedule, RanksThatWereTimedTogetherTakeWhatTheyTook) {
   recall.anchor_size = TokenShare{8};
   const BlockPlan recalling = BlockPlan::make(recall, 8 * 32, 2);
   group.copy_s_a_byte = 0;
+  group.recall_wait = {0, 1e30};
   const double without = seconds(recalling, {}, AnchorMode::broadcast, m);
-  group.recall_wait_s = 1;
+  group.recall_wait = {1, 1e30};
   EXPECT_GT(seconds(recalling, {}, AnchorMode::broadcast, m), without + 1);
 
-  // A layer of a step, and what is in none; exchanges are in the layer.
+  // A layer of a step, and what is in none; exchanges are in the layer. A rank has four blocks that
+  // are no neighbours.
   const auto step = simulate_step(config, plan, m, {}, {1, {1}}, {.n_shares = 2});
   const double attention = Seconds(config, m).step_attention(1, 2, 4 * 32);
   EXPECT_NEAR(step.seconds,
-              static_cast<double>(config.n_layers) * (5 + attention) + 7 +
+              static_cast<double>(config.n_layers) * (5 + 3 * 3 + attention) + 7 +
                   seconds_of(m.thin_products, 1, 64, 1),
               1e-6);
 }

@@ -31,8 +31,9 @@ Machine machine() {
   m.experts = {{{768, 1e12}, {3072, 4e12}}, m.next_tokens};
   m.f8_weights = {m.in_layer, m.thin_layers, m.experts};
   m.f8_kv = {m.in_layer, m.thin_attention};
-  m.groups = {{2, {4096, 1.3, 1}, m.thin_layers, m.next_tokens, 1e-12, 1e-4},
-              {4, {4096, 1.5, 1}, m.thin_layers, m.next_tokens, 2e-12, 2e-4}};
+  m.groups = {
+      {2, {4096, 1.3, 1}, m.thin_layers, m.next_tokens, m.next_tokens, 1e-12, {1e-4, 1e12}},
+      {4, {4096, 1.5, 1}, m.thin_layers, m.next_tokens, m.next_tokens, 2e-12, {2e-4, 1e12}}};
   return m;
 }
 
@@ -108,7 +109,7 @@ TEST_F(MachineFile, HasGroupsInAscendingOrder) {
   Json groups = parse_json(to_text(machine()), "m")["groups"];
   std::swap(groups[0], groups[1]);
   EXPECT_THROW(read_machine(with("groups", groups)), Error);
-  groups[0]["recall_wait_s"] = -1;
+  groups[0]["copy_s_a_byte"] = -1;
   EXPECT_THROW(read_machine(with("groups", groups)), Error);
 }
 
