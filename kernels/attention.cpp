@@ -221,12 +221,13 @@ std::size_t block_attention_workspace(const AttentionInput& in) {
   return splits_bytes(in, n_splits);
 }
 
-void block_attention(const AttentionInput& in, const Merge* merges, int n_merges,
-                     const Partial* results, void* workspace, Stream stream) {
+MergeTask block_splits(const AttentionInput& in, const Merge* merges, int n_merges, void* workspace,
+                       Stream stream) {
   check_input(in);
   require(!in.causal, "blocks beside each other cannot be causal");
   require(!in.is_f8 || takes_hopper_kernels(), "FP8 keys need Hopper's kernels");
-  if (in.n_rows == 0 || in.n_segments == 0) return;
+  MergeTask task = merge_task(in.n_segments, merges, n_merges);
+  if (in.n_rows == 0 || in.n_segments == 0) return task;
   require(workspace, "block attention needs its workspace");
   KeySplits splits[kMaxSegments];
   for (int i = 0; i < in.n_segments; ++i) splits[i] = splits_of(in.segments + i, 1, in.shape);
@@ -235,28 +236,41 @@ void block_attention(const AttentionInput& in, const Merge* merges, int n_merges
   for (int i = 0; i < in.n_segments; ++i) n_parts += n_partials(splits[i], cut);
   const std::int64_t n_values = in.n_rows * in.shape.n_heads;
   const Partial parts = workspace_partial(workspace, n_values * n_parts, in.shape.head_dim);
-  MergeTask task = merge_task(in.n_segments, merges, n_merges);
   task.in_pairs = cut.in_pairs;
   std::int64_t first = 0;
   for (int i = 0; i < in.n_segments; ++i) {
-    require(is_whole(results[i]) || is_absent(results[i]), "a partial needs o, m and l");
     const int n_own = n_partials(splits[i], cut);
-    task.items[i] = {part_from(parts, first * n_values, in.shape.head_dim), n_own, results[i]};
+    task.items[i] = {part_from(parts, first * n_values, in.shape.head_dim), n_own, {}};
     first += n_own;
   }
   attend(in, {nullptr, nullptr, parts}, cut, stream);
-  merge_rows(task, in.n_rows, in.shape, stream);
+  return task;
+}
+
+void block_attention(const AttentionInput& in, const Merge* merges, int n_merges,
+                     const Partial* results, void* workspace, Stream stream) {
+  for (int i = 0; i < in.n_segments; ++i)
+    require(is_whole(results[i]) || is_absent(results[i]), "a partial needs o, m and l");
+  MergeTask task = block_splits(in, merges, n_merges, workspace, stream);
+  for (int i = 0; i < in.n_segments; ++i) task.items[i].result = results[i];
+  if (in.n_rows > 0 && in.n_segments > 0) merge_rows(task, in.n_rows, in.shape, stream);
+}
+
+MergeTask parts_to_merge(const Partial* parts, int n_parts, const Merge* merges, int n_merges) {
+  MergeTask task = merge_task(n_parts, merges, n_merges);
+  for (int i = 0; i < n_parts; ++i) {
+    require(is_whole(parts[i]) && aligned(parts[i].o),
+            "a partial needs o, 16-byte aligned, m and l");
+    task.items[i] = {parts[i], 1, {}};
+  }
+  return task;
 }
 
 void merge_partials(const Partial* parts, int n_parts, const Merge* merges, int n_merges,
                     std::int64_t n_rows, const AttentionShape& shape, Stream stream) {
   check_shape(shape);
-  MergeTask task = merge_task(n_parts, merges, n_merges);
-  for (int i = 0; i < n_parts; ++i) {
-    require(is_whole(parts[i]) && aligned(parts[i].o),
-            "a partial needs o, 16-byte aligned, m and l");
-    task.items[i] = {parts[i], 1, parts[i]};
-  }
+  MergeTask task = parts_to_merge(parts, n_parts, merges, n_merges);
+  for (int i = 0; i < n_parts; ++i) task.items[i].result = parts[i];
   for (int i = 0; i < n_merges; ++i) task.items[merges[i].from].result = {};
   if (n_rows != 0 && n_parts > 0) merge_rows(task, n_rows, shape, stream);
 }

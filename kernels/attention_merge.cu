@@ -7,102 +7,12 @@
 
 #include "attention_merge.h"
 #include "launch.cuh"
-#include "merging.cuh"
+#include "value_row.cuh"
 
 namespace starattn::kernels {
 namespace {
 
 constexpr int kFinishThreads = 256;
-
-// A lane's columns of one value row, with the row's m and l.
-template <int kColumns>
-struct Part {
-  float o[kColumns] = {};
-  float m = -INFINITY, l = 0;
-};
-
-template <int kColumns>
-__device__ Part<kColumns> load(const Partial& from, std::int64_t row) {
-  Part<kColumns> part;
-  const float* o = from.o + (row * 32 + threadIdx.x % 32) * kColumns;
-  if constexpr (kColumns == 4) {
-    const float4 values = *reinterpret_cast<const float4*>(o);
-    part.o[0] = values.x, part.o[1] = values.y, part.o[2] = values.z, part.o[3] = values.w;
-  } else {
-    const float2 values = *reinterpret_cast<const float2*>(o);
-    part.o[0] = values.x, part.o[1] = values.y;
-  }
-  part.m = from.m[row];
-  part.l = from.l[row];
-  return part;
-}
-
-template <int kColumns>
-__device__ void store(const Part<kColumns>& part, const Partial& to, std::int64_t row) {
-  const int lane = threadIdx.x % 32;
-  float* o = to.o + (row * 32 + lane) * kColumns;
-  if constexpr (kColumns == 4)
-    *reinterpret_cast<float4*>(o) = {part.o[0], part.o[1], part.o[2], part.o[3]};
-  else
-    *reinterpret_cast<float2*>(o) = {part.o[0], part.o[1]};
-  if (lane != 0) return;
-  to.m[row] = part.m;
-  to.l[row] = part.l;
-}
-
-template <int kColumns>
-__device__ Part<kColumns> merge(const Part<kColumns>& a, const Part<kColumns>& b) {
-  Part<kColumns> both;
-  both.m = fmaxf(a.m, b.m);
-  const float wa = merge_weight(a.m, both.m), wb = merge_weight(b.m, both.m);
-#pragma unroll
-  for (int c = 0; c < kColumns; ++c) both.o[c] = merged(a.o[c], wa, b.o[c], wb);
-  both.l = merged(a.l, wa, b.l, wb);
-  return both;
-}
-
-// All at once: no merge waits for the one before.
-template <int kColumns, int kParts>
-__device__ Part<kColumns> merge(const Part<kColumns> (&parts)[kParts]) {
-  Part<kColumns> all;
-#pragma unroll
-  for (const Part<kColumns>& part : parts) all.m = fmaxf(all.m, part.m);
-#pragma unroll
-  for (const Part<kColumns>& part : parts) {
-    const float weight = merge_weight(part.m, all.m);
-#pragma unroll
-    for (int c = 0; c < kColumns; ++c) all.o[c] = __fmaf_rn(part.o[c], weight, all.o[c]);
-    all.l = __fmaf_rn(part.l, weight, all.l);
-  }
-  return all;
-}
-
-// The item's value row: splits merge in pairs, then eight pairs at a time. All loads of eight pairs
-// are on their way together.
-template <int kColumns>
-__device__ Part<kColumns> merge_splits(const MergeTask::Item& item, bool in_pairs, std::int64_t n,
-                                       std::int64_t row) {
-  constexpr int kPairs = 8;
-  const int splits_of_pair = in_pairs ? 1 : 2;
-  Part<kColumns> result;
-  for (int first = 0; first < item.n_splits; first += kPairs * splits_of_pair) {
-    Part<kColumns> pairs[kPairs], seconds[kPairs];
-#pragma unroll
-    for (int i = 0; i < kPairs; ++i) {
-      const int split = first + i * splits_of_pair;
-      if (split < item.n_splits) pairs[i] = load<kColumns>(item.splits, split * n + row);
-      if (!in_pairs && split + 1 < item.n_splits)
-        seconds[i] = load<kColumns>(item.splits, (split + 1) * n + row);
-    }
-    if (!in_pairs) {
-#pragma unroll
-      for (int i = 0; i < kPairs; ++i) pairs[i] = merge(pairs[i], seconds[i]);
-    }
-    const Part<kColumns> eight = merge(pairs);
-    result = first == 0 ? eight : merge(result, eight);
-  }
-  return result;
-}
 
 // A block a value row, a warp an item, a lane for its columns. The merges are the first warp's.
 // Blocks are small so that they fit beside those of the attention kernel that they wait for;
@@ -126,10 +36,12 @@ __global__ void __launch_bounds__(32 * kMaxSegments)
   parts[warp][lane] = mine;
   __syncthreads();
   if (warp != 0) return;
+#pragma unroll 1
   for (int i = 0; i < task.n_merges; ++i) {
     Part<kColumns>& into = parts[task.merges[i].into][lane];
     into = merge(into, parts[task.merges[i].from][lane]);
   }
+#pragma unroll 1
   for (int i = 0; i < task.n_items; ++i)
     if (task.items[i].result.o) store(parts[i][lane], task.items[i].result, row);
 }

@@ -21,6 +21,13 @@ struct MergeTask {
   Merge merges[kMaxSegments];
 };
 
+// The splits of block_attention() (attention.h) alone: what is left of it is the task, whose items
+// lie in the workspace and have no results yet.
+MergeTask block_splits(const AttentionInput& input, const Merge* merges, int n_merges,
+                       void* workspace, Stream stream);
+// Partials that are whole, as items without results. Throws BadShape.
+MergeTask parts_to_merge(const Partial* parts, int n_parts, const Merge* merges, int n_merges);
+
 void merge_items(const MergeTask& task, std::int64_t n, int head_dim, Stream stream);
 void finish_rows(const Partial& partial, std::int64_t n, int head_dim, void* out, Stream stream);
 // The same of a (+) b.

@@ -11,6 +11,8 @@
 #include "eight.cuh"
 #include "elementwise.h"
 #include "launch.cuh"
+#include "norm.cuh"
+#include "peer_lines.cuh"
 #include "warp.cuh"
 
 namespace starattn::kernels {
@@ -36,20 +38,6 @@ __global__ void embed_kernel(const std::int32_t* tokens,
   out[i] = rows[(token - table.parts[part].first) * row_vectors + i % row_vectors];
 }
 
-// Sum over the block; every thread gets it. Always the same tree of additions.
-__device__ float block_sum(float x, float* shared) {
-  x = warp_sum(x);
-  if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = x;
-  __syncthreads();
-  float sum = 0;
-  for (int warp = 0; warp < static_cast<int>(blockDim.x) / 32; ++warp) sum += shared[warp];
-  return sum;
-}
-
-__device__ __forceinline__ float factor_of(float mean, float eps) {
-  return mean <= FLT_MAX ? rsqrtf(mean + eps) : NAN;
-}
-
 // One block a row. kHeld vectors stay in registers; wider rows are read a second time.
 template <int kHeld>
 __global__ void rms_norm_kernel(const uint4* x, const uint4* weight, float eps, int row_vectors,
@@ -73,25 +61,18 @@ __global__ void rms_norm_kernel(const uint4* x, const uint4* weight, float eps, 
   }
   float squares = 0;
 #pragma unroll
-  for (const uint4& vector : held)
-    for (const float value : widened(vector).x) squares += value * value;
+  for (const uint4& vector : held) add_squares(squares, vector);
   for (int i = threadIdx.x + kHeld * blockDim.x; i < row_vectors; i += blockDim.x)
-    for (const float value : widened(x[i]).x) squares += value * value;
+    add_squares(squares, x[i]);
   const float mean = block_sum(squares, shared) / static_cast<float>(row_vectors * kWidth);
   const float factor = factor_of(mean, eps);
-  const auto write = [&](int i, Eight v, const uint4& weights) {
-    const Eight scale = widened(weights);
-#pragma unroll
-    for (int c = 0; c < kWidth; ++c) v.x[c] = scale.x[c] * (v.x[c] * factor);
-    y[i] = narrowed(v);
-  };
 #pragma unroll
   for (int j = 0; j < kHeld; ++j) {
     const int i = threadIdx.x + j * blockDim.x;
-    if (i < row_vectors) write(i, widened(held[j]), scales[j]);
+    if (i < row_vectors) y[i] = scaled(held[j], factor, scales[j]);
   }
   for (int i = threadIdx.x + kHeld * blockDim.x; i < row_vectors; i += blockDim.x)
-    write(i, widened(x[i]), weight[i]);
+    y[i] = scaled(x[i], factor, weight[i]);
 }
 
 // Short rows (the heads of q and k norms): a warp a row.
@@ -117,7 +98,8 @@ __global__ void rms_norm_warp_kernel(const uint4* x, const uint4* weight, float 
 
 // A thread rotates eight pairs.
 __global__ void rotate_kernel(HeadRows q, HeadRows k, const float4* cos, const float4* sin,
-                              std::int64_t n, int half_vectors) {
+                              std::int64_t n, int half_vectors,
+                              const __grid_constant__ PeerSend send) {
   const std::int64_t i = thread_index();
   let_next_kernel_start();
   await_earlier_kernels();
@@ -145,6 +127,10 @@ __global__ void rotate_kernel(HeadRows q, HeadRows k, const float4* cos, const f
   }
   *low = narrowed(rotated_a);
   *high = narrowed(rotated_b);
+  if (send.n_peers == 0 || !is_q) return;
+  const std::int64_t at = (head * 2 * half_vectors + column) * kWidth;
+  send_vector(send, row, at, *low);
+  send_vector(send, row, at + half_vectors * kWidth, *high);
 }
 
 // Two vectors a thread, both loads of both on their way before the first is used.
@@ -295,14 +281,17 @@ void rms_norm(const void* x, const void* weight, float eps, std::int64_t n_rows,
 }
 
 void rotate_rows(const HeadRows& q, const HeadRows& k, const float* cos, const float* sin,
-                 std::int64_t n_rows, int head_dim, Stream stream) {
+                 std::int64_t n_rows, int head_dim, Stream stream, const PeerSend& send) {
   require(head_dim % 16 == 0, "RoPE", "head_dim must be a multiple of 16", head_dim);
+  if (send.n_peers > 0)
+    require(send.n_columns == q.n_heads * head_dim, "RoPE", "a message has as many columns as q",
+            send.n_columns);
   const int half_vectors = head_dim / 16;
   const std::int64_t n = n_rows * (q.n_heads + k.n_heads) * half_vectors;
   if (n == 0) return;
   launch_overlapping("RoPE", rotate_kernel, {blocks_for(n), 1, kThreads}, stream, q, k,
                      reinterpret_cast<const float4*>(cos), reinterpret_cast<const float4*>(sin), n,
-                     half_vectors);
+                     half_vectors, send);
 }
 
 void swiglu(const void* gate, const void* up, void* y, std::int64_t n, Stream stream) {

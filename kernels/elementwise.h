@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "launch.h"
+#include "peer_exchange.h"
 
 namespace starattn::kernels {
 
@@ -38,9 +39,10 @@ struct HeadRows {
 };
 
 // Rotates pairs (i, i + head_dim/2) of every head in place (arXiv 2104.09864, half-split order), of
-// q and k alike. cos, sin fp32 [n_rows, head_dim / 2]; head_dim: a multiple of 16.
+// q and k alike. cos, sin fp32 [n_rows, head_dim / 2]; head_dim: a multiple of 16. send: where q
+// goes as well.
 void rotate_rows(const HeadRows& q, const HeadRows& k, const float* cos, const float* sin,
-                 std::int64_t n_rows, int head_dim, Stream stream);
+                 std::int64_t n_rows, int head_dim, Stream stream, const PeerSend& send = {});
 
 // y = silu(gate) * up, bf16 [n].
 void swiglu(const void* gate, const void* up, void* y, std::int64_t n, Stream stream);

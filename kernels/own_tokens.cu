@@ -6,12 +6,14 @@
 
 #include "launch.cuh"
 #include "own_tokens.h"
+#include "peer_lines.cuh"
+#include "value_row.cuh"
 #include "warp.cuh"
 
 namespace starattn::kernels {
 namespace {
 
-constexpr int kWarps = 4;
+constexpr int kWarps = 8;
 constexpr int kVector = 8;  // bf16 values of one 16-byte access
 
 struct OwnRows {
@@ -22,10 +24,13 @@ struct OwnRows {
 struct OwnTask {
   const __nv_bfloat16 *q, *k, *v;
   std::int64_t first_row;  // of this launch
+  std::int64_t n_rows;     // of all launches
   AttentionShape shape;
   float scale;
-  Partial context;
+  MergeTask context;
+  int root;  // of it
   __nv_bfloat16* out;
+  PeerSend send;
 };
 
 // Keys or values of one kv head: a row's query keeps them, but for those of this launch's step.
@@ -40,74 +45,166 @@ struct TokenRows {
   }
 };
 
-// q in shared memory. All of the key is on its way before the first product.
+// Columns of a key, of a value or of q that a lane has: lane i those from i * kHeadDim / 32 on.
 template <int kHeadDim>
-__device__ float dot(const float (&q)[kHeadDim], const __nv_bfloat16* key) {
-  uint4 vectors[kHeadDim / kVector];
-#pragma unroll
-  for (int i = 0; i < kHeadDim / kVector; ++i) vectors[i] = reinterpret_cast<const uint4*>(key)[i];
-  float sum = 0;
-#pragma unroll
-  for (int i = 0; i < kHeadDim / kVector; ++i) {
-    const auto* pairs = reinterpret_cast<const __nv_bfloat162*>(&vectors[i]);
-#pragma unroll
-    for (int j = 0; j < kVector / 2; ++j) {
-      const float2 k = __bfloat1622float2(pairs[j]);
-      sum += q[i * kVector + 2 * j] * k.x + q[i * kVector + 2 * j + 1] * k.y;
-    }
-  }
-  return sum;
-}
+struct LaneColumns {
+  static constexpr int kPairs = kHeadDim / 64;
+  __nv_bfloat162 pairs[kPairs];
 
-// Attention of one query row by one warp, fp32: a key a lane for the scores; for the output a lane
-// has the pairs of columns 2 * lane + 64 * c.
+  __device__ __forceinline__ void load(const __nv_bfloat16* row) {
+    const auto* from = reinterpret_cast<const std::uint32_t*>(row) + threadIdx.x % 32 * kPairs;
+    auto* to = reinterpret_cast<std::uint32_t*>(pairs);
+    if constexpr (kPairs == 2)
+      *reinterpret_cast<uint2*>(to) = *reinterpret_cast<const uint2*>(from);
+    else
+      *to = *from;
+  }
+};
+
+// Attention of one query row by one warp, fp32, eight tokens at a time. The code is short: each
+// layer has to fetch it again.
 template <int kHeadDim>
 struct WarpRow {
-  float o[kHeadDim / 32] = {};
+  static constexpr int kAtOnce = 8, kPairs = kHeadDim / 64;
+  float o[kHeadDim / 32] = {};  // this lane's columns
   float m = -INFINITY, l = 0;
 
-  // At most 32 tokens from `first` on.
-  __device__ void add(const float (&q)[kHeadDim], const TokenRows& k, const TokenRows& v, int first,
-                      int n, float scale) {
+  // At most eight tokens from `first` on, whose keys and values are on their way together.
+  __device__ __forceinline__ void add(const LaneColumns<kHeadDim>& q, const TokenRows& k,
+                                      const TokenRows& v, int first, int n, float scale) {
     const int lane = threadIdx.x % 32;
-    const float s = lane < n ? dot(q, k.at(first + lane)) * scale : -INFINITY;
+    LaneColumns<kHeadDim> keys[kAtOnce] = {}, values[kAtOnce] = {};
+    const std::int64_t v_from_k = v.computed - k.computed, kept_v_from_k = v.kept - k.kept;
+    const __nv_bfloat16* key = k.at(first);
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i, key += k.stride) {
+      if (i >= n) continue;  // the whole warp
+      if (first + i == k.n_kept) key = k.at(first + i);
+      keys[i].load(key);
+      values[i].load(key + (first + i < k.n_kept ? kept_v_from_k : v_from_k));
+    }
+    float sums[kAtOnce] = {};
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+#pragma unroll
+      for (int c = 0; c < kPairs; ++c) {
+        const float2 x = __bfloat1622float2(q.pairs[c]), y = __bfloat1622float2(keys[i].pairs[c]);
+        sums[i] += x.x * y.x + x.y * y.y;
+      }
+    }
+    const int token = lane / 4;
+    const float score = sum_of_token(sums) * scale;  // by all lanes
+    const float s = token < n ? score : -INFINITY;
     const float top = fmaxf(m, warp_max(s));
     const float rescale = m == -INFINITY ? 0.f : expf(m - top);
-    const float p = lane < n ? expf(s - top) : 0.f;
+    const float p = token < n ? expf(s - top) : 0.f;
     m = top;
-    l = l * rescale + warp_sum(p);
+    l = l * rescale + warp_sum(lane % 4 == 0 ? p : 0.f);
+#pragma unroll
     for (float& x : o) x *= rescale;
-    constexpr int kAtOnce = 8;  // values on their way
-    for (int i = 0; i < n; i += kAtOnce) {
-      __nv_bfloat162 values[kAtOnce][kHeadDim / 64];
 #pragma unroll
-      for (int j = 0; j < kAtOnce; ++j) {
-        const auto* value =
-            reinterpret_cast<const __nv_bfloat162*>(v.at(first + min(i + j, n - 1))) + lane;
+    for (int i = 0; i < kAtOnce; ++i) {
+      const float weight = __shfl_sync(kAllLanes, p, 4 * i);  // 0 from n on
 #pragma unroll
-        for (int c = 0; c < kHeadDim / 64; ++c) values[j][c] = value[32 * c];
+      for (int c = 0; c < kPairs; ++c) {
+        const float2 value = __bfloat1622float2(values[i].pairs[c]);
+        o[2 * c] += weight * value.x;
+        o[2 * c + 1] += weight * value.y;
       }
+    }
+  }
+
+ private:
+  // Of token lane / 4, over all lanes: each exchange leaves a lane half as many tokens.
+  static __device__ __forceinline__ float sum_of_token(float (&sums)[kAtOnce]) {
+    const int lane = threadIdx.x % 32;
 #pragma unroll
-      for (int j = 0; j < kAtOnce; ++j) {
-        const float weight = __shfl_sync(0xffffffff, p, i + j);  // 0 from n on
+    for (int half = kAtOnce / 2; half > 0; half /= 2) {
+      const int other_lane = 4 * half;
+      const bool has_second = lane & other_lane;
 #pragma unroll
-        for (int c = 0; c < kHeadDim / 64; ++c) {
-          const float2 value = __bfloat1622float2(values[j][c]);
-          o[2 * c] += weight * value.x;
-          o[2 * c + 1] += weight * value.y;
-        }
+      for (int i = 0; i < half; ++i) {
+        const float mine = has_second ? sums[i + half] : sums[i];
+        const float theirs = has_second ? sums[i] : sums[i + half];
+        sums[i] = mine + __shfl_xor_sync(kAllLanes, theirs, other_lane);
       }
+    }
+    float sum = sums[0];
+    sum += __shfl_xor_sync(kAllLanes, sum, 2);
+    return sum + __shfl_xor_sync(kAllLanes, sum, 1);
+  }
+};
+
+// The items of the context's value row, whole or (kSplits) still in splits. The last warps load
+// them first, since the first have most tokens of their own.
+template <int kHeadDim, bool kSplits>
+struct MergedContext {
+  static constexpr int kColumns = kHeadDim / 32;
+  Part<kColumns> items[kMaxSegments][32];  // [lane]
+
+  __device__ __forceinline__ void load_items(const MergeTask& from, std::int64_t n,
+                                             std::int64_t row) {
+#pragma unroll 1
+    for (int i = kWarps - 1 - static_cast<int>(threadIdx.x) / 32; i < from.n_items; i += kWarps) {
+      const MergeTask::Item& item = from.items[i];
+      if (kSplits && item.n_splits > 1)
+        items[i][threadIdx.x % 32] = merge_splits<kColumns>(item, from.in_pairs, n, row);
+      else
+        items[i][threadIdx.x % 32] = load<kColumns>(item.splits, row);
+    }
+  }
+  __device__ __forceinline__ void merge_items(const MergeTask& of) {
+#pragma unroll 1
+    for (int i = 0; i < of.n_merges; ++i) {
+      Part<kColumns>& into = items[of.merges[i].into][threadIdx.x % 32];
+      into = merge(into, items[of.merges[i].from][threadIdx.x % 32]);
     }
   }
 };
 
-// A block a (row, head): its warps take runs of 32 tokens in turn and are merged in order, after
-// the context. The first head of a group also keeps the row's own key and value.
+// What the warps of a block have made of a row's tokens, to be merged in their order.
 template <int kHeadDim>
-__global__ void own_tokens_kernel(const __grid_constant__ OwnTask task,
-                                  const __grid_constant__ OwnRows own) {
-  __shared__ float q[kHeadDim], o[kWarps][kHeadDim], m[kWarps], l[kWarps];
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+struct RowParts {
+  float o[kWarps][kHeadDim], m[kWarps], l[kWarps];
+
+  // Merged behind a partial whose sums at this thread's column are o and l; the whole warp calls
+  // it.
+  __device__ __forceinline__ void merge_behind(float& first_m, float& first_l, float& first_o,
+                                               int column) const {
+    const int lane = threadIdx.x % 32;
+    const float mine = lane < kWarps ? m[lane] : first_m;
+    const float top = warp_max(mine), weight = merge_weight(mine, top);
+    const float first_weight = __shfl_sync(kAllLanes, weight, kWarps);
+    first_m = top;
+    first_l *= first_weight;
+    first_o *= first_weight;
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w) {
+      const float of_warp = __shfl_sync(kAllLanes, weight, w);
+      first_l += l[w] * of_warp;
+      first_o += o[w][column] * of_warp;
+    }
+  }
+
+  __device__ __forceinline__ void put(const WarpRow<kHeadDim>& mine) {
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+#pragma unroll
+    for (int c = 0; c < kHeadDim / 32; ++c) o[warp][lane * (kHeadDim / 32) + c] = mine.o[c];
+    if (lane > 0) return;
+    m[warp] = mine.m;
+    l[warp] = mine.l;
+  }
+};
+
+// A block a (row, head): its warps take eight tokens in turn and are merged in order, after the
+// context. The first head of a group also keeps the row's own key and value. kSplits: the context's
+// items may be in splits.
+template <int kHeadDim, bool kSplits>
+__global__ void __launch_bounds__(32 * kWarps)
+    own_tokens_kernel(const __grid_constant__ OwnTask task, const __grid_constant__ OwnRows own) {
+  __shared__ RowParts<kHeadDim> parts;
+  __shared__ MergedContext<kHeadDim, kSplits> context;
+  const int warp = threadIdx.x / 32;
   const OwnTokens& tokens = own.rows[blockIdx.x];
   const int head = blockIdx.y, group = task.shape.n_heads / task.shape.n_kv_heads;
   const int kv_head = head / group;
@@ -115,15 +212,13 @@ __global__ void own_tokens_kernel(const __grid_constant__ OwnTask task,
   const std::int64_t at = row * task.shape.n_heads + head;
   const std::int64_t stride = static_cast<std::int64_t>(task.shape.n_kv_heads) * kHeadDim;
   const std::int64_t first_computed = (row - tokens.n_before) * stride + kv_head * kHeadDim;
-  const int n_kept = tokens.n_before - tokens.n_beside;
+  const int n_kept = tokens.n_before - tokens.n_beside, n_tokens = tokens.n_before + 1;
   auto* kept_k = static_cast<__nv_bfloat16*>(tokens.k) + kv_head * kHeadDim;
   auto* kept_v = static_cast<__nv_bfloat16*>(tokens.v) + kv_head * kHeadDim;
   const TokenRows k{kept_k, task.k + first_computed, stride, n_kept};
   const TokenRows v{kept_v, task.v + first_computed, stride, n_kept};
   let_next_kernel_start();
   await_earlier_kernels();
-  const float context_m = task.context.m[at], context_l = task.context.l[at];
-
   if (head % group == 0 && threadIdx.x < 2 * kHeadDim / kVector) {
     const bool is_v = threadIdx.x >= kHeadDim / kVector;
     const int column = threadIdx.x % (kHeadDim / kVector) * kVector;
@@ -133,34 +228,30 @@ __global__ void own_tokens_kernel(const __grid_constant__ OwnTask task,
     *reinterpret_cast<uint4*>(to + offset) = *reinterpret_cast<const uint4*>(from + offset);
   }
 
-  for (int i = threadIdx.x; i < kHeadDim; i += kWarps * 32)
-    q[i] = __bfloat162float(task.q[at * kHeadDim + i]);
-  __syncthreads();
+  LaneColumns<kHeadDim> q;
+  q.load(task.q + at * kHeadDim);
+  constexpr int kAtOnce = WarpRow<kHeadDim>::kAtOnce;
   WarpRow<kHeadDim> mine;
-  for (int first = warp * 32; first <= tokens.n_before; first += kWarps * 32)
-    mine.add(q, k, v, first, min(32, tokens.n_before + 1 - first), task.scale);
-  for (int c = 0; c < kHeadDim / 64; ++c) {
-    o[warp][64 * c + 2 * lane] = mine.o[2 * c];
-    o[warp][64 * c + 2 * lane + 1] = mine.o[2 * c + 1];
-  }
-  if (lane == 0) {
-    m[warp] = mine.m;
-    l[warp] = mine.l;
-  }
+#pragma unroll 1
+  for (int first = warp * kAtOnce; first < n_tokens; first += kWarps * kAtOnce)
+    mine.add(q, k, v, first, min(kAtOnce, n_tokens - first), task.scale);
+  parts.put(mine);
+  context.load_items(task.context, task.n_rows * task.shape.n_heads, at);
   __syncthreads();
-
-  float top = context_m;
-  for (const float one : m) top = fmaxf(top, one);
-  float weights[kWarps];
-  for (int w = 0; w < kWarps; ++w) weights[w] = m[w] == -INFINITY ? 0.f : expf(m[w] - top);
-  const float context_weight = context_m == -INFINITY ? 0.f : expf(context_m - top);
-  float total = context_l * context_weight;
-  for (int w = 0; w < kWarps; ++w) total += l[w] * weights[w];
-  for (int column = threadIdx.x; column < kHeadDim; column += kWarps * 32) {
-    float sum = task.context.o[at * kHeadDim + column] * context_weight;
-    for (int w = 0; w < kWarps; ++w) sum += o[w][column] * weights[w];
-    task.out[at * kHeadDim + column] = __float2bfloat16_rn(sum / total);
+  if (task.context.n_merges > 0) {
+    if (warp == 0) context.merge_items(task.context);
+    __syncthreads();
   }
+
+  const int column = threadIdx.x;
+  if (column >= kHeadDim) return;  // whole warps
+  const auto& whole = context.items[task.root];
+  constexpr int kColumns = kHeadDim / 32;
+  float m = whole[0].m, l = whole[0].l, o = whole[column / kColumns].o[column % kColumns];
+  parts.merge_behind(m, l, o, column);
+  const __nv_bfloat16 result = __float2bfloat16_rn(o / l);
+  task.out[at * kHeadDim + column] = result;
+  send_number(task.send, row, head * kHeadDim + column, result, true);
 }
 
 struct FirstTokens {
@@ -176,12 +267,12 @@ struct TailTask {
   Partial result;
 };
 
-// A block a (row, head), whose warps take runs of 32 tokens as above.
+// A block a (row, head), whose warps take eight tokens in turn as above.
 template <int kHeadDim>
-__global__ void tail_kernel(const __grid_constant__ TailTask task,
-                            const __grid_constant__ FirstTokens of) {
-  __shared__ float q[kHeadDim], o[kWarps][kHeadDim], m[kWarps], l[kWarps];
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+__global__ void __launch_bounds__(32 * kWarps)
+    tail_kernel(const __grid_constant__ TailTask task, const __grid_constant__ FirstTokens of) {
+  __shared__ RowParts<kHeadDim> parts;
+  const int warp = threadIdx.x / 32;
   const int head = blockIdx.y, kv_head = head / (task.shape.n_heads / task.shape.n_kv_heads);
   const std::int64_t at = (task.first_row + blockIdx.x) * task.shape.n_heads + head;
   const std::int64_t stride = static_cast<std::int64_t>(task.shape.n_kv_heads) * kHeadDim;
@@ -190,37 +281,25 @@ __global__ void tail_kernel(const __grid_constant__ TailTask task,
   let_next_kernel_start();
   await_earlier_kernels();
 
-  for (int i = threadIdx.x; i < kHeadDim; i += kWarps * 32)
-    q[i] = __bfloat162float(task.q[at * kHeadDim + i]);
-  __syncthreads();
+  LaneColumns<kHeadDim> q;
+  q.load(task.q + at * kHeadDim);
+  constexpr int kAtOnce = WarpRow<kHeadDim>::kAtOnce;
   WarpRow<kHeadDim> mine;
-  for (int first = of.first[blockIdx.x] + warp * 32; first < task.n_tokens; first += kWarps * 32)
-    mine.add(q, k, v, first, min(32, task.n_tokens - first), task.scale);
-  for (int c = 0; c < kHeadDim / 64; ++c) {
-    o[warp][64 * c + 2 * lane] = mine.o[2 * c];
-    o[warp][64 * c + 2 * lane + 1] = mine.o[2 * c + 1];
-  }
-  if (lane == 0) {
-    m[warp] = mine.m;
-    l[warp] = mine.l;
-  }
+#pragma unroll 1
+  for (int first = of.first[blockIdx.x] + warp * kAtOnce; first < task.n_tokens;
+       first += kWarps * kAtOnce)
+    mine.add(q, k, v, first, min(kAtOnce, task.n_tokens - first), task.scale);
+  parts.put(mine);
   __syncthreads();
 
-  float top = -INFINITY;
-  for (const float one : m) top = fmaxf(top, one);
-  float weights[kWarps], total = 0;
-  for (int w = 0; w < kWarps; ++w) {
-    weights[w] = m[w] == -INFINITY ? 0.f : expf(m[w] - top);
-    total += l[w] * weights[w];
-  }
-  for (int column = threadIdx.x; column < kHeadDim; column += kWarps * 32) {
-    float sum = 0;
-    for (int w = 0; w < kWarps; ++w) sum += o[w][column] * weights[w];
-    task.result.o[at * kHeadDim + column] = sum;
-  }
+  const int column = threadIdx.x;
+  if (column >= kHeadDim) return;  // whole warps
+  float m = -INFINITY, l = 0, o = 0;
+  parts.merge_behind(m, l, o, column);
+  task.result.o[at * kHeadDim + column] = o;
   if (threadIdx.x > 0) return;
-  task.result.m[at] = top;
-  task.result.l[at] = total;
+  task.result.m[at] = m;
+  task.result.l[at] = l;
 }
 
 void check_rows(const OwnTokens* own, std::int64_t n_rows) {
@@ -235,11 +314,28 @@ void check_rows(const OwnTokens* own, std::int64_t n_rows) {
 
 }  // namespace
 
+bool take_splits_with_own_tokens(std::int64_t n_rows, const AttentionShape& shape) {
+  constexpr std::int64_t kMost = 256;  // two blocks for each multiprocessor
+  return n_rows * shape.n_heads <= kMost;
+}
+
 void attend_own_tokens(const void* q, const void* k, const void* v, const OwnTokens* own,
                        std::int64_t n_rows, const AttentionShape& shape, float scale,
-                       const Partial& context, void* out, Stream stream) {
+                       const MergeTask& context, int root, void* out, Stream stream,
+                       const PeerSend& send) {
   check_shape(shape);
   check_rows(own, n_rows);
+  if (root < 0 || root >= context.n_items)
+    throw BadShape("own tokens: the context has " + std::to_string(context.n_items) +
+                   " partials, of which number " + std::to_string(root) + " is to be the whole");
+  if (send.n_peers > 0 && send.n_columns != shape.n_heads * shape.head_dim)
+    throw BadShape("own tokens: rows of " + std::to_string(shape.n_heads * shape.head_dim) +
+                   " columns do not go into a message of " + std::to_string(send.n_columns));
+  const bool are_few = take_splits_with_own_tokens(n_rows, shape);
+  for (int i = 0; i < context.n_items; ++i) {
+    if (!are_few && context.items[i].n_splits > 1)
+      throw BadShape("own tokens: the splits of " + std::to_string(n_rows) + " rows are too many");
+  }
   for (std::int64_t first = 0; first < n_rows; first += kMaxOwnRows) {
     const std::int64_t n = std::min<std::int64_t>(kMaxOwnRows, n_rows - first);
     OwnRows rows;
@@ -248,13 +344,19 @@ void attend_own_tokens(const void* q, const void* k, const void* v, const OwnTok
                        static_cast<const __nv_bfloat16*>(k),
                        static_cast<const __nv_bfloat16*>(v),
                        first,
+                       n_rows,
                        shape,
                        scale,
                        context,
-                       static_cast<__nv_bfloat16*>(out)};
+                       root,
+                       static_cast<__nv_bfloat16*>(out),
+                       send};
+    const auto kernel =
+        are_few
+            ? (shape.head_dim == 64 ? own_tokens_kernel<64, true> : own_tokens_kernel<128, true>)
+            : (shape.head_dim == 64 ? own_tokens_kernel<64, false> : own_tokens_kernel<128, false>);
     launch_overlapping(
-        "attention to own tokens",
-        shape.head_dim == 64 ? own_tokens_kernel<64> : own_tokens_kernel<128>,
+        "attention to own tokens", kernel,
         {static_cast<unsigned>(n), static_cast<unsigned>(shape.n_heads), kWarps * 32}, stream, task,
         rows);
   }

@@ -3,7 +3,8 @@
 // earlier tokens and itself, and what its window shows of the context.
 #pragma once
 
-#include "attention.h"
+#include "attention_merge.h"
+#include "peer_exchange.h"
 
 namespace starattn::kernels {
 
@@ -17,12 +18,18 @@ struct OwnTokens {
   int n_beside = 0;  // of them: the rows just before this one, whose K and V are taken from there
 };
 
-// out = the context's partial merged with attention of row i over tokens 0 to n_before of its
-// query, finished; row i of k and v is kept as token n_before. q, out bf16 [n_rows, n_heads,
-// head_dim]; k, v bf16 [n_rows, n_kv_heads, head_dim]. Throws BadShape.
+// Whether so few rows' splits are best merged there.
+bool take_splits_with_own_tokens(std::int64_t n_rows, const AttentionShape& shape);
+
+// out = the context's partial, which is item `root` once the task's merges were done, merged with
+// attention of row i over tokens 0 to n_before of its query, finished; row i of k and v is kept as
+// token n_before. The items stay as they are. q, out bf16 [n_rows, n_heads, head_dim]; k, v bf16
+// [n_rows, n_kv_heads, head_dim]. Items in splits are for few rows alone. send: where out goes as
+// well. Throws BadShape.
 void attend_own_tokens(const void* q, const void* k, const void* v, const OwnTokens* own,
                        std::int64_t n_rows, const AttentionShape& shape, float scale,
-                       const Partial& context, void* out, Stream stream);
+                       const MergeTask& context, int root, void* out, Stream stream,
+                       const PeerSend& send = {});
 
 // result = attention of row i over the tokens of a segment from first[i] on, first on the host:
 // what a window shows of the context. A block goes over all of a row's tokens, so there may not be

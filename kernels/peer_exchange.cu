@@ -7,6 +7,7 @@
 
 #include "launch.cuh"
 #include "peer_exchange.h"
+#include "peer_lines.cuh"
 
 namespace starattn::kernels {
 namespace {
@@ -14,49 +15,20 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kMostBlocks = 64;  // all of them run at once: those that wait hold up nobody
 
-__device__ __forceinline__ void store_line(uint4* line, std::uint32_t a, std::uint32_t b,
-                                           std::uint32_t flag) {
-  asm volatile("st.volatile.global.v4.u32 [%0], {%1, %2, %3, %2};" ::"l"(line), "r"(a), "r"(flag),
-               "r"(b)
-               : "memory");
-}
+// Two words of a strip that follow each other. A strip of an odd number of words has one in its
+// last line.
+struct LineWords {
+  std::uint32_t *first, *second;  // second: or null
 
-__device__ __forceinline__ uint4 load_line(const uint4* line) {
-  uint4 value;
-  asm volatile("ld.volatile.global.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
-               : "l"(line)
-               : "memory");
-  return value;
-}
-
-__device__ __forceinline__ std::uint64_t now_ns() {
-  std::uint64_t time;
-  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(time));
-  return time;
-}
-
-__device__ __forceinline__ std::uint32_t* word(const PeerStrip& strip, std::uint32_t i) {
-  return strip.data + static_cast<std::size_t>(i / strip.row_words) * strip.stride_words +
-         i % strip.row_words;
-}
-
-// A line of this exchange, or rubbish once a wait has run into its limit.
-__device__ uint4 await_line(const PeerExchangeBase& p, const uint4* line) {
-  constexpr int kLooks = 1024;  // before the clock is looked at
-  std::uint64_t start = 0;
-  for (;;) {
-    for (int i = 0; i < kLooks; ++i) {
-      const uint4 value = load_line(line);
-      if (value.y == p.flag && value.w == p.flag) return value;
-    }
-    const std::uint64_t now = now_ns();
-    if (start == 0) start = now;
-    auto* gave_up = static_cast<volatile std::uint32_t*>(p.gave_up);
-    if (now - start > p.limit_ns) *gave_up = 1;
-    if (*gave_up != 0) return load_line(line);
+  __device__ __forceinline__ LineWords(const PeerStrip& strip, std::uint32_t line) {
+    const std::uint32_t word = 2 * line, row = word / strip.row_words;
+    const std::uint32_t column = word - row * strip.row_words;
+    std::uint32_t* start = strip.data + static_cast<std::size_t>(row) * strip.stride_words;
+    first = start + column;
+    second = column + 1 < strip.row_words ? first + 1 : start + strip.stride_words;
+    if (word + 1 >= strip.n_words) second = nullptr;
   }
-}
+};
 
 // Parameters of a launch are copied each time, so most launches have few strips.
 template <int kStrips>
@@ -65,47 +37,59 @@ struct Parameters {
   PeerStrip strips[kStrips];
 };
 
+// Calls use(i, line) for this thread's lines of all strips, which are counted through: strips
+// first, first + step, ... of n. No strip waits for the one before.
+template <typename Use>
+__device__ __forceinline__ void for_each_line(const PeerStrip* strips, int first, int n, int step,
+                                              const Use& use) {
+  const std::uint32_t n_threads = gridDim.x * kThreads;
+#pragma unroll 1
+  for (std::uint32_t at = blockIdx.x * kThreads + threadIdx.x;; at += n_threads) {
+    std::uint32_t line = at;
+    int i = 0;
+#pragma unroll 1
+    for (; i < n; ++i) {
+      const std::uint32_t n_lines = (strips[first + i * step].n_words + 1) / 2;
+      if (line < n_lines) break;
+      line -= n_lines;
+    }
+    if (i == n) return;
+    use(strips[first + i * step], line);
+  }
+}
+
 template <int kStrips>
 __global__ void __launch_bounds__(kThreads)
     exchange_kernel(const __grid_constant__ Parameters<kStrips> parameters) {
   const PeerExchangeBase& p = parameters.base;
-  const std::uint32_t thread = blockIdx.x * kThreads + threadIdx.x;
-  const std::uint32_t n_threads = gridDim.x * kThreads;
+  const PeerStrip* strips = parameters.strips;
   let_next_kernel_start();
   await_earlier_kernels();
 
-  const PeerStrip* strip = parameters.strips;
-  for (int i = 0; i < p.n_sends; ++i, ++strip) {
-    uint4* lines = static_cast<uint4*>(p.there[strip->peer]) + strip->first_line;
-    const std::uint32_t n_lines = (strip->n_words + 1) / 2;
-    for (std::uint32_t line = thread; line < n_lines; line += n_threads) {
-      const std::uint32_t first = 2 * line;
-      const std::uint32_t a = *word(*strip, first);
-      const std::uint32_t b = first + 1 < strip->n_words ? *word(*strip, first + 1) : 0;
-      store_line(lines + line, a, b, p.flag);
-    }
-  }
-  if (thread < static_cast<std::uint32_t>(p.n_peers))
-    store_line(static_cast<uint4*>(p.there[thread]), 0, 0, p.flag);
+  for_each_line(strips, 0, p.n_sends, 1, [&](const PeerStrip& strip, std::uint32_t line) {
+    uint4* lines = static_cast<uint4*>(p.there[strip.peer]) + strip.first_line;
+    const LineWords words(strip, line);
+    store_line(lines + line, *words.first, words.second ? *words.second : 0, p.flag);
+  });
+  const bool greets = blockIdx.x == 0 && static_cast<int>(threadIdx.x) < p.n_peers;
+  if (greets) store_line(static_cast<uint4*>(p.there[threadIdx.x]), 0, 0, p.flag);
 
-  const PeerStrip* receives = strip;
-  strip += p.n_receives;
-  for (int i = 0; i < p.n_copies; ++i, strip += 2)
-    for (std::uint32_t at = thread; at < strip->n_words; at += n_threads)
-      *word(strip[1], at) = *word(strip[0], at);
+  const int first_copy = p.n_sends + p.n_receives;  // pairs: from, to
+  for_each_line(strips, first_copy, p.n_copies, 2, [&](const PeerStrip& from, std::uint32_t line) {
+    const LineWords words(from, line), there((&from)[1], line);
+    *there.first = *words.first;
+    if (words.second) *there.second = *words.second;
+  });
 
-  if (thread < static_cast<std::uint32_t>(p.n_peers))
-    await_line(p, static_cast<const uint4*>(p.here[thread]));
-  strip = receives;
-  for (int i = 0; i < p.n_receives; ++i, ++strip) {
-    const uint4* lines = static_cast<const uint4*>(p.here[strip->peer]) + strip->first_line;
-    const std::uint32_t n_lines = (strip->n_words + 1) / 2;
-    for (std::uint32_t line = thread; line < n_lines; line += n_threads) {
-      const uint4 value = await_line(p, lines + line);
-      *word(*strip, 2 * line) = value.x;
-      if (2 * line + 1 < strip->n_words) *word(*strip, 2 * line + 1) = value.z;
-    }
-  }
+  if (greets) await_line(p, static_cast<const uint4*>(p.here[threadIdx.x]));
+  for_each_line(
+      strips, p.n_sends, p.n_receives, 1, [&](const PeerStrip& strip, std::uint32_t line) {
+        const auto* lines = static_cast<const uint4*>(p.here[strip.peer]) + strip.first_line;
+        const LineWords words(strip, line);
+        const uint4 value = await_line(p, lines + line);
+        *words.first = value.x;
+        if (words.second) *words.second = value.z;
+      });
 }
 
 void check_exchange(const PeerExchange& p) {
@@ -124,9 +108,14 @@ void check_exchange(const PeerExchange& p) {
 
 void exchange_with_peers(const PeerExchange& p, Stream stream) {
   check_exchange(p);
-  std::uint32_t most_lines = 1;
-  for (int i = 0; i < p.n_sends + p.n_receives + 2 * p.n_copies; ++i)
-    most_lines = std::max(most_lines, n_lines_of(p.strips[i].n_words));
+  const auto n_lines = [&](int first, int n) {
+    std::uint32_t sum = 1;
+    for (int i = 0; i < n; ++i) sum += n_lines_of(p.strips[first + i].n_words);
+    return sum;
+  };
+  const std::uint32_t most_lines =
+      std::max({n_lines(0, p.n_sends), n_lines(p.n_sends, p.n_receives),
+                n_lines(p.n_sends + p.n_receives, 2 * p.n_copies) / 2});
   const auto n_blocks =
       std::min<std::uint32_t>(kMostBlocks, (most_lines + kThreads - 1) / kThreads);
   const auto launch = [&]<int kStrips>(std::integral_constant<int, kStrips>) {

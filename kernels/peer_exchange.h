@@ -29,14 +29,18 @@ inline std::uint32_t n_lines_of(std::uint32_t n_words) {
   return (n_words + 1) / 2;
 }
 
-struct PeerExchangeBase {
-  int n_peers = 0;               // other devices
-  void* there[kMostPeers] = {};  // where this device's messages lie in theirs
-  void* here[kMostPeers] = {};   // where theirs lie in this one
-  std::uint32_t flag = 0;        // of this exchange; not that of the one before in this memory
-  int n_sends = 0, n_receives = 0, n_copies = 0;
+// Of one exchange, whatever it brings.
+struct PeerMeeting {
+  int n_peers = 0;                   // other devices
+  void* there[kMostPeers] = {};      // where this device's messages lie in theirs
+  void* here[kMostPeers] = {};       // where theirs lie in this one
+  std::uint32_t flag = 0;            // of this exchange; not that of the one before in this memory
   std::uint64_t limit_ns = 0;        // a wait ends after this
   std::uint32_t* gave_up = nullptr;  // then becomes 1; once it is, no wait lasts long
+};
+
+struct PeerExchangeBase : PeerMeeting {
+  int n_sends = 0, n_receives = 0, n_copies = 0;
 };
 
 struct PeerExchange : PeerExchangeBase {
@@ -47,5 +51,42 @@ struct PeerExchange : PeerExchangeBase {
 // Lines are 16 bytes. The first of each message is a greeting, so that all wait for each other even
 // where there is nothing to say; strips begin behind it. Throws BadShape.
 void exchange_with_peers(const PeerExchange& exchange, Stream stream);
+
+// Where a kernel that makes bf16 rows stores them, too, so that they are on their way before it
+// ends: lines of the message that exchange_rows() of the same meeting waits for. The number of
+// columns is a multiple of eight.
+struct PeerSend {
+  int n_peers = 0;  // 0: nowhere
+  void* there[kMostPeers] = {};
+  std::uint32_t flag = 0;
+  std::int64_t n_columns = 0;  // of a row
+  std::int64_t first_row = 0;  // of the message, where the kernel's rows begin
+};
+
+// Some columns of rows, in vectors of eight.
+struct PeerColumns {
+  int first = 0, count = 0;
+  int end() const { return first + count; }
+};
+
+inline constexpr int kMostNormedVectors = 2560;
+
+// Rows of bf16 whose columns the devices have shared out, side by side, and their RMS norm where
+// there is a weight.
+struct PeerRows : PeerMeeting {
+  PeerColumns of_peers[kMostPeers];  // in the order of `there`
+  PeerColumns own;
+  const void* mine = nullptr;    // [n_rows, own]
+  void* all = nullptr;           // [n_rows, n_vectors]
+  bool is_sent = false;          // whoever made `mine` has stored it in the others' memory
+  const void* weight = nullptr;  // [n_vectors] or absent
+  void* normed = nullptr;        // [n_rows, n_vectors]
+  std::int64_t n_rows = 0;
+  int n_vectors = 0;  // of a row; behind a norm 33 to kMostNormedVectors
+  float eps = 0;
+};
+
+// One launch; the norm has the bits of rms_norm() (elementwise.h). Throws BadShape.
+void exchange_rows(const PeerRows& rows, Stream stream);
 
 }  // namespace starattn::kernels

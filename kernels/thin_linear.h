@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "launch.h"
+#include "peer_exchange.h"
 
 namespace starattn::kernels {
 
@@ -39,7 +40,8 @@ struct ThinLinear {
 };
 
 // fp32 accumulation over n_in in an order that depends on n_in alone: a row's bits are the same
-// among any other rows. n_in: a multiple of 8, of 16 with FP8. Throws BadShape.
-void thin_linear(const ThinLinear& product, Stream stream);
+// among any other rows. n_in: a multiple of 8, of 16 with FP8. send: where y goes as well, of one
+// output in bf16. Throws BadShape.
+void thin_linear(const ThinLinear& product, Stream stream, const PeerSend& send = {});
 
 }  // namespace starattn::kernels

@@ -19,8 +19,8 @@ __device__ __forceinline__ float rounded(float x) {
 
 // Number `out` of a row of y from what the product sums to; second: of the other matrix, if gated.
 template <bool kGated>
-__device__ __forceinline__ void write_output(const ThinLinear& p, const ThinOutput& to, int row,
-                                             std::int64_t out, float sum, float second) {
+__device__ __forceinline__ float output_of(const ThinLinear& p, const ThinOutput& to, int row,
+                                           std::int64_t out, float sum, float second) {
   float y = with_bias(to, out, sum);
   const std::int64_t at = row * to.n_out + out;
   if constexpr (kGated) {
@@ -29,10 +29,7 @@ __device__ __forceinline__ void write_output(const ThinLinear& p, const ThinOutp
     y = __fdividef(gate, 1.f + __expf(-gate)) * up;
   }
   if (to.plus) y += __bfloat162float(static_cast<const __nv_bfloat16*>(to.plus)[at]);
-  if (p.kind == ThinKind::f32)
-    static_cast<float*>(to.y)[at] = y;
-  else
-    static_cast<__nv_bfloat16*>(to.y)[at] = __float2bfloat16_rn(y);
+  return y;
 }
 
 }  // namespace starattn::kernels

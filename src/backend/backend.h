@@ -197,6 +197,19 @@ class Backend {
   // with attention of row i over its query's tokens 0 to n_before, finished. context: free to use.
   virtual void attend_own(Rows q, Rows k, Rows v, std::span<const OwnTokens> own,
                           const AttentionShape& shape, Partial context, Rows out) = 0;
+  // The same of a context that is not merged yet.
+  virtual void attend_own(Rows q, Rows k, Rows v, std::span<const OwnTokens> own,
+                          const AttentionShape& shape, const PartialTree& context, Rows out) {
+    attend_own(q, k, v, own, shape, merge_tree(context, shape), out);
+  }
+  // Both in one, where a rank has all blocks: attend_blocks(), and own tokens behind what has then
+  // become parts[root]. parts: free to use.
+  virtual void attend_blocks_and_own(Rows q, Rows k, Rows v, std::span<const KvSegment> blocks,
+                                     const PartialTree& context, std::span<const OwnTokens> own,
+                                     const AttentionShape& shape, Rows out) {
+    attend_blocks(q, blocks, shape, context.merges, context.parts);
+    attend_own(q, k, v, own, shape, context.parts[context.root], out);
+  }
   // out = finished attention of q over the segments; scratch: a partial of q's rows, free to use.
   virtual void attend_all(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
                           Product product, Partial scratch, Rows out) {
@@ -211,6 +224,10 @@ class Backend {
     for (const Merge& step : merges)
       merge(parts[static_cast<std::size_t>(step.into)], parts[static_cast<std::size_t>(step.from)],
             shape);
+  }
+  Partial merge_tree(const PartialTree& tree, const AttentionShape& shape) {
+    if (!tree.merges.empty()) merge_all(tree.parts, tree.merges, shape);
+    return tree.parts[tree.root];
   }
   // Learned sinks: a score of every head that has no value. partial <- partial merged with it, once
   // for each row. sinks [1, n_heads]

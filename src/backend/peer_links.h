@@ -3,11 +3,14 @@
 // mailbox that the others write; a message and its arrival are operations in the devices' order.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
+
+#include "backend/tensors.h"
 
 namespace starattn {
 
@@ -45,6 +48,22 @@ class PeerLinks {
   // part in every exchange, in the same order.
   virtual void exchange(std::span<const std::vector<Strip>> to,
                         std::span<const std::vector<Strip>> from) = 0;
+  // Activations whose columns the ranks share out, columns[rank], one row after the other: all
+  // [n_rows, width] gets every rank's columns side by side. mine takes kMostBytes at most. With a
+  // norm, normed gets the RMS norm of the rows, with the bits of Backend::rms_norm.
+  virtual void exchange_rows(Rows mine, std::span<const Share> columns, Rows all,
+                             const RowNorm* norm = nullptr, Rows normed = {}) = 0;
+  // The next exchange is exchange_rows() of these. Whichever operation makes `mine` before then may
+  // send it by itself.
+  virtual void announce(Rows mine, std::span<const Share> columns) = 0;
+  static bool takes_rows(std::span<const Share> columns, bool behind_norm) {
+    constexpr std::int64_t kAtOnce = 8, kLeastNormed = 264, kMostNormed = 20'480;  // columns
+    const std::int64_t n = columns.back().end();
+    return n >= (behind_norm ? kLeastNormed : kAtOnce) && (!behind_norm || n <= kMostNormed) &&
+           std::ranges::all_of(columns, [](const Share& share) {
+             return share.first % kAtOnce == 0 && share.count % kAtOnce == 0;
+           });
+  }
   // A wait ends after this long, and with it all later ones: what came is worth nothing then.
   virtual void set_wait_limit(double seconds) = 0;
   // Whether a wait ended so since the last question. The device has finished.

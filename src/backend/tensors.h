@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <limits>
 #include <utility>
+#include <vector>
 
 #include "base/dtype.h"
 #include "base/error.h"
@@ -117,6 +118,13 @@ struct Merge {
   int into = 0, from = 0;
 };
 
+// What parts[root] becomes when the merges are done in order. All parts are of the same rows.
+struct PartialTree {
+  std::vector<Partial> parts;
+  std::vector<Merge> merges;
+  std::size_t root = 0;
+};
+
 // What FP8 weights are multiplied by: a number for each block of the matrix, row-major.
 struct WeightScales {
   const float* data = nullptr;  // on the host; finite and above 0
@@ -208,6 +216,12 @@ struct Projection {
   const WeightView& w;
   const WeightView& bias;
   Rows y;
+};
+
+// What Backend::rms_norm divides by and multiplies with.
+struct RowNorm {
+  const WeightView& weight;
+  double eps;
 };
 
 // Copies beside the operations: each way by itself, in order.

@@ -34,6 +34,17 @@ class TimedLinks : public PeerLinks {
     const Span span("exchange between devices", Lane::compute, {.n_bytes = n_bytes}, clock_);
     links_->exchange(to, from);
   }
+  void exchange_rows(Rows mine, std::span<const Share> columns, Rows all, const RowNorm* norm,
+                     Rows normed) override {
+    const auto n_values = static_cast<double>(all.n_rows * all.width);  // sent or received
+    const double n_bytes = n_values * size_of(Dtype::bf16);
+    trace::message("exchange between devices", static_cast<std::uint64_t>(n_bytes));
+    const Span span("exchange between devices", Lane::compute, {.n_bytes = n_bytes}, clock_);
+    links_->exchange_rows(mine, columns, all, norm, normed);
+  }
+  void announce(Rows mine, std::span<const Share> columns) override {
+    links_->announce(mine, columns);
+  }
   void set_wait_limit(double seconds) override { links_->set_wait_limit(seconds); }
   bool has_given_up() override { return links_->has_given_up(); }
 
@@ -212,6 +223,17 @@ class TimedBackend : public Backend {
     const Span span = operation("attention", attention(q, blocks, shape));
     backend_->attend_blocks(q, blocks, shape, merges, parts);
   }
+  void attend_blocks_and_own(Rows q, Rows k, Rows v, std::span<const KvSegment> blocks,
+                             const PartialTree& context, std::span<const OwnTokens> own,
+                             const AttentionShape& shape, Rows out) override {
+    Work work = attention(q, blocks, shape);
+    const Work of_own = own_tokens(q, own, shape, 0);
+    work.n_keys += of_own.n_keys;
+    work.flop += of_own.flop;
+    work.n_bytes += of_own.n_bytes;
+    const Span span = operation("attention", work);
+    backend_->attend_blocks_and_own(q, k, v, blocks, context, own, shape, out);
+  }
   void attend_from(Rows q, const KvSegment& segment, std::span<const std::int64_t> first,
                    const AttentionShape& shape, Partial partial) override {
     Work work = attention(q, {}, shape);
@@ -226,12 +248,13 @@ class TimedBackend : public Backend {
   }
   void attend_own(Rows q, Rows k, Rows v, std::span<const OwnTokens> own,
                   const AttentionShape& shape, Partial context, Rows out) override {
-    Work work = over_rows(q, 2);
-    for (const OwnTokens& row : own) work.n_keys += row.n_before + 1;
-    work.flop = 4 * number(shape.n_heads * shape.head_dim * work.n_keys);
-    work.n_bytes += 2 * number(shape.n_kv_heads * shape.head_dim * work.n_keys) * element_ +
-                    partial_bytes(q.n_rows, shape);
-    const Span span = operation("attention to own tokens", work);
+    const Span span = operation("attention to own tokens", own_tokens(q, own, shape, 1));
+    backend_->attend_own(q, k, v, own, shape, context, out);
+  }
+  void attend_own(Rows q, Rows k, Rows v, std::span<const OwnTokens> own,
+                  const AttentionShape& shape, const PartialTree& context, Rows out) override {
+    const Span span =
+        operation("attention to own tokens", own_tokens(q, own, shape, std::ssize(context.parts)));
     backend_->attend_own(q, k, v, own, shape, context, out);
   }
   void attend_all(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
@@ -403,6 +426,15 @@ class TimedBackend : public Backend {
     const KvLayout layout{segment.is_f8 ? Dtype::f8 : activation_dtype(), shape.n_kv_heads,
                           shape.head_dim};
     return 2 * number(segment.n_tokens) * static_cast<double>(layout.row_bytes());
+  }
+  Work own_tokens(Rows q, std::span<const OwnTokens> own, const AttentionShape& shape,
+                  std::int64_t n_parts) const {
+    Work work = over_rows(q, 2);
+    for (const OwnTokens& row : own) work.n_keys += row.n_before + 1;
+    work.flop = 4 * number(shape.n_heads * shape.head_dim * work.n_keys);
+    work.n_bytes += 2 * number(shape.n_kv_heads * shape.head_dim * work.n_keys) * element_ +
+                    number(n_parts) * partial_bytes(q.n_rows, shape);
+    return work;
   }
   static double partial_bytes(std::int64_t n_rows, const AttentionShape& shape) {
     return static_cast<double>(PartialBuffer::n_bytes(n_rows, shape));

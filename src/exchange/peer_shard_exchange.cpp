@@ -50,6 +50,21 @@ class PeerShardExchange : public ShardExchange {
     }
   }
 
+  void announce(Rows mine, std::span<const Share> columns) override {
+    if (PeerLinks::takes_rows(columns, /*behind_norm=*/false) &&
+        mine.n_rows <= rows_at_once(columns))
+      links_->announce(mine, columns);
+  }
+  void gather(Rows mine, std::span<const Share> columns, Rows all) override {
+    exchange_rows(mine, columns, nullptr, all, {});
+  }
+  void gather_normed(Rows mine, std::span<const Share> columns, const RowNorm& norm, Rows all,
+                     Rows normed) override {
+    if (PeerLinks::takes_rows(columns, /*behind_norm=*/true))
+      return exchange_rows(mine, columns, &norm, all, normed);
+    ShardExchange::gather_normed(mine, columns, norm, all, normed);
+  }
+
   std::vector<Partial> collect(std::span<const Partial> mine) override {
     STARATTN_CHECK(std::ssize(mine) == n_parts_[me()]);
     const AttentionShape own = collected_shape();
@@ -89,6 +104,26 @@ class PeerShardExchange : public ShardExchange {
   bool has_given_up() override { return links_->has_given_up(); }
 
  private:
+  std::int64_t rows_at_once(std::span<const Share> columns) const {
+    const std::size_t row_bytes =
+        static_cast<std::size_t>(columns.back().end()) * size_of(backend_->activation_dtype());
+    return static_cast<std::int64_t>(PeerLinks::kMostBytes / row_bytes);
+  }
+  // Behind a norm if there is one.
+  void exchange_rows(Rows mine, std::span<const Share> columns, const RowNorm* norm, Rows all,
+                     Rows normed) {
+    const std::int64_t n_fit = rows_at_once(columns);
+    if (n_fit == 0 || !PeerLinks::takes_rows(columns, norm != nullptr))
+      return ShardExchange::gather(mine, columns, all);
+    const std::size_t value_bytes = size_of(backend_->activation_dtype());
+    for (std::int64_t first = 0; first < all.n_rows; first += n_fit) {
+      const auto some = [&](Rows rows) {
+        return Rows{rows.data + static_cast<std::size_t>(first * rows.width) * value_bytes,
+                    std::min(n_fit, all.n_rows - first), rows.width};
+      };
+      links_->exchange_rows(some(mine), columns, some(all), norm, norm ? some(normed) : Rows{});
+    }
+  }
   // Parts first to end - 1 of each rank, and of them n rows.
   void exchange_parts(std::span<const Partial> mine, std::span<const Partial> all,
                       std::int64_t first, std::int64_t end, std::int64_t row, std::int64_t n) {

@@ -36,11 +36,21 @@ class ShardExchange : public StepExchange {
   virtual void gather(const std::byte* mine, std::int64_t n_rows, std::span<const Share> columns,
                       std::size_t value_bytes, std::byte* all) = 0;
   // The same of activations.
-  void gather(Rows mine, std::span<const Share> columns, Rows all) {
+  virtual void gather(Rows mine, std::span<const Share> columns, Rows all) {
     STARATTN_CHECK(mine.n_rows == all.n_rows && mine.width == columns[me()].count &&
                    all.width == columns.back().end());
     gather(mine.data, mine.n_rows, columns, size_of(backend_->activation_dtype()), all.data);
   }
+
+  // The same, and normed [n_rows, the sum of columns]: the RMS norm of `all`.
+  virtual void gather_normed(Rows mine, std::span<const Share> columns, const RowNorm& norm,
+                             Rows all, Rows normed) {
+    gather(mine, columns, all);
+    backend_->rms_norm(all, norm.weight, norm.eps, normed);
+  }
+  // gather() or gather_normed() of these is what the ranks do next. Whichever operation makes
+  // `mine` before then may send it by itself, where the device can.
+  virtual void announce(Rows /*mine*/, std::span<const Share> /*columns*/) {}
 
   // Whether the device of any rank gave up waiting for another's since the last question: then
   // what was exchanged is worth nothing, and the step has to be done again. The device has

@@ -122,6 +122,12 @@ void Decoder::merge_sinks(std::int64_t layer, Partial attended) {
                           attention_shape());
 }
 
+void Decoder::merge_sinks(std::int64_t layer, PartialTree& attended) {
+  if (!has_sinks()) return;
+  attended = {{backend_->merge_tree(attended, attention_shape())}, {}, 0};
+  merge_sinks(layer, attended.parts[0]);
+}
+
 void Decoder::add_attention_output(std::int64_t layer, Rows attended, Rows x, Product product) {
   const LayerWeights& w = weights_->layers[static_cast<std::size_t>(layer)];
   add_output(x, attended, w.o_proj, w.o_bias, w.attention_output_norm, product);
@@ -171,8 +177,7 @@ Rows Decoder::normalise(Rows x, const WeightView& weight) {
   STARATTN_CHECK(x.n_rows <= max_rows_);
   if (!weight) return x;
   const Rows normed = normed_.rows(x.n_rows);
-  const double residual = config_->multipliers.residual;
-  backend_->rms_norm(x, weight, config_->rms_norm_eps / (residual * residual), normed);
+  backend_->rms_norm(x, weight, norm_eps(), normed);
   return normed;
 }
 

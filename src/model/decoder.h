@@ -71,6 +71,7 @@ class Decoder {
   // Where heads have sinks, attention is not finished before these are merged into it.
   bool has_sinks() const { return config_->has_sinks; }
   void merge_sinks(std::int64_t layer, Partial attended);
+  void merge_sinks(std::int64_t layer, PartialTree& attended);
   void add_attention_output(std::int64_t layer, Rows attended, Rows x, Product product);
   void add_feed_forward(std::int64_t layer, Rows x, Product product);
   // In a mixture: the experts of rows behind the norm. Good until the next call.
@@ -78,6 +79,10 @@ class Decoder {
   // x behind one of the model's norms, as it is where the layer has none there, and behind the last
   // one as the LM head takes it. Good until the next call of any of these.
   Rows normalise(Rows x, const WeightView& weight);
+  double norm_eps() const {
+    const double residual = config_->multipliers.residual;
+    return config_->rms_norm_eps / (residual * residual);
+  }
   Rows normalise_for_head(Rows x);
   // fp32 on the host, [n_rows, vocab].
   void logits(Rows x, std::span<float> logits);

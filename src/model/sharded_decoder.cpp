@@ -59,16 +59,17 @@ AttentionShape ShardedDecoder::attention_shape() const {
   return {mine.heads.count, mine.kv_heads.count, config().head_dim};
 }
 
-void ShardedDecoder::project_qkv(std::int64_t i, Rows x, const Angles& angles, Rows q, Rows k,
+void ShardedDecoder::project_qkv(std::int64_t i, Rows normed, const Angles& angles, Rows q, Rows k,
                                  Rows v) {
   if (q.width == 0) return;
-  const LayerWeights& w = layer(i);
-  const Rows normed = decoder_->normalise(x, w.input_norm);
-  decoder_->project_heads(w, normed, angles, q, k, v, Product::batch_invariant);
+  decoder_->project_heads(layer(i), normed, angles, q, k, v, Product::batch_invariant);
 }
 
-void ShardedDecoder::merge_sinks(std::int64_t i, Partial attended) {
-  if (decoder_->has_sinks()) backend().merge_sinks(attended, layer(i).sinks, attention_shape());
+void ShardedDecoder::merge_sinks(std::int64_t i, PartialTree& attended) {
+  if (!decoder_->has_sinks()) return;
+  const AttentionShape shape = attention_shape();
+  attended = {{backend().merge_tree(attended, shape)}, {}, 0};
+  backend().merge_sinks(attended.parts[0], layer(i).sinks, shape);
 }
 
 void ShardedDecoder::add_attention_output(std::int64_t i, Rows attended, Rows mine) {
@@ -78,9 +79,8 @@ void ShardedDecoder::add_attention_output(std::int64_t i, Rows attended, Rows mi
                        scratch_.rows(mine.n_rows));
 }
 
-void ShardedDecoder::gate(std::int64_t i, Rows x, Rows gated) {
+void ShardedDecoder::gate(std::int64_t i, Rows normed, Rows gated) {
   const LayerWeights& w = layer(i);
-  const Rows normed = decoder_->normalise(x, w.post_attention_norm);
   if (w.router) choice_ = decoder_->choose_experts(w, normed, Product::batch_invariant);
   if (gated.width == 0) return;
   if (w.router) {
@@ -88,7 +88,8 @@ void ShardedDecoder::gate(std::int64_t i, Rows x, Rows gated) {
                            Product::batch_invariant, gated);
   } else {
     backend().linear_gated(normed, {w.gate_proj, w.gate_bias, gated},
-                           {w.up_proj, w.up_bias, up_.rows(x.n_rows)}, Product::batch_invariant);
+                           {w.up_proj, w.up_bias, up_.rows(normed.n_rows)},
+                           Product::batch_invariant);
   }
 }
 

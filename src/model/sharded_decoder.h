@@ -37,18 +37,24 @@ class ShardedDecoder {
     return decoder_->rope_table(positions);
   }
   void embed(std::span<const Token> tokens, Rows x) { decoder_->embed(tokens, x); }
-  // Of x [n_rows, hidden], the residual stream: q [n_rows, q_width], k and v [n_rows, kv_width] of
-  // this rank's heads, RoPE applied.
-  void project_qkv(std::int64_t layer, Rows x, const Angles& angles, Rows q, Rows k, Rows v);
-  void merge_sinks(std::int64_t layer, Partial attended);  // of this rank's heads
+  // Those in front of the two halves of a layer, through which the residual stream goes.
+  RowNorm input_norm(std::int64_t i) const { return {layer(i).input_norm, decoder_->norm_eps()}; }
+  RowNorm feed_forward_norm(std::int64_t i) const {
+    return {layer(i).post_attention_norm, decoder_->norm_eps()};
+  }
+  // Of rows behind the input norm [n_rows, hidden]: q [n_rows, q_width], k and v [n_rows, kv_width]
+  // of this rank's heads, RoPE applied.
+  void project_qkv(std::int64_t layer, Rows normed, const Angles& angles, Rows q, Rows k, Rows v);
+  void merge_sinks(std::int64_t layer, PartialTree& attended);  // of this rank's heads
   // mine [n_rows, hidden().count]: this rank's columns of x, to which its columns of the output
   // projection are added. attended [n_rows, n_heads * head_dim] of all heads.
   void add_attention_output(std::int64_t layer, Rows attended, Rows mine);
-  // The same for the second half of the layer: gated [n_rows, intermediate().count], then, of all
-  // ranks' gated [n_rows, intermediate_size], the sum. In a mixture a row of x has n_chosen of
-  // gated, [n_rows * n_chosen, of_expert().count], in the order of Backend::gate_experts(); every
-  // rank chooses the same experts, for which it has the whole router.
-  void gate(std::int64_t layer, Rows x, Rows gated);
+  // The same for the second half of the layer, of rows behind its norm: gated [n_rows,
+  // intermediate().count], then, of all ranks' gated [n_rows, intermediate_size], the sum. In a
+  // mixture a row of x has n_chosen of gated, [n_rows * n_chosen, of_expert().count], in the order
+  // of Backend::gate_experts(); every rank chooses the same experts, for which it has the whole
+  // router.
+  void gate(std::int64_t layer, Rows normed, Rows gated);
   void add_down(std::int64_t layer, Rows gated, Rows mine);
   // logits [n_rows, vocab().count] fp32, on the device.
   void logits(Rows x, float* logits);

@@ -37,7 +37,7 @@ ContextAttention::ContextAttention(Backend& backend, StepExchange& exchange, con
   merge_to_root<int>(all, kv.plan.n_blocks(), [&](int& into, int& from) {
     merges_to_root_.push_back({into, from});
   });
-  root_ = all.front().second;
+  root_ = static_cast<std::size_t>(all.front().second);
 }
 
 void ContextAttention::start() {
@@ -46,18 +46,38 @@ void ContextAttention::start() {
   exchange_->start_document(std::move(n_parts));
 }
 
-Partial ContextAttention::attend(std::int64_t layer, Rows q) {
+PartialTree ContextAttention::attend(std::int64_t layer, Rows q) {
   const Rows all_q = exchange_->share(q);
   const std::vector<Subtree> mine = attend_to_blocks(layer, all_q);
   const trace::Range range("gather and merge");
-  if (merge_by_rank_) return merge_along_tree(mine);
+  if (merge_by_rank_) return {{merge_along_tree(mine)}, {}, 0};
   std::vector<Partial> own;
   for (const auto& [node, part] : mine) own.push_back(partial(part));
-  const std::vector<Partial> all = exchange_->collect(own);
-  const AttentionShape shape = exchange_->collected_shape();
-  if (all.empty() || shape.n_heads == 0) return {};
-  backend_->merge_all(all, merges_to_root_, shape);
-  return all[static_cast<std::size_t>(root_)];
+  return {exchange_->collect(own), merges_to_root_, root_};
+}
+
+void ContextAttention::finish(std::int64_t layer, Rows q, Rows k, Rows v,
+                              std::span<const OwnTokens> own, Rows out) {
+  STARATTN_CHECK(can_finish());
+  const Rows all_q = exchange_->share(q);
+  const trace::Range range("partial attention");
+  const std::span<const KvSegment> blocks = prefetch_.layer(layer);
+  const std::vector<BlockId> numbers = kv_->plan.blocks_of(group_->rank());
+  PartialTree context;
+  free_.clear();
+  for (std::size_t i = partials_.size(); i-- > 0;) free_.push_back(static_cast<int>(i));
+  int n_made = 0;
+  const auto merge = [&](int& into, int& from) { context.merges.push_back({into, from}); };
+  std::vector<Subtree> nodes = merge_subtrees<int>(
+      numbers,
+      [&](BlockId) {
+        context.parts.push_back(partial(take_partial()));
+        return n_made++;
+      },
+      merge);
+  merge_to_root<int>(nodes, kv_->plan.n_blocks(), merge);
+  context.root = static_cast<std::size_t>(nodes.front().second);
+  backend_->attend_blocks_and_own(all_q, k, v, blocks, context, own, shape_, out);
 }
 
 std::vector<ContextAttention::Subtree> ContextAttention::attend_to_blocks(std::int64_t layer,

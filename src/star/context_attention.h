@@ -30,7 +30,13 @@ class ContextAttention {
   // Unfinished attention over the context. q: what this rank has of the step's rows; the result:
   // what it merges of them, as the exchange says. Layers in turn. Good until the next call.
   // Collective.
-  Partial attend(std::int64_t layer, Rows q);
+  PartialTree attend(std::int64_t layer, Rows q);
+  // Where this rank is alone and has so few blocks that one call attends to them, it can finish
+  // attention with its queries' own tokens at once; the arguments are those of Backend::attend_own.
+  bool can_finish() const {
+    return group_->size() == 1 && kv_->plan.n_blocks() <= static_cast<std::int64_t>(kBlocksAtOnce);
+  }
+  void finish(std::int64_t layer, Rows q, Rows k, Rows v, std::span<const OwnTokens> own, Rows out);
 
  private:
   // Attention of all ranks' rows over this rank's blocks, merged into subtrees.
@@ -51,7 +57,7 @@ class ContextAttention {
   bool merge_by_rank_;
   std::vector<std::vector<MergeNode>> subtrees_by_rank_;
   std::vector<Merge> merges_to_root_;    // of these subtrees, numbered rank by rank
-  int root_ = 0;                         // the number that is the whole context in the end
+  std::size_t root_ = 0;                 // the number that is the whole context in the end
   std::vector<PartialBuffer> partials_;  // [max_rows, n_heads, head_dim], as many as were needed
   std::vector<int> free_;                // of them
   PartialBuffer merged_;                 // from another rank, along the tree

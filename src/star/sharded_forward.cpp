@@ -25,6 +25,7 @@ class ShardedForward : public StepForward {
               max_rows > 0 ? decoder.kv_heads() : Share{}, max_rows),
         x_(*backend_, max_rows, config().hidden_size),
         x_columns_(*backend_, max_rows, decoder.hidden().count),
+        normed_(*backend_, max_rows, config().hidden_size),
         q_(*backend_, max_rows, decoder.q_width()),
         k_(*backend_, max_rows, decoder.kv_width()),
         v_(*backend_, max_rows, decoder.kv_width()),
@@ -51,6 +52,7 @@ class ShardedForward : public StepForward {
     const std::int64_t n = batch.n_rows();
     const Rows x = x_.rows(n);
     const Rows x_columns = x_columns_.rows(n);
+    const Rows normed = normed_.rows(n);
     const Rows q = q_.rows(n);
     const Rows k = k_.rows(n);
     const Rows v = v_.rows(n);
@@ -65,6 +67,8 @@ class ShardedForward : public StepForward {
       rope = decoder_->rope_table(positions);
       decoder_->embed(batch.tokens(), x);
       if (x_columns.width > 0) backend_->copy_columns(x, decoder_->hidden().first, x_columns);
+      const RowNorm first = decoder_->input_norm(0);
+      backend_->rms_norm(x, first.weight, first.eps, normed);
     }
     for (std::int64_t layer = 0; layer < config().n_layers; ++layer) {
       const trace::At at({.layer = layer});
@@ -73,29 +77,40 @@ class ShardedForward : public StepForward {
         if (!of_layer.has_window()) context_.attend(layer, q);
         continue;
       }
-      decoder_->project_qkv(layer, x, rope.angles(of_layer), q, k, v);
-      Partial context;
+      if (!of_layer.has_window()) exchange_->announce(q, q_columns_);
+      decoder_->project_qkv(layer, normed, rope.angles(of_layer), q, k, v);
+      PartialTree context;
       if (!of_layer.has_window()) {
         context = context_.attend(layer, q);
       } else if (shape.n_heads > 0) {
-        context = tail_.attend(layer, q, shape, positions);
+        context.parts = {tail_.attend(layer, q, shape, positions)};
       }
+      exchange_->announce(attended_heads, q_columns_);
       if (shape.n_heads > 0) {
         decoder_->merge_sinks(layer, context);
         backend_->attend_own(q, k, v, batch.own_tokens(layer, of_layer.window), shape, context,
                              attended_heads);
       }
       exchange_->gather(attended_heads, q_columns_, attended);
+      exchange_->announce(x_columns, plan.hidden);
       decoder_->add_attention_output(layer, attended, x_columns);
-      exchange_->gather(x_columns, plan.hidden, x);
+      exchange_->gather_normed(x_columns, plan.hidden, decoder_->feed_forward_norm(layer), x,
+                               normed);
       const bool is_mixture = config().is_mixture(layer);
       const Gated& gated = is_mixture ? experts_ : dense_;
       const std::int64_t n_gated = is_mixture ? n * config().mixture.n_chosen : n;
-      decoder_->gate(layer, x, gated.columns.rows(n_gated));
-      exchange_->gather(gated.columns.rows(n_gated),
-                        is_mixture ? plan.of_expert : plan.intermediate, gated.all.rows(n_gated));
+      const std::span<const Share> of_gated = is_mixture ? plan.of_expert : plan.intermediate;
+      exchange_->announce(gated.columns.rows(n_gated), of_gated);
+      decoder_->gate(layer, normed, gated.columns.rows(n_gated));
+      exchange_->gather(gated.columns.rows(n_gated), of_gated, gated.all.rows(n_gated));
+      exchange_->announce(x_columns, plan.hidden);
       decoder_->add_down(layer, gated.all.rows(n_gated), x_columns);
-      exchange_->gather(x_columns, plan.hidden, x);
+      if (layer + 1 < config().n_layers) {
+        exchange_->gather_normed(x_columns, plan.hidden, decoder_->input_norm(layer + 1), x,
+                                 normed);
+      } else {
+        exchange_->gather(x_columns, plan.hidden, x);
+      }
     }
   }
 
@@ -177,6 +192,7 @@ class ShardedForward : public StepForward {
   std::vector<Share> q_columns_;
   RowBuffer x_;               // [max_rows, hidden], the residual stream
   RowBuffer x_columns_;       // this rank's columns of it
+  RowBuffer normed_;          // all of them behind the next norm
   RowBuffer q_, k_, v_;       // of this rank's heads
   RowBuffer attended_heads_;  // the same
   RowBuffer attended_;        // of all heads

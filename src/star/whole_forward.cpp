@@ -48,15 +48,9 @@ class WholeForward : public StepForward {
       const LayerConfig& config = decoder_->config().layer(layer);
       if (n > 0)
         decoder_->project_qkv(layer, x, rope.angles(config), q, k, v, Product::batch_invariant);
-      const AttentionShape shape = decoder_->attention_shape();
       if (config.has_window() && n == 0) continue;
-      const Partial context = config.has_window() ? tail_.attend(layer, q, shape, positions)
-                                                  : context_.attend(layer, q);
+      attend(layer, batch, positions, q, k, v);
       if (n == 0) continue;
-      decoder_->merge_sinks(layer, context);
-      // The query's own tokens come last.
-      backend_->attend_own(q, k, v, batch.own_tokens(layer, config.window), shape, context,
-                           attended_.rows(n));
       decoder_->add_attention_output(layer, attended_.rows(n), x, Product::batch_invariant);
       decoder_->add_feed_forward(layer, x, Product::batch_invariant);
     }
@@ -78,6 +72,26 @@ class WholeForward : public StepForward {
   }
 
  private:
+  // attended_ of the batch's rows, to the context and, last, to their queries' own tokens.
+  void attend(std::int64_t layer, const StepBatch& batch, std::span<const std::int64_t> positions,
+              Rows q, Rows k, Rows v) {
+    const LayerConfig& config = decoder_->config().layer(layer);
+    const AttentionShape shape = decoder_->attention_shape();
+    const Rows out = attended_.rows(q.n_rows);
+    if (context_.can_finish() && q.n_rows > 0 && !config.has_window() && !decoder_->has_sinks()) {
+      context_.finish(layer, q, k, v, batch.own_tokens(layer, config.window), out);
+      return;
+    }
+    PartialTree context;
+    if (config.has_window())
+      context.parts = {tail_.attend(layer, q, shape, positions)};
+    else
+      context = context_.attend(layer, q);
+    if (q.n_rows == 0) return;
+    decoder_->merge_sinks(layer, context);
+    backend_->attend_own(q, k, v, batch.own_tokens(layer, config.window), shape, context, out);
+  }
+
   Decoder* decoder_;
   Backend* backend_;
   const DocumentKv* kv_;

@@ -305,6 +305,44 @@ TEST_F(CudaBackend, AttendsToOwnTokensAndKeepsThem) {
   }
 }
 
+// Merges that the kernel of own tokens does by itself give the bits of merges before it.
+TEST_F(CudaBackend, MergesTheContextWhereItAttendsToOwnTokens) {
+  for (const std::int64_t head_dim : {64, 128}) {
+    const AttentionShape shape{6, 2, head_dim};
+    const std::int64_t kv_width = shape.n_kv_heads * head_dim, n_rows = 3, n_before = 40;
+    const Floats q = numbers_.bell(n_rows * shape.n_heads * head_dim);
+    const Floats k = numbers_.bell(n_rows * kv_width), v = numbers_.bell(n_rows * kv_width);
+    const Floats kept = numbers_.bell((n_before + n_rows) * kv_width);
+    const Floats blocks = numbers_.bell(4 * 50 * kv_width);
+    const auto outputs = [&](bool at_once) {
+      Side& side = *gpu_;
+      const Rows own_k = side.rows(kept, kv_width), own_v = side.rows(kept, kv_width);
+      std::vector<OwnTokens> own;
+      for (std::int64_t i = 0; i < n_rows; ++i)
+        own.push_back({own_k.data, own_v.data, n_before + i, i});
+      const Rows q_rows = side.rows(q, shape.n_heads * head_dim), kv = side.rows(blocks, kv_width);
+      PartialTree tree{{}, {{0, 1}, {2, 3}, {2, 0}}, 2};
+      for (std::int64_t i = 0; i < 4; ++i) {
+        const std::byte* block = kv.data + static_cast<std::size_t>(i * 50 * kv_width) * 2;
+        const KvSegment segment{block, block, 50, false};
+        tree.parts.push_back(side.partial(n_rows, shape));
+        side.backend->attend_alone(q_rows, {&segment, 1}, shape, Product::batch_invariant,
+                                   tree.parts.back());
+      }
+      const Rows k_rows = side.rows(k, kv_width), v_rows = side.rows(v, kv_width);
+      const Rows out = side.empty(n_rows, q_rows.width);
+      if (at_once) {
+        side.backend->attend_own(q_rows, k_rows, v_rows, own, shape, tree, out);
+      } else {
+        const Partial merged = side.backend->merge_tree(tree, shape);
+        side.backend->attend_own(q_rows, k_rows, v_rows, own, shape, merged, out);
+      }
+      return side.get(out);
+    };
+    EXPECT_EQ(outputs(true), outputs(false));
+  }
+}
+
 // More rows than one launch takes, all of one query: tokens 7 to 136.
 TEST_F(CudaBackend, AttendsToManyRowsBesideEachOther) {
   const AttentionShape shape{6, 2, 64};

@@ -167,6 +167,19 @@ TEST_F(Sharded, WindowsHaveTheBitsOfOneRankAlone) {
   }
 }
 
+// Wide enough for the exchange that brings rows behind their norm: on GPUs wider than what a thread
+// of it keeps in registers. The last rank has fewer columns than the others.
+TEST_F(Sharded, WideRowsHaveTheBitsOfOneRankAlone) {
+  Setting setting;
+  setting.config.hidden_size = testing::on_gpu() ? 4232 : 328;
+  expect_same_bits(setting);
+  setting.config.hidden_size = 392;
+  setting.recall = 50;
+  setting.n_lookup = 5;
+  setting.n_new_tokens = 30;
+  expect_same_bits(setting);
+}
+
 // Of every expert each rank has columns; with five ranks some have none.
 TEST_F(Sharded, MixturesHaveTheBitsOfOneRankAlone) {
   expect_same_bits({.config = testing::tiny_mixture_config()});

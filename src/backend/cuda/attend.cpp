@@ -42,7 +42,7 @@ void Attention::attend_to(const kernels::AttentionInput& input, Product product,
                           const Partial& partial) {
   if (product == Product::chunk)
     return kernels::prefill_attention(input, {nullptr, nullptr, as_kernel(partial)}, stream());
-  const Buffer workspace = device_.allocate(kernels::partial_attention_workspace(input));
+  const Buffer workspace = device_.scratch(kernels::partial_attention_workspace(input));
   kernels::partial_attention(input, as_kernel(partial), workspace.data(), stream());
 }
 
@@ -77,7 +77,7 @@ void Attention::attend_blocks(Rows q, std::span<const KvSegment> blocks,
   for (const Partial& part : parts) results.push_back(as_kernel(part));
   for (const Merge& step : merges) results[static_cast<std::size_t>(step.from)] = {};
   for_each_input(q, blocks, shape, [&](const kernels::AttentionInput& input) {
-    const Buffer workspace = device_.allocate(kernels::block_attention_workspace(input));
+    const Buffer workspace = device_.scratch(kernels::block_attention_workspace(input));
     kernels::block_attention(input, steps.data(), static_cast<int>(steps.size()), results.data(),
                              workspace.data(), stream());
   });
@@ -100,14 +100,45 @@ void Attention::attend_from(Rows q, const KvSegment& segment, std::span<const st
                        as_kernel(shape), scale_of(shape), as_kernel(partial), stream());
 }
 
+void Attention::attend_blocks_and_own(Rows q, Rows k, Rows v, std::span<const KvSegment> blocks,
+                                      const PartialTree& context, std::span<const OwnTokens> own,
+                                      const AttentionShape& shape, Rows out) {
+  STARATTN_CHECK(context.parts.size() == blocks.size());
+  std::optional<WideSegments> wide;
+  if (!kernels::takes_hopper_kernels()) blocks = wide.emplace(device_, blocks, shape).segments();
+  const std::vector<kernels::Merge> steps = as_kernel(context.merges);
+  for_each_input(q, blocks, shape, [&](const kernels::AttentionInput& input) {
+    const Buffer workspace = device_.scratch(kernels::block_attention_workspace(input));
+    const kernels::MergeTask task = kernels::block_splits(
+        input, steps.data(), static_cast<int>(steps.size()), workspace.data(), stream());
+    attend_own(q, k, v, own, shape, task, context.root, out);
+  });
+}
+
 void Attention::attend_own(Rows q, Rows k, Rows v, std::span<const OwnTokens> own,
-                           const AttentionShape& shape, Partial context, Rows out) {
+                           const AttentionShape& shape, const PartialTree& context, Rows out) {
+  STARATTN_CHECK(takes(context.parts.size()) && takes(context.merges.size()));
+  kernels::Partial parts[kMostParts];
+  for (std::size_t i = 0; i < context.parts.size(); ++i) {
+    STARATTN_CHECK(context.parts[i].n_rows == q.n_rows);
+    parts[i] = as_kernel(context.parts[i]);
+  }
+  const std::vector<kernels::Merge> steps = as_kernel(context.merges);
+  const kernels::MergeTask task = kernels::parts_to_merge(
+      parts, static_cast<int>(context.parts.size()), steps.data(), static_cast<int>(steps.size()));
+  attend_own(q, k, v, own, shape, task, context.root, out);
+}
+
+void Attention::attend_own(Rows q, Rows k, Rows v, std::span<const OwnTokens> own,
+                           const AttentionShape& shape, const kernels::MergeTask& context,
+                           std::size_t root, Rows out) {
   STARATTN_CHECK(std::ssize(own) == q.n_rows);
   std::vector<kernels::OwnTokens> rows;
   for (const OwnTokens& row : own)
     rows.push_back({row.k, row.v, static_cast<int>(row.n_before), static_cast<int>(row.n_beside)});
   kernels::attend_own_tokens(q.data, k.data, v.data, rows.data(), q.n_rows, as_kernel(shape),
-                             scale_of(shape), as_kernel(context), out.data, stream());
+                             scale_of(shape), context, static_cast<int>(root), out.data, stream(),
+                             outbox_.take(out.data));
 }
 
 void Attention::clear(Partial partial, const AttentionShape& shape) {

@@ -6,15 +6,16 @@
 
 #include <span>
 
-#include "attention.h"
+#include "attention_merge.h"
 #include "backend/backend.h"
 #include "backend/cuda/device.h"
+#include "backend/cuda/outbox.h"
 
 namespace starattn::cuda {
 
 class Attention {
  public:
-  explicit Attention(Device& device) : device_(device) {}
+  Attention(Device& device, Outbox& outbox) : device_(device), outbox_(outbox) {}
 
   static bool takes(std::size_t n_segments) {
     return n_segments <= static_cast<std::size_t>(kernels::kMaxSegments);
@@ -32,8 +33,11 @@ class Attention {
   // As Backend::attend_from, of at most kernels::kMostTailTokens tokens.
   void attend_from(Rows q, const KvSegment& segment, std::span<const std::int64_t> first,
                    const AttentionShape& shape, Partial partial);
+  void attend_blocks_and_own(Rows q, Rows k, Rows v, std::span<const KvSegment> blocks,
+                             const PartialTree& context, std::span<const OwnTokens> own,
+                             const AttentionShape& shape, Rows out);
   void attend_own(Rows q, Rows k, Rows v, std::span<const OwnTokens> own,
-                  const AttentionShape& shape, Partial context, Rows out);
+                  const AttentionShape& shape, const PartialTree& context, Rows out);
   void clear(Partial partial, const AttentionShape& shape);
   void merge_all(std::span<const Partial> parts, std::span<const Merge> merges,
                  const AttentionShape& shape);
@@ -41,6 +45,10 @@ class Attention {
   void finish_merged(Partial a, Partial b, const AttentionShape& shape, Rows out);
 
  private:
+  // Behind a context that is still to be merged.
+  void attend_own(Rows q, Rows k, Rows v, std::span<const OwnTokens> own,
+                  const AttentionShape& shape, const kernels::MergeTask& context, std::size_t root,
+                  Rows out);
   // At most kMaxSegments segments at a time, in order; only the last one of all may be causal.
   template <typename Use>
   void for_each_input(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
@@ -49,6 +57,7 @@ class Attention {
   kernels::Stream stream() const { return device_.stream(); }
 
   Device& device_;
+  Outbox& outbox_;
 };
 
 }  // namespace starattn::cuda

@@ -38,8 +38,8 @@ class CudaBackend : public Backend {
       : energy_(device),
         device_(device),
         weights_(device_),
-        products_(device_, weights_),
-        attention_(device_),
+        products_(device_, weights_, outbox_),
+        attention_(device_, outbox_),
         mixtures_(device_, weights_, products_) {
     try {
       kernels::takes_hopper_kernels();
@@ -123,7 +123,7 @@ class CudaBackend : public Backend {
     return cuda::make_device_clock(device_);
   }
   std::unique_ptr<PeerLinks> make_peer_links(int n_ranks) override {
-    return cuda::make_peer_links(device_, n_ranks);
+    return cuda::make_peer_links(device_, weights_, outbox_, n_ranks);
   }
   std::unique_ptr<SharedLayers> share_layers(SharedModel model, int rank) override {
     return cuda::share_layers(device_, weights_, std::move(model), rank);
@@ -207,7 +207,7 @@ class CudaBackend : public Backend {
                  const float* sin) override {
     STARATTN_CHECK(q.n_rows == k.n_rows);
     kernels::rotate_rows(cuda::heads_of(q, head_dim), cuda::heads_of(k, head_dim), cos, sin,
-                         q.n_rows, static_cast<int>(head_dim), stream());
+                         q.n_rows, static_cast<int>(head_dim), stream(), outbox_.take(q.data));
   }
 
   void narrow(Rows x, std::int64_t head_dim, RawRows to) override {
@@ -243,7 +243,22 @@ class CudaBackend : public Backend {
   }
   void attend_own(Rows q, Rows k, Rows v, std::span<const OwnTokens> own,
                   const AttentionShape& shape, Partial context, Rows out) override {
+    attention_.attend_own(q, k, v, own, shape, {{context}, {}, 0}, out);
+  }
+  void attend_own(Rows q, Rows k, Rows v, std::span<const OwnTokens> own,
+                  const AttentionShape& shape, const PartialTree& context, Rows out) override {
+    if (!cuda::Attention::takes(context.parts.size()) ||
+        !cuda::Attention::takes(context.merges.size()))
+      return Backend::attend_own(q, k, v, own, shape, context, out);
     attention_.attend_own(q, k, v, own, shape, context, out);
+  }
+  void attend_blocks_and_own(Rows q, Rows k, Rows v, std::span<const KvSegment> blocks,
+                             const PartialTree& context, std::span<const OwnTokens> own,
+                             const AttentionShape& shape, Rows out) override {
+    if (!cuda::Attention::takes(blocks.size()) || !cuda::Attention::takes(context.merges.size()) ||
+        !kernels::take_splits_with_own_tokens(q.n_rows, cuda::as_kernel(shape)))
+      return Backend::attend_blocks_and_own(q, k, v, blocks, context, own, shape, out);
+    attention_.attend_blocks_and_own(q, k, v, blocks, context, own, shape, out);
   }
   void attend_all(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
                   Product product, Partial scratch, Rows out) override {
@@ -393,6 +408,7 @@ class CudaBackend : public Backend {
   cuda::Device device_;
   cuda::PinnedPool pinned_;
   cuda::DeviceWeights weights_;
+  cuda::Outbox outbox_;
   cuda::Products products_;
   cuda::Attention attention_;
   cuda::Mixtures mixtures_;

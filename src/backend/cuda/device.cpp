@@ -48,6 +48,7 @@ Device::Device(int index) {
 }
 
 Device::~Device() {
+  scratch_.clear();
   cudaStreamSynchronize(stream_);
   cudaStreamDestroy(stream_);
   for (const CopyLane& copies : lanes_) {

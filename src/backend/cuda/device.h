@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "backend/scratch.h"
 
 namespace starattn::cuda {
 
@@ -35,6 +36,7 @@ class Device {
   const std::string& name() const { return name_; }
 
   Buffer allocate(std::size_t n_bytes);  // from the stream's pool: cheap, freed in stream order
+  Buffer scratch(std::size_t n_bytes) { return scratch_.take(n_bytes); }  // as Scratch has it
   void upload(std::span<const std::byte> host, std::byte* device);  // host may be reused at once
   void upload_later(std::span<const std::byte> host, std::byte* device);  // in stream order
   void download(const std::byte* device, std::span<std::byte> host);
@@ -64,6 +66,7 @@ class Device {
   std::uint64_t memory_bytes_ = 0;
   std::uint64_t outside_pool_ = 0;
   std::string name_;
+  Scratch scratch_{[this](std::size_t n_bytes) { return allocate(n_bytes); }};
 };
 
 }  // namespace starattn::cuda

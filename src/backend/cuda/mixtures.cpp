@@ -6,10 +6,15 @@
 namespace starattn::cuda {
 namespace {
 
-// Rows for the length of an operation.
+// For the length of an operation; few rows, which come again in each layer, take what is kept.
+Buffer memory_for(Product product, Device& device, std::int64_t count, std::size_t value_bytes) {
+  const std::size_t n_bytes = static_cast<std::size_t>(count) * value_bytes;
+  return product == Product::chunk ? device.allocate(n_bytes) : device.scratch(n_bytes);
+}
+
 struct RowsOf {
-  RowsOf(Device& device, std::int64_t n_rows, std::int64_t width)
-      : memory(device.allocate(static_cast<std::size_t>(n_rows * width) * size_of(Dtype::bf16))),
+  RowsOf(Product product, Device& device, std::int64_t n_rows, std::int64_t width)
+      : memory(memory_for(product, device, n_rows * width, size_of(Dtype::bf16))),
         rows{memory.data(), n_rows, width} {}
   Buffer memory;
   Rows rows;
@@ -24,8 +29,7 @@ std::size_t number_of(WeightView Expert::*kind) {
 void Mixtures::choose(Rows x, const WeightView& router, const WeightView& bias, bool renormalise,
                       Product product, const ExpertChoice& choice) {
   STARATTN_CHECK(choice.n_rows == x.n_rows && router.n_cols == x.width);
-  const Buffer logits =
-      device_.allocate(static_cast<std::size_t>(x.n_rows * router.n_rows) * sizeof(float));
+  const Buffer logits = memory_for(product, device_, x.n_rows * router.n_rows, sizeof(float));
   products_.to_f32(x, router, product, floats(logits));
   if (bias) {
     kernels::add_router_bias(floats(logits), weights_.find(bias), x.n_rows,
@@ -40,7 +44,7 @@ void Mixtures::add(Rows x, Rows normed, std::span<const Expert> experts, const G
                    const ExpertChoice& choice, Product product) {
   STARATTN_CHECK(normed.width == x.width && !experts.empty());
   const Sorted sorted = sort(choice, experts.size(), product);
-  const RowsOf gated(device_, sorted.view.n_places, experts[0].gate_proj.n_rows);
+  const RowsOf gated(product, device_, sorted.view.n_places, experts[0].gate_proj.n_rows);
   gate(normed, experts, unit, choice, product, sorted, gated.rows);
   add_gated(x, gated.rows, experts, choice, product, sorted);
 }
@@ -60,14 +64,11 @@ Mixtures::Sorted Mixtures::sort(const ExpertChoice& choice, std::size_t n_expert
   const auto n = static_cast<int>(n_experts);
   const std::int64_t n_places = choice.n_rows * choice.n_chosen;
   const int tile_rows = product == Product::chunk ? kernels::kWideTileRows : kernels::kThinTileRows;
-  const auto allocate_for = [&](std::int64_t count, std::size_t n_bytes) {
-    return device_.allocate(static_cast<std::size_t>(count) * n_bytes);
-  };
-  Sorted sorted{
-      allocate_for(2 * n_places, sizeof(std::int32_t)),
-      allocate_for(kernels::most_expert_tiles(n_places, n, tile_rows), sizeof(kernels::ExpertTile)),
-      {},
-      {}};
+  Sorted sorted{memory_for(product, device_, 2 * n_places, sizeof(std::int32_t)),
+                memory_for(product, device_, kernels::most_expert_tiles(n_places, n, tile_rows),
+                           sizeof(kernels::ExpertTile)),
+                {},
+                {}};
   auto* in_order = reinterpret_cast<std::int32_t*>(sorted.places.data());
   sorted.view = {in_order, in_order + n_places,
                  reinterpret_cast<kernels::ExpertTile*>(sorted.tiles.data()), n_places, tile_rows};
@@ -84,7 +85,7 @@ void Mixtures::gate(Rows normed, std::span<const Expert> experts, const GatedUni
   if (unit.is_swiglu() && !experts[0].gate_bias)
     return multiply(to, experts, &Expert::gate_proj, &Expert::up_proj, product, sorted);
   multiply(to, experts, &Expert::gate_proj, nullptr, product, sorted);
-  const RowsOf up(device_, gated.n_rows, gated.width);
+  const RowsOf up(product, device_, gated.n_rows, gated.width);
   to.y = up.rows.data;
   multiply(to, experts, &Expert::up_proj, nullptr, product, sorted);
   kernels::gate_with_biases(gated.data, up.rows.data, biases_of(experts, &Expert::gate_bias),
@@ -95,7 +96,7 @@ void Mixtures::gate(Rows normed, std::span<const Expert> experts, const GatedUni
 void Mixtures::add_gated(Rows x, Rows gated, std::span<const Expert> experts,
                          const ExpertChoice& choice, Product product, const Sorted& sorted) {
   STARATTN_CHECK(x.n_rows == choice.n_rows && gated.n_rows == sorted.view.n_places);
-  const RowsOf made(device_, gated.n_rows, x.width);
+  const RowsOf made(product, device_, gated.n_rows, x.width);
   multiply({.x = gated.data, .y = made.rows.data}, experts, &Expert::down_proj, nullptr, product,
            sorted);
   if (experts[0].down_bias) {

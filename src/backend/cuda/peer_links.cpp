@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backend/cuda/peer_links.h"
 
+#include <optional>
+
 #include "backend/cuda/peer_memory.h"
 #include "base/error.h"
 #include "peer_exchange.h"
@@ -10,6 +12,7 @@ namespace {
 
 constexpr std::size_t kLineBytes = 16;
 constexpr double kWaitLimit = 10;  // seconds
+constexpr int kVector = 8;         // columns of rows that travel together
 
 // Each strip may leave half a line empty, and the greeting is one.
 constexpr std::size_t kMessageBytes =
@@ -23,7 +26,8 @@ std::uint32_t words(std::size_t n_bytes) {
 
 class IpcLinks : public PeerLinks {
  public:
-  IpcLinks(Device& device, int n_ranks) : device_(&device), n_ranks_(n_ranks) {
+  IpcLinks(Device& device, DeviceWeights& weights, Outbox& outbox, int n_ranks)
+      : device_(&device), weights_(&weights), outbox_(&outbox), n_ranks_(n_ranks) {
     if (n_ranks > kernels::kMostPeers + 1)
       fail(Exit::unfit, "at most {} GPUs can be linked, got {}", kernels::kMostPeers + 1, n_ranks);
     // Of two exchanges that follow each other: [2, n_ranks] messages.
@@ -56,15 +60,9 @@ class IpcLinks : public PeerLinks {
   void exchange(std::span<const std::vector<Strip>> to,
                 std::span<const std::vector<Strip>> from) override {
     STARATTN_CHECK(std::ssize(to) == n_ranks_ && std::ssize(from) == n_ranks_);
-    ++n_exchanges_;
+    STARATTN_CHECK(!announced_);
     kernels::PeerExchange p;
-    p.flag = static_cast<std::uint32_t>(n_exchanges_);
-    p.limit_ns = limit_ns_;
-    p.gave_up = gave_up_;
-    for (const int rank : peers_) {
-      p.there[p.n_peers] = message(rank, me_);
-      p.here[p.n_peers++] = message(me_, rank);
-    }
+    static_cast<kernels::PeerMeeting&>(p) = next_meeting();
     int n_strips = 0;
     const auto add = [&](const Strip& strip, std::uint32_t first_line, std::size_t peer) {
       STARATTN_CHECK(n_strips < kernels::kMostPeerStrips);
@@ -102,6 +100,49 @@ class IpcLinks : public PeerLinks {
     kernels::exchange_with_peers(p, device_->stream());
   }
 
+  void announce(Rows mine, std::span<const Share> columns) override {
+    STARATTN_CHECK(!announced_ && std::ssize(columns) == n_ranks_ && mine.width % kVector == 0);
+    announced_ = next_meeting();
+    kernels::PeerSend to;
+    to.n_peers = mine.width > 0 ? announced_->n_peers : 0;
+    std::ranges::copy(announced_->there, to.there);
+    to.flag = announced_->flag;
+    to.n_columns = mine.width;
+    outbox_->announce(mine.data, to);
+  }
+
+  void exchange_rows(Rows mine, std::span<const Share> columns, Rows all, const RowNorm* norm,
+                     Rows normed) override {
+    STARATTN_CHECK(std::ssize(columns) == n_ranks_ && takes_rows(columns, norm != nullptr));
+    STARATTN_CHECK(mine.width == columns[at(me_)].count && mine.n_rows == all.n_rows &&
+                   all.width == columns.back().end());
+    STARATTN_CHECK(static_cast<std::size_t>(mine.n_rows * mine.width) * size_of(Dtype::bf16) <=
+                   kMostBytes);
+    const auto in_vectors = [](const Share& share) {
+      return kernels::PeerColumns{static_cast<int>(share.first / kVector),
+                                  static_cast<int>(share.count / kVector)};
+    };
+    kernels::PeerRows p;
+    p.is_sent = outbox_->close();
+    static_cast<kernels::PeerMeeting&>(p) = announced_ ? *announced_ : next_meeting();
+    announced_.reset();
+    for (std::size_t i = 0; i < peers_.size(); ++i)
+      p.of_peers[i] = in_vectors(columns[at(peers_[i])]);
+    p.own = in_vectors(columns[at(me_)]);
+    p.mine = mine.data;
+    p.all = all.data;
+    p.n_rows = all.n_rows;
+    p.n_vectors = static_cast<int>(all.width / kVector);
+    if (norm) {
+      STARATTN_CHECK(normed.n_rows == all.n_rows && normed.width == all.width &&
+                     norm->weight.n_cols == all.width);
+      p.weight = weights_->find(norm->weight);
+      p.eps = static_cast<float>(norm->eps);
+      p.normed = normed.data;
+    }
+    kernels::exchange_rows(p, device_->stream());
+  }
+
   void set_wait_limit(double seconds) override {
     limit_ns_ = static_cast<std::uint64_t>(seconds * 1e9);
   }
@@ -113,6 +154,18 @@ class IpcLinks : public PeerLinks {
 
  private:
   static std::size_t at(int rank) { return static_cast<std::size_t>(rank); }
+  kernels::PeerMeeting next_meeting() {
+    ++n_exchanges_;
+    kernels::PeerMeeting meeting;
+    meeting.flag = static_cast<std::uint32_t>(n_exchanges_);
+    meeting.limit_ns = limit_ns_;
+    meeting.gave_up = gave_up_;
+    for (const int rank : peers_) {
+      meeting.there[meeting.n_peers] = message(rank, me_);
+      meeting.here[meeting.n_peers++] = message(me_, rank);
+    }
+    return meeting;
+  }
   // Where `from`'s message of the current exchange lies in `to`'s mailbox.
   void* message(int to, int from) const {
     const std::size_t set = n_exchanges_ % 2;
@@ -120,6 +173,8 @@ class IpcLinks : public PeerLinks {
   }
 
   Device* device_;
+  DeviceWeights* weights_;
+  Outbox* outbox_;
   int n_ranks_;
   int me_ = 0;
   std::vector<int> peers_;  // the other ranks
@@ -129,12 +184,14 @@ class IpcLinks : public PeerLinks {
   std::uint32_t* gave_up_ = nullptr;   // host memory that the device reads and writes
   std::uint64_t limit_ns_ = 0;
   std::uint64_t n_exchanges_ = 0;
+  std::optional<kernels::PeerMeeting> announced_;  // the last of them, which has not begun
 };
 
 }  // namespace
 
-std::unique_ptr<PeerLinks> make_peer_links(Device& device, int n_ranks) {
-  return std::make_unique<IpcLinks>(device, n_ranks);
+std::unique_ptr<PeerLinks> make_peer_links(Device& device, DeviceWeights& weights, Outbox& outbox,
+                                           int n_ranks) {
+  return std::make_unique<IpcLinks>(device, weights, outbox, n_ranks);
 }
 
 }  // namespace starattn::cuda

@@ -76,14 +76,15 @@ void Products::few_rows(Rows x, std::span<const Projection> to, bool add) {
     product.outputs[i] = thin_output(x, to[i]);
     if (add) product.outputs[i].plus = to[i].y.data;
   }
-  kernels::thin_linear(product, device_.stream());
+  kernels::thin_linear(product, device_.stream(),
+                       add && to.size() == 1 ? outbox_.take(to[0].y.data) : kernels::PeerSend{});
 }
 
 void Products::thin_gated(Rows x, const Projection& gate, const Projection& up) {
   kernels::ThinLinear both{x.data, x.n_rows, x.width, kernels::ThinKind::gated, 2, {}};
   both.outputs[0] = thin_output(x, gate);
   both.outputs[1] = thin_output(x, up);
-  kernels::thin_linear(both, device_.stream());
+  kernels::thin_linear(both, device_.stream(), outbox_.take(gate.y.data));
 }
 
 void Products::to_f32(Rows x, const WeightView& w, Product product, float* y) {

@@ -10,14 +10,15 @@
 #include "backend/cuda/device.h"
 #include "backend/cuda/device_weights.h"
 #include "backend/cuda/matmul.h"
+#include "backend/cuda/outbox.h"
 #include "thin_linear.h"
 
 namespace starattn::cuda {
 
 class Products {
  public:
-  Products(Device& device, DeviceWeights& weights)
-      : device_(device), weights_(weights), matmul_(device) {}
+  Products(Device& device, DeviceWeights& weights, Outbox& outbox)
+      : device_(device), weights_(weights), outbox_(outbox), matmul_(device) {}
 
   // y = x W^T + bias of each projection, or y += with `add`.
   void linear(Rows x, std::span<const Projection> to, Product product, bool add);
@@ -43,6 +44,7 @@ class Products {
 
   Device& device_;
   DeviceWeights& weights_;
+  Outbox& outbox_;
   Matmul matmul_;
 };
 

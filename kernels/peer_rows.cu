@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+// An exchange of rows whose columns are shared out. Whoever made them may have sent them already.
+// Where they are wanted behind a norm, who receives a row's columns sums their squares at once.
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <climits>
+#include <string>
+
+#include "launch.cuh"
+#include "norm.cuh"
+#include "peer_exchange.h"
+#include "peer_lines.cuh"
+
+namespace starattn::kernels {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kMostBlocks = 64;  // all of them run at once: those that wait hold up nobody
+
+// Vector i of a peer's part of the row is two lines of its message, behind the greeting.
+__device__ __forceinline__ std::int64_t line_of(const PeerColumns& of, std::int64_t row, int i) {
+  return 1 + 2 * (row * of.count + i);
+}
+
+__device__ __forceinline__ void send(const PeerRows& p, std::int64_t row) {
+  const auto* mine = static_cast<const uint4*>(p.mine) + row * p.own.count;
+  uint4* own = static_cast<uint4*>(p.all) + row * p.n_vectors + p.own.first;
+  const int n_peers = p.is_sent ? 0 : p.n_peers;
+#pragma unroll 1
+  for (int i = threadIdx.x; i < p.own.count; i += kThreads) {
+    const uint4 v = mine[i];
+#pragma unroll 1
+    for (int peer = 0; peer < n_peers; ++peer) {
+      uint4* line = static_cast<uint4*>(p.there[peer]) + line_of(p.own, row, i);
+      store_line(line, v.x, v.y, p.flag);
+      store_line(line + 1, v.z, v.w, p.flag);
+    }
+    own[i] = v;
+  }
+}
+
+__device__ __forceinline__ void greet(const PeerRows& p) {
+  if (blockIdx.x > 0 || static_cast<int>(threadIdx.x) >= p.n_peers) return;
+  store_line(static_cast<uint4*>(p.there[threadIdx.x]), 0, 0, p.flag);
+  await_line(p, static_cast<const uint4*>(p.here[threadIdx.x]));
+}
+
+// Vector i of the row, as soon as it is there.
+__device__ __forceinline__ uint4 receive(const PeerRows& p, std::int64_t row, int i) {
+  const int of_own = i - p.own.first;
+  if (of_own >= 0 && of_own < p.own.count)
+    return static_cast<const uint4*>(p.mine)[row * p.own.count + of_own];
+  int peer = 0;
+#pragma unroll 1
+  while (i < p.of_peers[peer].first || i >= p.of_peers[peer].first + p.of_peers[peer].count) ++peer;
+  const uint4* line = static_cast<const uint4*>(p.here[peer]) +
+                      line_of(p.of_peers[peer], row, i - p.of_peers[peer].first);
+  uint4 a, b;
+  await(p, [&] {
+    a = load_line(line);
+    b = load_line(line + 1);
+    return a.y == p.flag && a.w == p.flag && b.y == p.flag && b.w == p.flag;
+  });
+  const uint4 v{a.x, a.z, b.x, b.z};
+  static_cast<uint4*>(p.all)[row * p.n_vectors + i] = v;
+  return v;
+}
+
+__global__ void __launch_bounds__(kThreads) exchange_kernel(const __grid_constant__ PeerRows p) {
+  let_next_kernel_start();
+  await_earlier_kernels();
+  const int stride = static_cast<int>(gridDim.y) * kThreads;
+  const int first = static_cast<int>(blockIdx.y) * kThreads + static_cast<int>(threadIdx.x);
+#pragma unroll 1
+  for (std::int64_t row = blockIdx.x; row < p.n_rows; row += gridDim.x)
+    if (blockIdx.y == 0) send(p, row);
+  if (blockIdx.y == 0) greet(p);
+#pragma unroll 1
+  for (std::int64_t row = blockIdx.x; row < p.n_rows; row += gridDim.x)
+#pragma unroll 1
+    for (int i = first; i < p.n_vectors; i += stride) receive(p, row, i);
+}
+
+// The weights and the row stay in shared memory, and loops are not unrolled: the code is short,
+// since every layer has to fetch it again.
+__global__ void __launch_bounds__(kThreads)
+    exchange_normed_kernel(const __grid_constant__ PeerRows p) {
+  __shared__ float sums[kThreads / 32];
+  extern __shared__ uint4 scales[];  // [n_vectors], then a row
+  uint4* held = scales + p.n_vectors;
+#pragma unroll 1
+  for (int i = threadIdx.x; i < p.n_vectors; i += kThreads)
+    scales[i] = static_cast<const uint4*>(p.weight)[i];
+  let_next_kernel_start();
+  await_earlier_kernels();
+#pragma unroll 1
+  for (std::int64_t row = blockIdx.x; row < p.n_rows; row += gridDim.x) send(p, row);
+  greet(p);
+#pragma unroll 1
+  for (std::int64_t row = blockIdx.x; row < p.n_rows; row += gridDim.x) {
+    float squares = 0;
+#pragma unroll 1
+    for (int i = threadIdx.x; i < p.n_vectors; i += kThreads) {
+      held[i] = receive(p, row, i);
+      add_squares(squares, held[i]);
+    }
+    __syncthreads();  // nobody reads the sums of the row before any more
+    const float mean = block_sum(squares, sums) / static_cast<float>(p.n_vectors * 8);
+    const float factor = factor_of(mean, p.eps);
+    uint4* normed = static_cast<uint4*>(p.normed) + row * p.n_vectors;
+#pragma unroll 1
+    for (int i = threadIdx.x; i < p.n_vectors; i += kThreads)
+      normed[i] = scaled(held[i], factor, scales[i]);
+  }
+}
+
+// That the columns of all are those of a row, each once.
+void check_columns(const PeerRows& p) {
+  PeerColumns all[kMostPeers + 1];
+  const int n = std::clamp(p.n_peers, 0, kMostPeers);
+  std::copy_n(p.of_peers, n, all);
+  all[n] = p.own;
+  std::sort(all, all + n + 1, [](const PeerColumns& a, const PeerColumns& b) {
+    return a.first != b.first ? a.first < b.first : a.count < b.count;
+  });
+  int end = 0;
+  bool fits = p.n_peers == n && p.n_vectors > (p.weight ? 32 : 0) &&
+              p.n_vectors <= (p.weight ? kMostNormedVectors : INT_MAX);
+  for (int i = 0; i <= n; ++i) {
+    fits = fits && all[i].first == end && all[i].count >= 0;
+    end = all[i].end();
+  }
+  if (fits && end == p.n_vectors) return;
+  throw BadShape("exchange of rows: " + std::to_string(p.n_peers) +
+                 " peers whose columns are not those of a row of " +
+                 std::to_string(8 * p.n_vectors) + ", or behind a norm not 264 to " +
+                 std::to_string(8 * kMostNormedVectors));
+}
+
+}  // namespace
+
+void exchange_rows(const PeerRows& p, Stream stream) {
+  check_columns(p);
+  if (p.n_rows == 0) return;
+  const auto n_blocks = static_cast<unsigned>(std::min<std::int64_t>(kMostBlocks, p.n_rows));
+  if (p.weight) {
+    const std::size_t shared_bytes = 2 * static_cast<std::size_t>(p.n_vectors) * sizeof(uint4);
+    check_cuda(
+        cudaFuncSetAttribute(exchange_normed_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             static_cast<int>(shared_bytes)),
+        "peer exchange and norm: shared memory");
+    launch_overlapping("peer exchange and norm", exchange_normed_kernel,
+                       {n_blocks, 1, kThreads, shared_bytes}, stream, p);
+  } else {
+    const auto n_beside = static_cast<unsigned>((p.n_vectors + kThreads - 1) / kThreads);
+    launch_overlapping("peer exchange of rows", exchange_kernel,
+                       {n_blocks, std::min(n_beside, kMostBlocks / n_blocks), kThreads, 0}, stream,
+                       p);
+  }
+}
+
+}  // namespace starattn::kernels
