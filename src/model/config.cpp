@@ -11,6 +11,7 @@
 #include "model/fp8_config.h"
 #include "model/mixture_config.h"
 #include "model/model_folder.h"
+#include "model/positive_number.h"
 #include "model/rope_config.h"
 #include "model/window_config.h"
 
@@ -124,16 +125,6 @@ const FamilyDefaults& with_text_part(const FamilyDefaults& named, const JsonObje
 }
 
 // Above 0; absent: `absent`.
-double read_multiplier(const JsonObject& json, const char* key, double absent) {
-  constexpr double kMost = 1e6;
-  const double value = json.find_number(key).value_or(absent);
-  if (!(value >= 1 / kMost && value <= kMost)) {
-    fail(Exit::bad_data, "{}: key '{}': expected a number from {} to {}, got {}", json.where(), key,
-         1 / kMost, kMost, value);
-  }
-  return value;
-}
-
 void read_sizes(const JsonObject& json, const FamilyDefaults& family, ModelConfig& config) {
   const std::string& where = json.where();
   config.vocab_size = json.get_int("vocab_size", 1, kMaxVocabulary);
@@ -199,10 +190,10 @@ void read_layer(const JsonObject& json, ModelConfig& config) {
     case Family::granite:
       config.qkv_bias = config.o_bias = attention_bias;
       config.mlp_bias = mlp_bias;
-      config.multipliers = {read_multiplier(json, "embedding_multiplier", 1),
-                            read_multiplier(json, "residual_multiplier", 1),
-                            read_multiplier(json, "attention_multiplier", 1),
-                            1 / read_multiplier(json, "logits_scaling", 1)};
+      config.multipliers = {read_positive_number(json, "embedding_multiplier", 1),
+                            read_positive_number(json, "residual_multiplier", 1),
+                            read_positive_number(json, "attention_multiplier", 1),
+                            1 / read_positive_number(json, "logits_scaling", 1)};
       break;
     case Family::seed_oss:
       config.qkv_bias = json.find_bool("attention_bias").value_or(true);

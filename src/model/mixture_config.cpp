@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "model/positive_number.h"
 
 namespace starattn {
 namespace {
@@ -33,16 +34,6 @@ std::vector<bool> read_layers(const JsonObject& json, std::int64_t n_layers) {
 }
 
 // Above 0.
-float read_positive(const JsonObject& json, const char* key, double absent) {
-  constexpr double kMost = 1e6;
-  const double value = json.find_number(key).value_or(absent);
-  if (!(value >= 1 / kMost && value <= kMost)) {
-    fail(Exit::bad_data, "{}: key '{}': expected a number from {} to {}, got {}", json.where(), key,
-         1 / kMost, kMost, value);
-  }
-  return static_cast<float>(value);
-}
-
 // GptOssForCausalLM: every layer is a mixture.
 void read_biased_mixture(const JsonObject& json, ModelConfig& config) {
   MixtureConfig& mixture = config.mixture;
@@ -55,9 +46,9 @@ void read_biased_mixture(const JsonObject& json, ModelConfig& config) {
   mixture.expert_size = config.intermediate_size;
   mixture.renormalise = true;  // the softmax over those that are chosen
   mixture.has_biases = true;
-  mixture.unit = {.slope = read_positive(json, "swiglu_alpha", 1.702),
+  mixture.unit = {.slope = static_cast<float>(read_positive_number(json, "swiglu_alpha", 1.702)),
                   .shift = 1,
-                  .limit = read_positive(json, "swiglu_limit", 7)};
+                  .limit = static_cast<float>(read_positive_number(json, "swiglu_limit", 7))};
   for (LayerConfig& layer : config.layers) layer.is_mixture = true;
 }
 
