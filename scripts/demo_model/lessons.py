@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batches to learn from: documents of `starattn generate`, each followed by its questions and answers.
 
-A batch has BATCH_TOKENS tokens in rows of one length; its tasks are mixed. Each worker makes rounds
+A batch has BATCH_TOKENS tokens in rows of one length, or one row; its tasks are mixed. Each worker makes rounds
 of batches, a function of (seed, worker, round) alone."""
 import json
 import multiprocessing
@@ -20,17 +20,43 @@ from .tokenizer import BEGIN, END, WordCache
 
 BATCH_TOKENS = 32768
 ROUND_BATCHES = 128
-MAX_QUESTIONS = 8
-# How often rows have this length.
-LENGTHS = {512: 0.36, 1024: 0.20, 2048: 0.18, 4096: 0.14, 8192: 0.08, 16384: 0.04}
-# How much of a batch each task has: more for what is harder to learn.
-TASKS = {"niah_single_1": 0.4, "niah_single_2": 0.8, "niah_single_3": 0.8, "niah_multikey_1": 0.8,
-         "niah_multikey_2": 0.8, "niah_multikey_3": 1.5, "niah_multivalue": 1.2,
-         "niah_multiquery": 1.0, "vt": 2.0, "cwe": 1.5, "fwe": 1.0, "qa1": 0.6, "qa2": 1.5,
-         "qa3": 1.5, "qa4": 0.4, "qa5": 0.8}
 # The shortest documents of these tasks, in tokens: they have a worked example, or long words.
 SMALLEST = {"cwe": 1000, "vt": 650, "fwe": 650, "niah_multikey_3": 600}
 ANSWER_WEIGHT, TEXT_WEIGHT = 255, 26  # of the loss, 1.0 and 0.1 in steps of 1/255
+
+
+@dataclass(frozen=True)
+class Course:
+    """What is learned. In rows longer than `even_to` there are more questions and the text counts for
+    less, so that answers keep their part of the loss."""
+    lengths: dict  # how often batches have rows of this length
+    tasks: dict    # how much of a batch each task has: more for what is harder to learn
+    even_to: int = 1 << 20
+
+    def n_questions(self, length):
+        return min(32, max(8, 8 * length // self.even_to))
+
+    def text_weight(self, length):
+        return max(1, round(TEXT_WEIGHT * min(1, self.even_to / length)))
+
+
+COURSES = {
+    "first": Course(
+        {512: 0.36, 1024: 0.20, 2048: 0.18, 4096: 0.14, 8192: 0.08, 16384: 0.04},
+        {"niah_single_1": 0.4, "niah_single_2": 0.8, "niah_single_3": 0.8, "niah_multikey_1": 0.8,
+         "niah_multikey_2": 0.8, "niah_multikey_3": 1.5, "niah_multivalue": 1.2,
+         "niah_multiquery": 1.0, "vt": 2.0, "cwe": 1.5, "fwe": 1.0, "qa1": 0.6, "qa2": 1.5,
+         "qa3": 1.5, "qa4": 0.4, "qa5": 0.8}),
+    # Goes on from a model that knows its tasks up to 16K, for prompts of 32K tokens and their answers.
+    "long": Course(
+        {512: 0.08, 1024: 0.08, 2048: 0.10, 4096: 0.12, 8192: 0.12, 16384: 0.14, 22528: 0.10,
+         34816: 0.26},
+        {"niah_single_1": 0.8, "niah_single_2": 0.8, "niah_single_3": 1.0, "niah_multikey_1": 1.0,
+         "niah_multikey_2": 1.3, "niah_multikey_3": 1.5, "niah_multivalue": 1.2,
+         "niah_multiquery": 1.0, "vt": 1.5, "cwe": 0.5, "fwe": 0.8, "qa1": 0.8, "qa2": 1.8,
+         "qa3": 1.5, "qa4": 0.5, "qa5": 0.8},
+        even_to=4096),
+}
 
 
 @dataclass
@@ -58,13 +84,18 @@ def documents(program, model, task, lengths, count, seed):
             return [json.loads(line) for line in lines]
 
 
+def rows_of(length):
+    """How many rows of this length a batch has."""
+    return max(1, BATCH_TOKENS // length)
+
+
 class Teacher:
-    def __init__(self, program, model):
-        self.program, self.model = program, model
+    def __init__(self, program, model, course):
+        self.program, self.model, self.course = program, model, course
         self.tokenizer = Tokenizer.from_file(os.path.join(model, "tokenizer.json"))
         self.begin, self.end = self.tokenizer.token_to_id(BEGIN), self.tokenizer.token_to_id(END)
         self.words = WordCache(self.tokenizer)
-        self.task_names = list(TASKS)
+        self.task_names = list(course.tasks)
 
     def lesson(self, document, length, draws):
         """The document and as many of its questions as fit; None when not even one does."""
@@ -73,7 +104,7 @@ class Teacher:
         questions = questions_of(document, draws)
         assert is_right(document, questions), document["id"]
         answers = []
-        for question in questions[:MAX_QUESTIONS]:
+        for question in questions[:self.course.n_questions(length)]:
             asked, answer = encode(question.text), encode(question.answer) + [self.end]
             if len(tokens) + len(asked) + len(answer) > length:
                 break
@@ -97,8 +128,8 @@ class Teacher:
         return found[:n_wanted]
 
     def batches(self, length, n_batches, draws):
-        n_rows = BATCH_TOKENS // length
-        tasks = {t: w for t, w in TASKS.items() if length >= SMALLEST.get(t, 0)}
+        n_rows = rows_of(length)
+        tasks = {t: w for t, w in self.course.tasks.items() if length >= SMALLEST.get(t, 0)}
         chosen = draws.choices(list(tasks), tasks.values(), k=n_batches * n_rows)
         rows = [lesson for task in tasks if chosen.count(task)
                 for lesson in self.lessons(task, length, chosen.count(task), draws)]
@@ -112,7 +143,7 @@ class Teacher:
         answers = []
         for i, row in enumerate(rows):
             tokens[i, :len(row.tokens)] = row.tokens
-            weights[i, 1:len(row.tokens)] = TEXT_WEIGHT
+            weights[i, 1:len(row.tokens)] = self.course.text_weight(length)
             for first, end in row.answers:
                 weights[i, first:end] = ANSWER_WEIGHT
                 answers.append((row.task, i, first, end))
@@ -120,14 +151,14 @@ class Teacher:
 
     def round(self, seed):
         draws = random.Random(seed)
-        batches = [batch for length, share in LENGTHS.items()
+        batches = [batch for length, share in self.course.lengths.items()
                    for batch in self.batches(length, max(1, round(ROUND_BATCHES * share)), draws)]
         draws.shuffle(batches)
         return batches
 
 
-def work(program, model, seed, worker, first_round, queue):
-    teacher = Teacher(program, model)
+def work(program, model, course, seed, worker, first_round, queue):
+    teacher = Teacher(program, model, course)
     number = first_round
     while True:
         for batch in teacher.round(f"{seed}/{worker}/{number}"):
@@ -147,11 +178,11 @@ def next_of(worker, queue):
 class Lessons:
     """Batches of all workers in turn, without end; `rounds` says where to go on another time."""
 
-    def __init__(self, program, model, seed, n_workers, first_round=0):
+    def __init__(self, program, model, course, seed, n_workers, first_round=0):
         context = multiprocessing.get_context("fork")
         self.queues = [context.Queue(maxsize=ROUND_BATCHES) for _ in range(n_workers)]
         self.workers = [context.Process(target=work, daemon=True,
-                                        args=(program, model, seed, i, first_round, queue))
+                                        args=(program, model, course, seed, i, first_round, queue))
                         for i, queue in enumerate(self.queues)]
         self.rounds = first_round
         for worker in self.workers:

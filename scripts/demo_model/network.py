@@ -94,9 +94,8 @@ class Network(nn.Module):
         weights = weights.flatten()
         return (losses * weights).sum() / weights.sum(), logits.argmax(-1) == targets.flatten()
 
-    def save(self, folder, positions, begin, end):
-        """config.json and model.safetensors, bf16, as transformers reads them."""
-        from safetensors.torch import save_file
+    def stored(self):
+        """Hugging Face's names of the weights."""
         names = {"model.embed_tokens.weight": self.table, "model.norm.weight": self.norm}
         of_layer = {"input_norm": "input_layernorm", "q": "self_attn.q_proj", "k": "self_attn.k_proj",
                     "v": "self_attn.v_proj", "o": "self_attn.o_proj", "gate": "mlp.gate_proj",
@@ -105,9 +104,30 @@ class Network(nn.Module):
         for i, layer in enumerate(self.layers):
             for name, weight in layer.named_parameters():
                 names[f"model.layers.{i}.{of_layer[name]}.weight"] = weight
+        return names
+
+    @torch.no_grad()
+    def load(self, folder):
+        """The weights of a model of this shape that `save` wrote."""
+        from safetensors.torch import load_file
+        found, wanted = load_file(os.path.join(folder, "model.safetensors")), self.stored()
+        if found.keys() != wanted.keys():
+            raise ValueError(f"{folder} has not this network's weights: "
+                             f"{sorted(found.keys() ^ wanted.keys())[:3]}")
+        for name, weight in wanted.items():
+            if found[name].shape != weight.shape:
+                raise ValueError(f"{folder}: {name} has the shape {tuple(found[name].shape)}, "
+                                 f"not {tuple(weight.shape)}")
+            weight.copy_(found[name])
+
+    def save(self, folder, positions, begin, end):
+        """config.json and model.safetensors, bf16, as transformers reads them; the weights are there whole."""
+        from safetensors.torch import save_file
         save_file({name: weight.detach().bfloat16().cpu().contiguous()
-                   for name, weight in names.items()},
-                  os.path.join(folder, "model.safetensors"), {"format": "pt"})
+                   for name, weight in self.stored().items()},
+                  os.path.join(folder, "model.safetensors.part"), {"format": "pt"})
+        os.replace(os.path.join(folder, "model.safetensors.part"),
+                   os.path.join(folder, "model.safetensors"))
         s = self.shape
         config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama",
                   "vocab_size": s.vocab, "hidden_size": s.hidden, "intermediate_size": s.mlp,
