@@ -27,17 +27,18 @@ ANSWER_WEIGHT, TEXT_WEIGHT = 255, 26  # of the loss, 1.0 and 0.1 in steps of 1/2
 
 @dataclass(frozen=True)
 class Course:
-    """What is learned. In rows longer than `even_to` there are more questions and the text counts for
-    less, so that answers keep their part of the loss."""
+    """What is learned. In rows longer than `even_to` there are more questions, and the text counts for
+    less, so that answers are not lost beside it."""
     lengths: dict  # how often batches have rows of this length
     tasks: dict    # how much of a batch each task has: more for what is harder to learn
     even_to: int = 1 << 20
+    fill: float = 1.0  # documents fill 0.55 + 0.45 u^fill of a row, u from 0 to 1 alike
 
     def n_questions(self, length):
         return min(32, max(8, 8 * length // self.even_to))
 
     def text_weight(self, length):
-        return max(1, round(TEXT_WEIGHT * min(1, self.even_to / length)))
+        return max(1, round(TEXT_WEIGHT * min(1, self.even_to / length) ** 2))
 
 
 COURSES = {
@@ -55,7 +56,7 @@ COURSES = {
          "niah_multikey_2": 1.3, "niah_multikey_3": 1.5, "niah_multivalue": 1.2,
          "niah_multiquery": 1.0, "vt": 1.5, "cwe": 0.5, "fwe": 0.8, "qa1": 0.8, "qa2": 1.8,
          "qa3": 1.5, "qa4": 0.5, "qa5": 0.8},
-        even_to=4096),
+        even_to=4096, fill=0.5),
 }
 
 
@@ -117,7 +118,8 @@ class Teacher:
 
     def lessons(self, task, length, n_wanted, draws):
         """Lessons whose documents fill 55 % to all of a row, its answers included."""
-        lengths = [int(length * draws.uniform(0.55, 1.0)) + 60 for _ in range(min(6, n_wanted))]
+        lengths = [int(length * (0.55 + 0.45 * draws.random() ** self.course.fill)) + 60
+                   for _ in range(min(6, n_wanted))]
         lengths = sorted({max(n, SMALLEST.get(task, 0)) for n in lengths})
         count = -(-n_wanted // len(lengths)) + 1
         found = [self.lesson(document, length, draws)
