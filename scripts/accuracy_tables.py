@@ -5,7 +5,7 @@
     scripts/accuracy_tables.py trials.jsonl more.jsonl [--lengths 4096,8192] [--against star:b=n/16]
 
 Scores in per cent by task and setting, one figure a length; how far vt's chains are right; each group's share of the
-exact score; and differences with their paired 95 % intervals, to dense or --against."""
+exact score; and differences with their paired 95 % intervals, to dense or --against, in full and counted."""
 import argparse
 import json
 import math
@@ -123,6 +123,23 @@ class Tables:
             self.row(task, [", ".join(difference_text(cell, other) for cell, other
                                       in zip(self.cells(s, task), self.cells(against, task))) for s in settings])
 
+    def summary(self, against):
+        """In how many cells a setting can be told from another one, and where it is furthest below."""
+        self.row("", ["cells", "whose interval reaches 0", "the worst"])
+        print("|---|---|---|---|")
+        for setting in (s for s in self.settings if s != against):
+            found = {(task, length): difference(self.trials.get((setting, task, length), {}),
+                                                self.trials.get((against, task, length), {}))
+                     for task in self.tasks for length in self.lengths}
+            found = {cell: d for cell, d in found.items() if d}
+            if not found:
+                continue
+            (task, length), worst = min(found.items(), key=lambda item: item[1][0])
+            n_reach = sum(low <= 0 <= high for _, low, high in found.values())
+            self.row(NAMES.get(setting, setting),
+                     [str(len(found)), str(n_reach),
+                      f"{worst[0]:+.1f} ({worst[1]:.0f} to {worst[2]:.0f}): {task}, {length:,} tokens"])
+
     def samples(self):
         """The cells that have not as many samples as most."""
         counts = [len(cell) for cell in self.trials.values()]
@@ -145,7 +162,7 @@ def main():
     tables = Tables(trials, options.lengths)
     print("Tokens: " + " / ".join(f"{n:,}" for n in tables.lengths) + "\n")
     for table in (tables.samples, tables.scores, tables.chains, tables.shares,
-                  lambda: tables.differences(options.against)):
+                  lambda: tables.differences(options.against), lambda: tables.summary(options.against)):
         table()
         print()
 

@@ -41,6 +41,12 @@ cp "$work/out" "$work/table"
 "$program" report "$work/one.jsonl" --html "$work/again.html" >"$work/out" 2>"$work/log"
 check "report makes the table again" cmp "$work/table" "$work/out"
 check "and the page, but for its head" diff <(sed '/<title>/d; /<h1>/d; /Made by/d' "$work/one.html") <(sed '/<title>/d; /<h1>/d; /Made by/d' "$work/again.html")
+paired=$(sed -nE '/"task":"vt".*"setting":"star/s/.*"difference":\{"n":4,"mean":([^,]*),"low":([^,]*),"high":([^}]*)\}.*/\1 \2 \3/p' "$work/one.jsonl.cells.jsonl" |
+  awk '{ text = sprintf("%+.1f (%.0f to %.0f)", 100 * $1, 100 * $2, 100 * $3); sub(/\.0 /, " ", text); gsub(/[()+]/, ".", text); print text }')
+"$source_dir/scripts/accuracy_tables.py" "$work/one.jsonl" >"$work/out" 2>"$work/log"
+check "the tables of docs/accuracy.md are the same figures" shows "^\| vt \| .*${paired:-nothing}"
+"$source_dir/scripts/accuracy_tables.py" "$work/table" >"$work/out" 2>"$work/log"
+check "and refuse what is no trial" says 'table:1: not a trial of eval'
 sed '2s/"score":[0-9.]*/"score":0.125/' "$work/one.jsonl" >"$work/changed.jsonl"
 "$program" report "$work/changed.jsonl" >"$work/out" 2>"$work/log"
 check "a trial that was changed is noticed" [ $? -eq 65 ]
