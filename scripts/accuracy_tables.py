@@ -22,8 +22,8 @@ GROUPS = {"retrieval: the eight niah tasks": ["niah_single_1", "niah_single_2", 
 TASKS = ["niah_single_1", "niah_single_2", "niah_single_3", "niah_multikey_1", "niah_multikey_2", "niah_multikey_3",
          "niah_multivalue", "niah_multiquery", "vt", "cwe", "fwe", "qa1", "qa2", "qa3", "qa4", "qa5"]
 NAMES = {"star:b=n/4": "n/4", "star:b=n/16": "n/16", "star:b=n/4,r=1": "n/4, r = 1", "star:b=n/16,r=1": "n/16, r = 1",
-         "star:b=n/16,r=3": "n/16, r = 3", "star:b=n/4,a=auto,c=auto": "n/4, recall",
-         "star:b=n/16,a=auto,c=auto": "n/16, recall", "star:b=n/4,c=b/2": "n/4, recall, a = b",
+         "star:b=n/16,r=3": "n/16, r = 3", "star:b=n/4,a=auto,c=b/2": "n/4, recall",
+         "star:b=n/16,a=auto,c=b/2": "n/16, recall", "star:b=n/4,c=b/2": "n/4, recall, a = b",
          "star:b=n/16,c=b/2": "n/16, recall, a = b"}
 Z = 1.959963984540054
 
@@ -62,7 +62,8 @@ def difference_text(cell, other):
     if all(t["score"] == other[sample]["score"] for sample, t in cell.items() if sample in other):
         return "0"
     middle, low, high = found
-    text = f"{middle:+.1f}".replace(".0", "") + f" ({low:.0f} to {high:.0f})".replace("-0 ", "0 ").replace("-0)", "0)")
+    text = f"{middle:+.1f} ({low:.0f} to {high:.0f})".replace(".0 ", " ")
+    text = text.replace("-0 ", "0 ").replace("+0 ", "0 ").replace("-0)", "0)")
     return f"**{text}**" if low > 0 or high < 0 else text
 
 
