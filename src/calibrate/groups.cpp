@@ -36,7 +36,7 @@ double seconds_together(const Communicator& group, Backend& backend, double warm
     return *std::ranges::max_element(all);
   };
   constexpr double kBundle = 0.04;
-  constexpr int kBundles = 4;
+  constexpr int kBundles = 2;
   timed(1);
   const double once = timed(1);
   const auto calls_in = [&](double seconds) {
@@ -232,7 +232,7 @@ std::optional<Machine::Group> measure_group(const Machine& m, const Options& opt
     group.parts.push_back({n, 0, {std::max(0.0, of_all / (kBlocks - 1)), kAtOnce}});
   }
   group.recall_wait = {0, kAtOnce};
-  const BlockPlan ring = ring_of(sizes.n_many / 2, n_ranks);
+  const BlockPlan ring = ring_of(sizes.n_many, n_ranks);
   group.copy_s_a_byte = fitted(with_group, sizes.wide, ring, wide.encode(ring).layer, 1e-10,
                                [&](double value) { group.copy_s_a_byte = value; });
   const auto recall_wait = [&](std::int64_t block) {
@@ -240,10 +240,10 @@ std::optional<Machine::Group> measure_group(const Machine& m, const Options& opt
     return fitted(with_group, sizes.wide, recall, wide.encode(recall).layer, 1e-3,
                   [&](double value) { group.recall_wait.start_s = value; });
   };
-  const double few_wait = recall_wait(sizes.n_few), many_wait = recall_wait(sizes.n_many / 2);
+  const double few_wait = recall_wait(sizes.n_few), many_wait = recall_wait(sizes.n_many);
   const Seconds seconds(sizes.wide, m);
   group.recall_wait = line_through(seconds.kv_bytes(sizes.n_few), few_wait,
-                                   seconds.kv_bytes(sizes.n_many / 2), many_wait);
+                                   seconds.kv_bytes(sizes.n_many), many_wait);
   return group;
 }
 
@@ -253,7 +253,7 @@ void measure_groups(Machine& m, const DeviceOptions& device, const Ranks& ranks)
   static_cast<DeviceOptions&>(options) = device;
   GroupSizes sizes;
   sizes.n_few = m.chunk_rows;
-  sizes.n_many = 8 * m.chunk_rows;
+  sizes.n_many = 4 * m.chunk_rows;
   sizes.n_rows.assign(std::begin(kThinRows), std::end(kThinRows));
   sizes.wide.hidden_size = kWidth;
   sizes.wide.head_dim = 128;
