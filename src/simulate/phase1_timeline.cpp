@@ -23,9 +23,10 @@ class Phase1 {
         n_layers_(n_layers),
         blocks_(blocks_by_rank(plan)),
         timeline_(plan.n_ranks(), links_of(plan, machine, cluster, machine.message)) {
-    if (const Machine::Group* group =
-            group_of(machine, std::min(plan.n_ranks(), cluster.ranks_per_node));
-        group && plan.n_ranks() > 1) {
+    // As many ranks of a node as have blocks.
+    const int n_at_work = static_cast<int>(
+        std::min<std::int64_t>(std::min(plan.n_ranks(), cluster.ranks_per_node), plan.n_blocks()));
+    if (const Machine::Group* group = group_of(machine, n_at_work); group && n_at_work > 1) {
       copy_s_a_byte_ = group->copy_s_a_byte;
       recall_wait_ = group->recall_wait;
     }
@@ -111,7 +112,7 @@ class Phase1 {
           }
           const auto anchor = anchors[at(layer)].find(rank);
           if (n_anchor > 0 && anchor != anchors[at(layer)].end())
-            wait_for_kv(rank, anchor->second, n_anchor);
+            wait_for_kv(rank, anchor->second, i == blocks_[at(rank)].front() ? n_anchor : 0);
           compute(rank, layer_seconds(layer, n, n_anchor), n);
           if (i == 0 && is_sent) anchors[at(layer)] = send_anchor();
         }
@@ -240,7 +241,8 @@ class Phase1 {
   void wait_for_anchor(BlockId i, const std::map<Rank, Timeline::Message>& anchor) {
     const auto arrival = anchor.find(plan_.owner(i));
     if (plan_.anchor_of(i).n_tokens > 0 && arrival != anchor.end())
-      wait_for_kv(plan_.owner(i), arrival->second, plan_.anchor_of(i).n_tokens);
+      wait_for_kv(plan_.owner(i), arrival->second,
+                  i < plan_.n_ranks() ? plan_.anchor_of(i).n_tokens : 0);  // it stays
   }
 
   void finish_layer(BlockId i, std::int64_t layer, std::int64_t n_before) {

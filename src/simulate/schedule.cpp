@@ -61,9 +61,9 @@ Simulated shared_step(const ModelConfig& config, const BlockPlan& plan, const Ma
   const double n_bytes = seconds.q_bytes(n_rows);
   // A measured layer has them, with a partial of each rank.
   const double exchanges = has_groups ? 0 : kExchanges * machine.peer->seconds(n_bytes);
-  if (has_groups)
-    attention += static_cast<double>(most_parts - 1) *
-                 seconds_of(group_of(machine, layout.n_shares)->parts, n_rows, 0, 1);
+  const Machine::Group* group = group_of(machine, layout.n_shares);
+  if (group && !group->parts.empty())
+    attention += static_cast<double>(most_parts - 1) * seconds_of(group->parts, n_rows, 0, 1);
   Simulated step;
   for (std::int64_t layer = 0; layer < config.n_layers; ++layer) {
     step.seconds += seconds.step_layer(n_rows, config.is_mixture(layer)) +

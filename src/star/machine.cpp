@@ -159,13 +159,14 @@ double seconds_at(const JsonObject& object, const char* key) {
 
 std::vector<Machine::Group> groups_of(const JsonObject& object) {
   auto groups = list_of<Machine::Group>(object, "groups", [](const JsonObject& entry) {
-    return Machine::Group{entry.get_int("ranks", 2, 1 << 20),
-                          in_layer_of(entry).front(),
-                          thin_of(entry, "thin_layers"),
-                          thin_of(entry, "next_tokens"),
-                          thin_of(entry, "parts"),
-                          seconds_at(entry, "copy_s_a_byte"),
-                          line_of(entry.get_object("recall_wait"))};
+    return Machine::Group{
+        entry.get_int("ranks", 2, 1 << 20),
+        in_layer_of(entry).front(),
+        thin_of(entry, "thin_layers"),
+        thin_of(entry, "next_tokens"),
+        entry.has("parts") ? thin_of(entry, "parts") : std::vector<Machine::Thin>{},
+        seconds_at(entry, "copy_s_a_byte"),
+        line_of(entry.get_object("recall_wait"))};
   });
   const auto not_above = [](const Machine::Group& a, const Machine::Group& b) {
     return a.n_ranks >= b.n_ranks;
@@ -199,14 +200,16 @@ Json json_of(const std::vector<Machine::Thin>& all) {
 
 Json json_of(const std::vector<Machine::Group>& groups) {
   Json list = Json::array();
-  for (const Machine::Group& group : groups)
-    list.push_back({{"ranks", group.n_ranks},
-                    {"in_layer", json_of(std::vector{group.in_layer})},
-                    {"thin_layers", json_of(group.thin_layers)},
-                    {"next_tokens", json_of(group.next_tokens)},
-                    {"parts", json_of(group.parts)},
-                    {"copy_s_a_byte", group.copy_s_a_byte},
-                    {"recall_wait", json_of(group.recall_wait)}});
+  for (const Machine::Group& group : groups) {
+    Json entry = {{"ranks", group.n_ranks},
+                  {"in_layer", json_of(std::vector{group.in_layer})},
+                  {"thin_layers", json_of(group.thin_layers)},
+                  {"next_tokens", json_of(group.next_tokens)},
+                  {"copy_s_a_byte", group.copy_s_a_byte},
+                  {"recall_wait", json_of(group.recall_wait)}};
+    if (!group.parts.empty()) entry["parts"] = json_of(group.parts);
+    list.push_back(entry);
+  }
   return list;
 }
 

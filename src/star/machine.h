@@ -78,7 +78,8 @@ struct Machine {
     InLayer in_layer;
     std::vector<Thin> thin_layers;
     std::vector<Thin> next_tokens;
-    // In a step, each further partial that a rank hands over because its blocks are not neighbours.
+    // In a step, each further partial that a rank hands over because its blocks are not neighbours;
+    // none where it was not measured.
     std::vector<Thin> parts;
     // What a rank computes later for each byte of keys and values that comes in beside its
     // computation, and for each message of recall that it waits for: bytes of a block's keys and

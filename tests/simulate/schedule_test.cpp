@@ -169,6 +169,7 @@ TEST(Schedule, RanksThatWereTimedTogetherTakeWhatTheyTook) {
   Machine m = machine();
   m.in_layer = {{64, 1, 1}};
   m.groups.assign(1, {});
+  m.groups.reserve(2);
   Machine::Group& group = m.groups.front();
   group.n_ranks = 2;
   group.in_layer = {64, 2, 1};
@@ -199,6 +200,24 @@ TEST(Schedule, RanksThatWereTimedTogetherTakeWhatTheyTook) {
   const double without = seconds(recalling, {}, AnchorMode::broadcast, m);
   group.recall_wait = {1, 1e30};
   EXPECT_GT(seconds(recalling, {}, AnchorMode::broadcast, m), without + 1);
+
+  // Ranks that have no block are no part of the group.
+  m.groups.push_back(group);
+  m.groups.back().n_ranks = 4;
+  m.groups.back().recall_wait = {100, 1e30};
+  const BlockPlan two_of_four = BlockPlan::make(recall, 2 * 32, 4);
+  const BlockPlan two_of_two = BlockPlan::make(recall, 2 * 32, 2);
+  EXPECT_EQ(seconds(two_of_four, {}, AnchorMode::broadcast, m),
+            seconds(two_of_two, {}, AnchorMode::broadcast, m));
+
+  // An anchor comes to a rank once, however many of its blocks see it.
+  const auto star = [&](double copy_s_a_byte, std::int64_t n_blocks) {
+    m.groups.front().copy_s_a_byte = copy_s_a_byte;
+    return seconds(BlockPlan::make(request(32), n_blocks * 32, 2), {}, AnchorMode::broadcast, m);
+  };
+  EXPECT_NEAR(star(1e-3, 8) - star(0, 8), star(1e-3, 2) - star(0, 2), 1e-6);
+  EXPECT_GT(star(1e-3, 2), star(0, 2));
+  m.groups.front().copy_s_a_byte = 0;
 
   // A layer of a step, and what is in none; exchanges are in the layer. A rank has four blocks that
   // are no neighbours.
