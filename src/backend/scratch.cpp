@@ -4,14 +4,23 @@
 #include <algorithm>
 
 namespace starattn {
+namespace {
+
+// Whether a piece of `a` bytes serves better than one of `b`: the smallest that is large enough
+// does, or else the largest.
+bool serves_better(std::size_t a, std::size_t b, std::size_t n_bytes) {
+  const bool is_enough = a >= n_bytes;
+  if (is_enough != (b >= n_bytes)) return is_enough;
+  return is_enough ? a < b : a > b;
+}
+
+}  // namespace
+
 Buffer Scratch::take(std::size_t n_bytes) {
-  Piece* best = nullptr;  // the smallest that is large enough, or else the largest
+  Piece* best = nullptr;
   for (const auto& piece : pieces_) {
     if (piece->is_taken) continue;
-    const std::size_t has = piece->memory.n_bytes(), best_has = best ? best->memory.n_bytes() : 0;
-    const bool fits = has >= n_bytes, best_fits = best && best_has >= n_bytes;
-    if (!best || (fits && !best_fits) ||
-        (fits == best_fits && (fits ? has < best_has : has > best_has)))
+    if (!best || serves_better(piece->memory.n_bytes(), best->memory.n_bytes(), n_bytes))
       best = piece.get();
   }
   if (!best) best = pieces_.emplace_back(std::make_unique<Piece>(Piece{this, {}})).get();
