@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backend/scratch.h"
 
-#include <algorithm>
-
 namespace starattn {
 namespace {
 
