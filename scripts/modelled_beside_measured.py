@@ -65,16 +65,17 @@ def main():
     parser.add_argument("--layers", help="where the studies had other than the shape's")
     args = parser.parse_args()
     model = ["--shape", args.shape] + (["--layers", args.layers] if args.layers else [])
-    rows, errors = defaultdict(dict), defaultdict(list)
+    rows, errors, unit = defaultdict(dict), defaultdict(list), "GPU"
     for path in args.studies:
         for study in studies_in(path):
+            unit = "GPU" if json.loads(study[0])["device"].startswith("CUDA") else "rank"
             for operation, setting, tokens, ranks, measured, modelled in runs_of(args.program, args.machine, model, study):
                 rows[ranks, setting, tokens][operation] = (measured, modelled)
                 kind = setting.split(":")[0] if operation == "phase 1" else "step"
                 if "c=" in setting and operation == "phase 1":
                     kind = "recall"
                 error = 100 * (modelled / measured - 1)
-                groups = [(operation, "all"), (operation, f"{ranks} GPU{'s' if ranks > 1 else ''}")]
+                groups = [(operation, "all"), (operation, f"{ranks} {unit}{'s' if ranks > 1 else ''}")]
                 if operation == "phase 1":
                     groups.append((operation, kind))
                 for group in groups:
@@ -87,7 +88,7 @@ def main():
               f"{sum(map(abs, all_errors)) / len(all_errors):.1f} % | {worst:+.1f} % | {sum(all_errors) / len(all_errors):+.1f} % |")
     print()
     titles = ["phase 1, s: measured / modelled"] + [f"a step, {o.split()[-1]} {'query' if o.split()[-1] == '1' else 'queries'}, ms" for o in operations[1:]]
-    print("| GPUs | | tokens | " + " | ".join(titles) + " |\n|---|---|---|" + "---|" * len(titles))
+    print(f"| {unit}s | | tokens | " + " | ".join(titles) + " |\n|---|---|---|" + "---|" * len(titles))
     for (ranks, setting, tokens), row in sorted(rows.items()):
         cells = [cell(*row[o], 1 if o == "phase 1" else 1000) if o in row else "" for o in operations]
         print(f"| {ranks} | {setting} | {tokens // 1024}K | " + " | ".join(cells) + " |")
