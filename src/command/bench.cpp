@@ -400,8 +400,8 @@ Command add_bench(CLI::App& parser) {
                 "have its bits")
       ->excludes(app->get_option("--check"));
   app->add_option("--calibrate", options->calibrate,
-                  "Time single operations instead, and write the machine file that plan --machine "
-                  "makes times from");
+                  "Time single operations, layers and, on several GPUs, what they do together "
+                  "instead, and write the machine file that plan --machine makes times from");
   add_device_options(*app, options->common);
   add_precision_options(*app, options->common);
   add_group_options(*app, options->common);

@@ -37,11 +37,13 @@ class ShardedDecoder {
     return decoder_->rope_table(positions);
   }
   void embed(std::span<const Token> tokens, Rows x) { decoder_->embed(tokens, x); }
-  // Those in front of the two halves of a layer, through which the residual stream goes.
+  // Those in front of the two halves of a layer, through which the residual stream goes, and where
+  // its rows lie behind either. Good until the next logits.
   RowNorm input_norm(std::int64_t i) const { return {layer(i).input_norm, decoder_->norm_eps()}; }
   RowNorm feed_forward_norm(std::int64_t i) const {
     return {layer(i).post_attention_norm, decoder_->norm_eps()};
   }
+  Rows normed_rows(std::int64_t n_rows) const { return decoder_->normed_rows(n_rows); }
   // Of rows behind the input norm [n_rows, hidden]: q [n_rows, q_width], k and v [n_rows, kv_width]
   // of this rank's heads, RoPE applied.
   void project_qkv(std::int64_t layer, Rows normed, const Angles& angles, Rows q, Rows k, Rows v);

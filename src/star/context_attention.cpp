@@ -2,6 +2,7 @@
 #include "star/context_attention.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "trace/range.h"
 
@@ -15,6 +16,18 @@ std::vector<std::vector<MergeNode>> subtrees_by_rank(const BlockPlan& plan, int 
   for (Rank rank = 0; rank < n_ranks; ++rank)
     all.push_back(subtrees_of(plan.blocks_of(rank), plan.n_blocks()));
   return all;
+}
+
+// What leaves all blocks merged in the first, along the canonical tree.
+std::vector<Merge> merges_of_all(std::int64_t n_blocks) {
+  std::vector<BlockId> blocks(static_cast<std::size_t>(n_blocks));
+  std::iota(blocks.begin(), blocks.end(), BlockId{0});
+  std::vector<Merge> merges;
+  const auto merge = [&](int& into, int& from) { merges.push_back({into, from}); };
+  std::vector<std::pair<MergeNode, int>> subtrees = merge_subtrees<int>(
+      blocks, [](BlockId block) { return static_cast<int>(block); }, merge);
+  merge_to_root<int>(subtrees, n_blocks, merge);
+  return merges;
 }
 
 }  // namespace
@@ -38,6 +51,7 @@ ContextAttention::ContextAttention(Backend& backend, StepExchange& exchange, con
     merges_to_root_.push_back({into, from});
   });
   root_ = static_cast<std::size_t>(all.front().second);
+  if (can_finish()) merges_alone_ = merges_of_all(kv.plan.n_blocks());
 }
 
 void ContextAttention::start() {
@@ -62,21 +76,10 @@ void ContextAttention::finish(std::int64_t layer, Rows q, Rows k, Rows v,
   const Rows all_q = exchange_->share(q);
   const trace::Range range("partial attention");
   const std::span<const KvSegment> blocks = prefetch_.layer(layer);
-  const std::vector<BlockId> numbers = kv_->plan.blocks_of(group_->rank());
-  PartialTree context;
-  free_.clear();
-  for (std::size_t i = partials_.size(); i-- > 0;) free_.push_back(static_cast<int>(i));
-  int n_made = 0;
-  const auto merge = [&](int& into, int& from) { context.merges.push_back({into, from}); };
-  std::vector<Subtree> nodes = merge_subtrees<int>(
-      numbers,
-      [&](BlockId) {
-        context.parts.push_back(partial(take_partial()));
-        return n_made++;
-      },
-      merge);
-  merge_to_root<int>(nodes, kv_->plan.n_blocks(), merge);
-  context.root = static_cast<std::size_t>(nodes.front().second);
+  while (partials_.size() < blocks.size())
+    partials_.emplace_back(*backend_, exchange_->max_rows(), shape_);
+  PartialTree context{{}, merges_alone_, 0};
+  for (int i = 0; i < std::ssize(blocks); ++i) context.parts.push_back(partial(i));
   backend_->attend_blocks_and_own(all_q, k, v, blocks, context, own, shape_, out);
 }
 

@@ -58,6 +58,7 @@ class ContextAttention {
   std::vector<std::vector<MergeNode>> subtrees_by_rank_;
   std::vector<Merge> merges_to_root_;    // of these subtrees, numbered rank by rank
   std::size_t root_ = 0;                 // the number that is the whole context in the end
+  std::vector<Merge> merges_alone_;      // of the blocks, where can_finish()
   std::vector<PartialBuffer> partials_;  // [max_rows, n_heads, head_dim], as many as were needed
   std::vector<int> free_;                // of them
   PartialBuffer merged_;                 // from another rank, along the tree

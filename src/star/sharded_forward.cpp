@@ -25,7 +25,6 @@ class ShardedForward : public StepForward {
               max_rows > 0 ? decoder.kv_heads() : Share{}, max_rows),
         x_(*backend_, max_rows, config().hidden_size),
         x_columns_(*backend_, max_rows, decoder.hidden().count),
-        normed_(*backend_, max_rows, config().hidden_size),
         q_(*backend_, max_rows, decoder.q_width()),
         k_(*backend_, max_rows, decoder.kv_width()),
         v_(*backend_, max_rows, decoder.kv_width()),
@@ -52,7 +51,7 @@ class ShardedForward : public StepForward {
     const std::int64_t n = batch.n_rows();
     const Rows x = x_.rows(n);
     const Rows x_columns = x_columns_.rows(n);
-    const Rows normed = normed_.rows(n);
+    const Rows normed = decoder_->normed_rows(n);
     const Rows q = q_.rows(n);
     const Rows k = k_.rows(n);
     const Rows v = v_.rows(n);
@@ -192,7 +191,6 @@ class ShardedForward : public StepForward {
   std::vector<Share> q_columns_;
   RowBuffer x_;               // [max_rows, hidden], the residual stream
   RowBuffer x_columns_;       // this rank's columns of it
-  RowBuffer normed_;          // all of them behind the next norm
   RowBuffer q_, k_, v_;       // of this rank's heads
   RowBuffer attended_heads_;  // the same
   RowBuffer attended_;        // of all heads
