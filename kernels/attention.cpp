@@ -140,13 +140,13 @@ MergeTask merge_task(int n_items, const Merge* merges, int n_merges) {
 }
 
 void merge_rows(const MergeTask& task, std::int64_t n_rows, const AttentionShape& shape,
-                Stream stream) {
+                Stream stream, const PartsSend& to = {}) {
   constexpr std::int64_t kMost = (std::int64_t{1} << 31) - 1;  // blocks of a grid, one each
   const std::int64_t most_rows = kMost / shape.n_heads;
   require(n_rows >= 0 && n_rows <= most_rows, "rows to merge must be 0 to " +
                                                   std::to_string(most_rows) + "; got " +
                                                   std::to_string(n_rows));
-  merge_items(task, n_rows * shape.n_heads, shape.head_dim, stream);
+  merge_items(task, n_rows * shape.n_heads, shape.head_dim, stream, to);
 }
 
 std::size_t splits_bytes(const AttentionInput& in, std::int64_t n_splits) {
@@ -248,12 +248,18 @@ MergeTask block_splits(const AttentionInput& in, const Merge* merges, int n_merg
 }
 
 void block_attention(const AttentionInput& in, const Merge* merges, int n_merges,
-                     const Partial* results, void* workspace, Stream stream) {
+                     const Partial* results, void* workspace, Stream stream, const PartsSend& to) {
   for (int i = 0; i < in.n_segments; ++i)
     require(is_whole(results[i]) || is_absent(results[i]), "a partial needs o, m and l");
   MergeTask task = block_splits(in, merges, n_merges, workspace, stream);
   for (int i = 0; i < in.n_segments; ++i) task.items[i].result = results[i];
-  if (in.n_rows > 0 && in.n_segments > 0) merge_rows(task, in.n_rows, in.shape, stream);
+  if (to.n_ranks > 0) {
+    require(to.n_ranks <= kMostPeers + 1 && to.first_head[0] == 0 &&
+                to.first_head[to.n_ranks] == in.shape.n_heads &&
+                std::is_sorted(to.first_head, to.first_head + to.n_ranks + 1),
+            "partials for other devices: their heads must be those of a row, in order");
+  }
+  if (in.n_rows > 0 && in.n_segments > 0) merge_rows(task, in.n_rows, in.shape, stream, to);
 }
 
 MergeTask parts_to_merge(const Partial* parts, int n_parts, const Merge* merges, int n_merges) {

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "launch.h"
+#include "peer_exchange.h"
 
 namespace starattn::kernels {
 
@@ -84,10 +85,12 @@ void partial_attention(const AttentionInput& input, const Partial& result, void*
 // The same for blocks of keys beside each other: segment i is block i, and partial i gets the bits
 // of a call with that segment alone. Then the merges, in order; results[i] gets what partial i has
 // become, and may be nulls. Nothing may be causal. At most kMaxSegments merges. Of FP8 keys and
-// values (Hopper alone) the bits are those of the same numbers in bf16.
+// values (Hopper alone) the bits are those of the same numbers in bf16. to: where the results go in
+// place of their memory.
 std::size_t block_attention_workspace(const AttentionInput& input);
 void block_attention(const AttentionInput& input, const Merge* merges, int n_merges,
-                     const Partial* results, void* workspace, Stream stream);
+                     const Partial* results, void* workspace, Stream stream,
+                     const PartsSend& to = {});
 
 // The merges, in order, of at most kMaxSegments partials [n_rows, n_heads], in place; those merged
 // into others may hold anything.

@@ -19,19 +19,27 @@ constexpr int kFinishThreads = 256;
 // without splits they need few registers, and many are at work.
 template <int kColumns, bool kSplits>
 __global__ void __launch_bounds__(32 * kMaxSegments)
-    merge_kernel(const __grid_constant__ MergeTask task, std::int64_t n) {
+    merge_kernel(const __grid_constant__ MergeTask task, std::int64_t n,
+                 const __grid_constant__ PartsSend to) {
   extern __shared__ float memory[];  // Part [item][lane], where there are several
-  let_next_kernel_start();
+  if (to.n_ranks == 0) let_next_kernel_start();
   const std::int64_t row = blockIdx.x;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const MergeTask::Item item = task.items[warp];
   await_earlier_kernels();
+  if (to.n_ranks > 0) let_next_kernel_start();  // it may read what is there before this one
   Part<kColumns> mine;
   if constexpr (kSplits)
     mine = merge_splits<kColumns>(item, task.in_pairs, n, row);
   else
     mine = load<kColumns>(item.splits, row);
-  if (task.n_items == 1) return store(mine, item.result, row);
+  const auto hand_over = [&](const Part<kColumns>& part, const Partial& result, int number) {
+    if (to.n_ranks == 0)
+      store(part, result, row);
+    else
+      send(part, line_of<32 * kColumns>(to, number, row, n), to.flag);
+  };
+  if (task.n_items == 1) return hand_over(mine, item.result, 0);
   auto* parts = reinterpret_cast<Part<kColumns>(*)[32]>(memory);
   parts[warp][lane] = mine;
   __syncthreads();
@@ -41,9 +49,10 @@ __global__ void __launch_bounds__(32 * kMaxSegments)
     Part<kColumns>& into = parts[task.merges[i].into][lane];
     into = merge(into, parts[task.merges[i].from][lane]);
   }
+  int number = 0;
 #pragma unroll 1
   for (int i = 0; i < task.n_items; ++i)
-    if (task.items[i].result.o) store(parts[i][lane], task.items[i].result, row);
+    if (task.items[i].result.o) hand_over(parts[i][lane], task.items[i].result, number++);
 }
 
 __global__ void finish_kernel(Partial partial, std::int64_t n, int head_dim, __nv_bfloat162* out) {
@@ -76,7 +85,7 @@ __global__ void finish_merged_kernel(Partial a, Partial b, std::int64_t n, int h
 }
 
 template <int kColumns>
-void launch_merge(const MergeTask& task, std::int64_t n, Stream stream) {
+void launch_merge(const MergeTask& task, std::int64_t n, Stream stream, const PartsSend& to) {
   Launch size;
   size.n_blocks = static_cast<unsigned>(n);
   size.n_threads = 32 * task.n_items;
@@ -86,13 +95,14 @@ void launch_merge(const MergeTask& task, std::int64_t n, Stream stream) {
                   [](const MergeTask::Item& item) { return item.n_splits > 1; });
   launch_overlapping("merging partials",
                      has_splits ? merge_kernel<kColumns, true> : merge_kernel<kColumns, false>,
-                     size, stream, task, n);
+                     size, stream, task, n, to);
 }
 
 }  // namespace
 
-void merge_items(const MergeTask& task, std::int64_t n, int head_dim, Stream stream) {
-  head_dim == 128 ? launch_merge<4>(task, n, stream) : launch_merge<2>(task, n, stream);
+void merge_items(const MergeTask& task, std::int64_t n, int head_dim, Stream stream,
+                 const PartsSend& to) {
+  head_dim == 128 ? launch_merge<4>(task, n, stream, to) : launch_merge<2>(task, n, stream, to);
 }
 
 void finish_rows(const Partial& partial, std::int64_t n, int head_dim, void* out, Stream stream) {

@@ -28,7 +28,9 @@ MergeTask block_splits(const AttentionInput& input, const Merge* merges, int n_m
 // Partials that are whole, as items without results. Throws BadShape.
 MergeTask parts_to_merge(const Partial* parts, int n_parts, const Merge* merges, int n_merges);
 
-void merge_items(const MergeTask& task, std::int64_t n, int head_dim, Stream stream);
+// to: where results go in place of their memory, in their order.
+void merge_items(const MergeTask& task, std::int64_t n, int head_dim, Stream stream,
+                 const PartsSend& to = {});
 void finish_rows(const Partial& partial, std::int64_t n, int head_dim, void* out, Stream stream);
 // The same of a (+) b.
 void finish_merged_rows(const Partial& a, const Partial& b, std::int64_t n, int head_dim, void* out,

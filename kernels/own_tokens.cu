@@ -31,6 +31,7 @@ struct OwnTask {
   int root;  // of it
   __nv_bfloat16* out;
   PeerSend send;
+  AwaitedParts awaited;
 };
 
 // Keys or values of one kv head: a row's query keeps them, but for those of this launch's step.
@@ -46,6 +47,8 @@ struct TokenRows {
 };
 
 // Columns of a key, of a value or of q that a lane has: lane i those from i * kHeadDim / 32 on.
+// They come from L2, since the kernel that wrote them may have ended while this one's blocks were
+// there.
 template <int kHeadDim>
 struct LaneColumns {
   static constexpr int kPairs = kHeadDim / 64;
@@ -55,9 +58,9 @@ struct LaneColumns {
     const auto* from = reinterpret_cast<const std::uint32_t*>(row) + threadIdx.x % 32 * kPairs;
     auto* to = reinterpret_cast<std::uint32_t*>(pairs);
     if constexpr (kPairs == 2)
-      *reinterpret_cast<uint2*>(to) = *reinterpret_cast<const uint2*>(from);
+      *reinterpret_cast<uint2*>(to) = __ldcg(reinterpret_cast<const uint2*>(from));
     else
-      *to = *from;
+      *to = __ldcg(from);
   }
 };
 
@@ -142,12 +145,15 @@ struct MergedContext {
   static constexpr int kColumns = kHeadDim / 32;
   Part<kColumns> items[kMaxSegments][32];  // [lane]
 
-  __device__ __forceinline__ void load_items(const MergeTask& from, std::int64_t n,
-                                             std::int64_t row) {
+  __device__ __forceinline__ void load_items(const MergeTask& from, const AwaitedParts& awaited,
+                                             std::int64_t n, std::int64_t row) {
 #pragma unroll 1
     for (int i = kWarps - 1 - static_cast<int>(threadIdx.x) / 32; i < from.n_items; i += kWarps) {
       const MergeTask::Item& item = from.items[i];
-      if (kSplits && item.n_splits > 1)
+      if (!kSplits && awaited.n_parts > 0)
+        items[i][threadIdx.x % 32] = receive<kColumns>(
+            awaited, static_cast<const uint4*>(awaited.lines[i]) + row * kValueRowLines<kHeadDim>);
+      else if (kSplits && item.n_splits > 1)
         items[i][threadIdx.x % 32] = merge_splits<kColumns>(item, from.in_pairs, n, row);
       else
         items[i][threadIdx.x % 32] = load<kColumns>(item.splits, row);
@@ -218,15 +224,8 @@ __global__ void __launch_bounds__(32 * kWarps)
   const TokenRows k{kept_k, task.k + first_computed, stride, n_kept};
   const TokenRows v{kept_v, task.v + first_computed, stride, n_kept};
   let_next_kernel_start();
-  await_earlier_kernels();
-  if (head % group == 0 && threadIdx.x < 2 * kHeadDim / kVector) {
-    const bool is_v = threadIdx.x >= kHeadDim / kVector;
-    const int column = threadIdx.x % (kHeadDim / kVector) * kVector;
-    const std::int64_t offset = tokens.n_before * stride + column;
-    const __nv_bfloat16* from = is_v ? v.computed : k.computed;
-    __nv_bfloat16* to = is_v ? kept_v : kept_k;
-    *reinterpret_cast<uint4*>(to + offset) = *reinterpret_cast<const uint4*>(from + offset);
-  }
+  // Where parts are awaited, the kernel before this one only makes them: all else is there.
+  if (task.awaited.n_parts == 0) await_earlier_kernels();
 
   LaneColumns<kHeadDim> q;
   q.load(task.q + at * kHeadDim);
@@ -236,7 +235,16 @@ __global__ void __launch_bounds__(32 * kWarps)
   for (int first = warp * kAtOnce; first < n_tokens; first += kWarps * kAtOnce)
     mine.add(q, k, v, first, min(kAtOnce, n_tokens - first), task.scale);
   parts.put(mine);
-  context.load_items(task.context, task.n_rows * task.shape.n_heads, at);
+  context.load_items(task.context, task.awaited, task.n_rows * task.shape.n_heads, at);
+  await_earlier_kernels();
+  if (head % group == 0 && threadIdx.x < 2 * kHeadDim / kVector) {
+    const bool is_v = threadIdx.x >= kHeadDim / kVector;
+    const int column = threadIdx.x % (kHeadDim / kVector) * kVector;
+    const std::int64_t offset = tokens.n_before * stride + column;
+    const __nv_bfloat16* from = is_v ? v.computed : k.computed;
+    __nv_bfloat16* to = is_v ? kept_v : kept_k;
+    *reinterpret_cast<uint4*>(to + offset) = *reinterpret_cast<const uint4*>(from + offset);
+  }
   __syncthreads();
   if (task.context.n_merges > 0) {
     if (warp == 0) context.merge_items(task.context);
@@ -322,7 +330,7 @@ bool take_splits_with_own_tokens(std::int64_t n_rows, const AttentionShape& shap
 void attend_own_tokens(const void* q, const void* k, const void* v, const OwnTokens* own,
                        std::int64_t n_rows, const AttentionShape& shape, float scale,
                        const MergeTask& context, int root, void* out, Stream stream,
-                       const PeerSend& send) {
+                       const PeerSend& send, const AwaitedParts& awaited) {
   check_shape(shape);
   check_rows(own, n_rows);
   if (root < 0 || root >= context.n_items)
@@ -331,7 +339,10 @@ void attend_own_tokens(const void* q, const void* k, const void* v, const OwnTok
   if (send.n_peers > 0 && send.n_columns != shape.n_heads * shape.head_dim)
     throw BadShape("own tokens: rows of " + std::to_string(shape.n_heads * shape.head_dim) +
                    " columns do not go into a message of " + std::to_string(send.n_columns));
-  const bool are_few = take_splits_with_own_tokens(n_rows, shape);
+  if (awaited.n_parts > 0 && awaited.n_parts != context.n_items)
+    throw BadShape("own tokens: of " + std::to_string(context.n_items) + " partials " +
+                   std::to_string(awaited.n_parts) + " are awaited");
+  const bool are_few = take_splits_with_own_tokens(n_rows, shape) && awaited.n_parts == 0;
   for (int i = 0; i < context.n_items; ++i) {
     if (!are_few && context.items[i].n_splits > 1)
       throw BadShape("own tokens: the splits of " + std::to_string(n_rows) + " rows are too many");
@@ -350,7 +361,8 @@ void attend_own_tokens(const void* q, const void* k, const void* v, const OwnTok
                        context,
                        root,
                        static_cast<__nv_bfloat16*>(out),
-                       send};
+                       send,
+                       awaited};
     const auto kernel =
         are_few
             ? (shape.head_dim == 64 ? own_tokens_kernel<64, true> : own_tokens_kernel<128, true>)

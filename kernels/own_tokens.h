@@ -21,15 +21,22 @@ struct OwnTokens {
 // Whether so few rows' splits are best merged there.
 bool take_splits_with_own_tokens(std::int64_t n_rows, const AttentionShape& shape);
 
+// Partials that come from other devices, and from this one, as their PartsSend has it: item i of
+// the context is part i, whose value rows begin at lines[i].
+struct AwaitedParts : PeerWait {
+  int n_parts = 0;  // 0: nothing is awaited
+  const void* lines[kMaxSegments] = {};
+};
+
 // out = the context's partial, which is item `root` once the task's merges were done, merged with
 // attention of row i over tokens 0 to n_before of its query, finished; row i of k and v is kept as
 // token n_before. The items stay as they are. q, out bf16 [n_rows, n_heads, head_dim]; k, v bf16
 // [n_rows, n_kv_heads, head_dim]. Items in splits are for few rows alone. send: where out goes as
-// well. Throws BadShape.
+// well. awaited: the context's parts, all of them, if they are still to come. Throws BadShape.
 void attend_own_tokens(const void* q, const void* k, const void* v, const OwnTokens* own,
                        std::int64_t n_rows, const AttentionShape& shape, float scale,
                        const MergeTask& context, int root, void* out, Stream stream,
-                       const PeerSend& send = {});
+                       const PeerSend& send = {}, const AwaitedParts& awaited = {});
 
 // result = attention of row i over the tokens of a segment from first[i] on, first on the host:
 // what a window shows of the context. A block goes over all of a row's tokens, so there may not be

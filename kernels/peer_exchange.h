@@ -29,14 +29,18 @@ inline std::uint32_t n_lines_of(std::uint32_t n_words) {
   return (n_words + 1) / 2;
 }
 
-// Of one exchange, whatever it brings.
-struct PeerMeeting {
-  int n_peers = 0;                   // other devices
-  void* there[kMostPeers] = {};      // where this device's messages lie in theirs
-  void* here[kMostPeers] = {};       // where theirs lie in this one
+// Waiting for one exchange.
+struct PeerWait {
   std::uint32_t flag = 0;            // of this exchange; not that of the one before in this memory
   std::uint64_t limit_ns = 0;        // a wait ends after this
   std::uint32_t* gave_up = nullptr;  // then becomes 1; once it is, no wait lasts long
+};
+
+// One exchange, whatever it brings.
+struct PeerMeeting : PeerWait {
+  int n_peers = 0;               // other devices
+  void* there[kMostPeers] = {};  // where this device's messages lie in theirs
+  void* here[kMostPeers] = {};   // where theirs lie in this one
 };
 
 struct PeerExchangeBase : PeerMeeting {
@@ -53,11 +57,12 @@ struct PeerExchange : PeerExchangeBase {
 void exchange_with_peers(const PeerExchange& exchange, Stream stream);
 
 // Where a kernel that makes bf16 rows stores them, too, so that they are on their way before it
-// ends: lines of the message that exchange_rows() of the same meeting waits for. The number of
-// columns is a multiple of eight.
+// ends: lines of the message that exchange_rows() of the same meeting waits for, or a kernel that
+// has AwaitedRows, for the latter to this device itself as well. The number of columns is a
+// multiple of eight.
 struct PeerSend {
   int n_peers = 0;  // 0: nowhere
-  void* there[kMostPeers] = {};
+  void* there[kMostPeers + 1] = {};
   std::uint32_t flag = 0;
   std::int64_t n_columns = 0;  // of a row
   std::int64_t first_row = 0;  // of the message, where the kernel's rows begin
@@ -68,6 +73,46 @@ struct PeerColumns {
   int first = 0, count = 0;
   int end() const { return first + count; }
 };
+
+// Few rows of bf16 that a kernel makes ready by itself before it reads them, each of its blocks all
+// of them; behind a norm if there is a weight, with the bits of rms_norm() (elementwise.h). They
+// come from memory, or from the devices of an exchange, in place of exchange_rows(): then this
+// device's own are among them, which the kernel that made them has sent like the others', and
+// nobody waits for the end of that kernel. Every device has columns: that all are there says that
+// each has read what it received in the exchange before.
+struct AwaitedRows : PeerWait {
+  const void* from = nullptr;             // [n_rows, n_vectors], where there is no exchange
+  int n_ranks = 0;                        // else: of its devices
+  const void* here[kMostPeers + 1] = {};  // their messages
+  PeerColumns columns[kMostPeers + 1];    // of each
+  std::int64_t n_rows = 0;                // 0: there is nothing to make ready
+  int n_vectors = 0;                      // of a row
+  const void* weight = nullptr;           // [n_vectors] or absent
+  float eps = 0;
+  void* rows = nullptr;    // [n_rows, n_vectors]: where they lie once the kernel has ended
+  void* copies = nullptr;  // [kAwaitedCopies][n_rows, n_vectors]: for its blocks
+};
+inline constexpr int kAwaitedCopies = 15;  // beside `rows`
+inline constexpr std::int64_t kMostAwaitedRows = 8;
+inline constexpr std::int64_t kMostAwaited = 2048;        // vectors in all
+inline constexpr std::int64_t kMostAwaitedNormed = 1024;  // of a row behind a norm
+// Whether n_rows of n_vectors can be awaited so.
+bool can_await_rows(std::int64_t n_rows, std::int64_t n_vectors, bool behind_norm);
+// That awaited rows are n_rows of n_columns. Throws BadShape.
+void check_awaited(const AwaitedRows& awaited, std::int64_t n_rows, std::int64_t n_columns);
+
+// Where a kernel that merges partials stores them in place of its own memory: a device gets the
+// heads that it goes on with, this one its own. A message has value row after value row, [n_parts,
+// n_rows, the device's heads], each its o in pairs, then m and l.
+struct PartsSend {
+  int n_ranks = 0;  // 0: nowhere
+  void* there[kMostPeers + 1] = {};
+  int first_head[kMostPeers + 2] = {};  // of each device, ascending; then the number of heads
+  std::uint32_t flag = 0;
+};
+constexpr std::int64_t lines_of_value_row(int head_dim) {
+  return head_dim / 2 + 1;
+}
 
 inline constexpr int kMostNormedVectors = 2560;
 

@@ -62,10 +62,32 @@ __device__ __forceinline__ void send_vector(const PeerSend& to, std::int64_t row
   }
 }
 
+// Vector i of a message's row of n_vectors is two lines, behind the greeting.
+__device__ __forceinline__ std::int64_t line_of(std::int64_t row, int n_vectors, int i) {
+  return 1 + 2 * (row * n_vectors + i);
+}
+
+template <int kHeadDim>
+constexpr std::int64_t kValueRowLines = lines_of_value_row(kHeadDim);
+
+// Where value row `row`, counted through [n_rows, heads], of a part goes.
+template <int kHeadDim>
+__device__ __forceinline__ uint4* line_of(const PartsSend& to, int part, std::int64_t row,
+                                          std::int64_t n_value_rows) {
+  const int n_heads = to.first_head[to.n_ranks], head = static_cast<int>(row % n_heads);
+  int rank = 0;
+#pragma unroll 1
+  while (head >= to.first_head[rank + 1]) ++rank;
+  const int first = to.first_head[rank], n_there = to.first_head[rank + 1] - first;
+  const std::int64_t row_there =
+      (part * (n_value_rows / n_heads) + row / n_heads) * n_there + head - first;
+  return static_cast<uint4*>(to.there[rank]) + 1 + row_there * kValueRowLines<kHeadDim>;
+}
+
 // Calls look() until it finds what it looks for, or a wait has run into its limit: then what it
 // brought is rubbish.
 template <typename Look>
-__device__ __forceinline__ void await(const PeerMeeting& p, const Look& look) {
+__device__ __forceinline__ void await(const PeerWait& p, const Look& look) {
   constexpr int kLooks = 1024;  // before the clock is looked at
   std::uint64_t start = 0;
   for (;;) {
@@ -80,7 +102,7 @@ __device__ __forceinline__ void await(const PeerMeeting& p, const Look& look) {
   }
 }
 
-__device__ __forceinline__ uint4 await_line(const PeerMeeting& p, const uint4* line) {
+__device__ __forceinline__ uint4 await_line(const PeerWait& p, const uint4* line) {
   uint4 value;
   await(p, [&] {
     value = load_line(line);

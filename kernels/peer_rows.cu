@@ -18,11 +18,6 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kMostBlocks = 64;  // all of them run at once: those that wait hold up nobody
 
-// Vector i of a peer's part of the row is two lines of its message, behind the greeting.
-__device__ __forceinline__ std::int64_t line_of(const PeerColumns& of, std::int64_t row, int i) {
-  return 1 + 2 * (row * of.count + i);
-}
-
 __device__ __forceinline__ void send(const PeerRows& p, std::int64_t row) {
   const auto* mine = static_cast<const uint4*>(p.mine) + row * p.own.count;
   uint4* own = static_cast<uint4*>(p.all) + row * p.n_vectors + p.own.first;
@@ -32,7 +27,7 @@ __device__ __forceinline__ void send(const PeerRows& p, std::int64_t row) {
     const uint4 v = mine[i];
 #pragma unroll 1
     for (int peer = 0; peer < n_peers; ++peer) {
-      uint4* line = static_cast<uint4*>(p.there[peer]) + line_of(p.own, row, i);
+      uint4* line = static_cast<uint4*>(p.there[peer]) + line_of(row, p.own.count, i);
       store_line(line, v.x, v.y, p.flag);
       store_line(line + 1, v.z, v.w, p.flag);
     }
@@ -55,7 +50,7 @@ __device__ __forceinline__ uint4 receive(const PeerRows& p, std::int64_t row, in
 #pragma unroll 1
   while (i < p.of_peers[peer].first || i >= p.of_peers[peer].first + p.of_peers[peer].count) ++peer;
   const uint4* line = static_cast<const uint4*>(p.here[peer]) +
-                      line_of(p.of_peers[peer], row, i - p.of_peers[peer].first);
+                      line_of(row, p.of_peers[peer].count, i - p.of_peers[peer].first);
   uint4 a, b;
   await(p, [&] {
     a = load_line(line);
@@ -115,23 +110,30 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// That the columns of all are those of a row, each once.
+// Whether the columns of all are those of a row, each once; least: that each has.
+bool are_a_row(const PeerColumns* columns, int n, int n_vectors, int least) {
+  PeerColumns all[kMostPeers + 1];
+  std::copy_n(columns, n, all);
+  std::sort(all, all + n, [](const PeerColumns& a, const PeerColumns& b) {
+    return a.first != b.first ? a.first < b.first : a.count < b.count;
+  });
+  int end = 0;
+  for (int i = 0; i < n; ++i) {
+    if (all[i].first != end || all[i].count < least) return false;
+    end = all[i].end();
+  }
+  return end == n_vectors;
+}
+
 void check_columns(const PeerRows& p) {
   PeerColumns all[kMostPeers + 1];
   const int n = std::clamp(p.n_peers, 0, kMostPeers);
   std::copy_n(p.of_peers, n, all);
   all[n] = p.own;
-  std::sort(all, all + n + 1, [](const PeerColumns& a, const PeerColumns& b) {
-    return a.first != b.first ? a.first < b.first : a.count < b.count;
-  });
-  int end = 0;
-  bool fits = p.n_peers == n && p.n_vectors > (p.weight ? 32 : 0) &&
-              p.n_vectors <= (p.weight ? kMostNormedVectors : INT_MAX);
-  for (int i = 0; i <= n; ++i) {
-    fits = fits && all[i].first == end && all[i].count >= 0;
-    end = all[i].end();
-  }
-  if (fits && end == p.n_vectors) return;
+  if (p.n_peers == n && p.n_vectors > (p.weight ? 32 : 0) &&
+      p.n_vectors <= (p.weight ? kMostNormedVectors : INT_MAX) &&
+      are_a_row(all, n + 1, p.n_vectors, 0))
+    return;
   throw BadShape("exchange of rows: " + std::to_string(p.n_peers) +
                  " peers whose columns are not those of a row of " +
                  std::to_string(8 * p.n_vectors) + ", or behind a norm not 264 to " +
@@ -139,6 +141,25 @@ void check_columns(const PeerRows& p) {
 }
 
 }  // namespace
+
+bool can_await_rows(std::int64_t n_rows, std::int64_t n_vectors, bool behind_norm) {
+  return n_rows > 0 && n_rows <= kMostAwaitedRows && n_rows * n_vectors <= kMostAwaited &&
+         n_vectors > (behind_norm ? 32 : 0) && (!behind_norm || n_vectors <= kMostAwaitedNormed);
+}
+
+void check_awaited(const AwaitedRows& p, std::int64_t n_rows, std::int64_t n_columns) {
+  const bool has_source = p.n_ranks == 0 ? p.from != nullptr
+                                         : p.n_ranks <= kMostPeers + 1 &&
+                                               are_a_row(p.columns, p.n_ranks, p.n_vectors, 1);
+  if (has_source && p.n_rows == n_rows && 8 * std::int64_t{p.n_vectors} == n_columns &&
+      can_await_rows(n_rows, p.n_vectors, p.weight != nullptr))
+    return;
+  throw BadShape("awaited rows: " + std::to_string(p.n_rows) + " of " +
+                 std::to_string(8 * p.n_vectors) + " columns from " + std::to_string(p.n_ranks) +
+                 " devices, wanted as " + std::to_string(n_rows) + " of " +
+                 std::to_string(n_columns) + "; in all at most " +
+                 std::to_string(8 * kMostAwaited) + ", and some from each device");
+}
 
 void exchange_rows(const PeerRows& p, Stream stream) {
   check_columns(p);

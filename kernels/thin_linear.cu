@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "awaited_rows.cuh"
 #include "launch.cuh"
 #include "peer_lines.cuh"
 #include "thin_linear.h"
@@ -19,7 +20,6 @@ template <typename Tile>
 struct LinearJob {
   static constexpr int kOut = Tile::kOut;
   const ThinLinear& p;
-  const PeerSend& send;
 
   struct Place {
     int which;
@@ -70,6 +70,7 @@ struct LinearJob {
   __device__ __forceinline__ void finish(int tile, const typename Tile::Sums& sums) const {
     const Place place = place_of(tile);
     const ThinOutput& to = p.outputs[place.which];
+    await_earlier_kernels();
     static_assert(Tile::kRows * kOut % 32 == 0);  // warps stay together
     for (int i = threadIdx.x; i < Tile::kRows * kOut; i += kThreads) {
       const int row = i / kOut, column = i % kOut;
@@ -88,21 +89,31 @@ struct LinearJob {
           static_cast<__nv_bfloat16*>(to.y)[at] = rounded_y;
         }
       }
-      send_number(send, row, out, rounded_y, is_inside);
+      send_number(p.send, row, out, rounded_y, is_inside);
     }
   }
 };
 
+// Rows that are awaited are few.
+template <typename Tile>
+constexpr bool can_await = Tile::kColumns == 1;
+
 template <typename Tile>
 __global__ void __launch_bounds__(kThreads, Tile::kBlocks)
-    thin_linear_kernel(const __grid_constant__ ThinLinear p, const __grid_constant__ PeerSend send,
-                       int n_tiles) {
+    thin_linear_kernel(const __grid_constant__ ThinLinear p, int n_tiles) {
   extern __shared__ uint4 memory[];
   const int row = threadIdx.x % 32 / 4, n_rows = static_cast<int>(p.n_rows);
-  const ThinRows rows(p.x, row < n_rows ? row : 0, (n_rows - row + 7) / 8, p.n_in);
   let_next_kernel_start();
-  multiply_tiles<Tile>(LinearJob<Tile>{p, send}, rows, p.n_in, blockIdx.x, gridDim.x, n_tiles,
-                       memory, await_earlier_kernels);
+  const auto await_rows = [&] {
+    const void* x = p.x;
+    if (can_await<Tile> && p.awaited.n_rows > 0)
+      x = ready_rows(p.awaited, reinterpret_cast<float*>(memory + Tile::kRingChunks));
+    else
+      await_earlier_kernels();
+    return ThinRows(x, row < n_rows ? row : 0, (n_rows - row + 7) / 8, p.n_in);
+  };
+  multiply_tiles<Tile>(LinearJob<Tile>{p}, await_rows, p.n_in, blockIdx.x, gridDim.x, n_tiles,
+                       memory);
 }
 
 const void* advance(const void* data, std::int64_t n_bytes) {
@@ -117,12 +128,8 @@ ThinLinear rows_of(ThinLinear p, std::int64_t first, std::int64_t n) {
     to.y = const_cast<void*>(advance(to.y, first * to.n_out * (p.kind == ThinKind::f32 ? 4 : 2)));
   }
   p.n_rows = n;
+  p.send.first_row += first;
   return p;
-}
-
-PeerSend behind(PeerSend send, std::int64_t n_rows) {
-  send.first_row += n_rows;
-  return send;
 }
 
 int n_multiprocessors() {
@@ -140,7 +147,7 @@ int tiles_of(const ThinLinear& p) {
 }
 
 template <typename Tile>
-void launch(const ThinLinear& p, const PeerSend& send, Stream stream) {
+void launch(const ThinLinear& p, Stream stream) {
   check_cuda(cudaFuncSetAttribute(thin_linear_kernel<Tile>,
                                   cudaFuncAttributeMaxDynamicSharedMemorySize, Tile::kSharedBytes),
              "thin product: shared memory");
@@ -148,7 +155,7 @@ void launch(const ThinLinear& p, const PeerSend& send, Stream stream) {
   launch_overlapping(
       "thin product", thin_linear_kernel<Tile>,
       {static_cast<unsigned>(std::min(n_tiles, room)), 1, kThreads, Tile::kSharedBytes}, stream, p,
-      send, n_tiles);
+      n_tiles);
 }
 
 // Of a block; 99 KB on small GPUs.
@@ -164,47 +171,46 @@ bool fits() {
 }
 
 template <typename Tile, typename Smaller>
-void launch_fitting(const ThinLinear& p, const PeerSend& send, Stream stream) {
+void launch_fitting(const ThinLinear& p, Stream stream) {
   if (fits<Tile>())
-    launch<Tile>(p, send, stream);
+    launch<Tile>(p, stream);
   else
-    launch<Smaller>(p, send, stream);
+    launch<Smaller>(p, stream);
 }
 
 // Where each multiprocessor has but one tile to work on, the ring has all of its memory.
 template <typename Deep, typename Tile, typename Smaller>
-void launch_fitting(const ThinLinear& p, const PeerSend& send, Stream stream) {
+void launch_fitting(const ThinLinear& p, Stream stream) {
   if (fits<Deep>() && tiles_of<Deep>(p) <= n_multiprocessors())
-    launch<Deep>(p, send, stream);
+    launch<Deep>(p, stream);
   else
-    launch_fitting<Tile, Smaller>(p, send, stream);
+    launch_fitting<Tile, Smaller>(p, stream);
 }
 
 // Tiles as measured on an H100 and an H200 (docs/performance.md).
 template <bool kGated>
-void launch_bf16(const ThinLinear& p, const PeerSend& send, Stream stream) {
+void launch_bf16(const ThinLinear& p, Stream stream) {
   if (p.n_rows <= 8)
     return launch_fitting<ThinTile<false, 1, 1, 15, kGated>, ThinTile<false, 1, 1, 8, kGated>,
-                          ThinTile<false, 1, 1, 7, kGated>>(p, send, stream);
+                          ThinTile<false, 1, 1, 7, kGated>>(p, stream);
   if (p.n_rows <= 16)
     return launch_fitting<ThinTile<false, 2, 2, 5, kGated>, ThinTile<false, 2, 2, 3, kGated>>(
-        p, send, stream);
-  launch_fitting<ThinTile<false, 2, 4, 4, kGated>, ThinTile<false, 2, 4, 2, kGated>>(p, send,
-                                                                                     stream);
+        p, stream);
+  launch_fitting<ThinTile<false, 2, 4, 4, kGated>, ThinTile<false, 2, 4, 2, kGated>>(p, stream);
 }
 
 template <bool kGated>
-void launch_f8(const ThinLinear& p, const PeerSend& send, Stream stream) {
+void launch_f8(const ThinLinear& p, Stream stream) {
   if (p.n_rows <= 8)
     return launch_fitting<ThinTile<true, 2, 1, 8, kGated>, ThinTile<true, 2, 1, 4, kGated>,
-                          ThinTile<true, 2, 1, 3, kGated>>(p, send, stream);
+                          ThinTile<true, 2, 1, 3, kGated>>(p, stream);
   using Many = ThinTile<true, 2, 4, 4, kGated>;
-  if (p.n_rows > 16 && fits<Many>()) return launch<Many>(p, send, stream);
+  if (p.n_rows > 16 && fits<Many>()) return launch<Many>(p, stream);
   constexpr std::int64_t kRows = 16;
   for (std::int64_t first = 0; first < p.n_rows; first += kRows)
     launch_fitting<ThinTile<true, 2, 2, 6, kGated>, ThinTile<true, 2, 2, 3, kGated>,
                    ThinTile<true, 2, 2, 2, kGated>>(
-        rows_of(p, first, std::min(kRows, p.n_rows - first)), behind(send, first), stream);
+        rows_of(p, first, std::min(kRows, p.n_rows - first)), stream);
 }
 
 void check_shape(const ThinLinear& p) {
@@ -235,30 +241,31 @@ void check_blocks(const ThinLinear& p) {
   }
 }
 
-void check_send(const ThinLinear& p, const PeerSend& send) {
+void check_exchange(const ThinLinear& p) {
   const bool is_one = p.kind == ThinKind::gated || (p.kind == ThinKind::bf16 && p.n_outputs == 1);
-  if (!is_one || send.n_peers > kMostPeers || send.n_columns != p.outputs[0].n_out ||
-      send.n_columns % 8 != 0)
+  const PeerSend& send = p.send;
+  if (send.n_peers > 0 && (!is_one || send.n_peers > kMostPeers + 1 ||
+                           send.n_columns != p.outputs[0].n_out || send.n_columns % 8 != 0))
     throw BadShape("thin product: only one output in bf16 goes to other devices, and its " +
                    std::to_string(p.outputs[0].n_out) + " columns must be the message's " +
                    std::to_string(send.n_columns) + ", a multiple of 8");
+  if (p.awaited.n_rows > 0) check_awaited(p.awaited, p.n_rows, p.n_in);
 }
 
 }  // namespace
 
-void thin_linear(const ThinLinear& p, Stream stream, const PeerSend& send) {
+void thin_linear(const ThinLinear& p, Stream stream) {
   check_shape(p);
-  if (send.n_peers > 0) check_send(p, send);
+  check_exchange(p);
   if (p.outputs[0].scales) check_blocks(p);
   const bool is_gated = p.kind == ThinKind::gated;
   for (std::int64_t first = 0; first < p.n_rows; first += kMostThinRows) {
     const std::int64_t n = p.n_rows - first < kMostThinRows ? p.n_rows - first : kMostThinRows;
     const ThinLinear part = rows_of(p, first, n);
-    const PeerSend to = behind(send, first);
     if (p.outputs[0].scales)
-      is_gated ? launch_f8<true>(part, to, stream) : launch_f8<false>(part, to, stream);
+      is_gated ? launch_f8<true>(part, stream) : launch_f8<false>(part, stream);
     else
-      is_gated ? launch_bf16<true>(part, to, stream) : launch_bf16<false>(part, to, stream);
+      is_gated ? launch_bf16<true>(part, stream) : launch_bf16<false>(part, stream);
   }
 }
 

@@ -31,7 +31,7 @@ enum class ThinKind {
 };
 
 // One x with up to three matrices, in one launch.
-struct ThinLinear {
+struct ThinOperands {
   const void* x = nullptr;  // bf16 [n_rows, n_in]
   std::int64_t n_rows = 0, n_in = 0;
   ThinKind kind = ThinKind::bf16;
@@ -39,9 +39,14 @@ struct ThinLinear {
   ThinOutput outputs[kMaxThinOutputs];
 };
 
+// Beside other devices.
+struct ThinLinear : ThinOperands {
+  PeerSend send;        // where y goes as well, of one output in bf16
+  AwaitedRows awaited;  // x, where it is still to be made ready: its `rows` are x, and all of them
+};
+
 // fp32 accumulation over n_in in an order that depends on n_in alone: a row's bits are the same
-// among any other rows. n_in: a multiple of 8, of 16 with FP8. send: where y goes as well, of one
-// output in bf16. Throws BadShape.
-void thin_linear(const ThinLinear& product, Stream stream, const PeerSend& send = {});
+// among any other rows. n_in: a multiple of 8, of 16 with FP8. Throws BadShape.
+void thin_linear(const ThinLinear& product, Stream stream);
 
 }  // namespace starattn::kernels

@@ -172,12 +172,12 @@ __device__ __forceinline__ float total(const typename Tile::Sums& sums, int row,
 }
 
 // Goes through tiles first, first + stride, ... below n_tiles. Job: matrix(tile) and scales(tile)
-// say what this lane reads, finish(tile, sums) has total() of each number. await(): called when the
-// matrix is on its way, before x is read.
-template <typename Tile, typename Job, typename Await>
-__device__ __forceinline__ void multiply_tiles(const Job& job, const ThinRows& rows,
+// say what this lane reads, finish(tile, sums) has total() of each number. await_rows(): called
+// when the matrix is on its way; returns the ThinRows.
+template <typename Tile, typename Job, typename AwaitRows>
+__device__ __forceinline__ void multiply_tiles(const Job& job, const AwaitRows& await_rows,
                                                std::int64_t wide_n_in, int first, int stride,
-                                               int n_tiles, uint4* memory, const Await& await) {
+                                               int n_tiles, uint4* memory) {
   constexpr int kStages = Tile::kStages, kTiles = Tile::kTiles, kColumns = Tile::kColumns;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, n_in = static_cast<int>(wide_n_in);
   auto& sums = *reinterpret_cast<typename Tile::Sums*>(memory + Tile::kRingChunks);
@@ -206,6 +206,10 @@ __device__ __forceinline__ void multiply_tiles(const Job& job, const ThinRows& r
                          inside && row < matrix.n_w);
     }
   };
+#pragma unroll
+  for (int i = 0; i < kStages - 1; ++i, ahead.next()) fetch_w();
+  const ThinRows rows = await_rows();
+
   // Lanes fetch what lies beside each other, and leave it so: copies are slow where the two halves
   // of 32 bytes part.
   const auto fetch_x = [&](const ThinStep<Tile>& step) {
@@ -221,9 +225,6 @@ __device__ __forceinline__ void multiply_tiles(const Job& job, const ThinRows& r
     ampere::copy_commit();
   };
 
-#pragma unroll
-  for (int i = 0; i < kStages - 1; ++i, ahead.next()) fetch_w();
-  await();
   ThinStep<Tile> x_ahead;
 #pragma unroll
   for (int i = 0; i < kStages - 1; ++i, x_ahead.next()) {

@@ -4,6 +4,7 @@
 
 #include "attention_merge.h"
 #include "merging.cuh"
+#include "peer_lines.cuh"
 #include "warp.cuh"
 
 namespace starattn::kernels {
@@ -47,6 +48,43 @@ __device__ __forceinline__ void store(const Part<kColumns>& part, const Partial&
   if (lane != 0) return;
   to.m[row] = part.m;
   to.l[row] = part.l;
+}
+
+// As lines: two columns each, then m and l.
+template <int kColumns>
+__device__ __forceinline__ void send(const Part<kColumns>& part, uint4* lines, std::uint32_t flag) {
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int c = 0; c < kColumns; c += 2)
+    store_line(lines + (lane * kColumns + c) / 2, __float_as_uint(part.o[c]),
+               __float_as_uint(part.o[c + 1]), flag);
+  if (lane == 0)
+    store_line(lines + 16 * kColumns, __float_as_uint(part.m), __float_as_uint(part.l), flag);
+}
+
+template <int kColumns>
+__device__ __forceinline__ Part<kColumns> receive(const PeerWait& p, const uint4* lines) {
+  const uint4* mine = lines + threadIdx.x % 32 * kColumns / 2;
+  uint4 pairs[kColumns / 2], sums;
+  await(p, [&] {
+    sums = load_line(lines + 16 * kColumns);
+    bool are_there = sums.y == p.flag && sums.w == p.flag;
+#pragma unroll
+    for (int c = 0; c < kColumns / 2; ++c) {
+      pairs[c] = load_line(mine + c);
+      are_there &= pairs[c].y == p.flag && pairs[c].w == p.flag;
+    }
+    return are_there;
+  });
+  Part<kColumns> part;
+#pragma unroll
+  for (int c = 0; c < kColumns / 2; ++c) {
+    part.o[2 * c] = __uint_as_float(pairs[c].x);
+    part.o[2 * c + 1] = __uint_as_float(pairs[c].z);
+  }
+  part.m = __uint_as_float(sums.x);
+  part.l = __uint_as_float(sums.z);
+  return part;
 }
 
 template <int kColumns>

@@ -128,8 +128,9 @@ class Backend {
   virtual void embed(std::span<const Token> tokens, const WeightView& table, Rows x) = 0;
   // y = x / sqrt(mean(x^2) + eps) * weight, over width = weight.n_cols. For q/k norms pass the rows
   // as [n_rows * n_heads, head_dim]. y may be x. A row whose mean is beyond fp32 becomes NaN, so
-  // that what overflows is found behind it.
-  virtual void rms_norm(Rows x, const WeightView& weight, double eps, Rows y) = 0;
+  // that what overflows is found behind it. reader: of y.
+  virtual void rms_norm(Rows x, const WeightView& weight, double eps, Rows y,
+                        Reader reader = Reader::any) = 0;
   virtual void linear(Rows x, const Projection& to, Product product) = 0;
   // At most three projections of the same rows.
   virtual void linear_all(Rows x, std::span<const Projection> to, Product product) {

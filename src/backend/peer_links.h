@@ -50,12 +50,38 @@ class PeerLinks {
                         std::span<const std::vector<Strip>> from) = 0;
   // Activations whose columns the ranks share out, columns[rank], one row after the other: all
   // [n_rows, width] gets every rank's columns side by side. mine takes kMostBytes at most. With a
-  // norm, normed gets the RMS norm of the rows, with the bits of Backend::rms_norm.
+  // norm, normed gets the RMS norm of the rows, with the bits of Backend::rms_norm. reader: of
+  // normed, if there is a norm, else of all; a product brings in nothing else.
   virtual void exchange_rows(Rows mine, std::span<const Share> columns, Rows all,
-                             const RowNorm* norm = nullptr, Rows normed = {}) = 0;
+                             const RowNorm* norm = nullptr, Rows normed = {},
+                             Reader reader = Reader::any) = 0;
   // The next exchange is exchange_rows() of these. Whichever operation makes `mine` before then may
   // send it by itself.
   virtual void announce(Rows mine, std::span<const Share> columns) = 0;
+  // The next exchange brings partials: of every rank n_parts[rank], [n_rows, all heads], of which
+  // heads[rank] go to that rank. mine: this rank's, which one Backend::attend_blocks() makes before
+  // then and sends by itself.
+  virtual void announce_parts(std::span<const Partial> mine, std::span<const Share> heads) = 0;
+  // Then the ranks do this. all: where the partials of all ranks would lie, in rank order, of this
+  // rank's heads (own); Backend::attend_own() of these is what comes next, and waits for them by
+  // itself.
+  virtual void leave_parts(std::span<const Partial> all, std::span<const std::int64_t> n_parts,
+                           const AttentionShape& own) = 0;
+  // Whether so many rows of partials can go so.
+  static bool takes_parts(std::int64_t n_rows, std::span<const Share> heads,
+                          std::span<const std::int64_t> n_parts, std::int64_t head_dim) {
+    constexpr std::int64_t kMostParts = 8;  // that one operation merges
+    std::int64_t n_all = 0, most_heads = 0, most_parts = 0;
+    for (std::size_t rank = 0; rank < heads.size(); ++rank) {
+      if (heads[rank].count == 0 || n_parts[rank] == 0) return false;
+      n_all += n_parts[rank];
+      most_heads = std::max(most_heads, heads[rank].count);
+      most_parts = std::max(most_parts, n_parts[rank]);
+    }
+    const std::int64_t value_bytes = (head_dim + 2) * static_cast<std::int64_t>(sizeof(float));
+    return n_rows > 0 && n_all <= kMostParts &&
+           most_parts * n_rows * most_heads * value_bytes <= static_cast<std::int64_t>(kMostBytes);
+  }
   static bool takes_rows(std::span<const Share> columns, bool behind_norm) {
     constexpr std::int64_t kAtOnce = 8, kLeastNormed = 264, kMostNormed = 20'480;  // columns
     const std::int64_t n = columns.back().end();

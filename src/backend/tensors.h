@@ -224,6 +224,10 @@ struct RowNorm {
   double eps;
 };
 
+// Which operation reads rows next. A product of few rows (Product::batch_invariant) may make them
+// ready by itself: take their norm, or wait for other devices.
+enum class Reader { any, product };
+
 // Copies beside the operations: each way by itself, in order.
 enum class CopyDirection { to_device, to_host };
 

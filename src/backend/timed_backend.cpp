@@ -35,12 +35,19 @@ class TimedLinks : public PeerLinks {
     links_->exchange(to, from);
   }
   void exchange_rows(Rows mine, std::span<const Share> columns, Rows all, const RowNorm* norm,
-                     Rows normed) override {
+                     Rows normed, Reader reader) override {
     const auto n_values = static_cast<double>(all.n_rows * all.width);  // sent or received
     const double n_bytes = n_values * size_of(Dtype::bf16);
     trace::message("exchange between devices", static_cast<std::uint64_t>(n_bytes));
     const Span span("exchange between devices", Lane::compute, {.n_bytes = n_bytes}, clock_);
-    links_->exchange_rows(mine, columns, all, norm, normed);
+    links_->exchange_rows(mine, columns, all, norm, normed, reader);
+  }
+  void announce_parts(std::span<const Partial> mine, std::span<const Share> heads) override {
+    links_->announce_parts(mine, heads);
+  }
+  void leave_parts(std::span<const Partial> all, std::span<const std::int64_t> n_parts,
+                   const AttentionShape& own) override {
+    links_->leave_parts(all, n_parts, own);
   }
   void announce(Rows mine, std::span<const Share> columns) override {
     links_->announce(mine, columns);
@@ -146,9 +153,9 @@ class TimedBackend : public Backend {
     const Span span = operation("embed", over_rows(x, 2));
     backend_->embed(tokens, table, x);
   }
-  void rms_norm(Rows x, const WeightView& weight, double eps, Rows y) override {
+  void rms_norm(Rows x, const WeightView& weight, double eps, Rows y, Reader reader) override {
     const Span span = operation("norm", over_rows(x, 2));
-    backend_->rms_norm(x, weight, eps, y);
+    backend_->rms_norm(x, weight, eps, y, reader);
   }
   void linear(Rows x, const Projection& to, Product product) override {
     const Span span = operation("project", products(x, {&to, 1}));

@@ -42,12 +42,13 @@ class NodeShardExchange : public ShardExchange {
     // Nobody changes what is only read.
     backend_->copy_columns({const_cast<std::byte*>(mine), n_rows, width}, 0, {all, n_rows, width});
   }
-  void gather(Rows mine, std::span<const Share> columns, Rows all) override {
-    within_ ? within_->gather(mine, columns, all) : ShardExchange::gather(mine, columns, all);
+  void gather(Rows mine, std::span<const Share> columns, Rows all, Reader reader) override {
+    within_ ? within_->gather(mine, columns, all, reader)
+            : ShardExchange::gather(mine, columns, all);
   }
   void gather_normed(Rows mine, std::span<const Share> columns, const RowNorm& norm, Rows all,
-                     Rows normed) override {
-    if (within_) return within_->gather_normed(mine, columns, norm, all, normed);
+                     Rows normed, Reader reader) override {
+    if (within_) return within_->gather_normed(mine, columns, norm, all, normed, reader);
     ShardExchange::gather_normed(mine, columns, norm, all, normed);
   }
   void announce(Rows mine, std::span<const Share> columns) override {
@@ -77,7 +78,7 @@ class NodeShardExchange : public ShardExchange {
     has_met_ = false;
     const trace::Range range("share queries");
     const Rows of_node = all_q_.rows(first_row_[node_of(group_->rank())], mine.n_rows);
-    if (mine.n_rows > 0) gather(mine, q_columns_, of_node);
+    if (mine.n_rows > 0) gather(mine, q_columns_, of_node, Reader::any);
     const Rows all = all_q_.rows(n_rows_);
     const std::size_t row_bytes = backend_->raw(all).row_bytes;
     std::vector<std::size_t> counts(static_cast<std::size_t>(group_->size()), 0);

@@ -2,6 +2,7 @@
 #include "exchange/peer_shard_exchange.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/text.h"
 
@@ -55,16 +56,20 @@ class PeerShardExchange : public ShardExchange {
         mine.n_rows <= rows_at_once(columns))
       links_->announce(mine, columns);
   }
-  void gather(Rows mine, std::span<const Share> columns, Rows all) override {
-    exchange_rows(mine, columns, nullptr, all, {});
+  void gather(Rows mine, std::span<const Share> columns, Rows all, Reader reader) override {
+    exchange_rows(mine, columns, nullptr, all, {}, reader);
   }
   void gather_normed(Rows mine, std::span<const Share> columns, const RowNorm& norm, Rows all,
-                     Rows normed) override {
+                     Rows normed, Reader reader) override {
     if (PeerLinks::takes_rows(columns, /*behind_norm=*/true))
-      return exchange_rows(mine, columns, &norm, all, normed);
+      return exchange_rows(mine, columns, &norm, all, normed, reader);
     ShardExchange::gather_normed(mine, columns, norm, all, normed);
   }
 
+  void announce_parts(std::span<const Partial> mine) override {
+    are_parts_sent_ = PeerLinks::takes_parts(n_rows_, heads_, n_parts_, shape_.head_dim);
+    if (are_parts_sent_) links_->announce_parts(mine, heads_);
+  }
   std::vector<Partial> collect(std::span<const Partial> mine) override {
     STARATTN_CHECK(std::ssize(mine) == n_parts_[me()]);
     const AttentionShape own = collected_shape();
@@ -79,6 +84,10 @@ class PeerShardExchange : public ShardExchange {
     for (std::size_t i = 0; i < n_parts; ++i)
       all.push_back(
           PartialBuffer::over(received_.data() + i * stride, n_rows_, own.n_heads, own.head_dim));
+    if (std::exchange(are_parts_sent_, false)) {
+      links_->leave_parts(all, n_parts_, own);
+      return all;
+    }
     // A few parts of each rank and some of their rows at a time, as many as an exchange takes.
     const std::size_t n_strips_a_part = 3 * 2 * n_ranks();
     const auto parts_at_once = static_cast<std::int64_t>(
@@ -111,7 +120,7 @@ class PeerShardExchange : public ShardExchange {
   }
   // Behind a norm if there is one.
   void exchange_rows(Rows mine, std::span<const Share> columns, const RowNorm* norm, Rows all,
-                     Rows normed) {
+                     Rows normed, Reader reader) {
     const std::int64_t n_fit = rows_at_once(columns);
     if (n_fit == 0 || !PeerLinks::takes_rows(columns, norm != nullptr))
       return ShardExchange::gather(mine, columns, all);
@@ -121,7 +130,8 @@ class PeerShardExchange : public ShardExchange {
         return Rows{rows.data + static_cast<std::size_t>(first * rows.width) * value_bytes,
                     std::min(n_fit, all.n_rows - first), rows.width};
       };
-      links_->exchange_rows(some(mine), columns, some(all), norm, norm ? some(normed) : Rows{});
+      links_->exchange_rows(some(mine), columns, some(all), norm, norm ? some(normed) : Rows{},
+                            reader);
     }
   }
   // Parts first to end - 1 of each rank, and of them n rows.
@@ -160,6 +170,7 @@ class PeerShardExchange : public ShardExchange {
 
   std::unique_ptr<PeerLinks> links_;
   std::vector<std::vector<Strip>> to_, from_;  // by rank
+  bool are_parts_sent_ = false;                // of the layer
   Buffer received_;                            // [all parts][o | m | l of this rank's heads]
 };
 

@@ -35,16 +35,18 @@ class ShardExchange : public StepExchange {
   // node.
   virtual void gather(const std::byte* mine, std::int64_t n_rows, std::span<const Share> columns,
                       std::size_t value_bytes, std::byte* all) = 0;
-  // The same of activations.
-  virtual void gather(Rows mine, std::span<const Share> columns, Rows all) {
+  // The same of activations, which `reader` reads first.
+  virtual void gather(Rows mine, std::span<const Share> columns, Rows all,
+                      Reader /*reader*/ = Reader::any) {
     STARATTN_CHECK(mine.n_rows == all.n_rows && mine.width == columns[me()].count &&
                    all.width == columns.back().end());
     gather(mine.data, mine.n_rows, columns, size_of(backend_->activation_dtype()), all.data);
   }
 
-  // The same, and normed [n_rows, the sum of columns]: the RMS norm of `all`.
+  // The same, and normed [n_rows, the sum of columns]: the RMS norm of `all`. A product that reads
+  // it first may leave `all` as it was.
   virtual void gather_normed(Rows mine, std::span<const Share> columns, const RowNorm& norm,
-                             Rows all, Rows normed) {
+                             Rows all, Rows normed, Reader /*reader*/ = Reader::any) {
     gather(mine, columns, all);
     backend_->rms_norm(all, norm.weight, norm.eps, normed);
   }

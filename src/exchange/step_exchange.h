@@ -49,6 +49,10 @@ class StepExchange {
   // All rows of the step with all their heads. mine: what this rank has of them. Collective, and
   // followed by collect() or by another exchange that ends only when all have used the rows.
   virtual Rows share(Rows mine) = 0;
+  // collect() of these is what the ranks do next. One Backend::attend_blocks() makes them all
+  // before then, mine[0] from its first block, and may send them by itself; Backend::attend_own()
+  // reads what is collected, and nobody else. Where the devices can, on every rank or on none.
+  virtual void announce_parts(std::span<const Partial> /*mine*/) {}
   // Of every rank's partials, in rank order, those that this rank merges, on the device. mine:
   // n_parts of this rank, each of all rows and heads. Collective. Good until the next call.
   virtual std::vector<Partial> collect(std::span<const Partial> mine) = 0;

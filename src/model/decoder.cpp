@@ -16,6 +16,10 @@ double scale_of_heads(const ModelConfig& config) {
   return std::sqrt(config.multipliers.attention * std::sqrt(static_cast<double>(config.head_dim)));
 }
 
+Reader reader_of(Product product) {
+  return product == Product::batch_invariant ? Reader::product : Reader::any;
+}
+
 std::vector<Rope> ropes_of(const ModelConfig& config) {
   std::vector<Rope> ropes;
   for (const RopeConfig& rope : config.ropes())
@@ -99,7 +103,7 @@ void Decoder::project_kv(std::int64_t layer, Rows x, const Angles& angles, Rows 
 void Decoder::project_qkv(std::int64_t layer, Rows x, const Angles& angles, Rows q, Rows k, Rows v,
                           Product product) {
   const LayerWeights& w = enter(layer);
-  const Rows normed = normalise(x, w.input_norm);
+  const Rows normed = normalise(x, w.input_norm, reader_of(product));
   project_heads(w, normed, angles, q, k, v, product);
 }
 
@@ -135,7 +139,8 @@ void Decoder::add_attention_output(std::int64_t layer, Rows attended, Rows x, Pr
 
 void Decoder::add_feed_forward(std::int64_t layer, Rows x, Product product) {
   const LayerWeights& w = weights_->layers[static_cast<std::size_t>(layer)];
-  const Rows normed = normalise(x, w.post_attention_norm);
+  const Rows normed =
+      normalise(x, w.post_attention_norm, w.router ? Reader::any : reader_of(product));
   if (w.router) {
     const ExpertChoice choice = choose_experts(w, normed, product);
     return backend_->add_experts(x, normed, w.experts, config_->mixture.unit, choice, product);
@@ -173,11 +178,11 @@ void Decoder::next_tokens(Rows x, std::span<const Draw> draws, std::span<Token> 
   backend_->next_tokens(normalise_for_head(x), weights_->lm_head, draws, tokens);
 }
 
-Rows Decoder::normalise(Rows x, const WeightView& weight) {
+Rows Decoder::normalise(Rows x, const WeightView& weight, Reader reader) {
   STARATTN_CHECK(x.n_rows <= max_rows_);
   if (!weight) return x;
   const Rows normed = normed_.rows(x.n_rows);
-  backend_->rms_norm(x, weight, norm_eps(), normed);
+  backend_->rms_norm(x, weight, norm_eps(), normed, reader);
   return normed;
 }
 

@@ -78,7 +78,7 @@ class Decoder {
   ExpertChoice choose_experts(const LayerWeights& layer, Rows normed, Product product);
   // x behind one of the model's norms, as it is where the layer has none there, and behind the last
   // one as the LM head takes it. Good until the next call of any of these.
-  Rows normalise(Rows x, const WeightView& weight);
+  Rows normalise(Rows x, const WeightView& weight, Reader reader = Reader::any);
   Rows normed_rows(std::int64_t n_rows) const { return normed_.rows(n_rows); }  // where they lie
   double norm_eps() const {
     const double residual = config_->multipliers.residual;

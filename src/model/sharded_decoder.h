@@ -47,6 +47,7 @@ class ShardedDecoder {
   // Of rows behind the input norm [n_rows, hidden]: q [n_rows, q_width], k and v [n_rows, kv_width]
   // of this rank's heads, RoPE applied.
   void project_qkv(std::int64_t layer, Rows normed, const Angles& angles, Rows q, Rows k, Rows v);
+  bool has_sinks() const { return decoder_->has_sinks(); }
   void merge_sinks(std::int64_t layer, PartialTree& attended);  // of this rank's heads
   // mine [n_rows, hidden().count]: this rank's columns of x, to which its columns of the output
   // projection are added. attended [n_rows, n_heads * head_dim] of all heads.

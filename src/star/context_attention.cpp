@@ -18,6 +18,12 @@ std::vector<std::vector<MergeNode>> subtrees_by_rank(const BlockPlan& plan, int 
   return all;
 }
 
+bool have_few_blocks(const BlockPlan& plan, int n_ranks) {
+  std::size_t most = 0;
+  for (Rank rank = 0; rank < n_ranks; ++rank) most = std::max(most, plan.blocks_of(rank).size());
+  return most <= ContextAttention::kBlocksAtOnce;
+}
+
 // What leaves all blocks merged in the first, along the canonical tree.
 std::vector<Merge> merges_of_all(std::int64_t n_blocks) {
   std::vector<BlockId> blocks(static_cast<std::size_t>(n_blocks));
@@ -42,6 +48,7 @@ ContextAttention::ContextAttention(Backend& backend, StepExchange& exchange, con
       prefetch_(backend, sources_of(kv), n_layers),
       shape_(shape),
       merge_by_rank_(merge_by_rank && group_->size() > 1),
+      are_few_blocks_(have_few_blocks(kv.plan, group_->size())),
       subtrees_by_rank_(subtrees_by_rank(kv.plan, group_->size())) {
   std::vector<Subtree> all;
   for (const std::vector<MergeNode>& nodes : subtrees_by_rank_)
@@ -60,9 +67,10 @@ void ContextAttention::start() {
   exchange_->start_document(std::move(n_parts));
 }
 
-PartialTree ContextAttention::attend(std::int64_t layer, Rows q) {
+PartialTree ContextAttention::attend(std::int64_t layer, Rows q, bool own_tokens_next) {
   const Rows all_q = exchange_->share(q);
-  const std::vector<Subtree> mine = attend_to_blocks(layer, all_q);
+  const std::vector<Subtree> mine =
+      attend_to_blocks(layer, all_q, own_tokens_next && are_few_blocks_ && !merge_by_rank_);
   const trace::Range range("gather and merge");
   if (merge_by_rank_) return {{merge_along_tree(mine)}, {}, 0};
   std::vector<Partial> own;
@@ -84,7 +92,8 @@ void ContextAttention::finish(std::int64_t layer, Rows q, Rows k, Rows v,
 }
 
 std::vector<ContextAttention::Subtree> ContextAttention::attend_to_blocks(std::int64_t layer,
-                                                                          Rows all_q) {
+                                                                          Rows all_q,
+                                                                          bool announces) {
   const trace::Range range("partial attention");
   const std::vector<BlockId> blocks = kv_->plan.blocks_of(group_->rank());
   const std::span<const KvSegment> segments = prefetch_.layer(layer);
@@ -107,6 +116,11 @@ std::vector<ContextAttention::Subtree> ContextAttention::attend_to_blocks(std::i
           merges.push_back({a, b});
           free_.push_back(numbers[static_cast<std::size_t>(b)]);
         });
+    if (announces) {
+      std::vector<Partial> made;
+      for (const auto& [node, i] : subtrees) made.push_back(parts[static_cast<std::size_t>(i)]);
+      exchange_->announce_parts(made);
+    }
     backend_->attend_blocks(all_q, segments.subspan(first, n), shape_, merges, parts);
     for (const auto& [node, i] : subtrees) {
       push_subtree<int>(done, node, numbers[static_cast<std::size_t>(i)], [&](int& a, int& b) {

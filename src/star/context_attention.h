@@ -29,8 +29,8 @@ class ContextAttention {
   void start();
   // Unfinished attention over the context. q: what this rank has of the step's rows; the result:
   // what it merges of them, as the exchange says. Layers in turn. Good until the next call.
-  // Collective.
-  PartialTree attend(std::int64_t layer, Rows q);
+  // own_tokens_next: nothing but Backend::attend_own() reads it. Collective.
+  PartialTree attend(std::int64_t layer, Rows q, bool own_tokens_next = false);
   // Where this rank is alone and has so few blocks that one call attends to them, it can finish
   // attention with its queries' own tokens at once; the arguments are those of Backend::attend_own.
   bool can_finish() const {
@@ -41,7 +41,7 @@ class ContextAttention {
  private:
   // Attention of all ranks' rows over this rank's blocks, merged into subtrees.
   using Subtree = std::pair<MergeNode, int>;  // and the number of its partial
-  std::vector<Subtree> attend_to_blocks(std::int64_t layer, Rows all_q);
+  std::vector<Subtree> attend_to_blocks(std::int64_t layer, Rows all_q, bool announces);
   Partial merge_along_tree(std::vector<Subtree> mine);
   int take_partial();
   Partial partial(int number) const {
@@ -55,6 +55,7 @@ class ContextAttention {
   KvPrefetch prefetch_;
   AttentionShape shape_;
   bool merge_by_rank_;
+  bool are_few_blocks_;  // on every rank: one call attends to them
   std::vector<std::vector<MergeNode>> subtrees_by_rank_;
   std::vector<Merge> merges_to_root_;    // of these subtrees, numbered rank by rank
   std::size_t root_ = 0;                 // the number that is the whole context in the end

@@ -39,6 +39,11 @@ class ShardedForward : public StepForward {
       q_columns_.push_back(
           {share.heads.first * config().head_dim, share.heads.count * config().head_dim});
     }
+    const ShardPlan& plan = decoder.plan();
+    for (const std::span<const Share> columns :
+         {std::span<const Share>(q_columns_), std::span(plan.hidden), std::span(plan.intermediate)})
+      if (std::ranges::any_of(columns, [](const Share& share) { return share.count == 0; }))
+        reader_ = Reader::any;
   }
 
   void start_document() override {
@@ -67,7 +72,7 @@ class ShardedForward : public StepForward {
       decoder_->embed(batch.tokens(), x);
       if (x_columns.width > 0) backend_->copy_columns(x, decoder_->hidden().first, x_columns);
       const RowNorm first = decoder_->input_norm(0);
-      backend_->rms_norm(x, first.weight, first.eps, normed);
+      backend_->rms_norm(x, first.weight, first.eps, normed, reader_);
     }
     for (std::int64_t layer = 0; layer < config().n_layers; ++layer) {
       const trace::At at({.layer = layer});
@@ -80,7 +85,7 @@ class ShardedForward : public StepForward {
       decoder_->project_qkv(layer, normed, rope.angles(of_layer), q, k, v);
       PartialTree context;
       if (!of_layer.has_window()) {
-        context = context_.attend(layer, q);
+        context = context_.attend(layer, q, !decoder_->has_sinks());
       } else if (shape.n_heads > 0) {
         context.parts = {tail_.attend(layer, q, shape, positions)};
       }
@@ -90,23 +95,24 @@ class ShardedForward : public StepForward {
         backend_->attend_own(q, k, v, batch.own_tokens(layer, of_layer.window), shape, context,
                              attended_heads);
       }
-      exchange_->gather(attended_heads, q_columns_, attended);
+      exchange_->gather(attended_heads, q_columns_, attended, reader_);
       exchange_->announce(x_columns, plan.hidden);
       decoder_->add_attention_output(layer, attended, x_columns);
-      exchange_->gather_normed(x_columns, plan.hidden, decoder_->feed_forward_norm(layer), x,
-                               normed);
       const bool is_mixture = config().is_mixture(layer);
+      exchange_->gather_normed(x_columns, plan.hidden, decoder_->feed_forward_norm(layer), x,
+                               normed, is_mixture ? Reader::any : reader_);
       const Gated& gated = is_mixture ? experts_ : dense_;
       const std::int64_t n_gated = is_mixture ? n * config().mixture.n_chosen : n;
       const std::span<const Share> of_gated = is_mixture ? plan.of_expert : plan.intermediate;
       exchange_->announce(gated.columns.rows(n_gated), of_gated);
       decoder_->gate(layer, normed, gated.columns.rows(n_gated));
-      exchange_->gather(gated.columns.rows(n_gated), of_gated, gated.all.rows(n_gated));
+      exchange_->gather(gated.columns.rows(n_gated), of_gated, gated.all.rows(n_gated),
+                        is_mixture ? Reader::any : reader_);
       exchange_->announce(x_columns, plan.hidden);
       decoder_->add_down(layer, gated.all.rows(n_gated), x_columns);
       if (layer + 1 < config().n_layers) {
-        exchange_->gather_normed(x_columns, plan.hidden, decoder_->input_norm(layer + 1), x,
-                                 normed);
+        exchange_->gather_normed(x_columns, plan.hidden, decoder_->input_norm(layer + 1), x, normed,
+                                 reader_);
       } else {
         exchange_->gather(x_columns, plan.hidden, x);
       }
@@ -189,11 +195,12 @@ class ShardedForward : public StepForward {
   ContextAttention context_;
   ContextTail tail_;
   std::vector<Share> q_columns_;
-  RowBuffer x_;               // [max_rows, hidden], the residual stream
-  RowBuffer x_columns_;       // this rank's columns of it
-  RowBuffer q_, k_, v_;       // of this rank's heads
-  RowBuffer attended_heads_;  // the same
-  RowBuffer attended_;        // of all heads
+  Reader reader_ = Reader::product;  // of gathered rows: no rank is without columns of a product
+  RowBuffer x_;                      // [max_rows, hidden], the residual stream
+  RowBuffer x_columns_;              // this rank's columns of it
+  RowBuffer q_, k_, v_;              // of this rank's heads
+  RowBuffer attended_heads_;         // the same
+  RowBuffer attended_;               // of all heads
   Gated dense_, experts_;
   std::vector<float> host_logits_;  // [vocab]
 };

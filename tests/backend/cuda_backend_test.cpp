@@ -256,6 +256,34 @@ TEST_F(CudaBackend, ThinProductsTreatRowsOneByOne) {
   }
 }
 
+// What a product normalises by itself has the bits of rows that lay ready, and lies ready for
+// others.
+TEST_F(CudaBackend, ProductsTakeTheNormOfTheirRows) {
+  const std::int64_t n_out = 200;
+  for (const std::int64_t width : {264, 520, 4096, 8192}) {
+    const WeightView scale = weight(numbers_.bell(width), width);
+    const WeightView w = weight(numbers_.bell(n_out * width), width);
+    const WeightView v = weight(numbers_.bell(n_out * width), width);
+    for (const std::int64_t n_rows : {1, 2, 3, 8, 9, 33}) {
+      const Rows x = gpu_->rows(numbers_.bell(n_rows * width), width);
+      const auto rows_of = [&](Reader reader) {
+        const Rows normed = gpu_->empty(n_rows, width);
+        const Rows y = gpu_->empty(n_rows, n_out), z = gpu_->empty(n_rows, n_out);
+        gpu_->backend->rms_norm(x, scale, 1e-5, normed, reader);
+        const Projection both[] = {{w, {}, y}, {v, {}, z}};
+        gpu_->backend->linear_all(normed, both, Product::batch_invariant);
+        Floats all = gpu_->get(y);
+        for (const Rows& others : {z, normed}) {
+          const Floats more = gpu_->get(others);
+          all.insert(all.end(), more.begin(), more.end());
+        }
+        return all;
+      };
+      EXPECT_EQ(rows_of(Reader::product), rows_of(Reader::any)) << width << " " << n_rows;
+    }
+  }
+}
+
 TEST_F(CudaBackend, RotatesHeads) {
   for (const std::int64_t head_dim : {16, 64, 128}) {
     const std::int64_t n_rows = 19, width = 6 * head_dim;

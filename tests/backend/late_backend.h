@@ -94,8 +94,8 @@ class LateBackend : public Backend {
   void embed(std::span<const Token> tokens, const WeightView& table, Rows x) override {
     backend_->embed(tokens, table, x);
   }
-  void rms_norm(Rows x, const WeightView& weight, double eps, Rows y) override {
-    backend_->rms_norm(x, weight, eps, y);
+  void rms_norm(Rows x, const WeightView& weight, double eps, Rows y, Reader reader) override {
+    backend_->rms_norm(x, weight, eps, y, reader);
   }
   void linear(Rows x, const Projection& to, Product product) override {
     backend_->linear(x, to, product);

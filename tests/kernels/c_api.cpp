@@ -95,8 +95,8 @@ int starattn_next_tokens(float* logits, std::int64_t n_rows, std::int64_t n, con
       [&] { next_tokens(logits, n_rows, n, draws, nullptr, token, static_cast<Stream>(stream)); });
 }
 
-int starattn_thin_linear(const ThinLinear* product, void* stream) {
-  return guarded([&] { thin_linear(*product, static_cast<Stream>(stream)); });
+int starattn_thin_linear(const ThinOperands* product, void* stream) {
+  return guarded([&] { thin_linear(ThinLinear{*product, {}, {}}, static_cast<Stream>(stream)); });
 }
 
 int starattn_round_rows(const void* x, const RoundedRows* to, void* stream) {

@@ -96,7 +96,7 @@ class CpuBackend : public Backend {
     });
   }
 
-  void rms_norm(Rows x, const WeightView& weight, double eps, Rows y) override {
+  void rms_norm(Rows x, const WeightView& weight, double eps, Rows y, Reader) override {
     STARATTN_CHECK(weight.n_cols == x.width && y.width == x.width && y.n_rows == x.n_rows);
     std::vector<float> scale(static_cast<std::size_t>(x.width));
     kernels_.widen(weight.data, weight.dtype, x.width, scale.data());

@@ -76,10 +76,11 @@ void Attention::attend_blocks(Rows q, std::span<const KvSegment> blocks,
   std::vector<kernels::Partial> results;
   for (const Partial& part : parts) results.push_back(as_kernel(part));
   for (const Merge& step : merges) results[static_cast<std::size_t>(step.from)] = {};
+  const kernels::PartsSend to = mail_.parts.take(parts.empty() ? nullptr : parts[0].o);
   for_each_input(q, blocks, shape, [&](const kernels::AttentionInput& input) {
     const Buffer workspace = device_.scratch(kernels::block_attention_workspace(input));
     kernels::block_attention(input, steps.data(), static_cast<int>(steps.size()), results.data(),
-                             workspace.data(), stream());
+                             workspace.data(), stream(), to);
   });
 }
 
@@ -126,19 +127,19 @@ void Attention::attend_own(Rows q, Rows k, Rows v, std::span<const OwnTokens> ow
   const std::vector<kernels::Merge> steps = as_kernel(context.merges);
   const kernels::MergeTask task = kernels::parts_to_merge(
       parts, static_cast<int>(context.parts.size()), steps.data(), static_cast<int>(steps.size()));
-  attend_own(q, k, v, own, shape, task, context.root, out);
+  attend_own(q, k, v, own, shape, task, context.root, out, mail_.parts.take_awaited(parts[0].o));
 }
 
 void Attention::attend_own(Rows q, Rows k, Rows v, std::span<const OwnTokens> own,
                            const AttentionShape& shape, const kernels::MergeTask& context,
-                           std::size_t root, Rows out) {
+                           std::size_t root, Rows out, const kernels::AwaitedParts& awaited) {
   STARATTN_CHECK(std::ssize(own) == q.n_rows);
   std::vector<kernels::OwnTokens> rows;
   for (const OwnTokens& row : own)
     rows.push_back({row.k, row.v, static_cast<int>(row.n_before), static_cast<int>(row.n_beside)});
   kernels::attend_own_tokens(q.data, k.data, v.data, rows.data(), q.n_rows, as_kernel(shape),
                              scale_of(shape), context, static_cast<int>(root), out.data, stream(),
-                             outbox_.take(out.data));
+                             mail_.out.take(out.data), awaited);
 }
 
 void Attention::clear(Partial partial, const AttentionShape& shape) {

@@ -9,13 +9,13 @@
 #include "attention_merge.h"
 #include "backend/backend.h"
 #include "backend/cuda/device.h"
-#include "backend/cuda/outbox.h"
+#include "backend/cuda/mail.h"
 
 namespace starattn::cuda {
 
 class Attention {
  public:
-  Attention(Device& device, Outbox& outbox) : device_(device), outbox_(outbox) {}
+  Attention(Device& device, Mail& mail) : device_(device), mail_(mail) {}
 
   static bool takes(std::size_t n_segments) {
     return n_segments <= static_cast<std::size_t>(kernels::kMaxSegments);
@@ -48,7 +48,7 @@ class Attention {
   // Behind a context that is still to be merged.
   void attend_own(Rows q, Rows k, Rows v, std::span<const OwnTokens> own,
                   const AttentionShape& shape, const kernels::MergeTask& context, std::size_t root,
-                  Rows out);
+                  Rows out, const kernels::AwaitedParts& awaited = {});
   // At most kMaxSegments segments at a time, in order; only the last one of all may be causal.
   template <typename Use>
   void for_each_input(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
@@ -57,7 +57,7 @@ class Attention {
   kernels::Stream stream() const { return device_.stream(); }
 
   Device& device_;
-  Outbox& outbox_;
+  Mail& mail_;
 };
 
 }  // namespace starattn::cuda

@@ -38,8 +38,8 @@ class CudaBackend : public Backend {
       : energy_(device),
         device_(device),
         weights_(device_),
-        products_(device_, weights_, outbox_),
-        attention_(device_, outbox_),
+        products_(device_, weights_, mail_),
+        attention_(device_, mail_),
         mixtures_(device_, weights_, products_) {
     try {
       kernels::takes_hopper_kernels();
@@ -123,7 +123,7 @@ class CudaBackend : public Backend {
     return cuda::make_device_clock(device_);
   }
   std::unique_ptr<PeerLinks> make_peer_links(int n_ranks) override {
-    return cuda::make_peer_links(device_, weights_, outbox_, n_ranks);
+    return cuda::make_peer_links(device_, weights_, mail_, n_ranks);
   }
   std::unique_ptr<SharedLayers> share_layers(SharedModel model, int rank) override {
     return cuda::share_layers(device_, weights_, std::move(model), rank);
@@ -145,8 +145,20 @@ class CudaBackend : public Backend {
                         x.data, stream());
   }
 
-  void rms_norm(Rows x, const WeightView& weight, double eps, Rows y) override {
+  void rms_norm(Rows x, const WeightView& weight, double eps, Rows y, Reader reader) override {
     STARATTN_CHECK(weight.n_cols == x.width && y.width == x.width && y.n_rows == x.n_rows);
+    constexpr std::int64_t kVector = 8;
+    if (reader == Reader::product && x.data != y.data && x.width % kVector == 0 &&
+        kernels::can_await_rows(x.n_rows, x.width / kVector, /*behind_norm=*/true)) {
+      kernels::AwaitedRows rows;
+      rows.from = x.data;
+      rows.n_rows = x.n_rows;
+      rows.n_vectors = static_cast<int>(x.width / kVector);
+      rows.weight = weights_.find(weight);
+      rows.eps = static_cast<float>(eps);
+      rows.rows = y.data;
+      return mail_.in.leave(rows);
+    }
     kernels::rms_norm(x.data, weights_.find(weight), static_cast<float>(eps), x.n_rows, x.width,
                       y.data, stream());
   }
@@ -207,7 +219,7 @@ class CudaBackend : public Backend {
                  const float* sin) override {
     STARATTN_CHECK(q.n_rows == k.n_rows);
     kernels::rotate_rows(cuda::heads_of(q, head_dim), cuda::heads_of(k, head_dim), cos, sin,
-                         q.n_rows, static_cast<int>(head_dim), stream(), outbox_.take(q.data));
+                         q.n_rows, static_cast<int>(head_dim), stream(), mail_.out.take(q.data));
   }
 
   void narrow(Rows x, std::int64_t head_dim, RawRows to) override {
@@ -408,7 +420,7 @@ class CudaBackend : public Backend {
   cuda::Device device_;
   cuda::PinnedPool pinned_;
   cuda::DeviceWeights weights_;
-  cuda::Outbox outbox_;
+  cuda::Mail mail_{device_};
   cuda::Products products_;
   cuda::Attention attention_;
   cuda::Mixtures mixtures_;

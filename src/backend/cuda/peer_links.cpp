@@ -26,8 +26,8 @@ std::uint32_t words(std::size_t n_bytes) {
 
 class IpcLinks : public PeerLinks {
  public:
-  IpcLinks(Device& device, DeviceWeights& weights, Outbox& outbox, int n_ranks)
-      : device_(&device), weights_(&weights), outbox_(&outbox), n_ranks_(n_ranks) {
+  IpcLinks(Device& device, DeviceWeights& weights, Mail& mail, int n_ranks)
+      : device_(&device), weights_(&weights), mail_(&mail), n_ranks_(n_ranks) {
     if (n_ranks > kernels::kMostPeers + 1)
       fail(Exit::unfit, "at most {} GPUs can be linked, got {}", kernels::kMostPeers + 1, n_ranks);
     // Of two exchanges that follow each other: [2, n_ranks] messages.
@@ -60,7 +60,7 @@ class IpcLinks : public PeerLinks {
   void exchange(std::span<const std::vector<Strip>> to,
                 std::span<const std::vector<Strip>> from) override {
     STARATTN_CHECK(std::ssize(to) == n_ranks_ && std::ssize(from) == n_ranks_);
-    STARATTN_CHECK(!announced_);
+    STARATTN_CHECK(!announced_ && mail_->is_empty());
     kernels::PeerExchange p;
     static_cast<kernels::PeerMeeting&>(p) = next_meeting();
     int n_strips = 0;
@@ -106,24 +106,22 @@ class IpcLinks : public PeerLinks {
     kernels::PeerSend to;
     to.n_peers = mine.width > 0 ? announced_->n_peers : 0;
     std::ranges::copy(announced_->there, to.there);
+    if (can_wait(mine.n_rows, columns, false)) to.there[to.n_peers++] = message(me_, me_);
     to.flag = announced_->flag;
     to.n_columns = mine.width;
-    outbox_->announce(mine.data, to);
+    mail_->out.announce(mine.data, to);
   }
 
   void exchange_rows(Rows mine, std::span<const Share> columns, Rows all, const RowNorm* norm,
-                     Rows normed) override {
+                     Rows normed, Reader reader) override {
+    STARATTN_CHECK(mail_->is_empty());  // what came before has been read
     STARATTN_CHECK(std::ssize(columns) == n_ranks_ && takes_rows(columns, norm != nullptr));
     STARATTN_CHECK(mine.width == columns[at(me_)].count && mine.n_rows == all.n_rows &&
                    all.width == columns.back().end());
     STARATTN_CHECK(static_cast<std::size_t>(mine.n_rows * mine.width) * size_of(Dtype::bf16) <=
                    kMostBytes);
-    const auto in_vectors = [](const Share& share) {
-      return kernels::PeerColumns{static_cast<int>(share.first / kVector),
-                                  static_cast<int>(share.count / kVector)};
-    };
     kernels::PeerRows p;
-    p.is_sent = outbox_->close();
+    p.is_sent = mail_->out.close();
     static_cast<kernels::PeerMeeting&>(p) = announced_ ? *announced_ : next_meeting();
     announced_.reset();
     for (std::size_t i = 0; i < peers_.size(); ++i)
@@ -140,7 +138,38 @@ class IpcLinks : public PeerLinks {
       p.eps = static_cast<float>(norm->eps);
       p.normed = normed.data;
     }
-    kernels::exchange_rows(p, device_->stream());
+    const bool may_wait =
+        reader == Reader::product && p.is_sent && can_wait(p.n_rows, columns, norm != nullptr);
+    may_wait ? leave(p, columns) : kernels::exchange_rows(p, device_->stream());
+  }
+
+  void announce_parts(std::span<const Partial> mine, std::span<const Share> heads) override {
+    STARATTN_CHECK(!announced_ && !mine.empty() && std::ssize(heads) == n_ranks_);
+    parts_wait_ = next_meeting();
+    kernels::PartsSend to;
+    to.n_ranks = n_ranks_;
+    to.flag = parts_wait_.flag;
+    for (int rank = 0; rank < n_ranks_; ++rank) {
+      to.there[rank] = message(rank, me_);
+      to.first_head[rank + 1] = static_cast<int>(heads[at(rank)].end());
+    }
+    mail_->parts.announce(mine[0].o, to);
+  }
+  void leave_parts(std::span<const Partial> all, std::span<const std::int64_t> n_parts,
+                   const AttentionShape& own) override {
+    STARATTN_CHECK(!mail_->parts.is_announced() && std::ssize(n_parts) == n_ranks_);
+    const std::int64_t lines_a_row =
+        own.n_heads * kernels::lines_of_value_row(static_cast<int>(own.head_dim));
+    kernels::AwaitedParts parts;
+    static_cast<kernels::PeerWait&>(parts) = parts_wait_;
+    for (int rank = 0; rank < n_ranks_; ++rank) {
+      const auto* lines = message(me_, rank) + kLineBytes;  // behind the greeting
+      for (std::int64_t i = 0; i < n_parts[at(rank)]; ++i) {
+        parts.lines[parts.n_parts++] = lines;
+        lines += static_cast<std::size_t>(all[0].n_rows * lines_a_row) * kLineBytes;
+      }
+    }
+    mail_->parts.leave(all[0].o, parts);
   }
 
   void set_wait_limit(double seconds) override {
@@ -154,6 +183,30 @@ class IpcLinks : public PeerLinks {
 
  private:
   static std::size_t at(int rank) { return static_cast<std::size_t>(rank); }
+  static kernels::PeerColumns in_vectors(const Share& share) {
+    return {static_cast<int>(share.first / kVector), static_cast<int>(share.count / kVector)};
+  }
+  // Whether a product can wait for these rows by itself. All ranks say the same.
+  static bool can_wait(std::int64_t n_rows, std::span<const Share> columns, bool behind_norm) {
+    return kernels::can_await_rows(n_rows, columns.back().end() / kVector, behind_norm) &&
+           std::ranges::all_of(columns, [](const Share& share) { return share.count > 0; });
+  }
+  // Of this exchange, which all have sent.
+  void leave(const kernels::PeerRows& p, std::span<const Share> columns) {
+    kernels::AwaitedRows rows;
+    static_cast<kernels::PeerWait&>(rows) = p;
+    rows.n_ranks = n_ranks_;
+    for (int rank = 0; rank < n_ranks_; ++rank) {
+      rows.here[rank] = message(me_, rank);
+      rows.columns[rank] = in_vectors(columns[at(rank)]);
+    }
+    rows.n_rows = p.n_rows;
+    rows.n_vectors = p.n_vectors;
+    rows.weight = p.weight;
+    rows.eps = p.eps;
+    rows.rows = p.weight ? p.normed : p.all;
+    mail_->in.leave(rows);
+  }
   kernels::PeerMeeting next_meeting() {
     ++n_exchanges_;
     kernels::PeerMeeting meeting;
@@ -174,7 +227,7 @@ class IpcLinks : public PeerLinks {
 
   Device* device_;
   DeviceWeights* weights_;
-  Outbox* outbox_;
+  Mail* mail_;
   int n_ranks_;
   int me_ = 0;
   std::vector<int> peers_;  // the other ranks
@@ -184,14 +237,15 @@ class IpcLinks : public PeerLinks {
   std::uint32_t* gave_up_ = nullptr;   // host memory that the device reads and writes
   std::uint64_t limit_ns_ = 0;
   std::uint64_t n_exchanges_ = 0;
+  kernels::PeerWait parts_wait_;                   // of the last announced parts
   std::optional<kernels::PeerMeeting> announced_;  // the last of them, which has not begun
 };
 
 }  // namespace
 
-std::unique_ptr<PeerLinks> make_peer_links(Device& device, DeviceWeights& weights, Outbox& outbox,
+std::unique_ptr<PeerLinks> make_peer_links(Device& device, DeviceWeights& weights, Mail& mail,
                                            int n_ranks) {
-  return std::make_unique<IpcLinks>(device, weights, outbox, n_ranks);
+  return std::make_unique<IpcLinks>(device, weights, mail, n_ranks);
 }
 
 }  // namespace starattn::cuda

@@ -70,21 +70,21 @@ void Products::few_rows(Rows x, std::span<const Projection> to, bool add) {
     for (const Projection& one : to) few_rows(x, {&one, 1}, add);
     return;
   }
-  kernels::ThinLinear product{
-      x.data, x.n_rows, x.width, kernels::ThinKind::bf16, static_cast<int>(to.size()), {}};
+  kernels::ThinLinear product = thin(x, kernels::ThinKind::bf16, to.size());
   for (std::size_t i = 0; i < to.size(); ++i) {
     product.outputs[i] = thin_output(x, to[i]);
     if (add) product.outputs[i].plus = to[i].y.data;
   }
-  kernels::thin_linear(product, device_.stream(),
-                       add && to.size() == 1 ? outbox_.take(to[0].y.data) : kernels::PeerSend{});
+  if (add && to.size() == 1) product.send = mail_.out.take(to[0].y.data);
+  kernels::thin_linear(product, device_.stream());
 }
 
 void Products::thin_gated(Rows x, const Projection& gate, const Projection& up) {
-  kernels::ThinLinear both{x.data, x.n_rows, x.width, kernels::ThinKind::gated, 2, {}};
+  kernels::ThinLinear both = thin(x, kernels::ThinKind::gated, 2);
   both.outputs[0] = thin_output(x, gate);
   both.outputs[1] = thin_output(x, up);
-  kernels::thin_linear(both, device_.stream(), outbox_.take(gate.y.data));
+  both.send = mail_.out.take(gate.y.data);
+  kernels::thin_linear(both, device_.stream());
 }
 
 void Products::to_f32(Rows x, const WeightView& w, Product product, float* y) {
@@ -93,9 +93,20 @@ void Products::to_f32(Rows x, const WeightView& w, Product product, float* y) {
     matmul_.to_f32(x.data, in_bf16(w, memory), y, x.n_rows, w.n_rows, w.n_cols);
     return;
   }
-  kernels::ThinLinear thin{x.data, x.n_rows, x.width, kernels::ThinKind::f32, 1, {}};
-  thin.outputs[0] = thin_output(w, {}, y);
-  kernels::thin_linear(thin, device_.stream());
+  kernels::ThinLinear logits = thin(x, kernels::ThinKind::f32, 1);
+  logits.outputs[0] = thin_output(w, {}, y);
+  kernels::thin_linear(logits, device_.stream());
+}
+
+kernels::ThinLinear Products::thin(Rows x, kernels::ThinKind kind, std::size_t n_outputs) {
+  kernels::ThinLinear product;
+  product.x = x.data;
+  product.n_rows = x.n_rows;
+  product.n_in = x.width;
+  product.kind = kind;
+  product.n_outputs = static_cast<int>(n_outputs);
+  product.awaited = mail_.in.take(x.data);
+  return product;
 }
 
 kernels::ThinOutput Products::thin_output(Rows x, const Projection& to) {

@@ -9,16 +9,16 @@
 #include "backend/backend.h"
 #include "backend/cuda/device.h"
 #include "backend/cuda/device_weights.h"
+#include "backend/cuda/mail.h"
 #include "backend/cuda/matmul.h"
-#include "backend/cuda/outbox.h"
 #include "thin_linear.h"
 
 namespace starattn::cuda {
 
 class Products {
  public:
-  Products(Device& device, DeviceWeights& weights, Outbox& outbox)
-      : device_(device), weights_(weights), outbox_(outbox), matmul_(device) {}
+  Products(Device& device, DeviceWeights& weights, Mail& mail)
+      : device_(device), weights_(weights), mail_(mail), matmul_(device) {}
 
   // y = x W^T + bias of each projection, or y += with `add`.
   void linear(Rows x, std::span<const Projection> to, Product product, bool add);
@@ -39,12 +39,14 @@ class Products {
   bool takes_rounded(const WeightView& w);
   void many_rows(Rows x, const Projection& to, bool add);
   void few_rows(Rows x, std::span<const Projection> to, bool add);
+  // Without its matrices.
+  kernels::ThinLinear thin(Rows x, kernels::ThinKind kind, std::size_t n_outputs);
   kernels::ThinOutput thin_output(Rows x, const Projection& to);
   kernels::ThinOutput thin_output(const WeightView& w, const WeightView& bias, void* y);
 
   Device& device_;
   DeviceWeights& weights_;
-  Outbox& outbox_;
+  Mail& mail_;
   Matmul matmul_;
 };
 
