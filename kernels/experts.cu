@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Who takes which row, and the sum of what was made: a warp a row to choose, a block an expert to
-// sort, a thread eight columns to add.
+// sort, or a thread a place, and a thread eight columns to add.
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
@@ -145,36 +145,87 @@ __global__ void __launch_bounds__(kSortThreads)
   }
 }
 
+// The same where places are so few that one block has a thread for each: it counts those that come
+// before its own.
+__global__ void __launch_bounds__(kSortThreads)
+    sort_few_places_kernel(const std::int32_t* experts, SortedPlaces to, int n_tiles) {
+  __shared__ int of_place[kSortThreads];
+  __shared__ bool begins_tile[kSortThreads];  // the sorted place
+  const int place = threadIdx.x, n = static_cast<int>(to.n_places);
+  let_next_kernel_start();
+  await_earlier_kernels();
+  const int mine = place < n ? experts[place] : kNowhere;
+  of_place[place] = mine;
+  begins_tile[place] = false;
+  __syncthreads();
+  int at = 0, n_same = 0, n_before = 0;  // places of the same expert, and of them before this one
+#pragma unroll 4
+  for (int i = 0; i < n; ++i) {
+    const int other = of_place[i];
+    at += other < mine;
+    n_same += other == mine;
+    n_before += other == mine && i < place;
+  }
+  at += n_before;
+  const bool begins = place < n && n_before % to.tile_rows == 0;
+  if (place < n) {
+    to.places[at] = place;
+    to.sorted[place] = at;
+    begins_tile[at] = begins;
+  }
+  __syncthreads();
+  int tile = 0;  // of this place; beyond the last: of the first that has none
+#pragma unroll 4
+  for (int i = 0; i < n; ++i) tile += begins_tile[i] && (i < at || place >= n);
+  if (begins) to.tiles[tile] = {mine, at, min(to.tile_rows, n_same - n_before)};
+  if (place >= n)
+    for (int i = tile + place - n; i < n_tiles; i += kSortThreads - n) to.tiles[i] = {0, 0, 0};
+}
+
+// A thread has eight columns of a row. What up to kAtOnce experts made of them is on its way
+// together.
 __global__ void __launch_bounds__(kAddThreads)
     add_made_kernel(uint4* x, const uint4* made, const std::int32_t* sorted, const float* shares,
                     int n_chosen, int n_chunks) {
+  constexpr int kAtOnce = 8;
   const std::int64_t row = blockIdx.x;
+  const int chunk = static_cast<int>(blockIdx.y) * kAddThreads + static_cast<int>(threadIdx.x);
   let_next_kernel_start();
   await_earlier_kernels();
-  for (int chunk = threadIdx.x; chunk < n_chunks; chunk += kAddThreads) {
-    float sum[8] = {};
-    for (int i = 0; i < n_chosen; ++i) {
-      const std::int64_t place = row * n_chosen + i;
-      const float share = shares[place];
-      const uint4 packed = made[sorted[place] * static_cast<std::int64_t>(n_chunks) + chunk];
-      const auto* values = reinterpret_cast<const __nv_bfloat162*>(&packed);
+  if (chunk >= n_chunks) return;
+  float sum[8] = {};
+#pragma unroll 1
+  for (int first = 0; first < n_chosen; first += kAtOnce) {
+    const std::int64_t place = row * n_chosen + first;
+    uint4 packed[kAtOnce];
+    float share[kAtOnce];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      if (first + i >= n_chosen) continue;
+      share[i] = shares[place + i];
+      packed[i] = made[sorted[place + i] * static_cast<std::int64_t>(n_chunks) + chunk];
+    }
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      if (first + i >= n_chosen) continue;
+      const auto* values = reinterpret_cast<const __nv_bfloat162*>(&packed[i]);
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         const float2 pair = __bfloat1622float2(values[j]);
-        sum[2 * j] = fmaf(share, pair.x, sum[2 * j]);
-        sum[2 * j + 1] = fmaf(share, pair.y, sum[2 * j + 1]);
+        sum[2 * j] = fmaf(share[i], pair.x, sum[2 * j]);
+        sum[2 * j + 1] = fmaf(share[i], pair.y, sum[2 * j + 1]);
       }
     }
-    uint4& to = x[row * n_chunks + chunk];
-    uint4 packed = to;
-    auto* values = reinterpret_cast<__nv_bfloat162*>(&packed);
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      const float2 pair = __bfloat1622float2(values[j]);
-      values[j] = __floats2bfloat162_rn(pair.x + sum[2 * j], pair.y + sum[2 * j + 1]);
-    }
-    to = packed;
   }
+  uint4& to = x[row * n_chunks + chunk];
+  uint4 packed = to;
+  auto* values = reinterpret_cast<__nv_bfloat162*>(&packed);
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    const float2 pair = __bfloat1622float2(values[j]);
+    values[j] = __floats2bfloat162_rn(pair.x + sum[2 * j], pair.y + sum[2 * j + 1]);
+  }
+  to = packed;
 }
 
 }  // namespace
@@ -208,9 +259,15 @@ void sort_places(const std::int32_t* experts, int n_experts, const SortedPlaces&
                    std::to_string(n_experts) + " experts, of which there may be 1 to " +
                    std::to_string(kMostExperts));
   if (to.n_places == 0) return;
-  launch_overlapping("sorting rows by expert", sort_places_kernel,
-                     {static_cast<unsigned>(n_experts), 1, kSortThreads}, stream, experts,
-                     n_experts, to, most_expert_tiles(to.n_places, n_experts, to.tile_rows));
+  const std::int64_t n_tiles = most_expert_tiles(to.n_places, n_experts, to.tile_rows);
+  constexpr std::int64_t kFew = kSortThreads / 2;  // the other threads clear tiles
+  if (to.n_places <= kFew)
+    launch_overlapping("sorting few rows by expert", sort_few_places_kernel, {1, 1, kSortThreads},
+                       stream, experts, to, static_cast<int>(n_tiles));
+  else
+    launch_overlapping("sorting rows by expert", sort_places_kernel,
+                       {static_cast<unsigned>(n_experts), 1, kSortThreads}, stream, experts,
+                       n_experts, to, n_tiles);
 }
 
 void add_made(void* x, const void* made, const std::int32_t* sorted, const float* shares,
@@ -219,10 +276,12 @@ void add_made(void* x, const void* made, const std::int32_t* sorted, const float
     throw BadShape("adding experts: the width must be a multiple of 8; got " +
                    std::to_string(width));
   if (n_rows == 0) return;
+  const auto n_chunks = static_cast<int>(width / 8);
   launch_overlapping("adding experts", add_made_kernel,
-                     {static_cast<unsigned>(n_rows), 1, kAddThreads}, stream,
-                     static_cast<uint4*>(x), static_cast<const uint4*>(made), sorted, shares,
-                     n_chosen, static_cast<int>(width / 8));
+                     {static_cast<unsigned>(n_rows),
+                      static_cast<unsigned>((n_chunks - 1) / kAddThreads + 1), kAddThreads},
+                     stream, static_cast<uint4*>(x), static_cast<const uint4*>(made), sorted,
+                     shares, n_chosen, n_chunks);
 }
 
 }  // namespace starattn::kernels
