@@ -156,6 +156,7 @@ __device__ __forceinline__ std::uint64_t tile_descriptor(const void* tile, int l
 #define STARATTN_R8 ",%64,%65,%66,%67,%68,%69,%70,%71"
 #define STARATTN_R9 ",%72,%73,%74,%75,%76,%77,%78,%79"
 #define STARATTN_R10 ",%80,%81,%82,%83,%84,%85,%86,%87"
+#define STARATTN_D16 STARATTN_R0 "%8,%9,%10,%11,%12,%13,%14,%15"
 #define STARATTN_D32 STARATTN_R0 STARATTN_R1 STARATTN_R2 STARATTN_R3
 #define STARATTN_D64 STARATTN_D32 STARATTN_R4 STARATTN_R5 STARATTN_R6 STARATTN_R7
 #define STARATTN_D72 STARATTN_D64 STARATTN_R8
@@ -164,7 +165,8 @@ __device__ __forceinline__ std::uint64_t tile_descriptor(const void* tile, int l
 #define STARATTN_O8(i)                                                                        \
   "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
       "+f"(d[i + 6]), "+f"(d[i + 7])
-#define STARATTN_O32 STARATTN_O8(0), STARATTN_O8(8), STARATTN_O8(16), STARATTN_O8(24)
+#define STARATTN_O16 STARATTN_O8(0), STARATTN_O8(8)
+#define STARATTN_O32 STARATTN_O16, STARATTN_O8(16), STARATTN_O8(24)
 #define STARATTN_O64 \
   STARATTN_O32, STARATTN_O8(32), STARATTN_O8(40), STARATTN_O8(48), STARATTN_O8(56)
 #define STARATTN_O72 STARATTN_O64, STARATTN_O8(64)
@@ -183,6 +185,7 @@ __device__ __forceinline__ std::uint64_t tile_descriptor(const void* tile, int l
                  : STARATTN_O##regs                                                            \
                  : "l"(desc_a), "l"(desc_b), "r"(accumulate));                                 \
   }
+STARATTN_WGMMA_SS(32, 16, 16, 17, 18)
 STARATTN_WGMMA_SS(128, 64, 64, 65, 66)
 STARATTN_WGMMA_SS(176, 88, 88, 89, 90)
 

@@ -35,21 +35,29 @@ struct Launch {
   unsigned n_blocks = 1, n_blocks_y = 1;
   int n_threads = 1;
   std::size_t shared_bytes = 0;
+  unsigned cluster_blocks = 1;  // in x; from compute capability 9.0 on
 };
 
 template <typename... Parameters, typename... Arguments>
 void launch_overlapping(const char* what, void (*kernel)(Parameters...), const Launch& size,
                         Stream stream, Arguments&&... arguments) {
-  cudaLaunchAttribute overlap{};
-  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  overlap.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchAttribute attributes[2] = {};
+  unsigned n_attributes = 0;
+  if (launches_overlap(reinterpret_cast<const void*>(kernel))) {
+    attributes[n_attributes].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[n_attributes++].val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (size.cluster_blocks > 1) {
+    attributes[n_attributes].id = cudaLaunchAttributeClusterDimension;
+    attributes[n_attributes++].val.clusterDim = {size.cluster_blocks, 1, 1};
+  }
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(size.n_blocks, size.n_blocks_y);
   config.blockDim = dim3(static_cast<unsigned>(size.n_threads));
   config.dynamicSmemBytes = size.shared_bytes;
   config.stream = stream;
-  config.attrs = &overlap;
-  config.numAttrs = launches_overlap(reinterpret_cast<const void*>(kernel)) ? 1 : 0;
+  config.attrs = attributes;
+  config.numAttrs = n_attributes;
   check_cuda(cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...), what);
 }
 

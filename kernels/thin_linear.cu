@@ -9,6 +9,7 @@
 #include "launch.cuh"
 #include "peer_lines.cuh"
 #include "thin_linear.h"
+#include "thin_linear_sm90.h"
 #include "thin_output.cuh"
 #include "thin_product.cuh"
 
@@ -21,21 +22,11 @@ struct LinearJob {
   static constexpr int kOut = Tile::kOut;
   const ThinLinear& p;
 
-  struct Place {
-    int which;
-    std::int64_t first_out;
-  };
-  __device__ __forceinline__ Place place_of(int tile) const {
-    Place place{0, static_cast<std::int64_t>(tile) * kOut};
-    for (; !Tile::kGated && place.which + 1 < p.n_outputs; ++place.which) {
-      const std::int64_t whole = (p.outputs[place.which].n_out + kOut - 1) / kOut * kOut;
-      if (place.first_out < whole) break;
-      place.first_out -= whole;
-    }
-    return place;
+  __device__ __forceinline__ ThinPlace place_of(int tile) const {
+    return kernels::place_of<Tile::kGated, kOut>(p, tile);
   }
   // This warp's m-th matrix, and its first row in the tile.
-  __device__ __forceinline__ const ThinOutput& matrix_of(const Place& place, int m,
+  __device__ __forceinline__ const ThinOutput& matrix_of(const ThinPlace& place, int m,
                                                          int& row) const {
     row = m * Tile::kMatrixChunks * 8 + static_cast<int>(threadIdx.x) % 32 / 4;
     if (!Tile::kGated || row < kOut) return p.outputs[place.which];
@@ -44,7 +35,7 @@ struct LinearJob {
   }
 
   __device__ __forceinline__ ThinMatrix<Tile> matrix(int tile) const {
-    const Place place = place_of(tile);
+    const ThinPlace place = place_of(tile);
     ThinMatrix<Tile> matrix;
 #pragma unroll
     for (int m = 0; m < Tile::kMatrices; ++m) {
@@ -55,7 +46,7 @@ struct LinearJob {
     return matrix;
   }
   __device__ __forceinline__ ThinScales<Tile> scales(int tile) const {
-    const Place place = place_of(tile);
+    const ThinPlace place = place_of(tile);
     ThinScales<Tile> scales;
 #pragma unroll
     for (int m = 0; m < Tile::kMatrices; ++m) {
@@ -68,29 +59,10 @@ struct LinearJob {
     return scales;
   }
   __device__ __forceinline__ void finish(int tile, const typename Tile::Sums& sums) const {
-    const Place place = place_of(tile);
-    const ThinOutput& to = p.outputs[place.which];
     await_earlier_kernels();
-    static_assert(Tile::kRows * kOut % 32 == 0);  // warps stay together
-    for (int i = threadIdx.x; i < Tile::kRows * kOut; i += kThreads) {
-      const int row = i / kOut, column = i % kOut;
-      const std::int64_t out = place.first_out + column;
-      const bool is_inside = row < p.n_rows && out < to.n_out;
-      __nv_bfloat16 rounded_y{};
-      if (is_inside) {
-        const float y =
-            output_of<Tile::kGated>(p, to, row, out, total<Tile>(sums, row, column),
-                                    Tile::kGated ? total<Tile>(sums, row, kOut + column) : 0.f);
-        const std::int64_t at = row * to.n_out + out;
-        if (p.kind == ThinKind::f32) {
-          static_cast<float*>(to.y)[at] = y;
-        } else {
-          rounded_y = __float2bfloat16_rn(y);
-          static_cast<__nv_bfloat16*>(to.y)[at] = rounded_y;
-        }
-      }
-      send_number(p.send, row, out, rounded_y, is_inside);
-    }
+    put_tile<Tile::kGated, Tile::kRows, kOut>(
+        p, place_of(tile), threadIdx.x, kThreads,
+        [&](int row, int matrix_row) { return total<Tile>(sums, row, matrix_row); });
   }
 };
 
@@ -140,10 +112,7 @@ int n_multiprocessors() {
 
 template <typename Tile>
 int tiles_of(const ThinLinear& p) {
-  std::int64_t n = 0;
-  for (int i = 0; i < (Tile::kGated ? 1 : p.n_outputs); ++i)
-    n += (p.outputs[i].n_out + Tile::kOut - 1) / Tile::kOut;
-  return static_cast<int>(n);
+  return n_tiles_of<Tile::kGated, Tile::kOut>(p);
 }
 
 template <typename Tile>
@@ -193,6 +162,7 @@ void launch_bf16(const ThinLinear& p, Stream stream) {
   if (p.n_rows <= 8)
     return launch_fitting<ThinTile<false, 1, 1, 15, kGated>, ThinTile<false, 1, 1, 8, kGated>,
                           ThinTile<false, 1, 1, 7, kGated>>(p, stream);
+  if (takes_thin_sm90(p)) return thin_linear_sm90(p, stream);
   if (p.n_rows <= 16)
     return launch_fitting<ThinTile<false, 2, 2, 5, kGated>, ThinTile<false, 2, 2, 3, kGated>>(
         p, stream);

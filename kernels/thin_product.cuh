@@ -3,9 +3,9 @@
 // bound by reading the matrix once. n_in is shared out in runs of kRun columns over the eight warps
 // of a block, which multiply with mma.sync, the matrix as the left operand (16 rows) and x as the
 // right one (8 rows of x at a time); then their sums are added in order. Both operands come through
-// a ring of steps in shared memory, in which each lane fetches exactly the 16 bytes that it will
-// need of the matrix: the product's columns may be numbered in any order, so long as both operands
-// agree. FP8 is widened in registers; what a run sums to is multiplied by its scale in fp32. Blocks
+// a ring of steps in shared memory. Of FP8 each lane fetches exactly the 16 bytes that it will need
+// of the matrix: the product's columns may be numbered in any order, so long as both operands
+// agree. It is widened in registers; what a run sums to is multiplied by its scale in fp32. Blocks
 // go from tile to tile of the matrix, and the ring with them: the next tile is on its way while one
 // is finished.
 #pragma once
@@ -107,22 +107,50 @@ struct ThinRows {
         n_rows(n_rows) {}
 };
 
-// c[16, 8] of each tile and 8 rows of x += one step of both, in shared memory.
+// Where this lane puts its piece of 8 rows of 32 bf16 columns, of which each row has four: so that
+// ldmatrix finds the pieces of 8 rows in banks of their own.
+__device__ __forceinline__ int place_of_lane() {
+  const int lane = threadIdx.x % 32;
+  return lane / 4 * 4 + (lane % 4 ^ lane / 8);
+}
+
+// c[16, 8] of each tile and 8 rows of x += one step of both, in shared memory: bf16, 16 columns
+// after the other, as wgmma takes them (thin_linear_sm90.cu).
 template <typename Tile>
-__device__ __forceinline__ void multiply_step(float (&c)[Tile::kTiles][Tile::kColumns][4],
+__device__ __forceinline__ void multiply_bf16(float (&c)[Tile::kTiles][Tile::kColumns][4],
                                               const uint4* w, const uint4* x) {
+  const int lane = threadIdx.x % 32, row = lane % 8, matrix = lane / 8;
+  std::uint32_t low[Tile::kTiles][4], high[Tile::kTiles][4];  // of 32 columns
+  const auto* of_w = w + matrix % 2 * 32 + row * 4;
+#pragma unroll
+  for (int t = 0; t < Tile::kTiles; ++t) {
+    const auto* tile = of_w + 2 * t * 32;
+    ampere::load_matrices(low[t], ampere::shared_address(tile + (matrix / 2 ^ row / 2)));
+    ampere::load_matrices(high[t], ampere::shared_address(tile + (matrix / 2 ^ row / 2 ^ 2)));
+  }
+#pragma unroll
+  for (int n = 0; n < Tile::kColumns; ++n) {
+    std::uint32_t b[4];
+    ampere::load_matrices(b, ampere::shared_address(x + n * 32 + row * 4 + (matrix ^ row / 2)));
+#pragma unroll
+    for (int t = 0; t < Tile::kTiles; ++t) {
+      ampere::multiply_add(c[t][n], low[t], b[0], b[1]);
+      ampere::multiply_add(c[t][n], high[t], b[2], b[3]);
+    }
+  }
+}
+
+// The same of FP8, whose lanes have their own pieces of the matrix, and columns in an order that
+// both operands share.
+template <typename Tile>
+__device__ __forceinline__ void multiply_f8(float (&c)[Tile::kTiles][Tile::kColumns][4],
+                                            const uint4* w, const uint4* x) {
   constexpr int kPairs = Tile::kLaneColumns / 2;
   std::uint32_t lows[Tile::kTiles][kPairs], highs[Tile::kTiles][kPairs];
 #pragma unroll
   for (int t = 0; t < Tile::kTiles; ++t) {
-    const uint4 low = w[2 * t * 32], high = w[(2 * t + 1) * 32];
-    if constexpr (Tile::kIsF8) {
-      widen(low, lows[t]);
-      widen(high, highs[t]);
-    } else {
-      lows[t][0] = low.x, lows[t][1] = low.y, lows[t][2] = low.z, lows[t][3] = low.w;
-      highs[t][0] = high.x, highs[t][1] = high.y, highs[t][2] = high.z, highs[t][3] = high.w;
-    }
+    widen(w[2 * t * 32], lows[t]);
+    widen(w[(2 * t + 1) * 32], highs[t]);
   }
 #pragma unroll
   for (int n = 0; n < Tile::kColumns; ++n)
@@ -181,8 +209,9 @@ __device__ __forceinline__ void multiply_tiles(const Job& job, const AwaitRows& 
   constexpr int kStages = Tile::kStages, kTiles = Tile::kTiles, kColumns = Tile::kColumns;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, n_in = static_cast<int>(wide_n_in);
   auto& sums = *reinterpret_cast<typename Tile::Sums*>(memory + Tile::kRingChunks);
-  uint4* const w_ring = memory + warp * kStages * Tile::kStepChunks * 32 + lane;
-  uint4* const x_ring = w_ring - lane + Tile::kWChunks * 32;
+  uint4* const w_ring = memory + warp * kStages * Tile::kStepChunks * 32;
+  uint4* const x_ring = w_ring + Tile::kWChunks * 32;
+  const int place = Tile::kIsF8 ? lane : place_of_lane();
 
   ThinStep<Tile> ahead;
   const bool has_steps = ahead.column < n_in;
@@ -201,7 +230,7 @@ __device__ __forceinline__ void multiply_tiles(const Job& job, const AwaitRows& 
     for (int i = 0; i < Tile::kWChunks; ++i) {
       const int row = i % Tile::kMatrixChunks;
       const std::int64_t at = row * 8 * wide_n_in + ahead.column;
-      ampere::copy_async(ampere::shared_address(w_ring + ahead.chunk() + i * 32),
+      ampere::copy_async(ampere::shared_address(w_ring + ahead.chunk() + i * 32 + place),
                          matrix.w[i / Tile::kMatrixChunks] + at * (Tile::kIsF8 ? 1 : 2),
                          inside && row < matrix.n_w);
     }
@@ -217,8 +246,9 @@ __device__ __forceinline__ void multiply_tiles(const Job& job, const AwaitRows& 
     for (int i = 0; i < Tile::kXPerTile * Tile::kColumns; ++i) {
       const int n = i / Tile::kXPerTile, eight = i % Tile::kXPerTile * 4 + lane % 4;
       const int column = step.column + i % Tile::kXPerTile * 32;
-      const int place = (n * 8 + lane / 4) * 4 * Tile::kXPerTile + eight;
-      ampere::copy_async(ampere::shared_address(x_ring + step.chunk() + place),
+      const int at =
+          Tile::kIsF8 ? (n * 8 + lane / 4) * 4 * Tile::kXPerTile + eight : n * 32 + place;
+      ampere::copy_async(ampere::shared_address(x_ring + step.chunk() + at),
                          rows.x + (n * 8 * wide_n_in + column) * 2,
                          column + lane % 4 * 8 < n_in && n < rows.n_rows);
     }
@@ -238,8 +268,11 @@ __device__ __forceinline__ void multiply_tiles(const Job& job, const AwaitRows& 
     const auto add_step = [&](float(&to)[kTiles][kColumns][4]) {
       ampere::copy_wait<kStages - 2>();
       __syncwarp();
-      multiply_step<Tile>(to, w_ring + step.chunk(),
-                          x_ring + step.chunk() + lane * Tile::kXPerTile);
+      const uint4 *w = w_ring + step.chunk(), *x = x_ring + step.chunk();
+      if constexpr (Tile::kIsF8)
+        multiply_f8<Tile>(to, w + lane, x + lane * Tile::kXPerTile);
+      else
+        multiply_bf16<Tile>(to, w, x);
       fetch_w();
       fetch_x(ahead);
       ahead.next();

@@ -256,6 +256,49 @@ TEST_F(CudaBackend, ThinProductsTreatRowsOneByOne) {
   }
 }
 
+// The same of three products at once, and of a gated pair, whose outputs fill no tile.
+TEST_F(CudaBackend, ThinProductsBesideEachOtherTreatRowsOneByOne) {
+  for (const auto& [n_in, n_out] : {std::pair{128, 40}, {256, 1000}, {4096, 200}, {14336, 72}}) {
+    std::vector<WeightView> w, bias;
+    for (const int width : {n_out, 64, n_out + 8}) {
+      w.push_back(weight(numbers_.bell(std::int64_t{width} * n_in, 0.1F), n_in));
+      bias.push_back(weight(numbers_.bell(width), width));
+    }
+    const WeightView up = weight(numbers_.bell(std::int64_t{n_out} * n_in, 0.1F), n_in);
+    const auto results_of = [&](const Rows& x) {
+      std::vector<Floats> rows(static_cast<std::size_t>(x.n_rows));
+      const auto add = [&](const Rows& y) {
+        const Floats all = gpu_->get(y);
+        for (std::size_t i = 0; i < rows.size(); ++i)
+          rows[i].insert(rows[i].end(), all.begin() + static_cast<std::int64_t>(i) * y.width,
+                         all.begin() + static_cast<std::int64_t>(i + 1) * y.width);
+      };
+      std::vector<Projection> three;
+      for (std::size_t i = 0; i < w.size(); ++i)
+        three.push_back({w[i], bias[i], gpu_->empty(x.n_rows, w[i].n_rows)});
+      gpu_->backend->linear_all(x, three, Product::batch_invariant);
+      for (const Projection& to : three) add(to.y);
+      const Rows gated = gpu_->empty(x.n_rows, n_out);
+      gpu_->backend->linear_gated(x, {w[0], bias[0], gated}, {up, {}, gpu_->empty(x.n_rows, n_out)},
+                                  Product::batch_invariant);
+      add(gated);
+      return rows;
+    };
+    const std::int64_t n_rows = 32;
+    const Floats values = numbers_.bell(n_rows * n_in);
+    std::vector<Floats> expected;
+    for (std::int64_t row = 0; row < n_rows; ++row)
+      expected.push_back(results_of(
+          gpu_->rows({values.begin() + row * n_in, values.begin() + (row + 1) * n_in}, n_in))[0]);
+    for (const std::int64_t n : {8, 9, 16, 17, 31, 32}) {
+      const std::vector<Floats> together =
+          results_of(gpu_->rows({values.begin(), values.begin() + n * n_in}, n_in));
+      for (std::size_t i = 0; i < together.size(); ++i)
+        EXPECT_EQ(together[i], expected[i]) << n_in << " " << n << " " << i;
+    }
+  }
+}
+
 // What a product normalises by itself has the bits of rows that lay ready, and lies ready for
 // others.
 TEST_F(CudaBackend, ProductsTakeTheNormOfTheirRows) {

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+// Thin products of more than a few rows on Hopper; see thin_linear.h. The bits are the same.
+#pragma once
+
+#include "thin_linear.h"
+
+namespace starattn::kernels {
+
+bool takes_thin_sm90(const ThinLinear& product);
+void thin_linear_sm90(const ThinLinear& product, Stream stream);
+
+}  // namespace starattn::kernels
