@@ -12,7 +12,7 @@
 #include "elementwise.h"
 #include "launch.cuh"
 #include "norm.cuh"
-#include "peer_lines.cuh"
+#include "peer_rows.cuh"
 #include "warp.cuh"
 
 namespace starattn::kernels {
@@ -96,41 +96,62 @@ __global__ void rms_norm_warp_kernel(const uint4* x, const uint4* weight, float 
   y[row * row_vectors + lane] = narrowed(v);
 }
 
+// Eight pairs.
+struct RotatedPairs {
+  uint4 low, high;
+
+  __device__ __forceinline__ RotatedPairs(const uint4& x, const uint4& y, const float4* cos,
+                                          const float4* sin) {
+    const float4 c[2] = {cos[0], cos[1]}, s[2] = {sin[0], sin[1]};
+    const float* cosine = &c[0].x;
+    const float* sine = &s[0].x;
+    const Eight a = widened(x), b = widened(y);
+    Eight rotated_a, rotated_b;
+#pragma unroll
+    for (int j = 0; j < kWidth; ++j) {
+      rotated_a.x[j] = a.x[j] * cosine[j] - b.x[j] * sine[j];
+      rotated_b.x[j] = b.x[j] * cosine[j] + a.x[j] * sine[j];
+    }
+    low = narrowed(rotated_a);
+    high = narrowed(rotated_b);
+  }
+};
+
 // A thread rotates eight pairs.
 __global__ void rotate_kernel(HeadRows q, HeadRows k, const float4* cos, const float4* sin,
                               std::int64_t n, int half_vectors,
-                              const __grid_constant__ PeerSend send) {
+                              const __grid_constant__ PeerSend send,
+                              const __grid_constant__ PeerRows exchange) {
   const std::int64_t i = thread_index();
   let_next_kernel_start();
   await_earlier_kernels();
-  if (i >= n) return;
-  const int column = static_cast<int>(i % half_vectors);
-  const int n_heads = q.n_heads + k.n_heads;
-  const std::int64_t row = i / half_vectors / n_heads;
-  const int head = static_cast<int>(i / half_vectors % n_heads);
-  const bool is_q = head < q.n_heads;
-  uint4* low =
-      static_cast<uint4*>(is_q ? q.x : k.x) + column +
-      (is_q ? row * q.n_heads + head : row * k.n_heads + head - q.n_heads) * 2 * half_vectors;
-  uint4* high = low + half_vectors;
-  const std::int64_t angle = (row * half_vectors + column) * 2;
-  const float4 c[2] = {cos[angle], cos[angle + 1]};
-  const float4 s[2] = {sin[angle], sin[angle + 1]};
-  const float* cosine = &c[0].x;
-  const float* sine = &s[0].x;
-  const Eight a = widened(*low), b = widened(*high);
-  Eight rotated_a, rotated_b;
-#pragma unroll
-  for (int j = 0; j < kWidth; ++j) {
-    rotated_a.x[j] = a.x[j] * cosine[j] - b.x[j] * sine[j];
-    rotated_b.x[j] = b.x[j] * cosine[j] + a.x[j] * sine[j];
+  if (i < n) {
+    const int column = static_cast<int>(i % half_vectors);
+    const int n_heads = q.n_heads + k.n_heads;
+    const std::int64_t row = i / half_vectors / n_heads;
+    const int head = static_cast<int>(i / half_vectors % n_heads);
+    const bool is_q = head < q.n_heads;
+    uint4* low =
+        static_cast<uint4*>(is_q ? q.x : k.x) + column +
+        (is_q ? row * q.n_heads + head : row * k.n_heads + head - q.n_heads) * 2 * half_vectors;
+    uint4* high = low + half_vectors;
+    const std::int64_t angle = (row * half_vectors + column) * 2;
+    const RotatedPairs pairs(*low, *high, cos + angle, sin + angle);
+    *low = pairs.low;
+    *high = pairs.high;
+    if (send.n_peers > 0 && is_q) {
+      const std::int64_t at = (head * 2 * half_vectors + column) * kWidth;
+      send_vector(send, row, at, pairs.low);
+      send_vector(send, row, at + half_vectors * kWidth, pairs.high);
+    }
+    if (exchange.n_rows > 0 && is_q) {
+      uint4* to = static_cast<uint4*>(exchange.all) + row * exchange.n_vectors +
+                  exchange.own.first + head * 2 * half_vectors + column;
+      to[0] = pairs.low;
+      to[half_vectors] = pairs.high;
+    }
   }
-  *low = narrowed(rotated_a);
-  *high = narrowed(rotated_b);
-  if (send.n_peers == 0 || !is_q) return;
-  const std::int64_t at = (head * 2 * half_vectors + column) * kWidth;
-  send_vector(send, row, at, *low);
-  send_vector(send, row, at + half_vectors * kWidth, *high);
+  if (exchange.n_rows > 0) receive_others(exchange);
 }
 
 // Two vectors a thread, both loads of both on their way before the first is used.
@@ -281,17 +302,29 @@ void rms_norm(const void* x, const void* weight, float eps, std::int64_t n_rows,
 }
 
 void rotate_rows(const HeadRows& q, const HeadRows& k, const float* cos, const float* sin,
-                 std::int64_t n_rows, int head_dim, Stream stream, const PeerSend& send) {
+                 std::int64_t n_rows, int head_dim, Stream stream, const PeerSend& send,
+                 const PeerRows& exchange) {
   require(head_dim % 16 == 0, "RoPE", "head_dim must be a multiple of 16", head_dim);
   if (send.n_peers > 0)
     require(send.n_columns == q.n_heads * head_dim, "RoPE", "a message has as many columns as q",
             send.n_columns);
   const int half_vectors = head_dim / 16;
   const std::int64_t n = n_rows * (q.n_heads + k.n_heads) * half_vectors;
+  if (exchange.n_rows > 0) {
+    check_columns(exchange);
+    require(exchange.n_rows == n_rows && exchange.is_sent && send.n_peers > 0 &&
+                takes_exchange(n * 2 * kWidth),
+            "RoPE", "an exchange is of the rows of q, few of them, which are sent; rows",
+            exchange.n_rows);
+  }
   if (n == 0) return;
   launch_overlapping("RoPE", rotate_kernel, {blocks_for(n), 1, kThreads}, stream, q, k,
                      reinterpret_cast<const float4*>(cos), reinterpret_cast<const float4*>(sin), n,
-                     half_vectors, send);
+                     half_vectors, send, exchange);
+}
+
+bool takes_exchange(std::int64_t n_values) {
+  return n_values <= static_cast<std::int64_t>(most_waiting_blocks()) * kThreads * 2 * kWidth;
 }
 
 void swiglu(const void* gate, const void* up, void* y, std::int64_t n, Stream stream) {

@@ -40,9 +40,13 @@ struct HeadRows {
 
 // Rotates pairs (i, i + head_dim/2) of every head in place (arXiv 2104.09864, half-split order), of
 // q and k alike. cos, sin fp32 [n_rows, head_dim / 2]; head_dim: a multiple of 16. send: where q
-// goes as well.
+// goes as well. exchange: of the rows of q, which are sent, to be brought to its end; for
+// takes_exchange().
 void rotate_rows(const HeadRows& q, const HeadRows& k, const float* cos, const float* sin,
-                 std::int64_t n_rows, int head_dim, Stream stream, const PeerSend& send = {});
+                 std::int64_t n_rows, int head_dim, Stream stream, const PeerSend& send = {},
+                 const PeerRows& exchange = {});
+// Whether these may be few enough for that: n_values of q and k in all.
+bool takes_exchange(std::int64_t n_values);
 
 // y = silu(gate) * up, bf16 [n].
 void swiglu(const void* gate, const void* up, void* y, std::int64_t n, Stream stream);

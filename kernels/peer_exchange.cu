@@ -13,7 +13,6 @@ namespace starattn::kernels {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kMostBlocks = 64;  // all of them run at once: those that wait hold up nobody
 
 // Two words of a strip that follow each other. A strip of an odd number of words has one in its
 // last line.
@@ -117,7 +116,7 @@ void exchange_with_peers(const PeerExchange& p, Stream stream) {
       std::max({n_lines(0, p.n_sends), n_lines(p.n_sends, p.n_receives),
                 n_lines(p.n_sends + p.n_receives, 2 * p.n_copies) / 2});
   const auto n_blocks =
-      std::min<std::uint32_t>(kMostBlocks, (most_lines + kThreads - 1) / kThreads);
+      std::min<std::uint32_t>(most_waiting_blocks(), (most_lines + kThreads - 1) / kThreads);
   const auto launch = [&]<int kStrips>(std::integral_constant<int, kStrips>) {
     Parameters<kStrips> parameters;
     parameters.base = p;

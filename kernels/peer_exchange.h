@@ -133,5 +133,7 @@ struct PeerRows : PeerMeeting {
 
 // One launch; the norm has the bits of rms_norm() (elementwise.h). Throws BadShape.
 void exchange_rows(const PeerRows& rows, Stream stream);
+// That the columns of all are those of a row, each once. Throws BadShape.
+void check_columns(const PeerRows& rows);
 
 }  // namespace starattn::kernels

@@ -11,12 +11,12 @@
 #include "norm.cuh"
 #include "peer_exchange.h"
 #include "peer_lines.cuh"
+#include "peer_rows.cuh"
 
 namespace starattn::kernels {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kMostBlocks = 64;  // all of them run at once: those that wait hold up nobody
 
 __device__ __forceinline__ void send(const PeerRows& p, std::int64_t row) {
   const auto* mine = static_cast<const uint4*>(p.mine) + row * p.own.count;
@@ -33,33 +33,6 @@ __device__ __forceinline__ void send(const PeerRows& p, std::int64_t row) {
     }
     own[i] = v;
   }
-}
-
-__device__ __forceinline__ void greet(const PeerRows& p) {
-  if (blockIdx.x > 0 || static_cast<int>(threadIdx.x) >= p.n_peers) return;
-  store_line(static_cast<uint4*>(p.there[threadIdx.x]), 0, 0, p.flag);
-  await_line(p, static_cast<const uint4*>(p.here[threadIdx.x]));
-}
-
-// Vector i of the row, as soon as it is there.
-__device__ __forceinline__ uint4 receive(const PeerRows& p, std::int64_t row, int i) {
-  const int of_own = i - p.own.first;
-  if (of_own >= 0 && of_own < p.own.count)
-    return static_cast<const uint4*>(p.mine)[row * p.own.count + of_own];
-  int peer = 0;
-#pragma unroll 1
-  while (i < p.of_peers[peer].first || i >= p.of_peers[peer].first + p.of_peers[peer].count) ++peer;
-  const uint4* line = static_cast<const uint4*>(p.here[peer]) +
-                      line_of(row, p.of_peers[peer].count, i - p.of_peers[peer].first);
-  uint4 a, b;
-  await(p, [&] {
-    a = load_line(line);
-    b = load_line(line + 1);
-    return a.y == p.flag && a.w == p.flag && b.y == p.flag && b.w == p.flag;
-  });
-  const uint4 v{a.x, a.z, b.x, b.z};
-  static_cast<uint4*>(p.all)[row * p.n_vectors + i] = v;
-  return v;
 }
 
 __global__ void __launch_bounds__(kThreads) exchange_kernel(const __grid_constant__ PeerRows p) {
@@ -125,6 +98,8 @@ bool are_a_row(const PeerColumns* columns, int n, int n_vectors, int least) {
   return end == n_vectors;
 }
 
+}  // namespace
+
 void check_columns(const PeerRows& p) {
   PeerColumns all[kMostPeers + 1];
   const int n = std::clamp(p.n_peers, 0, kMostPeers);
@@ -139,8 +114,6 @@ void check_columns(const PeerRows& p) {
                  std::to_string(8 * p.n_vectors) + ", or behind a norm not 264 to " +
                  std::to_string(8 * kMostNormedVectors));
 }
-
-}  // namespace
 
 bool can_await_rows(std::int64_t n_rows, std::int64_t n_vectors, bool behind_norm) {
   return n_rows > 0 && n_rows <= kMostAwaitedRows && n_rows * n_vectors <= kMostAwaited &&
@@ -164,7 +137,8 @@ void check_awaited(const AwaitedRows& p, std::int64_t n_rows, std::int64_t n_col
 void exchange_rows(const PeerRows& p, Stream stream) {
   check_columns(p);
   if (p.n_rows == 0) return;
-  const auto n_blocks = static_cast<unsigned>(std::min<std::int64_t>(kMostBlocks, p.n_rows));
+  const unsigned most_blocks = most_waiting_blocks();
+  const auto n_blocks = static_cast<unsigned>(std::min<std::int64_t>(most_blocks, p.n_rows));
   if (p.weight) {
     const std::size_t shared_bytes = 2 * static_cast<std::size_t>(p.n_vectors) * sizeof(uint4);
     check_cuda(
@@ -176,7 +150,7 @@ void exchange_rows(const PeerRows& p, Stream stream) {
   } else {
     const auto n_beside = static_cast<unsigned>((p.n_vectors + kThreads - 1) / kThreads);
     launch_overlapping("peer exchange of rows", exchange_kernel,
-                       {n_blocks, std::min(n_beside, kMostBlocks / n_blocks), kThreads, 0}, stream,
+                       {n_blocks, std::min(n_beside, most_blocks / n_blocks), kThreads, 0}, stream,
                        p);
   }
 }

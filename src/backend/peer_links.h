@@ -55,9 +55,9 @@ class PeerLinks {
   virtual void exchange_rows(Rows mine, std::span<const Share> columns, Rows all,
                              const RowNorm* norm = nullptr, Rows normed = {},
                              Reader reader = Reader::any) = 0;
-  // The next exchange is exchange_rows() of these. Whichever operation makes `mine` before then may
-  // send it by itself.
-  virtual void announce(Rows mine, std::span<const Share> columns) = 0;
+  // The next exchange is exchange_rows() of these, without a norm if `all` is there. Whichever
+  // operation makes `mine` before then may send it by itself, and bring in all.
+  virtual void announce(Rows mine, std::span<const Share> columns, Rows all = {}) = 0;
   // The next exchange brings partials: of every rank n_parts[rank], [n_rows, all heads], of which
   // heads[rank] go to that rank. mine: this rank's, which one Backend::attend_blocks() makes before
   // then and sends by itself.

@@ -49,8 +49,8 @@ class TimedLinks : public PeerLinks {
                    const AttentionShape& own) override {
     links_->leave_parts(all, n_parts, own);
   }
-  void announce(Rows mine, std::span<const Share> columns) override {
-    links_->announce(mine, columns);
+  void announce(Rows mine, std::span<const Share> columns, Rows all) override {
+    links_->announce(mine, columns, all);
   }
   void set_wait_limit(double seconds) override { links_->set_wait_limit(seconds); }
   bool has_given_up() override { return links_->has_given_up(); }

@@ -56,6 +56,11 @@ class PeerShardExchange : public ShardExchange {
         mine.n_rows <= rows_at_once(columns))
       links_->announce(mine, columns);
   }
+  void announce_queries(Rows mine) override {
+    if (PeerLinks::takes_rows(q_columns_, /*behind_norm=*/false) &&
+        mine.n_rows <= rows_at_once(q_columns_))
+      links_->announce(mine, q_columns_, all_q_.rows(n_rows_));
+  }
   void gather(Rows mine, std::span<const Share> columns, Rows all, Reader reader) override {
     exchange_rows(mine, columns, nullptr, all, {}, reader);
   }

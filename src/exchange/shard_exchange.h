@@ -53,6 +53,8 @@ class ShardExchange : public StepExchange {
   // gather() or gather_normed() of these is what the ranks do next. Whichever operation makes
   // `mine` before then may send it by itself, where the device can.
   virtual void announce(Rows /*mine*/, std::span<const Share> /*columns*/) {}
+  // The same of share(), which brings in all of them.
+  virtual void announce_queries(Rows /*mine*/) {}
 
   // Whether the device of any rank gave up waiting for another's since the last question: then
   // what was exchanged is worth nothing, and the step has to be done again. The device has

@@ -81,7 +81,7 @@ class ShardedForward : public StepForward {
         if (!of_layer.has_window()) context_.attend(layer, q);
         continue;
       }
-      if (!of_layer.has_window()) exchange_->announce(q, q_columns_);
+      if (!of_layer.has_window()) exchange_->announce_queries(q);
       decoder_->project_qkv(layer, normed, rope.angles(of_layer), q, k, v);
       PartialTree context;
       if (!of_layer.has_window()) {

@@ -218,8 +218,12 @@ class CudaBackend : public Backend {
   void rope_both(Rows q, Rows k, std::int64_t head_dim, const float* cos,
                  const float* sin) override {
     STARATTN_CHECK(q.n_rows == k.n_rows);
+    const kernels::PeerSend send = mail_.out.take(q.data);
+    kernels::PeerRows exchange;
+    if (kernels::takes_exchange(q.n_rows * (q.width + k.width)))
+      exchange = mail_.out.take_exchange();
     kernels::rotate_rows(cuda::heads_of(q, head_dim), cuda::heads_of(k, head_dim), cos, sin,
-                         q.n_rows, static_cast<int>(head_dim), stream(), mail_.out.take(q.data));
+                         q.n_rows, static_cast<int>(head_dim), stream(), send, exchange);
   }
 
   void narrow(Rows x, std::int64_t head_dim, RawRows to) override {

@@ -16,10 +16,13 @@ namespace starattn::cuda {
 class Outbox {
  public:
   // The next rows that are made at this place go there.
-  void announce(const void* rows, const kernels::PeerSend& to) {
+  // exchange: the whole of it, if that is known.
+  void announce(const void* rows, const kernels::PeerSend& to,
+                const kernels::PeerRows& exchange = {}) {
     rows_ = rows;
     to_ = to;
-    is_taken_ = false;
+    exchange_ = exchange;
+    is_taken_ = is_done_ = false;
   }
   // For an operation that makes all of these rows, once: where they go, or nowhere.
   kernels::PeerSend take(const void* rows) {
@@ -27,16 +30,24 @@ class Outbox {
     is_taken_ = true;
     return to_;
   }
-  // Whether they were taken. Nothing is announced any more.
-  bool close() {
+  // Behind take(), for an operation that brings the exchange to its end as well, if it may.
+  kernels::PeerRows take_exchange() {
+    is_done_ = is_taken_ && exchange_.n_rows > 0;
+    return is_done_ ? exchange_ : kernels::PeerRows();
+  }
+  enum class State { left, sent, exchanged };
+  // What has become of the rows. Nothing is announced any more.
+  State close() {
     rows_ = nullptr;
-    return std::exchange(is_taken_, false);
+    const bool is_taken = std::exchange(is_taken_, false);
+    return std::exchange(is_done_, false) ? State::exchanged : is_taken ? State::sent : State::left;
   }
 
  private:
   const void* rows_ = nullptr;
   kernels::PeerSend to_;
-  bool is_taken_ = false;
+  kernels::PeerRows exchange_;
+  bool is_taken_ = false, is_done_ = false;
 };
 
 class Inbox {

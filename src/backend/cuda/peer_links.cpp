@@ -100,16 +100,22 @@ class IpcLinks : public PeerLinks {
     kernels::exchange_with_peers(p, device_->stream());
   }
 
-  void announce(Rows mine, std::span<const Share> columns) override {
+  void announce(Rows mine, std::span<const Share> columns, Rows all) override {
     STARATTN_CHECK(!announced_ && std::ssize(columns) == n_ranks_ && mine.width % kVector == 0);
     announced_ = next_meeting();
     kernels::PeerSend to;
     to.n_peers = mine.width > 0 ? announced_->n_peers : 0;
     std::ranges::copy(announced_->there, to.there);
-    if (can_wait(mine.n_rows, columns, false)) to.there[to.n_peers++] = message(me_, me_);
+    if (!all.data && can_wait(mine.n_rows, columns, false))
+      to.there[to.n_peers++] = message(me_, me_);
     to.flag = announced_->flag;
     to.n_columns = mine.width;
-    mail_->out.announce(mine.data, to);
+    kernels::PeerRows exchange;
+    if (all.data && mine.width > 0) {
+      exchange = rows_of(*announced_, mine, columns, all);
+      exchange.is_sent = true;
+    }
+    mail_->out.announce(mine.data, to, exchange);
   }
 
   void exchange_rows(Rows mine, std::span<const Share> columns, Rows all, const RowNorm* norm,
@@ -120,17 +126,12 @@ class IpcLinks : public PeerLinks {
                    all.width == columns.back().end());
     STARATTN_CHECK(static_cast<std::size_t>(mine.n_rows * mine.width) * size_of(Dtype::bf16) <=
                    kMostBytes);
-    kernels::PeerRows p;
-    p.is_sent = mail_->out.close();
-    static_cast<kernels::PeerMeeting&>(p) = announced_ ? *announced_ : next_meeting();
+    const Outbox::State state = mail_->out.close();
+    const kernels::PeerMeeting meeting = announced_ ? *announced_ : next_meeting();
     announced_.reset();
-    for (std::size_t i = 0; i < peers_.size(); ++i)
-      p.of_peers[i] = in_vectors(columns[at(peers_[i])]);
-    p.own = in_vectors(columns[at(me_)]);
-    p.mine = mine.data;
-    p.all = all.data;
-    p.n_rows = all.n_rows;
-    p.n_vectors = static_cast<int>(all.width / kVector);
+    if (state == Outbox::State::exchanged) return;
+    kernels::PeerRows p = rows_of(meeting, mine, columns, all);
+    p.is_sent = state == Outbox::State::sent;
     if (norm) {
       STARATTN_CHECK(normed.n_rows == all.n_rows && normed.width == all.width &&
                      norm->weight.n_cols == all.width);
@@ -185,6 +186,19 @@ class IpcLinks : public PeerLinks {
   static std::size_t at(int rank) { return static_cast<std::size_t>(rank); }
   static kernels::PeerColumns in_vectors(const Share& share) {
     return {static_cast<int>(share.first / kVector), static_cast<int>(share.count / kVector)};
+  }
+  kernels::PeerRows rows_of(const kernels::PeerMeeting& meeting, Rows mine,
+                            std::span<const Share> columns, Rows all) const {
+    kernels::PeerRows p;
+    static_cast<kernels::PeerMeeting&>(p) = meeting;
+    for (std::size_t i = 0; i < peers_.size(); ++i)
+      p.of_peers[i] = in_vectors(columns[at(peers_[i])]);
+    p.own = in_vectors(columns[at(me_)]);
+    p.mine = mine.data;
+    p.all = all.data;
+    p.n_rows = all.n_rows;
+    p.n_vectors = static_cast<int>(all.width / kVector);
+    return p;
   }
   // Whether a product can wait for these rows by itself. All ranks say the same.
   static bool can_wait(std::int64_t n_rows, std::span<const Share> columns, bool behind_norm) {
