@@ -207,8 +207,7 @@ std::optional<Machine::Group> measure_group(const Machine& m, const Options& opt
   with_group.groups.assign(1, {});
   Machine::Group& group = with_group.groups.back();
   group.n_ranks = n_ranks;
-  group.in_layer = in_layer_through(m, sizes.wide, sizes.n_few, wide.encode(few).layer,
-                                    sizes.n_many, wide.encode(many).layer);
+  group.in_layer = in_layer_like(m, sizes.wide, sizes.n_many, wide.encode(many).layer);
   for (const std::int64_t n : sizes.n_rows) {
     const Layered step_narrow = narrow.step(few, n), step_wide = wide.step(few, n);
     group.thin_layers.push_back({n, sizes.wide.hidden_size,

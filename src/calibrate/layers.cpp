@@ -67,6 +67,17 @@ Machine::InLayer in_layer_through(const Machine& m, const ModelConfig& config, s
   return in_layer;
 }
 
+Machine::InLayer in_layer_like(const Machine& m, const ModelConfig& config, std::int64_t n_rows,
+                               double layer) {
+  const auto [rest, attention] = parts_of(config, m, n_rows);
+  Machine::InLayer in_layer = in_layer_of(m.in_layer, config.hidden_size);
+  const double factor = times(layer / (in_layer.products * rest + in_layer.attention * attention));
+  in_layer.hidden_size = config.hidden_size;
+  in_layer.products = times(in_layer.products * factor);
+  in_layer.attention = times(in_layer.attention * factor);
+  return in_layer;
+}
+
 SmallModel::Timer LayerCalibration::over(std::size_t n_bundles) const {
   return [this, n_bundles](const std::function<void()>& operation) {
     return timer_([&](std::int64_t) { operation(); }, n_bundles);

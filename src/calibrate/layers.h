@@ -17,6 +17,11 @@ namespace starattn {
 // a long block, which tell attention from the rest.
 Machine::InLayer in_layer_through(const Machine& m, const ModelConfig& config, std::int64_t n_few,
                                   double few, std::int64_t n_many, double many);
+// The same of such layers on several ranks: both parts take more by one factor than m has for a
+// layer of one rank, that of a block of n_rows. It should be long: in a short one a part of the
+// time goes to a layer that has not come in yet, and would be taken for products.
+Machine::InLayer in_layer_like(const Machine& m, const ModelConfig& config, std::int64_t n_rows,
+                               double layer);
 
 class LayerCalibration {
  public:

@@ -8,6 +8,7 @@
 #include "backend/backend.h"
 #include "calibrate/groups.h"
 #include "calibrate/inputs.h"
+#include "calibrate/layers.h"
 #include "calibrate/line_through.h"
 #include "calibrate/messages.h"
 #include "calibrate/timer.h"
@@ -84,6 +85,21 @@ Machine of_one_rank() {
   m.in_layer = {{64}};
   m.message = ByteTime{1e-6, 1e9};
   return m;
+}
+
+TEST(Layers, OfSeveralRanksTakeMoreOfBothParts) {
+  Machine m = of_one_rank();
+  ModelConfig config;
+  config.hidden_size = config.intermediate_size = 64;
+  config.n_heads = config.n_kv_heads = 4;
+  config.head_dim = 16;
+  m.in_layer = {{config.hidden_size, 1.5, 3}};
+  const Machine::InLayer one = in_layer_like(m, config, 1024, 0.5);
+  const Machine::InLayer two = in_layer_like(m, config, 1024, 1);
+  EXPECT_EQ(one.hidden_size, config.hidden_size);
+  EXPECT_NEAR(two.products / one.products, 2, 1e-9);
+  EXPECT_NEAR(two.attention / one.attention, 2, 1e-9);
+  EXPECT_NEAR(one.attention / one.products, 2, 1e-9);
 }
 
 TEST(Groups, AreTimedTogetherWithTheirExchanges) {
