@@ -23,6 +23,9 @@ struct ThinOutput {
 
 inline constexpr int kMaxThinOutputs = 3;
 inline constexpr int kMostThinRows = 32;  // of x in one launch
+// The columns of n_in belong to shares in turn, a run each; every share is summed by itself, and
+// the shares in order. All kernels do so, or their bits would differ.
+inline constexpr int kThinShares = 8, kThinRun = 128;
 
 enum class ThinKind {
   bf16,   // each y = x w^T + bias + plus

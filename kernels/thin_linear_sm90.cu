@@ -20,9 +20,8 @@
 namespace starattn::kernels {
 namespace {
 
-constexpr int kShares = 8;  // of n_in
-constexpr int kRun = 128;   // columns
-constexpr int kRows = 32;   // of x
+constexpr int kShares = kThinShares, kRun = kThinRun;
+constexpr int kRows = 32;  // of x
 constexpr int kMatrixRows = 64;
 constexpr int kBoxColumns = 64;  // of the two boxes of a run
 constexpr int kStages = 4;

@@ -17,12 +17,13 @@
 #include "ampere.cuh"
 #include "f8.cuh"
 #include "launch.cuh"
+#include "thin_linear.h"
 
 namespace starattn::kernels {
 
-constexpr int kWarps = 8;
+constexpr int kWarps = kThinShares;
 constexpr int kThreads = 32 * kWarps;
-constexpr int kRun = 128;  // columns that a warp takes at a time; one block of scales has them all
+constexpr int kRun = kThinRun;  // that a warp takes at a time; one block of scales has them all
 
 // How a block goes about it. kTiles: tiles of 16 matrix rows; kColumns: tiles of 8 rows of x;
 // gated: the first half of the matrix rows is the first matrix's, the second half the same of the

@@ -2,7 +2,8 @@
 // Rows on their way between devices while operations are at work. Whichever operation makes rows
 // that other devices wait for finds in the outbox where they go and stores them there itself, so
 // that they are on their way before it ends; rows that none took are sent by the exchange. Rows
-// that a product of few rows will read may be left in the inbox, for it to wait for by itself.
+// that a product of few rows reads next may be left in the inbox, for it to make ready by itself:
+// to take their norm, or to wait for other devices.
 #pragma once
 
 #include <utility>
@@ -15,8 +16,8 @@ namespace starattn::cuda {
 
 class Outbox {
  public:
-  // The next rows that are made at this place go there.
-  // exchange: the whole of it, if that is known.
+  // The next rows that are made at this place go there. exchange: the whole of it, if that is
+  // known.
   void announce(const void* rows, const kernels::PeerSend& to,
                 const kernels::PeerRows& exchange = {}) {
     rows_ = rows;
