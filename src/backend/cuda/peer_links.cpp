@@ -163,8 +163,8 @@ class IpcLinks : public PeerLinks {
         own.n_heads * kernels::lines_of_value_row(static_cast<int>(own.head_dim));
     kernels::AwaitedParts parts;
     static_cast<kernels::PeerWait&>(parts) = parts_wait_;
-    for (int rank = 0; rank < n_ranks_; ++rank) {
-      const auto* lines = message(me_, rank) + kLineBytes;  // behind the greeting
+    for (int rank = 0; rank < n_ranks_; ++rank) {  // behind the greeting
+      const auto* lines = static_cast<const std::byte*>(message(me_, rank)) + kLineBytes;
       for (std::int64_t i = 0; i < n_parts[at(rank)]; ++i) {
         parts.lines[parts.n_parts++] = lines;
         lines += static_cast<std::size_t>(all[0].n_rows * lines_a_row) * kLineBytes;
