@@ -67,8 +67,4 @@ std::int64_t n_units(const AttentionTask& task) {
   return static_cast<std::int64_t>(task.n_kv_heads) * task.n_row_tiles * task.n_splits;
 }
 
-int n_multiprocessors() {
-  return device_attribute(cudaDevAttrMultiProcessorCount, "attention: multiprocessors");
-}
-
 }  // namespace starattn::kernels

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "attention.h"
+#include "cuda_check.h"
 
 namespace starattn::kernels {
 
@@ -81,9 +82,7 @@ inline bool has_edges(const AttentionInput& in) {
   return false;
 }
 
-// Units of work in all; multiprocessors of the current device.
-std::int64_t n_units(const AttentionTask& task);
-int n_multiprocessors();
+std::int64_t n_units(const AttentionTask& task);  // of work in all
 
 // One unit of work of a block.
 struct WorkItem {

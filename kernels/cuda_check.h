@@ -29,4 +29,11 @@ inline void check_launch(const char* kernel) {
   check_cuda(cudaGetLastError(), kernel);
 }
 
+// Of the current device, which is one for all of a process.
+inline int n_multiprocessors() {
+  static const int n =
+      device_attribute(cudaDevAttrMultiProcessorCount, "asking for multiprocessors");
+  return n;
+}
+
 }  // namespace starattn::kernels

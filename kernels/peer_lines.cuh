@@ -16,8 +16,7 @@ namespace starattn::kernels {
 // Blocks of a kernel that wait for other devices: so few that all run at once, whatever else is
 // there, since those that wait must not keep others of them from sending.
 inline unsigned most_waiting_blocks() {
-  static const int n = device_attribute(cudaDevAttrMultiProcessorCount, "peer exchange");
-  return 2 * static_cast<unsigned>(n);
+  return 2 * static_cast<unsigned>(n_multiprocessors());
 }
 
 __device__ __forceinline__ void store_line(uint4* line, std::uint32_t a, std::uint32_t b,

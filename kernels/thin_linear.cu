@@ -104,12 +104,6 @@ ThinLinear rows_of(ThinLinear p, std::int64_t first, std::int64_t n) {
   return p;
 }
 
-int n_multiprocessors() {
-  static const int n =
-      device_attribute(cudaDevAttrMultiProcessorCount, "thin product: multiprocessors");
-  return n;
-}
-
 template <typename Tile>
 int tiles_of(const ThinLinear& p) {
   return n_tiles_of<Tile::kGated, Tile::kOut>(p);

@@ -267,12 +267,6 @@ __global__ void __launch_bounds__(kThreads, 2)
 #endif
 }
 
-int n_multiprocessors() {
-  static const int n =
-      device_attribute(cudaDevAttrMultiProcessorCount, "thin product: multiprocessors");
-  return n;
-}
-
 template <typename Tile>
 void launch(Task& task, Stream stream) {
   check_cuda(cudaFuncSetAttribute(thin_linear_sm90_kernel<Tile>,

@@ -303,7 +303,8 @@ def time_rest(libraries, rounds):
     time_next_tokens(lib, rounds)
     for rows in (1, 8, 16, 32):
         contenders = {}
-        for n_out, n_in in ((6144, 4096), (4096, 4096), (28672, 4096), (4096, 14336), (128256, 4096)):
+        for n_out, n_in in ((6144, 4096), (3072, 4096), (4096, 4096), (2048, 4096), (28672, 4096), (14336, 4096),
+                            (4096, 14336), (2048, 14336), (128256, 4096)):  # of an 8B model, whole and halved
             sets = max(2, (192 << 20) // (n_out * n_in * 2) + 1)
             ws = [random(n_out, n_in) for _ in range(sets)]
             xs, ys = random(rows, n_in), torch.empty(rows, n_out, device="cuda", dtype=torch.bfloat16)
