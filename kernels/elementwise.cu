@@ -31,7 +31,7 @@ __global__ void embed_kernel(const std::int32_t* tokens,
   const std::int64_t i = thread_index();
   if (i >= n) return;
   const std::int64_t row = i / row_vectors;
-  const std::int32_t token = tokens[row];
+  const std::int32_t token = max(0, tokens[row]);
   int part = table.n_parts - 1;
   while (part > 0 && token < table.parts[part].first) --part;
   const auto* rows = static_cast<const uint4*>(table.parts[part].rows);

@@ -3,9 +3,15 @@
 
 namespace starattn {
 
-void Backend::next_tokens(Rows x, const WeightView& w, std::span<const Draw> draws,
-                          std::span<Token> tokens) {
+void Backend::embed_tokens(std::span<const Token> tokens, const WeightView& table, Rows x) {
   STARATTN_CHECK(std::ssize(tokens) == x.n_rows);
+  const Buffer there = allocate(tokens.size_bytes());
+  upload_later(std::as_bytes(tokens), there.data());
+  embed(reinterpret_cast<const Token*>(there.data()), table, x);
+}
+
+void Backend::next_tokens(Rows x, const WeightView& w, std::span<const Draw> draws, Token* tokens) {
+  STARATTN_CHECK(std::ssize(draws) == x.n_rows);
   const Buffer logits = allocate(static_cast<std::size_t>(x.n_rows * w.n_rows) * sizeof(float));
   auto* values = reinterpret_cast<float*>(logits.data());
   linear_f32(x, w, values);

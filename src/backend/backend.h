@@ -104,6 +104,14 @@ class Backend {
   // finished.
   virtual std::uint64_t mark() { return 0; }
   virtual bool is_reached(std::uint64_t) { return true; }
+  virtual void await(std::uint64_t /*mark*/) {}  // returns when it is reached
+  // In the order of operations, to pinned host memory: there once a mark() behind it is reached.
+  virtual void download_later(const std::byte* device, std::span<std::byte> host) {
+    download(device, host);
+  }
+  // Whether operations may have to be done yet when they return, so that calling the next ones
+  // early keeps the device at work.
+  virtual bool works_behind_host() const { return false; }
   // x as fp32 on the host. [n_rows, width]
   virtual void download_rows(Rows x, std::span<float> host) {
     download(x.data, std::as_writable_bytes(host));  // right where activations are fp32
@@ -124,8 +132,10 @@ class Backend {
   virtual void synchronize(const std::function<void()>& poll = {}) = 0;
 
   // --- the decoder layer, in the order of use -------------------------------------------------
-  // x[i] = table[tokens[i]]; table [vocab, hidden]. Tokens are checked by the caller.
-  virtual void embed(std::span<const Token> tokens, const WeightView& table, Rows x) = 0;
+  // x[i] = table[tokens[i]]; table [vocab, hidden]; tokens [n_rows], on the device, are checked by
+  // the caller. kNoToken, where drawing found none, gives any row.
+  virtual void embed(const Token* tokens, const WeightView& table, Rows x) = 0;
+  void embed_tokens(std::span<const Token> tokens, const WeightView& table, Rows x);
   // y = x / sqrt(mean(x^2) + eps) * weight, over width = weight.n_cols. For q/k norms pass the rows
   // as [n_rows * n_heads, head_dim]. y may be x. A row whose mean is beyond fp32 becomes NaN, so
   // that what overflows is found behind it. reader: of y.
@@ -151,12 +161,11 @@ class Backend {
   // y [n_rows, n_out] = x W^T in fp32, batch-invariant: the logits.
   virtual void linear_f32(Rows x, const WeightView& w, float* y) = 0;
   // The token that each row's draw finds in logits [n_rows, n_values], which may be overwritten;
-  // kNoToken where one is not finite. draws, tokens [n_rows]
+  // kNoToken where one is not finite. draws [n_rows]; tokens [n_rows], on the device.
   virtual void draw_tokens(float* logits, std::int64_t n_values, std::span<const Draw> draws,
-                           std::span<Token> tokens) = 0;
+                           Token* tokens) = 0;
   // Both at once, and the logits on the host. host [n_rows, n_out]
-  void next_tokens(Rows x, const WeightView& w, std::span<const Draw> draws,
-                   std::span<Token> tokens);
+  void next_tokens(Rows x, const WeightView& w, std::span<const Draw> draws, Token* tokens);
   void linear_to_host(Rows x, const WeightView& w, std::span<float> host);
   // to [n_rows, n] = columns first to first + n - 1 of x.
   virtual void copy_columns(Rows x, std::int64_t first, Rows to) = 0;

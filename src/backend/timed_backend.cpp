@@ -102,6 +102,14 @@ class TimedBackend : public Backend {
   bool copies_done(CopyDirection direction) override { return backend_->copies_done(direction); }
   std::uint64_t mark() override { return backend_->mark(); }
   bool is_reached(std::uint64_t mark) override { return backend_->is_reached(mark); }
+  void await(std::uint64_t mark) override {
+    const Span span("wait for the device", Lane::host);
+    backend_->await(mark);
+  }
+  void download_later(const std::byte* device, std::span<std::byte> host) override {
+    backend_->download_later(device, host);
+  }
+  bool works_behind_host() const override { return backend_->works_behind_host(); }
   std::unique_ptr<PeerLinks> make_peer_links(int n_ranks) override {
     std::unique_ptr<PeerLinks> links = backend_->make_peer_links(n_ranks);
     if (!links) return links;
@@ -149,7 +157,7 @@ class TimedBackend : public Backend {
 
   // --- the decoder layer
 
-  void embed(std::span<const Token> tokens, const WeightView& table, Rows x) override {
+  void embed(const Token* tokens, const WeightView& table, Rows x) override {
     const Span span = operation("embed", over_rows(x, 2));
     backend_->embed(tokens, table, x);
   }
@@ -188,7 +196,7 @@ class TimedBackend : public Backend {
     backend_->linear_f32(x, w, y);
   }
   void draw_tokens(float* logits, std::int64_t n_values, std::span<const Draw> draws,
-                   std::span<Token> tokens) override {
+                   Token* tokens) override {
     const std::int64_t n_rows = std::ssize(draws);
     const Span span = operation(
         "draw tokens", {.n_rows = n_rows, .n_bytes = number(n_rows * n_values) * sizeof(float)});

@@ -6,6 +6,7 @@
 
 #include "calibrate/line_through.h"
 #include "star/context_attention.h"
+#include "star/device_tokens.h"
 
 namespace starattn {
 namespace {
@@ -97,13 +98,15 @@ ByteTime ThinOperations::merges(std::int64_t n, const RowBuffer& q, const RowBuf
 
 ByteTime ThinOperations::draws(std::int64_t n) const {
   const std::vector<Draw> no_draws(static_cast<std::size_t>(n));
-  std::vector<Token> tokens(static_cast<std::size_t>(n));
+  DeviceTokens tokens(backend(), n);
   const Buffer logits = inputs_.floats(n * kLargeVocabulary);
   const auto seconds = [&](std::int64_t vocabulary) {
     return timer_(
         [&](std::int64_t) {
           backend().draw_tokens(reinterpret_cast<float*>(logits.data()), vocabulary, no_draws,
-                                tokens);
+                                tokens.next(no_draws.size()));
+          tokens.fetch();
+          tokens.collect();
         },
         kFewBundles);
   };

@@ -20,6 +20,7 @@ class PeerShardExchange : public ShardExchange {
         from_(n_ranks()) {}
 
   const char* name() const override { return "from device to device"; }
+  bool may_go_ahead() const override { return true; }
 
   void gather(const std::byte* mine, std::int64_t n_rows, std::span<const Share> columns,
               std::size_t value_bytes, std::byte* all) override {

@@ -38,7 +38,7 @@ void QueryExchange::start_document(std::vector<std::int64_t> n_parts) {
 }
 
 void QueryExchange::start_step(std::vector<std::int64_t> n_rows) {
-  STARATTN_CHECK(has_met_ && std::ssize(n_rows) == group_->size());
+  STARATTN_CHECK((has_met_ || may_go_ahead()) && std::ssize(n_rows) == group_->size());
   std::partial_sum(n_rows.begin(), n_rows.end(), first_row_.begin() + 1);
   STARATTN_CHECK(first_row_.back() <= max_rows_);
 }

@@ -24,7 +24,7 @@ ShardExchange::ShardExchange(const Communicator& group, const Communicator& node
 }
 
 void ShardExchange::start_step(std::vector<std::int64_t> n_rows) {
-  STARATTN_CHECK(has_met_ && std::ssize(n_rows) == group_->size());
+  STARATTN_CHECK((has_met_ || may_go_ahead()) && std::ssize(n_rows) == group_->size());
   n_rows_ = n_rows.front();
   STARATTN_CHECK(std::ranges::count(n_rows, n_rows_) == std::ssize(n_rows));
   STARATTN_CHECK(n_rows_ <= max_rows_);

@@ -57,11 +57,13 @@ class ShardExchange : public StepExchange {
   virtual void announce_queries(Rows /*mine*/) {}
 
   // Whether the device of any rank gave up waiting for another's since the last question: then
-  // what was exchanged is worth nothing, and the step has to be done again. The device has
-  // finished. Collective.
+  // what was exchanged is worth nothing, and has to be done again. The device has finished with
+  // what is asked about; then it has also finished with all that went ahead. Collective.
   bool was_in_vain() {
+    if (!group_->any(has_given_up())) return false;
     backend_->synchronize();
-    return group_->any(has_given_up());
+    group_->any(has_given_up());  // on what went ahead: all begin again from here
+    return true;
   }
   virtual bool has_given_up() { return false; }  // this rank's, since the last question
   // Where devices wait for each other: for so long. Of no meaning elsewhere.

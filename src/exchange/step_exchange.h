@@ -30,18 +30,22 @@ class StepExchange {
   // n_parts[rank]: partials that the rank hands over in each layer that follows; the same on every
   // rank.
   virtual void start_document(std::vector<std::int64_t> n_parts) = 0;
-  // Every rank hears what each has to say before a step begins, and that all devices have finished
-  // with the layers before: other ranks may write from here on. Collective.
+  // Whether a step's layers may begin before the ranks meet: its messages keep their order by
+  // themselves.
+  virtual bool may_go_ahead() const { return group_->size() == 1; }
+  // Every rank hears what each has to say before a step begins, and, unless steps may go ahead,
+  // that all devices have finished with the layers before: other ranks may write from here on.
+  // Collective.
   template <typename Word>
   std::vector<Word> meet(const Word& mine) {
-    backend_->synchronize();
+    if (!may_go_ahead()) backend_->synchronize();
     has_met_ = true;
     if (group_->size() > 1) trace::message("meet", sizeof(Word));
     const trace::Span span("wait for a step", trace::Lane::messages);
     return group_->allgather(mine);
   }
   // The rows that each rank brings to the layers that follow; the same on every rank, which have
-  // met just before.
+  // met just before, unless steps may go ahead.
   virtual void start_step(std::vector<std::int64_t> n_rows) = 0;
   virtual std::int64_t n_rows() const = 0;              // of the step
   virtual std::int64_t n_rows_of(Rank rank) const = 0;  // that the rank brings

@@ -79,8 +79,16 @@ RopeTable Decoder::rope_table(std::span<const std::int64_t> positions) const {
 }
 
 void Decoder::embed(std::span<const Token> tokens, Rows x) {
-  STARATTN_CHECK(static_cast<std::int64_t>(tokens.size()) == x.n_rows);
+  backend_->embed_tokens(tokens, weights_->embedding, x);
+  scale_embedded(x);
+}
+
+void Decoder::embed(const Token* tokens, Rows x) {
   backend_->embed(tokens, weights_->embedding, x);
+  scale_embedded(x);
+}
+
+void Decoder::scale_embedded(Rows x) {
   const double factor = config_->multipliers.embedding / config_->multipliers.residual;
   if (factor != 1) backend_->scale(x, static_cast<float>(factor));
 }
@@ -174,7 +182,7 @@ void Decoder::logits(Rows x, std::span<float> logits) {
   backend_->linear_to_host(normalise_for_head(x), weights_->lm_head, logits);
 }
 
-void Decoder::next_tokens(Rows x, std::span<const Draw> draws, std::span<Token> tokens) {
+void Decoder::next_tokens(Rows x, std::span<const Draw> draws, Token* tokens) {
   backend_->next_tokens(normalise_for_head(x), weights_->lm_head, draws, tokens);
 }
 

@@ -59,6 +59,7 @@ class Decoder {
   // x [n_rows, hidden] is the residual stream, divided by the residual multiplier: so each half of
   // a layer adds to it as it is, and the norms undo it.
   void embed(std::span<const Token> tokens, Rows x);
+  void embed(const Token* tokens, Rows x);  // on the device [n_rows]
   // k, v [n_rows, kv_width] of the rows, RoPE applied to k.
   void project_kv(std::int64_t layer, Rows x, const Angles& angles, Rows k, Rows v,
                   Product product);
@@ -87,10 +88,11 @@ class Decoder {
   Rows normalise_for_head(Rows x);
   // fp32 on the host, [n_rows, vocab].
   void logits(Rows x, std::span<float> logits);
-  // The token that each row's draw finds in them. draws, tokens [n_rows]
-  void next_tokens(Rows x, std::span<const Draw> draws, std::span<Token> tokens);
+  // The token that each row's draw finds in them. draws [n_rows]; tokens [n_rows], on the device.
+  void next_tokens(Rows x, std::span<const Draw> draws, Token* tokens);
 
  private:
+  void scale_embedded(Rows x);
   const LayerWeights& enter(std::int64_t layer);  // whose matrices are whole from here on
   void normalise_heads(Rows x, const WeightView& weight);
   // x += rows w^T + bias, behind a norm if there is one.

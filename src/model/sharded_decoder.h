@@ -36,7 +36,7 @@ class ShardedDecoder {
   RopeTable rope_table(std::span<const std::int64_t> positions) const {
     return decoder_->rope_table(positions);
   }
-  void embed(std::span<const Token> tokens, Rows x) { decoder_->embed(tokens, x); }
+  void embed(const Token* tokens, Rows x) { decoder_->embed(tokens, x); }
   // Those in front of the two halves of a layer, through which the residual stream goes, and where
   // its rows lie behind either. Good until the next logits.
   RowNorm input_norm(std::int64_t i) const { return {layer(i).input_norm, decoder_->norm_eps()}; }

@@ -54,7 +54,8 @@ Answerer::Answerer(const ModelConfig& config, Backend& backend, StepExchange& ex
       group_(&exchange.group()),
       options_(std::move(options)),
       querier_(querier),
-      max_rows_(std::max<std::int64_t>(1, kMaxRows / static_cast<std::int64_t>(n_with_queries()))) {
+      max_rows_(std::max<std::int64_t>(1, kMaxRows / static_cast<std::int64_t>(n_with_queries()))),
+      tokens_(backend, max_rows_) {
   if (options_.n_lookup > 0 && has_queries()) lookup_.emplace(options_.context);
 }
 
@@ -120,24 +121,21 @@ std::vector<QueryResult> Answerer::answer(std::span<const QueryJob> jobs) {
   std::int64_t n_steps = 0;
   for (bool is_stopped = false;;) {
     const trace::Step timed(n_steps++);
-    batch.choose_rows(/*may_begin=*/!is_stopped);
+    bool went_ahead = batch.choose_rows(/*may_begin=*/!is_stopped);
     const Step step = meet(batch);
     is_stopped = is_stopped || step.is_asked_to_stop;
     if (step.has_answers) hand_out_answers(results);
     if (!step.has_rows()) break;
     const trace::Span span("step", trace::Lane::host, {.n_rows = batch.n_rows()});
-    const auto runs = batch.runs();
-    std::vector<std::vector<Draw>> draws;  // of each run
-    std::vector<std::vector<Token>> next;
-    allowed_.clear();
+    std::vector<Run> runs;
+    std::span<const Token> next;
     do {
-      forward_->run(batch);
-      next.clear();
-      // Which tokens may come is found out while the device works.
-      for (std::size_t r = draws.size(); r < runs.size(); ++r)
-        draws.push_back(draws_of(batch, runs[r]));
-      for (std::size_t r = 0; r < runs.size(); ++r)
-        next.push_back(next_tokens(batch, runs[r], draws[r]));
+      if (!std::exchange(went_ahead, false)) run(batch, step);
+      runs = batch.runs();
+      draw(batch, runs);
+      go_ahead(batch, /*may_begin=*/!is_stopped);
+      next = tokens_.collect();
+      keep_logprobs(batch, runs, next);
     } while (forward_->was_in_vain());
     batch.rows_are_done();
     take_next_tokens(batch, runs, next, clock.seconds());
@@ -158,10 +156,10 @@ std::vector<float> Answerer::logits_of(const std::vector<Token>& query_tokens,
   forward_->start_document();
   for (std::int64_t done = 0; done < std::ssize(query_tokens);) {
     batch.choose_rows(/*may_begin=*/true);
-    const std::int64_t n = meet(batch).n_rows[0];
+    const Step step = meet(batch);
     const std::size_t n_known = logits.size();
     do {
-      forward_->run(batch);
+      run(batch, step);
       logits.resize(n_known);
       for (std::int64_t row = 0; row < batch.n_rows(); ++row) {
         if (done + row < std::ssize(query_tokens) - n_last) continue;
@@ -170,7 +168,7 @@ std::vector<float> Answerer::logits_of(const std::vector<Token>& query_tokens,
       }
     } while (forward_->was_in_vain());
     batch.rows_are_done();
-    done += n;
+    done += step.n_rows[0];
   }
   return logits;
 }
@@ -186,8 +184,35 @@ Step Answerer::meet(const StepBatch& batch) {
       if (!batch.no_memory().empty()) fail(Exit::bad_data, "{}", batch.no_memory());
     });
   }
-  exchange_->start_step(step.n_rows);
   return step;
+}
+
+void Answerer::run(StepBatch& batch, const Step& step) {
+  // Whoever may go ahead has the same rows on every rank.
+  batch.begin_again();
+  exchange_->start_step(exchange_->may_go_ahead() ? rows_of_all(batch.n_rows()) : step.n_rows);
+  forward_->run(batch.pass(tokens_.upload(batch.tokens())));
+}
+
+std::vector<std::int64_t> Answerer::rows_of_all(std::int64_t n_rows) const {
+  return std::vector<std::int64_t>(static_cast<std::size_t>(group_->size()), n_rows);
+}
+
+bool Answerer::needs_tokens_first(const StepBatch& batch) const {
+  const auto asks = [&](const StepBatch::QueryRows& rows) {
+    const bool is_first = batch.result_of(rows.query).tokens.empty();
+    return has_guide(batch.index_of(rows.query)) || (is_first && options_.n_logprobs > 0);
+  };
+  return std::ranges::any_of(batch.rows(), asks);
+}
+
+void Answerer::go_ahead(StepBatch& batch, bool may_begin) {
+  if (!backend_->works_behind_host() || !exchange_->may_go_ahead() || needs_tokens_first(batch) ||
+      !batch.can_go_ahead(may_begin))
+    return;
+  const PassRows rows = batch.go_ahead(tokens_.all());
+  exchange_->start_step(rows_of_all(rows.n()));
+  forward_->run(rows);
 }
 
 // With shared weights every rank of a node has counted all.
@@ -203,6 +228,13 @@ void Answerer::count_over_ranks(std::int64_t n_not_begun) {
     n_predicted_ += counts.n_predicted;
     n_taken_ += counts.n_taken;
   }
+}
+
+void Answerer::draw(StepBatch& batch, std::span<const Run> runs) {
+  allowed_.clear();
+  for (const Run& run : runs)
+    forward_->draw(run.front().row, draws_of(batch, run), tokens_.next(run.size()));
+  tokens_.fetch();
 }
 
 std::vector<Draw> Answerer::draws_of(StepBatch& batch, const Run& run) {
@@ -229,30 +261,35 @@ std::vector<Draw> Answerer::draws_of(StepBatch& batch, const Run& run) {
 }
 
 Guide* Answerer::guide_of(std::size_t index) {
-  const bool has_one = index < options_.guides.size() && options_.guides[index].grammar;
-  return has_one ? &options_.guides[index] : nullptr;
+  return has_guide(index) ? &options_.guides[index] : nullptr;
+}
+
+bool Answerer::has_guide(std::size_t index) const {
+  return index < options_.guides.size() && options_.guides[index].grammar;
 }
 
 // Logits come to the host only where they are asked for.
-std::vector<Token> Answerer::next_tokens(StepBatch& batch, const Run& run,
-                                         std::span<const Draw> draws) {
-  const std::vector<Token> next = forward_->next_tokens(run.front().row, draws);
-  for (std::size_t i = 0; i < run.size(); ++i) {
-    QueryResult& result = batch.result_of(run[i].query);
-    const bool is_first = run[i].nth == 0 && result.tokens.empty() && next[i] != kNoToken;
-    if (is_first && options_.n_logprobs > 0)
-      result.logprobs = top_logits(forward_->logits_of(run[i].row), options_.n_logprobs);
+void Answerer::keep_logprobs(StepBatch& batch, std::span<const Run> runs,
+                             std::span<const Token> next) {
+  if (options_.n_logprobs == 0) return;
+  auto token = next.begin();
+  for (const Run& run : runs) {
+    for (const StepBatch::Prediction& p : run) {
+      QueryResult& result = batch.result_of(p.query);
+      if (*token++ != kNoToken && p.nth == 0 && result.tokens.empty())
+        result.logprobs = top_logits(forward_->logits_of(p.row), options_.n_logprobs);
+    }
   }
-  return next;
 }
 
-void Answerer::take_next_tokens(StepBatch& batch, const std::vector<Run>& runs,
-                                const std::vector<std::vector<Token>>& next, double seconds) {
+void Answerer::take_next_tokens(StepBatch& batch, std::span<const Run> runs,
+                                std::span<const Token> next, double seconds) {
   bool goes_on = false;  // the query, and its drafts came true so far
+  auto token = next.begin();
   Token last = kNoToken;
-  for (std::size_t r = 0; r < runs.size(); ++r) {
-    for (std::size_t i = 0; i < runs[r].size(); ++i) {
-      const StepBatch::Prediction& p = runs[r][i];
+  for (const Run& run : runs) {
+    for (const StepBatch::Prediction& p : run) {
+      const Token predicted = *token++;
       if (p.nth == 0) {
         ++n_predicted_;
       } else {
@@ -260,7 +297,7 @@ void Answerer::take_next_tokens(StepBatch& batch, const std::vector<Run>& runs,
         if (!goes_on) continue;
         batch.accept_draft(p.query);
       }
-      last = next[r][i];
+      last = predicted;
       goes_on = take_next_token(batch, p.query, last, seconds);
       ++n_taken_;
     }

@@ -20,6 +20,7 @@
 #include "model/decoder.h"
 #include "model/sharded_decoder.h"
 #include "mpi/communicator.h"
+#include "star/device_tokens.h"
 #include "star/kv.h"
 #include "star/prompt_lookup.h"
 #include "star/query.h"
@@ -118,17 +119,26 @@ class Answerer {
   StepBatch new_batch() const;
   KvCache make_own_kv(std::int64_t n_tokens) const;
   // Everybody learns how many rows each rank brings to the step, whether one was asked to stop, has
-  // answers to hand out, or cannot go on. Then the exchange has the rows.
+  // answers to hand out, or cannot go on.
   Step meet(const StepBatch& batch);
+  void run(StepBatch& batch, const Step& step);  // the step's rows through the network
   using Run = std::vector<StepBatch::Prediction>;
+  // Begins to find the tokens behind the rows, which are through the network.
+  void draw(StepBatch& batch, std::span<const Run> runs);
   std::vector<Draw> draws_of(StepBatch& batch, const Run& run);
-  std::vector<Token> next_tokens(StepBatch& batch, const Run& run, std::span<const Draw> draws);
+  // Where of the next step only the tokens are not known yet, its rows go through the network as
+  // well, so that the device has work until the host knows them.
+  void go_ahead(StepBatch& batch, bool may_begin);
+  bool needs_tokens_first(const StepBatch& batch) const;             // before anything else
+  std::vector<std::int64_t> rows_of_all(std::int64_t n_rows) const;  // where each has the same
+  void keep_logprobs(StepBatch& batch, std::span<const Run> runs, std::span<const Token> next);
   // Of each query the predicted token, and those behind it as long as the drafts came true.
-  void take_next_tokens(StepBatch& batch, const std::vector<Run>& runs,
-                        const std::vector<std::vector<Token>>& next, double seconds);
+  void take_next_tokens(StepBatch& batch, std::span<const Run> runs, std::span<const Token> next,
+                        double seconds);
   // False where the query is finished with it.
   bool take_next_token(StepBatch& batch, std::size_t query, Token next, double seconds);
   Guide* guide_of(std::size_t index);  // nullptr: the answer is free
+  bool has_guide(std::size_t index) const;
   // Where values of a query in work overflow; empty where they do not.
   std::string overflow_of(StepBatch& batch, std::size_t query, Token next) const;
   bool passes_check();
@@ -144,6 +154,7 @@ class Answerer {
   Querier querier_;
   std::int64_t max_rows_;  // of a step, of this rank
   std::unique_ptr<StepForward> forward_;
+  DeviceTokens tokens_;
   std::vector<std::pair<std::size_t, QueryResult>> answered_;  // to hand out, of this rank
   std::optional<Error> failure_;                               // what the check threw
   std::int64_t n_left_ = 0;

@@ -52,8 +52,8 @@ class ShardedForward : public StepForward {
   }
   std::int64_t own_kv_width() const override { return decoder_->kv_width(); }
 
-  void run(const StepBatch& batch) override {
-    const std::int64_t n = batch.n_rows();
+  void run(const PassRows& rows) override {
+    const std::int64_t n = rows.n();
     const Rows x = x_.rows(n);
     const Rows x_columns = x_columns_.rows(n);
     const Rows normed = decoder_->normed_rows(n);
@@ -65,11 +65,11 @@ class ShardedForward : public StepForward {
     const ShardPlan& plan = decoder_->plan();
     const AttentionShape shape = decoder_->attention_shape();
 
-    const std::vector<std::int64_t> positions = batch.positions(kv_->plan.n_context());
+    const std::vector<std::int64_t> positions = rows.positions(kv_->plan.n_context());
     RopeTable rope;
     if (n > 0) {
       rope = decoder_->rope_table(positions);
-      decoder_->embed(batch.tokens(), x);
+      decoder_->embed(rows.tokens, x);
       if (x_columns.width > 0) backend_->copy_columns(x, decoder_->hidden().first, x_columns);
       const RowNorm first = decoder_->input_norm(0);
       backend_->rms_norm(x, first.weight, first.eps, normed, reader_);
@@ -92,7 +92,7 @@ class ShardedForward : public StepForward {
       exchange_->announce(attended_heads, q_columns_);
       if (shape.n_heads > 0) {
         decoder_->merge_sinks(layer, context);
-        backend_->attend_own(q, k, v, batch.own_tokens(layer, of_layer.window), shape, context,
+        backend_->attend_own(q, k, v, rows.own_tokens(layer, of_layer.window), shape, context,
                              attended_heads);
       }
       exchange_->gather(attended_heads, q_columns_, attended, reader_);
@@ -120,13 +120,11 @@ class ShardedForward : public StepForward {
   }
 
   // Every rank of the node has all logits and draws the same tokens.
-  std::vector<Token> next_tokens(std::int64_t first_row, std::span<const Draw> draws) override {
+  void draw(std::int64_t first_row, std::span<const Draw> draws, Token* tokens) override {
     const trace::Range range("logits");
     const Buffer logits = gather_logits(x_.rows(first_row, std::ssize(draws)));
-    std::vector<Token> next(draws.size());
     backend_->draw_tokens(reinterpret_cast<float*>(logits.data()), config().vocab_size, draws,
-                          next);
-    return next;
+                          tokens);
   }
   std::span<const float> logits_of(std::int64_t row) override {
     const trace::Range range("logits");

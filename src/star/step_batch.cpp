@@ -19,7 +19,8 @@ void StepBatch::add(std::size_t index, const QueryJob& job) {
   query.draft_length = limits_.drafts;
 }
 
-void StepBatch::choose_rows(bool may_begin) {
+bool StepBatch::choose_rows(bool may_begin) {
+  if (take_rows_ahead()) return true;
   rows_.clear();
   std::int64_t n_rows = 0;
   for (std::size_t i = 0; i < queries_.size() && n_rows < limits_.n_rows; ++i) {
@@ -32,6 +33,56 @@ void StepBatch::choose_rows(bool may_begin) {
     n_rows += n;
   }
   if (draft_) add_drafts(limits_.n_rows - n_rows);
+  return false;
+}
+
+bool StepBatch::take_rows_ahead() {
+  rows_ = std::exchange(rows_ahead_, {});
+  std::erase_if(rows_, [&](const QueryRows& rows) { return queries_[rows.query].is_finished; });
+  for (const QueryRows& rows : rows_) queries_[rows.query].draft_length.learn(0, 0);
+  return !rows_.empty();
+}
+
+bool StepBatch::can_go_ahead(bool may_begin) const {
+  const bool has_room = std::ssize(rows_) < limits_.n_rows;
+  const auto is_known = [&](const QueryRows& rows) {
+    DraftLength drafts = queries_[rows.query].draft_length;
+    drafts.learn(0, 0);
+    const bool may_draft = draft_ && has_room && drafts.next() > 0;
+    return rows.is_last && rows.n_drafts == 0 && !may_draft && !is_at_last_token(rows.query);
+  };
+  return !rows_.empty() && std::ranges::all_of(rows_, is_known) &&
+         !(has_room && may_join(may_begin));
+}
+
+bool StepBatch::may_join(bool may_begin) const {
+  for (std::size_t i = rows_.back().query + 1; i < queries_.size(); ++i) {
+    const Query& query = queries_[i];
+    if (query.is_finished) continue;
+    const bool fits = kv_bytes_in_use_ + kv_bytes_of(query) <= limits_.kv_bytes;
+    return query.has_begun || (may_begin && fits);  // the others wait for it
+  }
+  return false;
+}
+
+PassRows StepBatch::go_ahead(const Token* drawn) {
+  rows_ahead_.clear();
+  PassRows pass{{}, drawn};
+  for (const QueryRows& rows : rows_) {
+    const Query& query = queries_[rows.query];
+    rows_ahead_.push_back({rows.query, pass.n(), 1, /*is_last=*/true});
+    pass.rows.push_back({&*query.own, query.n_done + rows.n_rows, 0});
+  }
+  return pass;
+}
+
+void StepBatch::begin_again() {
+  rows_ahead_.clear();
+  std::int64_t n_rows = 0;
+  for (QueryRows& rows : rows_) {
+    rows.first_row = n_rows;
+    n_rows += rows.n_rows;
+  }
 }
 
 void StepBatch::add_drafts(std::int64_t n_free) {
@@ -57,7 +108,7 @@ void StepBatch::add_drafts(std::int64_t n_free) {
 bool StepBatch::begin(Query& query) {
   const bool is_alone = kv_bytes_in_use_ == 0;
   const std::int64_t n_tokens = std::ssize(query.pending) + query.job->max_new_tokens;
-  const std::uint64_t n_bytes = static_cast<std::uint64_t>(n_tokens) * limits_.kv_bytes_per_token;
+  const std::uint64_t n_bytes = kv_bytes_of(query);
   if (!is_alone && kv_bytes_in_use_ + n_bytes > limits_.kv_bytes) return false;
   try {
     query.own = make_kv_(n_tokens);
@@ -76,6 +127,11 @@ bool StepBatch::begin(Query& query) {
   return true;
 }
 
+std::uint64_t StepBatch::kv_bytes_of(const Query& query) const {
+  const std::int64_t n_tokens = std::ssize(query.pending) + query.job->max_new_tokens;
+  return static_cast<std::uint64_t>(n_tokens) * limits_.kv_bytes_per_token;
+}
+
 std::vector<Token> StepBatch::tokens() const {
   std::vector<Token> tokens;
   for (const QueryRows& rows : rows_) {
@@ -87,27 +143,15 @@ std::vector<Token> StepBatch::tokens() const {
   return tokens;
 }
 
-std::vector<std::int64_t> StepBatch::positions(std::int64_t n_context) const {
-  std::vector<std::int64_t> positions;
-  for (const QueryRows& rows : rows_)
-    for (std::int64_t t = 0; t < rows.n_rows; ++t)
-      positions.push_back(n_context + queries_[rows.query].n_done + t);
-  return positions;
-}
-
-std::vector<OwnTokens> StepBatch::own_tokens(std::int64_t layer, std::int64_t window) const {
-  std::vector<OwnTokens> own;
+PassRows StepBatch::pass(const Token* tokens) const {
+  PassRows pass{{}, tokens};
   for (const QueryRows& rows : rows_) {
+    STARATTN_CHECK(rows.first_row == pass.n());
     const Query& query = queries_[rows.query];
-    for (std::int64_t t = 0; t < rows.n_rows; ++t) {
-      const std::int64_t n_before = query.n_done + t;
-      const std::int64_t first = std::max<std::int64_t>(0, n_before - window + 1);
-      own.push_back({query.own->k_rows(layer, first, 1).data,
-                     query.own->v_rows(layer, first, 1).data, n_before - first,
-                     std::min(t, n_before - first)});
-    }
+    for (std::int64_t t = 0; t < rows.n_rows; ++t)
+      pass.rows.push_back({&*query.own, query.n_done + t, t});
   }
-  return own;
+  return pass;
 }
 
 std::vector<std::vector<StepBatch::Prediction>> StepBatch::runs() const {

@@ -13,6 +13,7 @@
 
 #include "backend/tensors.h"
 #include "star/kv.h"
+#include "star/pass_rows.h"
 #include "star/prompt_lookup.h"
 #include "star/query.h"
 
@@ -59,16 +60,23 @@ class StepBatch {
   void add(std::size_t index, const QueryJob& job);
 
   // Chooses the next step's rows: of queries in work, and of further ones in their turn while there
-  // is room, if any may begin. What room is left then goes to drafts.
-  void choose_rows(bool may_begin);
+  // is room, if any may begin. What room is left then goes to drafts. True: they have been through
+  // the network already, because they went ahead.
+  bool choose_rows(bool may_begin);
   std::span<const QueryRows> rows() const { return rows_; }
   std::int64_t n_rows() const { return rows_.empty() ? 0 : rows_.back().last_row() + 1; }
-  // Of each row of the step: its token, its position in the document, whose context has n_context
-  // tokens, and where K and V of one layer belong.
+  // Of the step, numbered from 0 on without a gap: its tokens, and its rows at tokens on the
+  // device.
   std::vector<Token> tokens() const;
-  std::vector<std::int64_t> positions(std::int64_t n_context) const;
-  // window: tokens that a row sees in the layer, itself the last of them.
-  std::vector<OwnTokens> own_tokens(std::int64_t layer, std::int64_t window = INT64_MAX) const;
+  PassRows pass(const Token* tokens) const;
+  // Whether of the step behind this one only the tokens are not known: each query in this one has a
+  // row, if it goes on, and none joins them.
+  bool can_go_ahead(bool may_begin) const;
+  // Its rows, which choose_rows() then takes, but for those of queries that this step finishes:
+  // these are nobody's. drawn: on the device, the tokens that this step predicts, in its order.
+  PassRows go_ahead(const Token* drawn);
+  // This step goes through the network again: its rows get numbers without a gap.
+  void begin_again();
   // Those that lie side by side, so that one product makes their logits.
   std::vector<std::vector<Prediction>> runs() const;
   void rows_are_done();  // they have been through the network
@@ -83,6 +91,7 @@ class StepBatch {
   std::size_t index_of(std::size_t query) const { return queries_[query].index; }
   const QueryJob& job_of(std::size_t query) const { return *queries_[query].job; }
   QueryResult& result_of(std::size_t query) { return queries_[query].result; }
+  const QueryResult& result_of(std::size_t query) const { return queries_[query].result; }
   // Whether the query's next token is the last that is wanted.
   bool is_at_last_token(std::size_t query) const;
   // K and V of a query in work: of its first n_done_of(query) tokens.
@@ -113,7 +122,10 @@ class StepBatch {
     QueryResult result;
   };
 
+  bool may_join(bool may_begin) const;  // a query that has no row in this step
+  bool take_rows_ahead();
   void add_drafts(std::int64_t n_free);
+  std::uint64_t kv_bytes_of(const Query& query) const;
   bool begin(Query& query);  // false when it has to wait for others
   void finish(Query& query, FinishReason reason);
 
@@ -122,6 +134,7 @@ class StepBatch {
   Drafter draft_;
   std::vector<Query> queries_;
   std::vector<QueryRows> rows_;
+  std::vector<QueryRows> rows_ahead_;
   std::uint64_t kv_bytes_in_use_ = 0;
   std::string no_memory_;
 };

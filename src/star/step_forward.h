@@ -16,7 +16,7 @@
 #include "star/context_attention.h"
 #include "star/context_tail.h"
 #include "star/kv_check.h"
-#include "star/step_batch.h"
+#include "star/pass_rows.h"
 
 namespace starattn {
 
@@ -28,10 +28,11 @@ class StepForward {
   virtual void start_document() = 0;
   // Width of the keys, and of the values, that this rank keeps of a query's token.
   virtual std::int64_t own_kv_width() const = 0;
-  // One pass of the batch's rows through the network; the residual stream is kept.
-  virtual void run(const StepBatch& batch) = 0;
-  // Of rows first to first + draws.size() - 1 of the last pass.
-  virtual std::vector<Token> next_tokens(std::int64_t first_row, std::span<const Draw> draws) = 0;
+  // One pass through the network; the residual stream is kept.
+  virtual void run(const PassRows& rows) = 0;
+  // The tokens that draws find behind rows first to first + draws.size() - 1 of the last pass.
+  // tokens [draws.size()], on the device.
+  virtual void draw(std::int64_t first_row, std::span<const Draw> draws, Token* tokens) = 0;
   // [vocab] on the host, of one such row. Good until the next call.
   virtual std::span<const float> logits_of(std::int64_t row) = 0;
   // Whether the last pass, or what was asked about it, has to be done again, from run() on. The

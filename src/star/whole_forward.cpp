@@ -31,17 +31,17 @@ class WholeForward : public StepForward {
   }
   std::int64_t own_kv_width() const override { return decoder_->config().kv_width(); }
 
-  void run(const StepBatch& batch) override {
-    const std::int64_t n = batch.n_rows();
+  void run(const PassRows& rows) override {
+    const std::int64_t n = rows.n();
     const Rows x = x_.rows(n);
     const Rows q = q_.rows(n);
     const Rows k = k_.rows(n);
     const Rows v = v_.rows(n);
-    const std::vector<std::int64_t> positions = batch.positions(kv_->plan.n_context());
+    const std::vector<std::int64_t> positions = rows.positions(kv_->plan.n_context());
     RopeTable rope;
     if (n > 0) {
       rope = decoder_->rope_table(positions);
-      decoder_->embed(batch.tokens(), x);
+      decoder_->embed(rows.tokens, x);
     }
     for (std::int64_t layer = 0; layer < decoder_->config().n_layers; ++layer) {
       const trace::At at({.layer = layer});
@@ -49,18 +49,16 @@ class WholeForward : public StepForward {
       if (n > 0)
         decoder_->project_qkv(layer, x, rope.angles(config), q, k, v, Product::batch_invariant);
       if (config.has_window() && n == 0) continue;
-      attend(layer, batch, positions, q, k, v);
+      attend(layer, rows, positions, q, k, v);
       if (n == 0) continue;
       decoder_->add_attention_output(layer, attended_.rows(n), x, Product::batch_invariant);
       decoder_->add_feed_forward(layer, x, Product::batch_invariant);
     }
   }
 
-  std::vector<Token> next_tokens(std::int64_t first_row, std::span<const Draw> draws) override {
+  void draw(std::int64_t first_row, std::span<const Draw> draws, Token* tokens) override {
     const trace::Range range("logits");
-    std::vector<Token> next(draws.size());
-    decoder_->next_tokens(x_.rows(first_row, std::ssize(draws)), draws, next);
-    return next;
+    decoder_->next_tokens(x_.rows(first_row, std::ssize(draws)), draws, tokens);
   }
   std::span<const float> logits_of(std::int64_t row) override {
     const trace::Range range("logits");
@@ -72,14 +70,14 @@ class WholeForward : public StepForward {
   }
 
  private:
-  // attended_ of the batch's rows, to the context and, last, to their queries' own tokens.
-  void attend(std::int64_t layer, const StepBatch& batch, std::span<const std::int64_t> positions,
+  // attended_ of the rows, to the context and, last, to their queries' own tokens.
+  void attend(std::int64_t layer, const PassRows& rows, std::span<const std::int64_t> positions,
               Rows q, Rows k, Rows v) {
     const LayerConfig& config = decoder_->config().layer(layer);
     const AttentionShape shape = decoder_->attention_shape();
     const Rows out = attended_.rows(q.n_rows);
     if (context_.can_finish() && q.n_rows > 0 && !config.has_window() && !decoder_->has_sinks()) {
-      context_.finish(layer, q, k, v, batch.own_tokens(layer, config.window), out);
+      context_.finish(layer, q, k, v, rows.own_tokens(layer, config.window), out);
       return;
     }
     PartialTree context;
@@ -89,7 +87,7 @@ class WholeForward : public StepForward {
       context = context_.attend(layer, q);
     if (q.n_rows == 0) return;
     decoder_->merge_sinks(layer, context);
-    backend_->attend_own(q, k, v, batch.own_tokens(layer, config.window), shape, context, out);
+    backend_->attend_own(q, k, v, rows.own_tokens(layer, config.window), shape, context, out);
   }
 
   Decoder* decoder_;

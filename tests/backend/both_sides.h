@@ -82,6 +82,12 @@ class Side {
     backend->clear(partials_.back().partial(), shape);
     return partials_.back().partial();
   }
+  void next_tokens(Rows x, const WeightView& w, std::span<const Draw> draws,
+                   std::span<Token> tokens) {
+    const Buffer there = backend->allocate(tokens.size_bytes());
+    backend->next_tokens(x, w, draws, reinterpret_cast<Token*>(there.data()));
+    backend->download(there.data(), std::as_writable_bytes(tokens));
+  }
   Floats get(Rows x) {
     Floats values(static_cast<std::size_t>(x.n_rows * x.width));
     backend->download_rows(x, values);

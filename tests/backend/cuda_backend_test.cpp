@@ -13,7 +13,7 @@ TEST_F(CudaBackend, Embeds) {
   const std::vector<Token> tokens{3, 0, 49, 3};
   expect_same(0, [&](Side& side) {
     const Rows x = side.empty(4, 384);
-    side.backend->embed(tokens, table, x);
+    side.backend->embed_tokens(tokens, table, x);
     return side.get(x);
   });
 }
@@ -76,7 +76,7 @@ TEST_F(CudaBackend, FindsTheFirstHighest) {
     Floats logits(static_cast<std::size_t>(n_rows * n_out));
     gpu_->backend->linear_to_host(x, w, logits);
     std::vector<Token> tokens(static_cast<std::size_t>(n_rows));
-    gpu_->backend->next_tokens(x, w, std::vector<Draw>(tokens.size()), tokens);
+    gpu_->next_tokens(x, w, std::vector<Draw>(tokens.size()), tokens);
     for (std::int64_t row = 0; row < n_rows; ++row) {
       const auto first = logits.begin() + row * n_out;
       EXPECT_EQ(tokens[static_cast<std::size_t>(row)],
@@ -89,15 +89,15 @@ TEST_F(CudaBackend, FindsTheFirstHighest) {
   Floats values(2 * 64, 1);
   std::vector<Token> tokens(2, -1);
   const std::vector<Draw> greedy(2);
-  gpu_->backend->next_tokens(gpu_->rows(values, 64), same, greedy, tokens);
+  gpu_->next_tokens(gpu_->rows(values, 64), same, greedy, tokens);
   EXPECT_EQ(tokens, (std::vector<Token>{0, 0}));
   // Half of the tokens that are all equal: the first half.
   const std::vector<Draw> drawn{{1, 0.5, 0}, {1, 0.5, std::nextafter(1.0, 0.0)}};
-  gpu_->backend->next_tokens(gpu_->rows(values, 64), same, drawn, tokens);
+  gpu_->next_tokens(gpu_->rows(values, 64), same, drawn, tokens);
   EXPECT_EQ(tokens, (std::vector<Token>{0, 2499}));
   values[70] = std::nanf("");
   for (const auto& draws : {greedy, drawn}) {
-    gpu_->backend->next_tokens(gpu_->rows(values, 64), same, draws, tokens);
+    gpu_->next_tokens(gpu_->rows(values, 64), same, draws, tokens);
     EXPECT_GE(tokens[0], 0);
     EXPECT_EQ(tokens[1], kNoToken);
   }
@@ -118,12 +118,12 @@ TEST_F(CudaBackend, SeesEveryLogitOfARow) {
     for (const std::int64_t place : {std::int64_t{0}, n_out / 2, n_out - 1}) {
       for (const Draw draw : {Draw{}, Draw{1, 0.9, 0.5}}) {
         for (const float value : {std::nanf(""), INFINITY, -INFINITY}) {
-          gpu_->backend->next_tokens(x, weight_with(n_out, {place}, value), {&draw, 1}, token);
+          gpu_->next_tokens(x, weight_with(n_out, {place}, value), {&draw, 1}, token);
           EXPECT_EQ(token[0], kNoToken) << value << ", " << n_out << ", place " << place;
         }
       }
       const Draw greedy;
-      gpu_->backend->next_tokens(x, weight_with(n_out, {place, n_out - 1}, 2), {&greedy, 1}, token);
+      gpu_->next_tokens(x, weight_with(n_out, {place, n_out - 1}, 2), {&greedy, 1}, token);
       EXPECT_EQ(token[0], place) << "equal ones at " << place << " and " << n_out - 1;
     }
   }
@@ -226,7 +226,7 @@ TEST_F(CudaBackend, DrawsTokens) {
         if (row % 3 == 1) draws.back().allowed = allowed;
       }
       std::vector<Token> tokens(draws.size());
-      gpu_->backend->next_tokens(x, w, draws, tokens);
+      gpu_->next_tokens(x, w, draws, tokens);
       for (std::size_t row = 0; row < draws.size(); ++row) {
         const auto n = static_cast<std::size_t>(n_out);
         const auto of_row = std::span(logits).subspan(row * n, n);

@@ -7,6 +7,7 @@
 // pinned memory that was uploaded for later must not change: both end the process.
 #pragma once
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -24,6 +25,7 @@ class LateBackend : public Backend {
   explicit LateBackend(std::unique_ptr<Backend> backend) : backend_(std::move(backend)) {}
   ~LateBackend() override {
     for (const auto& queue : copies_) require(queue.empty(), "no copy is left at the end");
+    require(downloads_.empty(), "no download is left at the end");
   }
 
   std::string describe() const override { return backend_->describe() + ", late copies"; }
@@ -62,6 +64,7 @@ class LateBackend : public Backend {
   void synchronize(const std::function<void()>& poll = {}) override {
     if (poll) poll();
     backend_->synchronize(poll);
+    await(n_marks_);
     check_uploads();
   }
 
@@ -89,9 +92,26 @@ class LateBackend : public Backend {
     if (++n_asked_ % 3 == 0) reached_ = mark;
     return mark <= reached_;
   }
+  std::int64_t n_embedded() const { return n_embedded_; }  // rows
   std::int64_t n_not_done() const { return n_not_done_; }  // times that copies_done() was false
 
-  void embed(std::span<const Token> tokens, const WeightView& table, Rows x) override {
+  // What is downloaded for later is rubbish until somebody has waited for it.
+  void download_later(const std::byte* device, std::span<std::byte> host) override {
+    Download later{host, std::vector<std::byte>(host.size()), n_marks_ + 1};
+    backend_->download(device, later.bytes);
+    std::memset(host.data(), 0x7f, host.size());
+    downloads_.push_back(std::move(later));
+  }
+  void await(std::uint64_t mark) override {
+    while (!downloads_.empty() && downloads_.front().mark <= mark) {
+      std::ranges::copy(downloads_.front().bytes, downloads_.front().host.begin());
+      downloads_.pop_front();
+    }
+  }
+  bool works_behind_host() const override { return true; }
+
+  void embed(const Token* tokens, const WeightView& table, Rows x) override {
+    n_embedded_ += x.n_rows;
     backend_->embed(tokens, table, x);
   }
   void rms_norm(Rows x, const WeightView& weight, double eps, Rows y, Reader reader) override {
@@ -102,9 +122,8 @@ class LateBackend : public Backend {
   }
   void linear_f32(Rows x, const WeightView& w, float* y) override { backend_->linear_f32(x, w, y); }
   void draw_tokens(float* logits, std::int64_t n_values, std::span<const Draw> draws,
-                   std::span<Token> tokens) override {
+                   Token* tokens) override {
     backend_->draw_tokens(logits, n_values, draws, tokens);
-    check_uploads();
   }
   void copy_columns(Rows x, std::int64_t first, Rows to) override {
     backend_->copy_columns(x, first, to);
@@ -187,6 +206,11 @@ class LateBackend : public Backend {
     std::span<const std::byte> host;
     std::vector<std::byte> bytes;
   };
+  struct Download {
+    std::span<std::byte> host;
+    std::vector<std::byte> bytes;
+    std::uint64_t mark;  // the first behind it
+  };
   struct Guard {
     LateBackend* backend;
     Buffer memory;                // ours to free, or
@@ -224,6 +248,9 @@ class LateBackend : public Backend {
                 "memory is freed behind the copies that need it");
       }
     }
+    for (const Download& download : downloads_)
+      require(!overlap(data, n_bytes, download.host.data(), download.host.size()),
+              "memory is freed behind the downloads that need it");
     std::erase_if(uploads_, [&](const Upload& upload) {
       return overlap(data, n_bytes, upload.host.data(), upload.host.size());
     });
@@ -266,10 +293,12 @@ class LateBackend : public Backend {
   int n_polls_left_[2] = {};
   std::uint64_t n_begun_ = 0;
   std::int64_t n_not_done_ = 0;
+  std::int64_t n_embedded_ = 0;
   std::uint64_t n_marks_ = 0;
   std::uint64_t reached_ = 0;
   std::uint64_t n_asked_ = 0;
   std::vector<Upload> uploads_;
+  std::deque<Download> downloads_;
   std::map<const std::byte*, std::size_t> pinned_;
 };
 

@@ -116,6 +116,51 @@ TEST_F(Answering, QueriesWithoutRoomForTheirKvWaitForTheirTurn) {
   }
 }
 
+// On a device that works behind the host a step begins before the tokens it goes on with are known.
+// A query that may be given a draft waits for them instead, and no draft changes an answer.
+TEST_F(Answering, StepsThatGoAheadChangeNoAnswer) {
+  EncodedDocument document(world_);
+  const std::vector<Token> context = random_tokens(400, 1);
+  std::vector<QueryJob> all;
+  for (std::uint64_t i = 0; i < 14; ++i) {
+    QueryJob job{random_tokens(1 + static_cast<std::int64_t>(i % 3), 100 + i), 9, i};
+    if (i % 2 == 1) job.sampling = {3, 0.9};
+    all.push_back(job);
+  }
+  const std::uint64_t one =
+      (3 + 9) * document.model.config.kv_bytes_per_token(document.model.backend->kv_dtype());
+  auto* late = dynamic_cast<LateBackend*>(document.model.backend.get());
+  std::int64_t n_ended_early = 0;
+  for (const std::uint64_t room : {4 * one, UINT64_MAX}) {
+    AnswerOptions options;
+    for (Token token = 0; token < 96; token += 6) options.eos_tokens.push_back(token);
+    options.n_logprobs = 2;
+    options.query_kv_bytes = room;
+    AnswerOptions waits = options;
+    waits.n_lookup = 1;
+    waits.context = context;
+    const std::vector<QueryResult> expected = document.answerer(waits).answer(all);
+    const std::int64_t n_before = late ? late->n_embedded() : 0;
+    const std::vector<QueryResult> results = document.answerer(options).answer(all);
+    if (!world_.is_root()) continue;
+    std::int64_t n_needed = 0;  // rows
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      EXPECT_EQ(results[i].tokens, expected[i].tokens) << i;
+      EXPECT_EQ(results[i].reason, expected[i].reason) << i;
+      EXPECT_EQ(results[i].logprobs, expected[i].logprobs) << i;
+      n_ended_early += results[i].reason == FinishReason::stop;
+      n_needed += std::ssize(all[i].tokens) + std::ssize(results[i].tokens) - 1;
+    }
+    // Rows of queries that turned out to have ended were computed for nobody.
+    if (late && world_.size() == 1) {
+      EXPECT_GT(late->n_embedded() - n_before, n_needed);
+    }
+  }
+  if (world_.is_root()) {
+    EXPECT_GT(n_ended_early, 0);
+  }
+}
+
 TEST_F(Answering, AQueryThatNoMemoryHoldsIsAnErrorOnAllRanks) {
   EncodedDocument document(world_);
   std::vector<QueryJob> all(2, {random_tokens(3, 100), 4, 0});

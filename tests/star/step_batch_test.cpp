@@ -57,8 +57,8 @@ TEST_F(StepBatchTest, ALongQueryTakesSeveralStepsBesideOthers) {
   batch.choose_rows(true);
   EXPECT_EQ(rows_of(batch), (Chosen{{0, 0, 2, 1}, {1, 2, 2, 1}}));
   EXPECT_EQ(batch.tokens(), (std::vector<Token>{5, 6, 11, 12}));
-  EXPECT_EQ(batch.positions(100), (std::vector<std::int64_t>{104, 105, 100, 101}));
-  const std::vector<OwnTokens> own = batch.own_tokens(1);
+  EXPECT_EQ(batch.pass(nullptr).positions(100), (std::vector<std::int64_t>{104, 105, 100, 101}));
+  const std::vector<OwnTokens> own = batch.pass(nullptr).own_tokens(1);
   ASSERT_EQ(own.size(), 4u);
   EXPECT_EQ(own[1].n_before, 5);
   EXPECT_EQ(own[1].n_beside, 1);
@@ -72,7 +72,7 @@ TEST_F(StepBatchTest, ALongQueryTakesSeveralStepsBesideOthers) {
   batch.choose_rows(true);
   EXPECT_EQ(rows_of(batch), (Chosen{{0, 0, 1, 1}, {1, 1, 1, 1}}));
   EXPECT_EQ(batch.tokens(), (std::vector<Token>{21, 31}));
-  EXPECT_EQ(batch.positions(0), (std::vector<std::int64_t>{6, 2}));
+  EXPECT_EQ(batch.pass(nullptr).positions(0), (std::vector<std::int64_t>{6, 2}));
   ASSERT_EQ(batch.runs().size(), 1u);
   EXPECT_EQ(batch.runs()[0].size(), 2u);
   batch.rows_are_done();
@@ -84,6 +84,65 @@ TEST_F(StepBatchTest, ALongQueryTakesSeveralStepsBesideOthers) {
   EXPECT_EQ(batch.index_of(1), 9u);
   batch.choose_rows(true);
   EXPECT_EQ(batch.n_rows(), 0);
+}
+
+TEST_F(StepBatchTest, AStepThatGoesAheadHasARowForEachQueryThatGoesOn) {
+  StepBatch batch = this->batch(4);
+  batch.add(0, job({1, 2}, 3));
+  batch.add(1, job({11}, 3));
+  batch.add(2, job({21}, 2));
+  EXPECT_FALSE(batch.choose_rows(true));
+  EXPECT_EQ(rows_of(batch), (Chosen{{0, 0, 2, 1}, {1, 2, 1, 1}, {2, 3, 1, 1}}));
+  ASSERT_TRUE(batch.can_go_ahead(true));
+  const Token drawn[3] = {};
+  const PassRows ahead = batch.go_ahead(drawn);
+  EXPECT_EQ(ahead.positions(100), (std::vector<std::int64_t>{102, 101, 101}));
+  EXPECT_EQ(ahead.tokens, drawn);
+  EXPECT_EQ(ahead.own_tokens(0)[0].n_beside, 0);
+  batch.rows_are_done();
+  batch.take(0, 3, false);
+  EXPECT_TRUE(batch.take(1, 13, /*is_stop=*/true));
+  batch.take(2, 23, false);
+
+  EXPECT_TRUE(batch.choose_rows(true));  // nothing is left to compute
+  EXPECT_EQ(rows_of(batch), (Chosen{{0, 0, 1, 1}, {2, 2, 1, 1}}));
+  EXPECT_EQ(batch.tokens(), (std::vector<Token>{3, 23}));
+  EXPECT_EQ(batch.runs().size(), 2u);      // row 1 lies between them
+  EXPECT_FALSE(batch.can_go_ahead(true));  // query 2 gets its last token
+  batch.begin_again();
+  EXPECT_EQ(rows_of(batch), (Chosen{{0, 0, 1, 1}, {2, 1, 1, 1}}));
+  EXPECT_EQ(batch.pass(drawn).positions(100), (std::vector<std::int64_t>{102, 101}));
+  batch.rows_are_done();
+  batch.take(0, 4, false);
+  EXPECT_TRUE(batch.take(2, 24, false));
+  EXPECT_FALSE(batch.choose_rows(true));
+  EXPECT_EQ(rows_of(batch), (Chosen{{0, 0, 1, 1}}));
+}
+
+TEST_F(StepBatchTest, NoStepGoesAheadThatAQueryMayJoin) {
+  StepBatch batch = this->batch(2);
+  batch.add(0, job({1, 2, 3}, 3));
+  batch.add(1, job({11}, 3));
+  batch.choose_rows(true);
+  EXPECT_FALSE(batch.can_go_ahead(true));  // query 0 has another token to bring
+  batch.rows_are_done();
+  batch.choose_rows(true);
+  EXPECT_EQ(rows_of(batch), (Chosen{{0, 0, 1, 1}, {1, 1, 1, 1}}));
+  EXPECT_TRUE(batch.can_go_ahead(true));
+
+  StepBatch wide = this->batch(3, /*most_tokens=*/6);
+  wide.add(0, job({1}, 4));
+  wide.add(1, job({11}, 4));  // does not fit beside it
+  wide.choose_rows(true);
+  EXPECT_EQ(rows_of(wide), (Chosen{{0, 0, 1, 1}}));
+  EXPECT_TRUE(wide.can_go_ahead(true));
+
+  StepBatch open = this->batch(3);
+  open.add(0, job({1, 2, 3}, 4));
+  open.add(1, job({11}, 4));
+  open.choose_rows(true);
+  EXPECT_FALSE(open.can_go_ahead(true));  // query 1 can begin
+  EXPECT_TRUE(open.can_go_ahead(false));
 }
 
 TEST_F(StepBatchTest, WithoutNewTokensAQueryEndsWithItsOwn) {

@@ -87,9 +87,9 @@ class CpuBackend : public Backend {
   }
   void synchronize(const std::function<void()>&) override {}
 
-  void embed(std::span<const Token> tokens, const WeightView& table, Rows x) override {
+  void embed(const Token* tokens, const WeightView& table, Rows x) override {
     for_rows(x.n_rows, [&](std::int64_t row) {
-      const auto token = static_cast<std::size_t>(tokens[static_cast<std::size_t>(row)]);
+      const auto token = static_cast<std::size_t>(std::max(0, tokens[row]));
       const std::byte* from =
           table.data + token * static_cast<std::size_t>(table.n_cols) * size_of(table.dtype);
       kernels_.widen(from, table.dtype, x.width, floats(x) + row * x.width);
@@ -126,10 +126,9 @@ class CpuBackend : public Backend {
     linear(x, {w, WeightView{}, rows}, Product::batch_invariant);
   }
   void draw_tokens(float* logits, std::int64_t n_values, std::span<const Draw> draws,
-                   std::span<Token> tokens) override {
-    STARATTN_CHECK(tokens.size() == draws.size());
+                   Token* tokens) override {
     const auto n = static_cast<std::size_t>(n_values);
-    for (std::size_t row = 0; row < tokens.size(); ++row)
+    for (std::size_t row = 0; row < draws.size(); ++row)
       tokens[row] = next_token(std::span(logits + row * n, n), draws[row]);
   }
   void copy_columns(Rows x, std::int64_t first, Rows to) override {

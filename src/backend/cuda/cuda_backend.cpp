@@ -112,6 +112,11 @@ class CudaBackend : public Backend {
   bool copies_done(CopyDirection direction) override { return device_.copies_done(direction); }
   std::uint64_t mark() override { return device_.mark(); }
   bool is_reached(std::uint64_t mark) override { return device_.is_reached(mark); }
+  void await(std::uint64_t mark) override { device_.await(mark); }
+  void download_later(const std::byte* device, std::span<std::byte> host) override {
+    device_.download_later(device, host);
+  }
+  bool works_behind_host() const override { return true; }
   void download_rows(Rows x, std::span<float> host) override {
     const Buffer wide = device_.allocate(host.size_bytes());
     auto* floats = reinterpret_cast<float*>(wide.data());
@@ -132,17 +137,14 @@ class CudaBackend : public Backend {
     return cuda::stream_layers(device_, weights_, layers);
   }
 
-  void embed(std::span<const Token> tokens, const WeightView& table, Rows x) override {
+  void embed(const Token* tokens, const WeightView& table, Rows x) override {
     kernels::EmbeddingTable parts;
     parts.n_parts = 0;
     for (const auto& [first, rows] : weights_.find_parts(table)) {
       STARATTN_CHECK(parts.n_parts < kernels::kMostTableParts);
       parts.parts[parts.n_parts++] = {rows, static_cast<std::int32_t>(first)};
     }
-    const Buffer ids = device_.allocate(tokens.size_bytes());
-    upload_later(std::as_bytes(tokens), ids.data());
-    kernels::embed_rows(reinterpret_cast<const std::int32_t*>(ids.data()), parts, x.n_rows, x.width,
-                        x.data, stream());
+    kernels::embed_rows(tokens, parts, x.n_rows, x.width, x.data, stream());
   }
 
   void rms_norm(Rows x, const WeightView& weight, double eps, Rows y, Reader reader) override {
@@ -184,20 +186,16 @@ class CudaBackend : public Backend {
     products_.to_f32(x, w, Product::batch_invariant, y);
   }
   void draw_tokens(float* logits, std::int64_t n_values, std::span<const Draw> draws,
-                   std::span<Token> tokens) override {
-    STARATTN_CHECK(tokens.size() == draws.size());
+                   Token* tokens) override {
     std::vector<kernels::Draw> rows;
     for (const Draw& draw : draws) rows.push_back({draw.temperature, draw.top_p, draw.unit});
     const auto row_bytes = std::as_bytes(std::span(rows));
     const Buffer draws_there = device_.allocate(row_bytes.size());
     upload_later(row_bytes, draws_there.data());
-    const Buffer found = device_.allocate(tokens.size_bytes());
     const Buffer allowed = upload_allowed(draws, n_values);
     kernels::next_tokens(logits, std::ssize(draws), n_values,
                          reinterpret_cast<const kernels::Draw*>(draws_there.data()),
-                         reinterpret_cast<const std::uint32_t*>(allowed.data()),
-                         reinterpret_cast<std::int32_t*>(found.data()), stream());
-    download(found.data(), std::as_writable_bytes(tokens));
+                         reinterpret_cast<const std::uint32_t*>(allowed.data()), tokens, stream());
   }
   void copy_columns(Rows x, std::int64_t first, Rows to) override {
     STARATTN_CHECK(first >= 0 && first + to.width <= x.width && to.n_rows == x.n_rows);

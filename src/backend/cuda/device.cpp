@@ -104,10 +104,15 @@ void Device::upload_later(std::span<const std::byte> host, std::byte* device) {
         "copying to the GPU");
 }
 
-void Device::download(const std::byte* device, std::span<std::byte> host) {
+void Device::download_later(const std::byte* device, std::span<std::byte> host) {
   if (host.empty()) return;
   check(cudaMemcpyAsync(host.data(), device, host.size(), cudaMemcpyDefault, stream_),
         "copying from the GPU");
+}
+
+void Device::download(const std::byte* device, std::span<std::byte> host) {
+  if (host.empty()) return;
+  download_later(device, host);
   check(cudaStreamSynchronize(stream_), "copying from the GPU");
 }
 
@@ -155,11 +160,22 @@ bool Device::is_reached(std::uint64_t mark) {
     const cudaError_t status = cudaEventQuery(marks_.front());
     if (status == cudaErrorNotReady) return false;
     check(status, "waiting for a point in the GPU's work");
-    spare_events_.push_back(marks_.front());
-    marks_.pop_front();
-    ++n_reached_;
+    take_first_mark();
   }
   return true;
+}
+
+void Device::await(std::uint64_t mark) {
+  while (n_reached_ < mark && !marks_.empty()) {
+    check(cudaEventSynchronize(marks_.front()), "waiting for a point in the GPU's work");
+    take_first_mark();
+  }
+}
+
+void Device::take_first_mark() {
+  spare_events_.push_back(marks_.front());
+  marks_.pop_front();
+  ++n_reached_;
 }
 
 void Device::synchronize(const std::function<void()>& poll) {

@@ -40,6 +40,7 @@ class Device {
   void upload(std::span<const std::byte> host, std::byte* device);  // host may be reused at once
   void upload_later(std::span<const std::byte> host, std::byte* device);  // in stream order
   void download(const std::byte* device, std::span<std::byte> host);
+  void download_later(const std::byte* device, std::span<std::byte> host);  // pinned
   void copy_after_operations(CopyDirection direction, std::span<const std::byte> from,
                              std::byte* to);
   void order_after_copies(CopyDirection direction);
@@ -47,6 +48,7 @@ class Device {
   bool copies_done(CopyDirection direction);
   std::uint64_t mark();
   bool is_reached(std::uint64_t mark);
+  void await(std::uint64_t mark);
   void synchronize(const std::function<void()>& poll);
 
  private:
@@ -56,6 +58,7 @@ class Device {
     cudaEvent_t event = nullptr;
   };
   CopyLane& lane(CopyDirection direction) { return lanes_[static_cast<int>(direction)]; }
+  void take_first_mark();  // which is reached
 
   cudaStream_t stream_ = nullptr;
   CopyLane lanes_[2];
