@@ -20,6 +20,12 @@ constexpr int kChooseThreads = 128;
 constexpr int kSortThreads = 1024;
 constexpr int kAddThreads = 128;
 
+// In the order of logits, all above 0. What is not a number is as low as can be, and -0 is 0.
+__device__ __forceinline__ std::uint32_t key_of(float logit) {
+  const std::uint32_t bits = __float_as_uint(isnan(logit) ? -INFINITY : logit + 0.f);
+  return bits >> 31 ? ~bits : bits | 0x80000000u;
+}
+
 // A lane has kLogitsPerLane experts; those beyond the last count for nothing.
 template <int kLogitsPerLane>
 __global__ void __launch_bounds__(kChooseThreads)
@@ -47,45 +53,37 @@ __global__ void __launch_bounds__(kChooseThreads)
     if (32 * i + lane < n_experts) sum += expf(value[i] - top);
   sum = warp_sum(sum);
 
-  std::uint32_t chosen = 0;  // bit i: expert 32 i + lane
+  std::uint32_t key[kLogitsPerLane];
+#pragma unroll
+  for (int i = 0; i < kLogitsPerLane; ++i)
+    key[i] = 32 * i + lane < n_experts ? key_of(value[i]) : 0;  // as those that are chosen
   for (int n = 0; n < n_chosen; ++n) {
-    float best = -INFINITY;
+    std::uint32_t best = 0;
     int at = kNowhere;
 #pragma unroll
-    for (int i = 0; i < kLogitsPerLane; ++i) {
-      const int expert = 32 * i + lane;
-      const float candidate = isnan(value[i]) ? -INFINITY : value[i];
-      const bool is_free = expert < n_experts && !(chosen >> i & 1);
-      if (is_free && (candidate > best || at == kNowhere)) {
-        best = candidate;
-        at = expert;
+    for (int i = 0; i < kLogitsPerLane; ++i)
+      if (key[i] > best) {
+        best = key[i];
+        at = 32 * i + lane;
       }
-    }
+    const std::uint32_t highest = __reduce_max_sync(kAllLanes, best);
+    at = __reduce_min_sync(kAllLanes, best == highest ? at : kNowhere);
 #pragma unroll
-    for (int offset = 16; offset > 0; offset /= 2) {
-      const float other = __shfl_xor_sync(kAllLanes, best, offset);
-      const int other_at = __shfl_xor_sync(kAllLanes, at, offset);
-      // Nowhere is behind every expert, whatever their logits.
-      if (other_at != kNowhere &&
-          (at == kNowhere || other > best || (other == best && other_at < at))) {
-        best = other;
-        at = other_at;
-      }
-    }
-    if (at % 32 == lane) chosen |= 1u << (at / 32);
+    for (int i = 0; i < kLogitsPerLane; ++i)
+      if (32 * i + lane == at) key[i] = 0;
   }
 
+  const auto is_chosen = [&](int i) { return 32 * i + lane < n_experts && key[i] == 0; };
   float of_chosen = 0;
 #pragma unroll
   for (int i = 0; i < kLogitsPerLane; ++i)
-    if (chosen >> i & 1) of_chosen += expf(value[i] - top) / sum;
+    if (is_chosen(i)) of_chosen += expf(value[i] - top) / sum;
   of_chosen = warp_sum(of_chosen);
   std::int64_t next = row * n_chosen;
 #pragma unroll
   for (int i = 0; i < kLogitsPerLane; ++i) {
-    const bool is_chosen = chosen >> i & 1;
-    const unsigned all = __ballot_sync(kAllLanes, is_chosen);
-    if (is_chosen) {
+    const unsigned all = __ballot_sync(kAllLanes, is_chosen(i));
+    if (is_chosen(i)) {
       const std::int64_t to = next + __popc(all & ((1u << lane) - 1));
       const float share = expf(value[i] - top) / sum;
       experts[to] = 32 * i + lane;
