@@ -28,6 +28,8 @@ __device__ __forceinline__ std::int64_t thread_index() {
 __global__ void embed_kernel(const std::int32_t* tokens,
                              const __grid_constant__ EmbeddingTable table, std::int64_t n,
                              std::int64_t row_vectors, uint4* out) {
+  let_next_kernel_start();
+  await_earlier_kernels();
   const std::int64_t i = thread_index();
   if (i >= n) return;
   const std::int64_t row = i / row_vectors;
@@ -282,9 +284,8 @@ void embed_rows(const std::int32_t* tokens, const EmbeddingTable& table, std::in
   require(width % kWidth == 0, "embedding", "the width must be a multiple of 8", width);
   if (n_rows == 0) return;
   const std::int64_t n = n_rows * width / kWidth;
-  embed_kernel<<<blocks_for(n), kThreads, 0, stream>>>(tokens, table, n, width / kWidth,
-                                                       vectors(out));
-  check_launch("embedding");
+  launch_overlapping("embedding", embed_kernel, {blocks_for(n), 1, kThreads}, stream, tokens, table,
+                     n, width / kWidth, vectors(out));
 }
 
 void rms_norm(const void* x, const void* weight, float eps, std::int64_t n_rows, std::int64_t width,

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // One block a row, which stays in L2 while the block goes over it: once for the highest logit, once
 // for the weights and their sum, then some twenty times to find the lightest weight of the nucleus,
-// and once to draw. Nothing is sorted.
+// and once to draw. Nothing is sorted. The highest of all of a row's logits is also that of the
+// highest of its parts, which is all that devices tell each other where nothing is drawn.
 #include <cuda_runtime.h>
 
 #include <cfloat>
@@ -9,7 +10,7 @@
 #include <limits>
 #include <string>
 
-#include "cuda_check.h"
+#include "launch.cuh"
 #include "next_token.h"
 #include "warp.cuh"
 
@@ -41,21 +42,59 @@ __device__ __forceinline__ bool is_allowed(const std::uint32_t* allowed, int tok
   return !allowed || (allowed[token / 32] >> (token % 32) & 1) != 0;
 }
 
-// The first highest value of the row that is allowed; at = -1 where one is not finite, or none is
-// allowed. On every thread.
-__device__ Place first_highest(const float* row, int n, const std::uint32_t* allowed) {
+// The first highest value of the row that is allowed, of tokens first, first + 1, ...: nowhere if
+// none is, and not a number where one is not finite. On every thread.
+__device__ Place first_highest(const float* row, int n, int first, const std::uint32_t* allowed) {
   __shared__ Place places[kWarps];
   Place mine{-INFINITY, kNowhere};
   bool is_finite = true;
+#pragma unroll 16
   for (int i = threadIdx.x; i < n; i += kThreads) {
-    is_finite &= fabsf(row[i]) <= FLT_MAX;
-    if (is_allowed(allowed, i) && (row[i] > mine.value || mine.at == kNowhere)) mine = {row[i], i};
+    const float value = row[i];
+    is_finite &= fabsf(value) <= FLT_MAX;
+    if (is_allowed(allowed, first + i) && (value > mine.value || mine.at == kNowhere))
+      mine = {value, first + i};
   }
   mine = highest_of_warp(mine);
   if (threadIdx.x % 32 == 0) places[threadIdx.x / 32] = mine;
-  if (!__syncthreads_and(is_finite)) return {0, -1};
-  const Place best = highest_of_warp(places[threadIdx.x % 32]);
-  return best.at == kNowhere ? Place{0, -1} : best;
+  if (!__syncthreads_and(is_finite)) return {NAN, kNowhere};
+  return highest_of_warp(places[threadIdx.x % 32]);
+}
+
+__device__ __forceinline__ int token_at(const Place& best) {
+  return best.at == kNowhere ? -1 : best.at;
+}
+
+// A block has a part of a row.
+__global__ void __launch_bounds__(kThreads)
+    highest_kernel(const float* logits, int n, int first, const std::uint32_t* allowed,
+                   int allowed_words, Highest* to) {
+  let_next_kernel_start();
+  await_earlier_kernels();
+  const std::int64_t row = blockIdx.x;
+  const int n_each = (n + kHighestParts - 1) / kHighestParts;
+  const int begin = min(n, static_cast<int>(blockIdx.y) * n_each), end = min(n, begin + n_each);
+  if (allowed) allowed += row * allowed_words;
+  const Place best = first_highest(logits + row * n + begin, end - begin, first + begin, allowed);
+  if (threadIdx.x == 0) to[row * kHighestParts + blockIdx.y] = {best.value, token_at(best)};
+}
+
+// parts [n_rows, n_parts]
+
+__global__ void best_part_kernel(const Highest* parts, int n_rows, int n_parts,
+                                 std::int32_t* token) {
+  let_next_kernel_start();
+  await_earlier_kernels();
+  const int row = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  if (row >= n_rows) return;
+  Place best{-INFINITY, kNowhere};
+  bool is_finite = true;
+  for (int i = 0; i < n_parts; ++i) {
+    const Highest part = parts[static_cast<std::int64_t>(row) * n_parts + i];
+    is_finite &= !isnan(part.logit);
+    if (part.token >= 0) best = better(best, {part.logit, part.token});
+  }
+  token[row] = is_finite ? token_at(best) : -1;
 }
 
 // The sum over all threads, on each of them, always added in the same order.
@@ -182,12 +221,14 @@ __device__ int draw_from(const float* weights, int n, const Nucleus& kept, doubl
 __global__ void __launch_bounds__(kThreads)
     next_token_kernel(float* logits, int n, const Draw* draws, const std::uint32_t* allowed,
                       std::int32_t* token) {
+  let_next_kernel_start();
+  await_earlier_kernels();
   float* row = logits + static_cast<std::int64_t>(blockIdx.x) * n;
   const Draw draw = draws[blockIdx.x];
   if (allowed) allowed += static_cast<std::int64_t>(blockIdx.x) * ((n + 31) / 32);
-  const Place best = first_highest(row, n, allowed);
-  if (threadIdx.x == 0) token[blockIdx.x] = best.at;  // also if a sum below is rounded up
-  if (draw.temperature <= 0 || best.at < 0) return;
+  const Place best = first_highest(row, n, 0, allowed);
+  if (threadIdx.x == 0) token[blockIdx.x] = token_at(best);  // also if a sum below is rounded up
+  if (draw.temperature <= 0 || best.at == kNowhere) return;
 
   const float temperature = fmaxf(static_cast<float>(draw.temperature), FLT_MIN);
   float sum = 0;
@@ -202,17 +243,41 @@ __global__ void __launch_bounds__(kThreads)
   if (drawn != kNowhere) token[blockIdx.x] = drawn;
 }
 
+void check_size(std::int64_t n, std::int64_t least) {
+  if (n < least || n > kNowhere - kThreads)
+    throw BadShape("the next token: a row must have 1 to 2^31 - 1025 logits; got " +
+                   std::to_string(n));
+}
+
 }  // namespace
 
 void next_tokens(float* logits, std::int64_t n_rows, std::int64_t n, const Draw* draws,
                  const std::uint32_t* allowed, std::int32_t* token, Stream stream) {
-  if (n <= 0 || n > kNowhere - kThreads)
-    throw BadShape("the next token: a row must have 1 to 2^31 - 1025 logits; got " +
-                   std::to_string(n));
+  check_size(n, 1);
   if (n_rows == 0) return;
-  next_token_kernel<<<static_cast<unsigned>(n_rows), kThreads, 0, stream>>>(
-      logits, static_cast<int>(n), draws, allowed, token);
-  check_launch("the next token");
+  launch_overlapping("the next token", next_token_kernel,
+                     {static_cast<unsigned>(n_rows), 1, kThreads}, stream, logits,
+                     static_cast<int>(n), draws, allowed, token);
+}
+
+void highest_logits(const float* logits, std::int64_t n_rows, std::int64_t n, std::int32_t first,
+                    const std::uint32_t* allowed, std::int64_t allowed_words, Highest* to,
+                    Stream stream) {
+  check_size(n + first, 0);
+  if (n_rows == 0) return;
+  launch_overlapping("the highest logits", highest_kernel,
+                     {static_cast<unsigned>(n_rows), kHighestParts, kThreads}, stream, logits,
+                     static_cast<int>(n), static_cast<int>(first), allowed,
+                     static_cast<int>(allowed_words), to);
+}
+
+void best_parts(const Highest* parts, std::int64_t n_rows, std::int64_t n_parts,
+                std::int32_t* token, Stream stream) {
+  if (n_rows == 0) return;
+  constexpr int kRowsOfBlock = 32;
+  const auto n_blocks = static_cast<unsigned>((n_rows + kRowsOfBlock - 1) / kRowsOfBlock);
+  launch_overlapping("the highest of all logits", best_part_kernel, {n_blocks, 1, kRowsOfBlock},
+                     stream, parts, static_cast<int>(n_rows), static_cast<int>(n_parts), token);
 }
 
 }  // namespace starattn::kernels

@@ -23,8 +23,7 @@ namespace {
 constexpr int kShares = kThinShares, kRun = kThinRun;
 constexpr int kRows = 32;  // of x
 constexpr int kMatrixRows = 64;
-constexpr int kBoxColumns = 64;  // of the two boxes of a run
-constexpr int kStages = 4;
+constexpr int kBoxColumns = 64;     // of the two boxes of a run
 constexpr int kThreads = 128 + 32;  // those that multiply, then the warp that fetches
 constexpr int kMatrixBytes = kMatrixRows * kRun * 2;
 constexpr int kStageBytes = kMatrixBytes + kRows * kRun * 2;
@@ -37,10 +36,10 @@ struct Task {
 };
 
 // kSplit: blocks of a tile.
-template <bool kGated_, int kSplit_>
+template <bool kGated_, int kSplit_, int kStages_ = 4>
 struct Tile {
   [[maybe_unused]] static constexpr bool kGated = kGated_;
-  static constexpr int kSplit = kSplit_;
+  static constexpr int kSplit = kSplit_, kStages = kStages_;
   static constexpr int kOwnShares = kShares / kSplit;
   [[maybe_unused]] static constexpr int kOut = kGated ? kMatrixRows / 2 : kMatrixRows;
   // Several blocks' sums take the place of the stages, which no more tiles need.
@@ -49,6 +48,7 @@ struct Tile {
   static_assert(kOwnShares * sizeof(Sums) <= kStages * kStageBytes);
 };
 
+template <int kStages>
 struct Shared {
   char* stages;
   Sums* sums;
@@ -84,7 +84,7 @@ struct Runs {
 
 // One thread.
 template <typename Tile>
-[[maybe_unused]] __device__ void fetch(const Task& task, const Shared& shared) {
+[[maybe_unused]] __device__ void fetch(const Task& task, const Shared<Tile::kStages>& shared) {
   const int n_runs = static_cast<int>(task.p.n_in) / kRun;
   const auto fetch_w = [&](int tile, int run, int stage) {
     const ThinPlace place = place_of<Tile::kGated, Tile::kOut>(task.p, tile);
@@ -108,11 +108,11 @@ template <typename Tile>
   const int stride = static_cast<int>(gridDim.x) / Tile::kSplit;
   // The matrix is on its way before earlier kernels have ended, x is not.
   int n_ahead = 0;
-  for (int run = Runs<Tile>::first(); run < n_runs && n_ahead < kStages;
+  for (int run = Runs<Tile>::first(); run < n_runs && n_ahead < Tile::kStages;
        run = Runs<Tile>::next(run))
     fetch_w(first, run, n_ahead++);
   await_earlier_kernels();
-  hopper::Ring<kStages> ring;
+  hopper::Ring<Tile::kStages> ring;
   for (int tile = first, n = 0; tile < task.n_tiles; tile += stride)
     for (int run = Runs<Tile>::first(); run < n_runs; run = Runs<Tile>::next(run), ++n) {
       if (n >= n_ahead) {
@@ -125,8 +125,9 @@ template <typename Tile>
 }
 
 // sums[64, 32] += one run's products.
-[[maybe_unused]] __device__ __forceinline__ void multiply_run(const Shared& shared, int stage,
-                                                              float (&sums)[16]) {
+template <int kStages>
+[[maybe_unused]] __device__ __forceinline__ void multiply_run(const Shared<kStages>& shared,
+                                                              int stage, float (&sums)[16]) {
   hopper::touch(sums);
   hopper::wgmma_fence();
 #pragma unroll
@@ -163,7 +164,7 @@ template <typename Tile>
 // The shares of a tile that this block has, each summed.
 template <typename Tile>
 [[maybe_unused]] __device__ __forceinline__ void multiply_tile(
-    const Shared& shared, int n_runs, hopper::Ring<kStages>& ring,
+    const Shared<Tile::kStages>& shared, int n_runs, hopper::Ring<Tile::kStages>& ring,
     float (&sums)[Tile::kOwnShares][16]) {
 #pragma unroll
   for (auto& share : sums)
@@ -184,8 +185,8 @@ template <typename Tile>
 
 // A block has all shares of its tiles.
 template <typename Tile>
-[[maybe_unused]] __device__ void multiply(const Task& task, const Shared& shared) {
-  hopper::Ring<kStages> ring;
+[[maybe_unused]] __device__ void multiply(const Task& task, const Shared<Tile::kStages>& shared) {
+  hopper::Ring<Tile::kStages> ring;
   for (int tile = blockIdx.x; tile < task.n_tiles; tile += gridDim.x) {
     float sums[kShares][16];
     multiply_tile<Tile>(shared, static_cast<int>(task.p.n_in) / kRun, ring, sums);
@@ -205,8 +206,9 @@ template <typename Tile>
 
 // A block has some shares of one tile.
 template <typename Tile>
-[[maybe_unused]] __device__ void multiply_shares(const Task& task, const Shared& shared) {
-  hopper::Ring<kStages> ring;
+[[maybe_unused]] __device__ void multiply_shares(const Task& task,
+                                                 const Shared<Tile::kStages>& shared) {
+  hopper::Ring<Tile::kStages> ring;
   float sums[Tile::kOwnShares][16];
   multiply_tile<Tile>(shared, static_cast<int>(task.p.n_in) / kRun, ring, sums);
   hopper::named_sync(1, 128);  // nobody reads the stages any more
@@ -214,7 +216,7 @@ template <typename Tile>
   for (int share = 0; share < Tile::kOwnShares; ++share) put(sums[share], shared.sums[share]);
 }
 template <typename Tile>
-[[maybe_unused]] __device__ void add_shares(const Task& task, const Shared& shared) {
+[[maybe_unused]] __device__ void add_shares(const Task& task, const Shared<Tile::kStages>& shared) {
   const int tile = static_cast<int>(blockIdx.x) / Tile::kSplit;
   const int block = static_cast<int>(blockIdx.x) % Tile::kSplit;
   await_earlier_kernels();
@@ -235,9 +237,9 @@ __global__ void __launch_bounds__(kThreads, 2)
     thin_linear_sm90_kernel(const __grid_constant__ Task task) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ char memory[];
-  const Shared shared(memory, Tile::kSumBytes);
+  const Shared<Tile::kStages> shared(memory, Tile::kSumBytes);
   if (threadIdx.x == 128) {
-    for (int i = 0; i < kStages; ++i) {
+    for (int i = 0; i < Tile::kStages; ++i) {
       hopper::barrier_init(shared.full + i, 1);
       hopper::barrier_init(shared.empty + i, 4);  // one of each warp
     }
@@ -283,6 +285,7 @@ void launch(Task& task, Stream stream) {
 template <bool kGated>
 void launch(const ThinLinear& p, Stream stream) {
   using Whole = Tile<kGated, 1>;
+  using Deep = Tile<kGated, 2, 8>;  // a multiprocessor has room for one block of it
   Task task{};
   task.p = p;
   const auto map_of = [&](const void* data, std::int64_t n_rows, int box_rows) {
@@ -292,10 +295,14 @@ void launch(const ThinLinear& p, Stream stream) {
   for (int i = 0; i < p.n_outputs; ++i)
     task.w_maps[i] = map_of(p.outputs[i].w, p.outputs[i].n_out, Whole::kOut);
   // As measured (docs/performance.md): with more blocks than three for two multiprocessors the sums
-  // of shares cost more than the blocks bring.
+  // of shares cost more than the blocks bring. A ring of eight stages is worth it where that one
+  // block a multiprocessor is all there is, but not with clusters of four, which then wait for each
+  // other's multiprocessors.
   const int room = n_multiprocessors() * 3 / 2, n_tiles = n_tiles_of<kGated, Whole::kOut>(p);
   if (4 * n_tiles <= room)
     launch<Tile<kGated, 4>>(task, stream);
+  else if (2 * n_tiles <= n_multiprocessors())
+    launch<Deep>(task, stream);
   else if (2 * n_tiles <= room)
     launch<Tile<kGated, 2>>(task, stream);
   else

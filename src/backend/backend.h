@@ -164,6 +164,15 @@ class Backend {
   // kNoToken where one is not finite. draws [n_rows]; tokens [n_rows], on the device.
   virtual void draw_tokens(float* logits, std::int64_t n_values, std::span<const Draw> draws,
                            Token* tokens) = 0;
+  // Its two halves where nothing is drawn and columns of the logits are shared out. to [n_rows,
+  // kHighestParts]: the highest of each part of logits [n_rows, n_values], which are those of
+  // tokens first, first + 1, ... tokens [n_rows]: what the parts [n_rows, n_parts] of all columns
+  // come to. All on the device.
+  static constexpr std::int64_t kHighestParts = 8;
+  virtual void find_highest(const float* logits, std::int64_t n_values, Token first,
+                            std::span<const Draw> draws, Highest* to) = 0;
+  virtual void choose_highest(const Highest* parts, std::int64_t n_rows, std::int64_t n_parts,
+                              Token* tokens) = 0;
   // Both at once, and the logits on the host. host [n_rows, n_out]
   void next_tokens(Rows x, const WeightView& w, std::span<const Draw> draws, Token* tokens);
   void linear_to_host(Rows x, const WeightView& w, std::span<float> host);

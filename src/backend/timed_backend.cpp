@@ -202,6 +202,20 @@ class TimedBackend : public Backend {
         "draw tokens", {.n_rows = n_rows, .n_bytes = number(n_rows * n_values) * sizeof(float)});
     backend_->draw_tokens(logits, n_values, draws, tokens);
   }
+  void find_highest(const float* logits, std::int64_t n_values, Token first,
+                    std::span<const Draw> draws, Highest* to) override {
+    const std::int64_t n_rows = std::ssize(draws);
+    const Span span = operation(
+        "find highest", {.n_rows = n_rows, .n_bytes = number(n_rows * n_values) * sizeof(float)});
+    backend_->find_highest(logits, n_values, first, draws, to);
+  }
+  void choose_highest(const Highest* parts, std::int64_t n_rows, std::int64_t n_parts,
+                      Token* tokens) override {
+    const Span span =
+        operation("choose highest",
+                  {.n_rows = n_rows, .n_bytes = number(n_rows * n_parts) * sizeof(Highest)});
+    backend_->choose_highest(parts, n_rows, n_parts, tokens);
+  }
   void copy_columns(Rows x, std::int64_t first, Rows to) override {
     const Span span = operation("copy columns", over_rows(to, 2));
     backend_->copy_columns(x, first, to);

@@ -80,7 +80,7 @@ Token next_token(std::span<const float> logits, const Draw& draw) {
   STARATTN_CHECK(draw.allowed.empty() || draw.allowed.size() * 32 >= logits.size());
   Token best = first_highest(logits);
   if (best != kNoToken && !draw.allowed.empty()) best = first_highest_allowed(logits, draw);
-  if (draw.temperature <= 0 || best == kNoToken) return best;
+  if (draw.is_greedy() || best == kNoToken) return best;
   const double highest = logits[static_cast<std::size_t>(best)];
   std::vector<double> weights;
   weights.reserve(logits.size());
@@ -106,6 +106,37 @@ Token next_token(std::span<const float> logits, const Draw& draw) {
     if (rest < 0) return token;
   }
   return best;  // a sum was rounded up
+}
+
+Highest highest_of(std::span<const float> logits, Token first,
+                   std::span<const std::uint32_t> allowed) {
+  Highest best;
+  if (logits.empty()) return best;
+  const Draw among{.allowed = allowed};
+  if (allowed.empty()) {
+    const Token at = first_highest(logits);
+    if (at != kNoToken) return {logits[static_cast<std::size_t>(at)], first + at};
+  }
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    const Token token = first + static_cast<Token>(i);
+    if (!std::isfinite(logits[i])) return {std::numeric_limits<float>::quiet_NaN(), kNoToken};
+    if (is_allowed(among, static_cast<std::size_t>(token)) &&
+        (best.token == kNoToken || logits[i] > best.logit))
+      best = {logits[i], token};
+  }
+  return best;
+}
+
+Token best_of(std::span<const Highest> parts) {
+  Highest best;
+  for (const Highest& part : parts) {
+    if (std::isnan(part.logit)) return kNoToken;
+    if (part.token == kNoToken) continue;
+    const bool is_better = best.token == kNoToken || part.logit > best.logit ||
+                           (part.logit == best.logit && part.token < best.token);
+    if (is_better) best = part;
+  }
+  return best.token;
 }
 
 }  // namespace starattn

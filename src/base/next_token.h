@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <span>
 
 namespace starattn {
@@ -17,6 +18,8 @@ struct Draw {
   double unit = 0;         // the random number, in [0, 1)
   // Tokens that may come, bit token % 32 of word token / 32; empty: all may.
   std::span<const std::uint32_t> allowed = {};
+
+  bool is_greedy() const { return temperature <= 0; }
 };
 
 // Greedy: the highest logit, the first of equals. Otherwise a token weighs exp(logit /
@@ -24,5 +27,17 @@ struct Draw {
 // one of these in the order of their ids. Tokens that may not come weigh nothing. kNoToken where a
 // logit is NaN or infinite, and where no token may come.
 Token next_token(std::span<const float> logits, const Draw& draw);
+
+// The highest logit of some of the tokens, the first of equals. None may come: kNoToken, and -inf;
+// a logit is NaN or infinite: kNoToken, and NaN.
+struct Highest {
+  float logit = -std::numeric_limits<float>::infinity();
+  Token token = kNoToken;
+};
+// Of tokens first, first + 1, ...; any number. allowed: of all tokens, as a Draw has them.
+Highest highest_of(std::span<const float> logits, Token first,
+                   std::span<const std::uint32_t> allowed = {});
+// Of all tokens, each in one of the parts: what next_token() finds without drawing.
+Token best_of(std::span<const Highest> parts);
 
 }  // namespace starattn

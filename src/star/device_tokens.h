@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "backend/backend.h"
+#include "trace/range.h"
 
 namespace starattn {
 
@@ -38,6 +39,7 @@ class DeviceTokens {
     mark_ = backend_->mark();
   }
   std::span<const Token> collect() {
+    const trace::Range range("logits");  // on a device that works behind the host, all of the step
     backend_->await(mark_);
     return {reinterpret_cast<const Token*>(here_.data()), std::exchange(n_drawn_, 0)};
   }

@@ -122,7 +122,10 @@ class ShardedForward : public StepForward {
   // Every rank of the node has all logits and draws the same tokens.
   void draw(std::int64_t first_row, std::span<const Draw> draws, Token* tokens) override {
     const trace::Range range("logits");
-    const Buffer logits = gather_logits(x_.rows(first_row, std::ssize(draws)));
+    const Rows x = x_.rows(first_row, std::ssize(draws));
+    const bool is_greedy = std::ranges::all_of(draws, &Draw::is_greedy);
+    if (is_greedy) return choose_highest(x, draws, tokens);
+    const Buffer logits = gather_logits(x);
     backend_->draw_tokens(reinterpret_cast<float*>(logits.data()), config().vocab_size, draws,
                           tokens);
   }
@@ -173,17 +176,42 @@ class ShardedForward : public StepForward {
 
   const ModelConfig& config() const { return decoder_->config(); }
 
+  Buffer logits_buffer(std::int64_t n_rows, std::int64_t n_columns) {
+    const auto n = static_cast<std::size_t>(n_rows * n_columns);
+    return backend_->allocate(std::max<std::size_t>(1, n) * sizeof(float));
+  }
+  // [x.n_rows, vocab().count] fp32
+  Buffer own_logits(Rows x) {
+    Buffer mine = logits_buffer(x.n_rows, decoder_->vocab().count);
+    decoder_->logits(x, reinterpret_cast<float*>(mine.data()));
+    return mine;
+  }
   // [x.n_rows, vocab] fp32
   Buffer gather_logits(Rows x) {
-    const auto bytes_of = [&](std::int64_t n_columns) {
-      return std::max<std::size_t>(1, static_cast<std::size_t>(x.n_rows * n_columns)) *
-             sizeof(float);
-    };
-    const Buffer mine = backend_->allocate(bytes_of(decoder_->vocab().count));
-    Buffer all = backend_->allocate(bytes_of(config().vocab_size));
-    decoder_->logits(x, reinterpret_cast<float*>(mine.data()));
+    const Buffer mine = own_logits(x);
+    Buffer all = logits_buffer(x.n_rows, config().vocab_size);
     exchange_->gather(mine.data(), x.n_rows, decoder_->plan().vocab, sizeof(float), all.data());
     return all;
+  }
+  // Without drawing: every rank's highest logit of a row is all that the others need.
+  void choose_highest(Rows x, std::span<const Draw> draws, Token* tokens) {
+    const Share vocab = decoder_->vocab();
+    const std::int64_t n_ranks = std::ssize(decoder_->plan().vocab);
+    const auto n_rows = static_cast<std::size_t>(x.n_rows);
+    const Buffer logits = own_logits(x);
+    constexpr std::int64_t kParts = Backend::kHighestParts;
+    const std::int64_t n_parts = n_ranks * kParts;  // of a row
+    const Buffer mine = backend_->allocate(n_rows * kParts * sizeof(Highest));
+    const Buffer all =
+        backend_->allocate(n_rows * static_cast<std::size_t>(n_parts) * sizeof(Highest));
+    backend_->find_highest(reinterpret_cast<const float*>(logits.data()), vocab.count,
+                           static_cast<Token>(vocab.first), draws,
+                           reinterpret_cast<Highest*>(mine.data()));
+    std::vector<Share> parts;
+    for (std::int64_t rank = 0; rank < n_ranks; ++rank) parts.push_back({rank * kParts, kParts});
+    exchange_->gather(mine.data(), x.n_rows, parts, sizeof(Highest), all.data());
+    backend_->choose_highest(reinterpret_cast<const Highest*>(all.data()), x.n_rows, n_parts,
+                             tokens);
   }
 
   ShardedDecoder* decoder_;

@@ -103,6 +103,55 @@ TEST_F(CudaBackend, FindsTheFirstHighest) {
   }
 }
 
+// Columns shared out between three devices, of which one has none.
+TEST_F(CudaBackend, FindsTheHighestOfTheHighestOfItsParts) {
+  for (const std::int64_t n : {2, 700, 128256}) {
+    const std::int64_t n_rows = 7, cut = n / 2 - n / 2 % 16 + 1;
+    Floats logits = numbers_.bell(n_rows * n);
+    logits[static_cast<std::size_t>(2 * n + 1)] = std::nanf("");
+    logits[static_cast<std::size_t>(3 * n)] = INFINITY;
+    std::fill_n(logits.begin() + 4 * n, n, 1.F);
+    std::vector<std::uint32_t> allowed(static_cast<std::size_t>((n + 31) / 32), 0xaaaaaaaa);
+    const std::vector<std::uint32_t> none(allowed.size(), 0);
+    std::vector<Draw> draws(static_cast<std::size_t>(n_rows));
+    draws[4].allowed = draws[5].allowed = allowed;
+    draws[6].allowed = none;
+    std::vector<Token> expected;
+    for (std::int64_t row = 0; row < n_rows; ++row)
+      expected.push_back(next_token(
+          std::span(logits).subspan(static_cast<std::size_t>(row * n), static_cast<std::size_t>(n)),
+          draws[static_cast<std::size_t>(row)]));
+    const Share shares[] = {{0, cut}, {cut, 0}, {cut, n - cut}};
+    for (Side* side : {&*gpu_, &*cpu_}) {
+      constexpr std::size_t kParts = Backend::kHighestParts;
+      std::vector<Highest> parts(static_cast<std::size_t>(n_rows) * 3 * kParts);
+      for (std::size_t rank = 0; rank < 3; ++rank) {
+        const Share& share = shares[rank];
+        Floats own;
+        for (std::int64_t row = 0; row < n_rows; ++row)
+          own.insert(own.end(), logits.begin() + row * n + share.first,
+                     logits.begin() + row * n + share.end());
+        const auto* there =
+            reinterpret_cast<const float*>(side->keep(std::as_bytes(std::span(own))));
+        std::vector<Highest> found(static_cast<std::size_t>(n_rows) * kParts);
+        std::byte* to = side->keep(std::as_bytes(std::span(found)));
+        side->backend->find_highest(there, share.count, static_cast<Token>(share.first), draws,
+                                    reinterpret_cast<Highest*>(to));
+        side->backend->download(to, std::as_writable_bytes(std::span(found)));
+        for (std::size_t i = 0; i < found.size(); ++i)
+          parts[(i / kParts * 3 + rank) * kParts + i % kParts] = found[i];
+      }
+      const std::byte* all = side->keep(std::as_bytes(std::span(parts)));
+      std::vector<Token> tokens(expected.size(), 77);
+      std::byte* to = side->keep(std::as_bytes(std::span(tokens)));
+      side->backend->choose_highest(reinterpret_cast<const Highest*>(all), n_rows, 3 * kParts,
+                                    reinterpret_cast<Token*>(to));
+      side->backend->download(to, std::as_writable_bytes(std::span(tokens)));
+      EXPECT_EQ(tokens, expected) << n;
+    }
+  }
+}
+
 // Sizes around a block of threads; places in its first, middle and last warp.
 TEST_F(CudaBackend, SeesEveryLogitOfARow) {
   const std::int64_t n_in = 64;

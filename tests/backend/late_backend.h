@@ -125,6 +125,14 @@ class LateBackend : public Backend {
                    Token* tokens) override {
     backend_->draw_tokens(logits, n_values, draws, tokens);
   }
+  void find_highest(const float* logits, std::int64_t n_values, Token first,
+                    std::span<const Draw> draws, Highest* to) override {
+    backend_->find_highest(logits, n_values, first, draws, to);
+  }
+  void choose_highest(const Highest* parts, std::int64_t n_rows, std::int64_t n_parts,
+                      Token* tokens) override {
+    backend_->choose_highest(parts, n_rows, n_parts, tokens);
+  }
   void copy_columns(Rows x, std::int64_t first, Rows to) override {
     backend_->copy_columns(x, first, to);
   }

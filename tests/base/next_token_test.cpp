@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <vector>
 
@@ -29,6 +30,34 @@ TEST(NextToken, IsTheFirstHighestWhereNothingIsDrawn) {
   EXPECT_EQ(next_token(kLogits, {}), 2);
   EXPECT_EQ(next_token(kLogits, {0, 0.5, 0.99}), 2);
   EXPECT_EQ(next_token(std::vector<float>{-1}, {1, 1, 0.5}), 0);
+}
+
+// However the tokens are shared out, and whatever their logits are.
+TEST(NextToken, IsTheHighestOfTheHighestOfItsParts) {
+  const float inf = std::numeric_limits<float>::infinity(), nan = std::nanf("");
+  const std::vector<std::uint32_t> even{0x55555555}, none{0}, second_half{0xfffffff8};
+  const std::vector<std::vector<float>> rows{kLogits,
+                                             {1, 1, 1, 1, 1, 1},
+                                             {1, 2, nan, 3, 4, 5},
+                                             {-inf, 1, 1, 1, 1, 2},
+                                             {inf, 1, 1, 1, 1, 1},
+                                             {-5, -4, -3, -4, -3, -5},
+                                             {0, 0, 0, 0, 0, 1}};
+  for (const std::vector<float>& logits : rows) {
+    for (const auto& allowed : {std::span<const std::uint32_t>(), std::span(even), std::span(none),
+                                std::span(second_half)}) {
+      const Draw draw{.allowed = allowed};
+      for (std::size_t cut = 0; cut <= logits.size(); ++cut) {
+        const auto all = std::span(logits);
+        const std::vector<Highest> parts{
+            highest_of(all.first(cut), 0, allowed),
+            highest_of(all.subspan(cut), static_cast<Token>(cut), allowed)};
+        EXPECT_EQ(best_of(parts), next_token(logits, draw)) << cut;
+        EXPECT_EQ(best_of(std::vector<Highest>{parts[1], parts[0]}), next_token(logits, draw));
+      }
+    }
+  }
+  EXPECT_EQ(best_of({}), kNoToken);
 }
 
 TEST(NextToken, ComesUpAsOftenAsItWeighs) {

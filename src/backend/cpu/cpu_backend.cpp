@@ -131,6 +131,21 @@ class CpuBackend : public Backend {
     for (std::size_t row = 0; row < draws.size(); ++row)
       tokens[row] = next_token(std::span(logits + row * n, n), draws[row]);
   }
+  void find_highest(const float* logits, std::int64_t n_values, Token first,
+                    std::span<const Draw> draws, Highest* to) override {
+    const auto n = static_cast<std::size_t>(n_values);
+    for (const Draw& draw : draws) {
+      *to++ = highest_of(std::span(logits, n), first, draw.allowed);
+      to = std::fill_n(to, kHighestParts - 1, Highest{});  // its only part
+      logits += n;
+    }
+  }
+  void choose_highest(const Highest* parts, std::int64_t n_rows, std::int64_t n_parts,
+                      Token* tokens) override {
+    const auto n = static_cast<std::size_t>(n_parts);
+    for (std::size_t row = 0; row < static_cast<std::size_t>(n_rows); ++row)
+      tokens[row] = best_of(std::span(parts + row * n, n));
+  }
   void copy_columns(Rows x, std::int64_t first, Rows to) override {
     STARATTN_CHECK(first >= 0 && first + to.width <= x.width && to.n_rows == x.n_rows);
     for_rows(x.n_rows, [&](std::int64_t row) {

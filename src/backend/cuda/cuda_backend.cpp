@@ -32,6 +32,9 @@
 namespace starattn {
 namespace {
 
+static_assert(sizeof(Highest) == sizeof(kernels::Highest) &&
+              Backend::kHighestParts == kernels::kHighestParts);
+
 class CudaBackend : public Backend {
  public:
   explicit CudaBackend(int device)
@@ -187,15 +190,35 @@ class CudaBackend : public Backend {
   }
   void draw_tokens(float* logits, std::int64_t n_values, std::span<const Draw> draws,
                    Token* tokens) override {
+    if (std::ranges::all_of(draws, &Draw::is_greedy)) {
+      const auto n_parts = draws.size() * kHighestParts;
+      const Buffer memory = device_.allocate(n_parts * sizeof(Highest));
+      auto* parts = reinterpret_cast<Highest*>(memory.data());
+      find_highest(logits, n_values, 0, draws, parts);
+      return choose_highest(parts, std::ssize(draws), kHighestParts, tokens);
+    }
     std::vector<kernels::Draw> rows;
     for (const Draw& draw : draws) rows.push_back({draw.temperature, draw.top_p, draw.unit});
     const auto row_bytes = std::as_bytes(std::span(rows));
     const Buffer draws_there = device_.allocate(row_bytes.size());
     upload_later(row_bytes, draws_there.data());
-    const Buffer allowed = upload_allowed(draws, n_values);
+    const Allowed allowed = upload_allowed(draws);
+    STARATTN_CHECK(!allowed.rows() || allowed.n_words == (n_values + 31) / 32);
     kernels::next_tokens(logits, std::ssize(draws), n_values,
-                         reinterpret_cast<const kernels::Draw*>(draws_there.data()),
-                         reinterpret_cast<const std::uint32_t*>(allowed.data()), tokens, stream());
+                         reinterpret_cast<const kernels::Draw*>(draws_there.data()), allowed.rows(),
+                         tokens, stream());
+  }
+  void find_highest(const float* logits, std::int64_t n_values, Token first,
+                    std::span<const Draw> draws, Highest* to) override {
+    const Allowed allowed = upload_allowed(draws);
+    STARATTN_CHECK(!allowed.rows() || 32 * allowed.n_words >= first + n_values);
+    kernels::highest_logits(logits, std::ssize(draws), n_values, first, allowed.rows(),
+                            allowed.n_words, reinterpret_cast<kernels::Highest*>(to), stream());
+  }
+  void choose_highest(const Highest* parts, std::int64_t n_rows, std::int64_t n_parts,
+                      Token* tokens) override {
+    kernels::best_parts(reinterpret_cast<const kernels::Highest*>(parts), n_rows, n_parts, tokens,
+                        stream());
   }
   void copy_columns(Rows x, std::int64_t first, Rows to) override {
     STARATTN_CHECK(first >= 0 && first + to.width <= x.width && to.n_rows == x.n_rows);
@@ -389,20 +412,29 @@ class CudaBackend : public Backend {
       products_.linear(x, to, product, add);
     }
   }
-  // [draws.size(), words of a row] on the device, all bits set for a draw that may take any token;
-  // empty where all may.
-  Buffer upload_allowed(std::span<const Draw> draws, std::int64_t n_values) {
-    const bool any = std::ranges::all_of(draws, [](const Draw& d) { return d.allowed.empty(); });
-    if (any) return {};
-    const auto n_words = static_cast<std::size_t>((n_values + 31) / 32);
+  // [draws.size(), n_words] on the device, all bits set for a draw that may take any token; none
+  // where all may.
+  struct Allowed {
+    Buffer memory;
+    std::int64_t n_words = 0;
+
+    const std::uint32_t* rows() const {
+      return reinterpret_cast<const std::uint32_t*>(memory.data());
+    }
+  };
+  Allowed upload_allowed(std::span<const Draw> draws) {
+    std::size_t n_words = 0;
+    for (const Draw& draw : draws) n_words = std::max(n_words, draw.allowed.size());
+    if (n_words == 0) return {};
     std::vector<std::uint32_t> rows;
     for (const Draw& draw : draws) {
       STARATTN_CHECK(draw.allowed.empty() || draw.allowed.size() == n_words);
       rows.resize(rows.size() + n_words, ~0U);
       std::copy(draw.allowed.begin(), draw.allowed.end(), rows.end() - std::ssize(draw.allowed));
     }
-    Buffer there = device_.allocate(rows.size() * sizeof(std::uint32_t));
-    upload_later(std::as_bytes(std::span(rows)), there.data());
+    Allowed there{device_.allocate(rows.size() * sizeof(std::uint32_t)),
+                  static_cast<std::int64_t>(n_words)};
+    upload_later(std::as_bytes(std::span(rows)), there.memory.data());
     return there;
   }
 

@@ -7,9 +7,16 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "small_copies.h"
 
 namespace starattn::cuda {
 namespace {
+
+// Whether a kernel may copy it (kernels/small_copies.h).
+bool is_small(const void* to, const void* from, std::size_t n_bytes) {
+  const auto aligned = [](const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 4 == 0; };
+  return n_bytes <= kernels::kMostSmallBytes && aligned(to) && aligned(from);
+}
 
 void free_on_stream(void* memory, void* stream) {
   cudaFreeAsync(memory, static_cast<cudaStream_t>(stream));
@@ -100,19 +107,27 @@ void Device::upload(std::span<const std::byte> host, std::byte* device) {
 // synchronization behavior"); from pinned memory the copy goes on by itself.
 void Device::upload_later(std::span<const std::byte> host, std::byte* device) {
   if (host.empty()) return;
+  if (is_small(device, nullptr, host.size()))
+    return kernels::put_bytes(host.data(), host.size(), device, stream_);
   check(cudaMemcpyAsync(device, host.data(), host.size(), cudaMemcpyDefault, stream_),
         "copying to the GPU");
 }
 
 void Device::download_later(const std::byte* device, std::span<std::byte> host) {
   if (host.empty()) return;
+  if (is_small(device, host.data(), host.size()))
+    return kernels::fetch_bytes(device, host.size(), host.data(), stream_);
+  copy_to_host(device, host);
+}
+
+void Device::copy_to_host(const std::byte* device, std::span<std::byte> host) {
   check(cudaMemcpyAsync(host.data(), device, host.size(), cudaMemcpyDefault, stream_),
         "copying from the GPU");
 }
 
 void Device::download(const std::byte* device, std::span<std::byte> host) {
   if (host.empty()) return;
-  download_later(device, host);
+  copy_to_host(device, host);
   check(cudaStreamSynchronize(stream_), "copying from the GPU");
 }
 

@@ -58,6 +58,7 @@ class Device {
     cudaEvent_t event = nullptr;
   };
   CopyLane& lane(CopyDirection direction) { return lanes_[static_cast<int>(direction)]; }
+  void copy_to_host(const std::byte* device, std::span<std::byte> host);
   void take_first_mark();  // which is reached
 
   cudaStream_t stream_ = nullptr;
