@@ -66,6 +66,7 @@ Answerer::Answerer(Decoder& decoder, QueryExchange& exchange, const DocumentKv& 
   STARATTN_CHECK(decoder.max_rows() >= kMaxRows);
   forward_ =
       make_whole_forward(decoder, exchange, kv, max_rows_, options_.tree_merge, has_queries());
+  kv_tokens_ = kv_tokens();
 }
 
 Answerer::Answerer(ShardedDecoder& decoder, ShardExchange& exchange, const DocumentKv& kv,
@@ -73,21 +74,26 @@ Answerer::Answerer(ShardedDecoder& decoder, ShardExchange& exchange, const Docum
     : Answerer(decoder.config(), decoder.backend(), exchange, std::move(options),
                {&exchange.node(), exchange.node_number(), exchange.n_nodes()}) {
   forward_ = make_sharded_forward(decoder, exchange, kv, has_queries() ? max_rows_ : 0);
-  // All batches of a node have to begin the same queries.
-  const std::vector<std::uint64_t> room = exchange.node().allgather(options_.query_kv_bytes);
-  options_.query_kv_bytes = std::ranges::min(room);
+  // All batches of a node have to begin the same queries, and their keys and values take more on
+  // one rank than on another.
+  kv_tokens_ = std::ranges::min(exchange.node().allgather(kv_tokens()));
 }
 
 bool Answerer::is_mine(std::size_t query) const {
   return query % n_with_queries() == static_cast<std::size_t>(querier_.number);
 }
 
-StepBatch Answerer::new_batch() const {
+std::int64_t Answerer::kv_tokens() const {
   const std::uint64_t bytes_per_token =
       2 * static_cast<std::uint64_t>(config_->n_layers * forward_->own_kv_width()) *
       size_of(backend_->activation_dtype());
-  return {{max_rows_, options_.query_kv_bytes, bytes_per_token,
-           DraftLength(options_.n_lookup, !options_.adapts_lookup)},
+  if (bytes_per_token == 0) return INT64_MAX;
+  constexpr std::uint64_t kMost = INT64_MAX;
+  return static_cast<std::int64_t>(std::min(kMost, options_.query_kv_bytes / bytes_per_token));
+}
+
+StepBatch Answerer::new_batch() const {
+  return {{max_rows_, kv_tokens_, DraftLength(options_.n_lookup, !options_.adapts_lookup)},
           [this](std::int64_t n_tokens) { return make_own_kv(n_tokens); },
           lookup_ ? StepBatch::Drafter([this](const QueryJob& job, std::span<const Token> answer,
                                               std::int64_t n_most) {

@@ -117,6 +117,7 @@ class Answerer {
   bool has_queries() const { return static_cast<std::size_t>(querier_.number) < n_with_queries(); }
   bool is_mine(std::size_t query) const;  // its rows are in this rank's batch
   StepBatch new_batch() const;
+  std::int64_t kv_tokens() const;  // that query_kv_bytes have room for
   KvCache make_own_kv(std::int64_t n_tokens) const;
   // Everybody learns how many rows each rank brings to the step, whether one was asked to stop, has
   // answers to hand out, or cannot go on.
@@ -152,7 +153,8 @@ class Answerer {
   const Communicator* group_;
   AnswerOptions options_;
   Querier querier_;
-  std::int64_t max_rows_;  // of a step, of this rank
+  std::int64_t max_rows_;               // of a step, of this rank
+  std::int64_t kv_tokens_ = INT64_MAX;  // the same of all who have the batch
   std::unique_ptr<StepForward> forward_;
   DeviceTokens tokens_;
   std::vector<std::pair<std::size_t, QueryResult>> answered_;  // to hand out, of this rank

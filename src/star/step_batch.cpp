@@ -59,7 +59,7 @@ bool StepBatch::may_join(bool may_begin) const {
   for (std::size_t i = rows_.back().query + 1; i < queries_.size(); ++i) {
     const Query& query = queries_[i];
     if (query.is_finished) continue;
-    const bool fits = kv_bytes_in_use_ + kv_bytes_of(query) <= limits_.kv_bytes;
+    const bool fits = kv_tokens_of(query) <= limits_.kv_tokens - kv_tokens_in_use_;
     return query.has_begun || (may_begin && fits);  // the others wait for it
   }
   return false;
@@ -106,30 +106,27 @@ void StepBatch::add_drafts(std::int64_t n_free) {
 }
 
 bool StepBatch::begin(Query& query) {
-  const bool is_alone = kv_bytes_in_use_ == 0;
-  const std::int64_t n_tokens = std::ssize(query.pending) + query.job->max_new_tokens;
-  const std::uint64_t n_bytes = kv_bytes_of(query);
-  if (!is_alone && kv_bytes_in_use_ + n_bytes > limits_.kv_bytes) return false;
+  const bool is_alone = kv_tokens_in_use_ == 0;
+  const std::int64_t n_tokens = kv_tokens_of(query);
+  if (!is_alone && n_tokens > limits_.kv_tokens - kv_tokens_in_use_) return false;
   try {
     query.own = make_kv_(n_tokens);
-    STARATTN_CHECK(query.own->n_bytes() == n_bytes);
   } catch (const Error& error) {
     if (error.exit() != Exit::unfit) throw;
     if (is_alone) {
       no_memory_ = fmt::format("query {} of {} tokens with an answer of up to {}: {}", query.index,
                                query.pending.size(), query.job->max_new_tokens, error.what());
     }
-    limits_.kv_bytes = kv_bytes_in_use_;  // there is room for what is in work, no more
+    limits_.kv_tokens = kv_tokens_in_use_;  // there is room for what is in work, no more
     return false;
   }
   query.has_begun = true;
-  kv_bytes_in_use_ += n_bytes;
+  kv_tokens_in_use_ += n_tokens;
   return true;
 }
 
-std::uint64_t StepBatch::kv_bytes_of(const Query& query) const {
-  const std::int64_t n_tokens = std::ssize(query.pending) + query.job->max_new_tokens;
-  return static_cast<std::uint64_t>(n_tokens) * limits_.kv_bytes_per_token;
+std::int64_t StepBatch::kv_tokens_of(const Query& query) {
+  return std::ssize(query.job->tokens) + query.job->max_new_tokens;
 }
 
 std::vector<Token> StepBatch::tokens() const {
@@ -211,7 +208,7 @@ void StepBatch::give_up(std::size_t i, std::string where) {
 void StepBatch::finish(Query& query, FinishReason reason) {
   query.result.reason = reason;
   query.is_finished = true;
-  kv_bytes_in_use_ -= query.own->n_bytes();
+  kv_tokens_in_use_ -= kv_tokens_of(query);
   query.own.reset();
 }
 

@@ -23,10 +23,9 @@ class StepBatch {
  public:
   struct Limits {
     std::int64_t n_rows = 0;  // of a step
-    // Room for K and V of queries in work. A query that does not fit beside the others waits for
-    // its turn; one that is alone is let in.
-    std::uint64_t kv_bytes = UINT64_MAX;
-    std::uint64_t kv_bytes_per_token = 1;
+    // Of queries in work, with the longest answers that they may get, whose K and V have room. A
+    // query that does not fit beside the others waits for its turn; one that is alone is let in.
+    std::int64_t kv_tokens = INT64_MAX;
     DraftLength drafts = {0, true};  // as each query begins
   };
   // Consecutive rows of one query in one step.
@@ -125,7 +124,7 @@ class StepBatch {
   bool may_join(bool may_begin) const;  // a query that has no row in this step
   bool take_rows_ahead();
   void add_drafts(std::int64_t n_free);
-  std::uint64_t kv_bytes_of(const Query& query) const;
+  static std::int64_t kv_tokens_of(const Query& query);
   bool begin(Query& query);  // false when it has to wait for others
   void finish(Query& query, FinishReason reason);
 
@@ -135,7 +134,7 @@ class StepBatch {
   std::vector<Query> queries_;
   std::vector<QueryRows> rows_;
   std::vector<QueryRows> rows_ahead_;
-  std::uint64_t kv_bytes_in_use_ = 0;
+  std::int64_t kv_tokens_in_use_ = 0;
   std::string no_memory_;
 };
 

@@ -230,8 +230,12 @@ TEST_F(Sharded, StopsWhereOneRankStops) {
   expect_same_bits({.sampling = {1.5, 1}, .eos_tokens = {1, 2, 3, 5, 7, 11, 13, 17, 19, 23}});
 }
 
+// Three heads of K and V on two ranks: a token takes more room on one than on the other.
 TEST_F(Sharded, QueriesThatFindNoRoomWaitForTheirTurn) {
-  expect_same_bits({.query_kv_bytes = 20'000});
+  ModelConfig config = testing::tiny_config();
+  config.n_kv_heads = 3;
+  for (const std::uint64_t room : {3'000, 20'000, 40'000})
+    expect_same_bits({.query_kv_bytes = room, .config = config});
 }
 
 // Drafts change the number of steps and nothing else, with one rank and with several.

@@ -15,12 +15,11 @@ namespace {
 
 constexpr std::int64_t kLayers = 2;
 constexpr std::int64_t kWidth = 4;
-constexpr std::uint64_t kBytesPerToken = kLayers * 2 * kWidth * sizeof(float);
 
 class StepBatchTest : public ::testing::Test {
  protected:
-  StepBatch batch(std::int64_t n_rows, std::uint64_t most_tokens = UINT64_MAX / kBytesPerToken) {
-    return {{n_rows, most_tokens * kBytesPerToken, kBytesPerToken}, [this](std::int64_t n_tokens) {
+  StepBatch batch(std::int64_t n_rows, std::int64_t most_tokens = INT64_MAX) {
+    return {{n_rows, most_tokens}, [this](std::int64_t n_tokens) {
               if (n_tokens > n_tokens_free_) fail(Exit::unfit, "out of memory");
               return KvCache(*backend_, kLayers, n_tokens, KvLayout{Dtype::f32, 1, kWidth});
             }};
