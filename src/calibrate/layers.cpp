@@ -86,7 +86,7 @@ SmallModel::Timer LayerCalibration::over(std::size_t n_bundles) const {
 
 const LayerCalibration::Sizes& LayerCalibration::sizes(std::size_t i) const {
   static constexpr Sizes kOnGpu[] = {{1024, 64, 1024, 4096}, {4096, 128, 4096, 12288}};
-  static constexpr Sizes kOnCpu[] = {{512, 64, 512, 1536}, {1536, 128, 1536, 4608}};
+  static constexpr Sizes kOnCpu[] = {{1024, 64, 1024, 3072}, {2048, 128, 2048, 6144}};
   return backend_.is_host_memory() ? kOnCpu[i] : kOnGpu[i];
 }
 
