@@ -79,8 +79,7 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) to[row * kHighestParts + blockIdx.y] = {best.value, token_at(best)};
 }
 
-// parts [n_rows, n_parts]
-
+// A thread has a row of parts [n_rows, n_parts].
 __global__ void best_part_kernel(const Highest* parts, int n_rows, int n_parts,
                                  std::int32_t* token) {
   let_next_kernel_start();

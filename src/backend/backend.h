@@ -173,7 +173,7 @@ class Backend {
                             std::span<const Draw> draws, Highest* to) = 0;
   virtual void choose_highest(const Highest* parts, std::int64_t n_rows, std::int64_t n_parts,
                               Token* tokens) = 0;
-  // Both at once, and the logits on the host. host [n_rows, n_out]
+  // Logits and what draws find in them, and logits on the host. host [n_rows, n_out]
   void next_tokens(Rows x, const WeightView& w, std::span<const Draw> draws, Token* tokens);
   void linear_to_host(Rows x, const WeightView& w, std::span<float> host);
   // to [n_rows, n] = columns first to first + n - 1 of x.
