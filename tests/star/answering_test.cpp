@@ -139,7 +139,11 @@ TEST_F(Answering, StepsThatGoAheadChangeNoAnswer) {
     AnswerOptions waits = options;
     waits.n_lookup = 1;
     waits.context = context;
+    AnswerOptions adapts = waits;  // goes ahead while drafts pause
+    adapts.n_lookup = 3;
+    adapts.adapts_lookup = true;
     const std::vector<QueryResult> expected = document.answerer(waits).answer(all);
+    const std::vector<QueryResult> adapted = document.answerer(adapts).answer(all);
     const std::int64_t n_before = late ? late->n_embedded() : 0;
     const std::vector<QueryResult> results = document.answerer(options).answer(all);
     if (!world_.is_root()) continue;
@@ -148,6 +152,8 @@ TEST_F(Answering, StepsThatGoAheadChangeNoAnswer) {
       EXPECT_EQ(results[i].tokens, expected[i].tokens) << i;
       EXPECT_EQ(results[i].reason, expected[i].reason) << i;
       EXPECT_EQ(results[i].logprobs, expected[i].logprobs) << i;
+      EXPECT_EQ(adapted[i].tokens, expected[i].tokens) << i;
+      EXPECT_EQ(adapted[i].reason, expected[i].reason) << i;
       n_ended_early += results[i].reason == FinishReason::stop;
       n_needed += std::ssize(all[i].tokens) + std::ssize(results[i].tokens) - 1;
     }
