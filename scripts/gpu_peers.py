@@ -63,7 +63,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lengths", default="32,64,128", help="in 1024 tokens")
     parser.add_argument("--shape", choices=SHAPES, default="8b")
-    parser.add_argument("--experts", help="eager, batched_mm or grouped_mm")
+    parser.add_argument("--experts", help="how a mixture's experts are multiplied: eager, batched_mm or grouped_mm")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--steps", type=int, default=8, help="decode steps")
     args = parser.parse_args()

@@ -130,8 +130,9 @@ class Answerer {
   // Where of the next step only the tokens are not known yet, its rows go through the network as
   // well, so that the device has work until the host knows them.
   void go_ahead(StepBatch& batch, bool may_begin);
-  bool needs_tokens_first(const StepBatch& batch) const;             // before anything else
-  std::vector<std::int64_t> rows_of_all(std::int64_t n_rows) const;  // where each has the same
+  // A query's form depends on its tokens, and its first logits are read before others are made.
+  bool needs_tokens_first(const StepBatch& batch) const;
+  std::vector<std::int64_t> rows_of_all(std::int64_t n_rows) const;  // where each brings the same
   void keep_logprobs(StepBatch& batch, std::span<const Run> runs, std::span<const Token> next);
   // Of each query the predicted token, and those behind it as long as the drafts came true.
   void take_next_tokens(StepBatch& batch, std::span<const Run> runs, std::span<const Token> next,
