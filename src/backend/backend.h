@@ -16,6 +16,7 @@
 #include <string>
 
 #include "backend/peer_links.h"
+#include "backend/repeated.h"
 #include "backend/shared_layers.h"
 #include "backend/tensors.h"
 #include "base/dtype.h"
@@ -112,6 +113,8 @@ class Backend {
   // Whether operations may have to be done yet when they return, so that calling the next ones
   // early keeps the device at work.
   virtual bool works_behind_host() const { return false; }
+  // For operations that come again and again.
+  virtual std::unique_ptr<Repeated> make_repeated() { return std::make_unique<Repeated>(); }
   // x as fp32 on the host. [n_rows, width]
   virtual void download_rows(Rows x, std::span<float> host) {
     download(x.data, std::as_writable_bytes(host));  // right where activations are fp32

@@ -18,6 +18,22 @@ double number(std::int64_t n) {
   return static_cast<double>(n);
 }
 
+// Together, but where the device's times are asked for: their marks lie between operations.
+class TimedRepeated : public Repeated {
+ public:
+  TimedRepeated(std::unique_ptr<Repeated> repeated, bool has_clock)
+      : repeated_(std::move(repeated)), has_clock_(has_clock) {}
+  void run(const std::function<void()>& operations) override {
+    const trace::Recorder& recorder = trace::recorder();
+    const bool has_marks = has_clock_ && recorder.has_readers() && recorder.times_devices();
+    has_marks ? operations() : repeated_->run(operations);
+  }
+
+ private:
+  std::unique_ptr<Repeated> repeated_;
+  bool has_clock_;
+};
+
 class TimedBackend : public Backend {
  public:
   explicit TimedBackend(std::unique_ptr<Backend> backend)
@@ -69,6 +85,9 @@ class TimedBackend : public Backend {
     backend_->download_later(device, host);
   }
   bool works_behind_host() const override { return backend_->works_behind_host(); }
+  std::unique_ptr<Repeated> make_repeated() override {
+    return std::make_unique<TimedRepeated>(backend_->make_repeated(), clock_ != nullptr);
+  }
   std::unique_ptr<PeerLinks> make_peer_links(int n_ranks) override {
     std::unique_ptr<PeerLinks> links = backend_->make_peer_links(n_ranks);
     if (!links) return links;

@@ -71,6 +71,7 @@ class Decoder {
                      Rows v, Product product);
   // Where heads have sinks, attention is not finished before these are merged into it.
   bool has_sinks() const { return config_->has_sinks; }
+  bool fetches_layers() const { return fetched_ != nullptr; }
   void merge_sinks(std::int64_t layer, Partial attended);
   void merge_sinks(std::int64_t layer, PartialTree& attended);
   void add_attention_output(std::int64_t layer, Rows attended, Rows x, Product product);

@@ -28,6 +28,7 @@ class KvPrefetch {
 
   // One segment a source, in order. Good for operations called before the next call.
   std::span<const KvSegment> layer(std::int64_t layer);
+  bool has_host() const { return has_host_; }  // some of them live in host memory
 
  private:
   void fetch(std::int64_t layer, int buffer);

@@ -21,6 +21,7 @@ struct PassRows {
 
   std::vector<Row> rows;
   const Token* tokens = nullptr;  // of each row, on the device
+  bool is_ahead = false;          // of the host, which does not know the tokens yet
 
   std::int64_t n() const { return std::ssize(rows); }
   // In the document, whose context has n_context tokens.

@@ -56,67 +56,22 @@ class ShardedForward : public StepForward {
     const std::int64_t n = rows.n();
     const Rows x = x_.rows(n);
     const Rows x_columns = x_columns_.rows(n);
-    const Rows normed = decoder_->normed_rows(n);
-    const Rows q = q_.rows(n);
-    const Rows k = k_.rows(n);
-    const Rows v = v_.rows(n);
-    const Rows attended_heads = attended_heads_.rows(n);
-    const Rows attended = attended_.rows(n);
-    const ShardPlan& plan = decoder_->plan();
-    const AttentionShape shape = decoder_->attention_shape();
-
     const std::vector<std::int64_t> positions = rows.positions(kv_->plan.n_context());
     RopeTable rope;
     if (n > 0) {
       rope = decoder_->rope_table(positions);
       decoder_->embed(rows.tokens, x);
       if (x_columns.width > 0) backend_->copy_columns(x, decoder_->hidden().first, x_columns);
-      const RowNorm first = decoder_->input_norm(0);
-      backend_->rms_norm(x, first.weight, first.eps, normed, reader_);
     }
-    for (std::int64_t layer = 0; layer < config().n_layers; ++layer) {
-      const trace::At at({.layer = layer});
-      const LayerConfig& of_layer = config().layer(layer);
-      if (n == 0) {  // of this node
-        if (!of_layer.has_window()) context_.attend(layer, q);
-        continue;
+    const auto layers = [&] {
+      if (n > 0) {
+        const RowNorm first = decoder_->input_norm(0);
+        backend_->rms_norm(x, first.weight, first.eps, decoder_->normed_rows(n), reader_);
       }
-      if (!of_layer.has_window()) exchange_->announce_queries(q);
-      decoder_->project_qkv(layer, normed, rope.angles(of_layer), q, k, v);
-      PartialTree context;
-      if (!of_layer.has_window()) {
-        context = context_.attend(layer, q, !decoder_->has_sinks());
-      } else if (shape.n_heads > 0) {
-        context.parts = {tail_.attend(layer, q, shape, positions)};
-      }
-      exchange_->announce(attended_heads, q_columns_);
-      if (shape.n_heads > 0) {
-        decoder_->merge_sinks(layer, context);
-        backend_->attend_own(q, k, v, rows.own_tokens(layer, of_layer.window), shape, context,
-                             attended_heads);
-      }
-      exchange_->gather(attended_heads, q_columns_, attended, reader_);
-      exchange_->announce(x_columns, plan.hidden);
-      decoder_->add_attention_output(layer, attended, x_columns);
-      const bool is_mixture = config().is_mixture(layer);
-      exchange_->gather_normed(x_columns, plan.hidden, decoder_->feed_forward_norm(layer), x,
-                               normed, is_mixture ? Reader::any : reader_);
-      const Gated& gated = is_mixture ? experts_ : dense_;
-      const std::int64_t n_gated = is_mixture ? n * config().mixture.n_chosen : n;
-      const std::span<const Share> of_gated = is_mixture ? plan.of_expert : plan.intermediate;
-      exchange_->announce(gated.columns.rows(n_gated), of_gated);
-      decoder_->gate(layer, normed, gated.columns.rows(n_gated));
-      exchange_->gather(gated.columns.rows(n_gated), of_gated, gated.all.rows(n_gated),
-                        is_mixture ? Reader::any : reader_);
-      exchange_->announce(x_columns, plan.hidden);
-      decoder_->add_down(layer, gated.all.rows(n_gated), x_columns);
-      if (layer + 1 < config().n_layers) {
-        exchange_->gather_normed(x_columns, plan.hidden, decoder_->input_norm(layer + 1), x, normed,
-                                 reader_);
-      } else {
-        exchange_->gather(x_columns, plan.hidden, x);
-      }
-    }
+      for (std::int64_t layer = 0; layer < config().n_layers; ++layer)
+        run_layer(layer, rows, positions, rope);
+    };
+    rows.is_ahead&& context_.is_at_hand() ? repeated_->run(layers) : layers();
   }
 
   // Every rank of the node has all logits and draws the same tokens.
@@ -176,6 +131,63 @@ class ShardedForward : public StepForward {
 
   const ModelConfig& config() const { return decoder_->config(); }
 
+  // attention and feed forward of a layer, on this rank's columns, gathered behind each product
+  void run_layer(std::int64_t layer, const PassRows& rows, std::span<const std::int64_t> positions,
+                 const RopeTable& rope) {
+    const std::int64_t n = rows.n();
+    const Rows x = x_.rows(n);
+    const Rows x_columns = x_columns_.rows(n);
+    const Rows normed = decoder_->normed_rows(n);
+    const Rows q = q_.rows(n);
+    const Rows k = k_.rows(n);
+    const Rows v = v_.rows(n);
+    const Rows attended_heads = attended_heads_.rows(n);
+    const Rows attended = attended_.rows(n);
+    const ShardPlan& plan = decoder_->plan();
+    const AttentionShape shape = decoder_->attention_shape();
+    const trace::At at({.layer = layer});
+    const LayerConfig& of_layer = config().layer(layer);
+    if (n == 0) {  // of this node
+      if (!of_layer.has_window()) context_.attend(layer, q);
+      return;
+    }
+    if (!of_layer.has_window()) exchange_->announce_queries(q);
+    decoder_->project_qkv(layer, normed, rope.angles(of_layer), q, k, v);
+    PartialTree context;
+    if (!of_layer.has_window()) {
+      context = context_.attend(layer, q, !decoder_->has_sinks());
+    } else if (shape.n_heads > 0) {
+      context.parts = {tail_.attend(layer, q, shape, positions)};
+    }
+    exchange_->announce(attended_heads, q_columns_);
+    if (shape.n_heads > 0) {
+      decoder_->merge_sinks(layer, context);
+      backend_->attend_own(q, k, v, rows.own_tokens(layer, of_layer.window), shape, context,
+                           attended_heads);
+    }
+    exchange_->gather(attended_heads, q_columns_, attended, reader_);
+    exchange_->announce(x_columns, plan.hidden);
+    decoder_->add_attention_output(layer, attended, x_columns);
+    const bool is_mixture = config().is_mixture(layer);
+    exchange_->gather_normed(x_columns, plan.hidden, decoder_->feed_forward_norm(layer), x, normed,
+                             is_mixture ? Reader::any : reader_);
+    const Gated& gated = is_mixture ? experts_ : dense_;
+    const std::int64_t n_gated = is_mixture ? n * config().mixture.n_chosen : n;
+    const std::span<const Share> of_gated = is_mixture ? plan.of_expert : plan.intermediate;
+    exchange_->announce(gated.columns.rows(n_gated), of_gated);
+    decoder_->gate(layer, normed, gated.columns.rows(n_gated));
+    exchange_->gather(gated.columns.rows(n_gated), of_gated, gated.all.rows(n_gated),
+                      is_mixture ? Reader::any : reader_);
+    exchange_->announce(x_columns, plan.hidden);
+    decoder_->add_down(layer, gated.all.rows(n_gated), x_columns);
+    if (layer + 1 < config().n_layers) {
+      exchange_->gather_normed(x_columns, plan.hidden, decoder_->input_norm(layer + 1), x, normed,
+                               reader_);
+    } else {
+      exchange_->gather(x_columns, plan.hidden, x);
+    }
+  }
+
   Buffer logits_buffer(std::int64_t n_rows, std::int64_t n_columns) {
     const auto n = static_cast<std::size_t>(n_rows * n_columns);
     return backend_->allocate(std::max<std::size_t>(1, n) * sizeof(float));
@@ -220,6 +232,7 @@ class ShardedForward : public StepForward {
   const DocumentKv* kv_;
   ContextAttention context_;
   ContextTail tail_;
+  std::unique_ptr<Repeated> repeated_ = backend_->make_repeated();
   std::vector<Share> q_columns_;
   Reader reader_ = Reader::product;  // of gathered rows: no rank is without columns of a product
   RowBuffer x_;                      // [max_rows, hidden], the residual stream

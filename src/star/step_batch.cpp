@@ -67,7 +67,7 @@ bool StepBatch::may_join(bool may_begin) const {
 
 PassRows StepBatch::go_ahead(const Token* drawn) {
   rows_ahead_.clear();
-  PassRows pass{{}, drawn};
+  PassRows pass{{}, drawn, /*is_ahead=*/true};
   for (const QueryRows& rows : rows_) {
     const Query& query = queries_[rows.query];
     rows_ahead_.push_back({rows.query, pass.n(), 1, /*is_last=*/true});

@@ -33,27 +33,18 @@ class WholeForward : public StepForward {
 
   void run(const PassRows& rows) override {
     const std::int64_t n = rows.n();
-    const Rows x = x_.rows(n);
-    const Rows q = q_.rows(n);
-    const Rows k = k_.rows(n);
-    const Rows v = v_.rows(n);
     const std::vector<std::int64_t> positions = rows.positions(kv_->plan.n_context());
     RopeTable rope;
     if (n > 0) {
       rope = decoder_->rope_table(positions);
-      decoder_->embed(rows.tokens, x);
+      decoder_->embed(rows.tokens, x_.rows(n));
     }
-    for (std::int64_t layer = 0; layer < decoder_->config().n_layers; ++layer) {
-      const trace::At at({.layer = layer});
-      const LayerConfig& config = decoder_->config().layer(layer);
-      if (n > 0)
-        decoder_->project_qkv(layer, x, rope.angles(config), q, k, v, Product::batch_invariant);
-      if (config.has_window() && n == 0) continue;
-      attend(layer, rows, positions, q, k, v);
-      if (n == 0) continue;
-      decoder_->add_attention_output(layer, attended_.rows(n), x, Product::batch_invariant);
-      decoder_->add_feed_forward(layer, x, Product::batch_invariant);
-    }
+    const auto layers = [&] {
+      for (std::int64_t layer = 0; layer < decoder_->config().n_layers; ++layer)
+        run_layer(layer, rows, positions, rope);
+    };
+    const bool may_repeat = context_.is_at_hand() && !decoder_->fetches_layers();
+    rows.is_ahead&& may_repeat ? repeated_->run(layers) : layers();
   }
 
   void draw(std::int64_t first_row, std::span<const Draw> draws, Token* tokens) override {
@@ -70,6 +61,23 @@ class WholeForward : public StepForward {
   }
 
  private:
+  void run_layer(std::int64_t layer, const PassRows& rows, std::span<const std::int64_t> positions,
+                 const RopeTable& rope) {
+    const trace::At at({.layer = layer});
+    const LayerConfig& config = decoder_->config().layer(layer);
+    const std::int64_t n = rows.n();
+    const Rows x = x_.rows(n);
+    const Rows q = q_.rows(n);
+    const Rows k = k_.rows(n);
+    const Rows v = v_.rows(n);
+    if (n > 0)
+      decoder_->project_qkv(layer, x, rope.angles(config), q, k, v, Product::batch_invariant);
+    if (config.has_window() && n == 0) return;
+    attend(layer, rows, positions, q, k, v);
+    if (n == 0) return;
+    decoder_->add_attention_output(layer, attended_.rows(n), x, Product::batch_invariant);
+    decoder_->add_feed_forward(layer, x, Product::batch_invariant);
+  }
   // attended_ of the rows, to the context and, last, to their queries' own tokens.
   void attend(std::int64_t layer, const PassRows& rows, std::span<const std::int64_t> positions,
               Rows q, Rows k, Rows v) {
@@ -95,6 +103,7 @@ class WholeForward : public StepForward {
   const DocumentKv* kv_;
   ContextAttention context_;
   ContextTail tail_;
+  std::unique_ptr<Repeated> repeated_ = backend_->make_repeated();
   RowBuffer x_, q_, k_, v_, attended_;
   std::vector<float> host_logits_;  // [vocab]
 };

@@ -137,6 +137,52 @@ TEST_F(CudaBackend, BytesOfAnySizeComeBackAsTheyWent) {
   }
 }
 
+// As a graph, which the next time takes over: with other arguments, and with other operations.
+TEST_F(CudaBackend, RepeatedOperationsGiveWhatTheyGiveOnce) {
+  const AttentionShape shape{8, 2, 64};
+  const std::int64_t width = shape.n_heads * shape.head_dim;
+  const std::int64_t kv_width = shape.n_kv_heads * shape.head_dim;
+  Backend& gpu = *gpu_->backend;
+  const WeightView w = weight(numbers_.bell(width * width), width);
+  const WeightView norm = weight(numbers_.bell(width), width);
+  const Rows k = gpu_->rows(numbers_.bell(700 * kv_width), kv_width);
+  const Rows v = gpu_->rows(numbers_.bell(700 * kv_width), kv_width);
+  const std::unique_ptr<Repeated> repeated = gpu.make_repeated();
+  for (int round = 0; round < 12; ++round) {
+    const std::int64_t n_rows = round < 6 ? 1 + round / 2 : 24 - round;
+    const Floats values = numbers_.bell(n_rows * width);
+    const std::vector<float> angles(static_cast<std::size_t>(n_rows * shape.head_dim / 2), 0.1F);
+    const auto layer = [&](Rows x, Rows out) {
+      gpu.rms_norm(x, norm, 1e-5, out, Reader::product);
+      gpu.add_linear(x, out, w, {}, Product::batch_invariant, {});
+      const Buffer there = gpu.allocate(std::span(angles).size_bytes());
+      gpu.upload_later(std::as_bytes(std::span(angles)), there.data());
+      const auto* cos = reinterpret_cast<const float*>(there.data());
+      gpu.rope(x, shape.head_dim, cos, cos);
+      const KvSegment blocks[] = {{k.data, v.data, 100 + 50 * round}, {k.data, v.data, 300}};
+      const Buffer memory = gpu.allocate(PartialBuffer::n_bytes(n_rows, shape));
+      const Partial partial =
+          PartialBuffer::over(memory.data(), n_rows, shape.n_heads, shape.head_dim);
+      const std::size_t n_blocks = round % 4 == 3 ? 1 : 2;
+      gpu.attend_alone(x, std::span(blocks).first(n_blocks), shape, Product::batch_invariant,
+                       partial);
+      gpu.finish(partial, shape, out);
+    };
+    const Rows once = gpu_->rows(values, width), again = gpu_->rows(values, width);
+    const Rows out_once = gpu_->empty(n_rows, width), out_again = gpu_->empty(n_rows, width);
+    layer(once, out_once);
+    repeated->run([&] { layer(again, out_again); });
+    EXPECT_EQ(gpu_->get(again), gpu_->get(once)) << round;
+    EXPECT_EQ(gpu_->get(out_again), gpu_->get(out_once)) << round;
+  }
+  EXPECT_THROW(repeated->run([&] { throw Error(Exit::unfit, "in the middle"); }), Error);
+  const Rows x = gpu_->rows(numbers_.bell(width), width),
+             y = gpu_->rows(numbers_.bell(width), width);
+  const Floats sum_before = gpu_->get(x);
+  repeated->run([&] { gpu.add(x, y); });
+  EXPECT_NE(gpu_->get(x), sum_before) << "the device goes on";
+}
+
 TEST_F(CudaBackend, HostMemoryOfADocumentServesTheNext) {
   constexpr std::size_t kBytes = std::size_t{80} << 20;
   Backend& gpu = *gpu_->backend;

@@ -4,7 +4,8 @@
 // target holds rubbish until then, and it completes when the operations are ordered behind it, or
 // after copies_done() has said "no" a few times. So code that uses a buffer again too early, or
 // reads one too early, computes other bits. Memory that a copy still needs must not be freed, and
-// pinned memory that was uploaded for later must not change: both end the process.
+// pinned memory that was uploaded for later must not change: both end the process. So does what
+// repeated operations must not do: wait, or copy beside them.
 #pragma once
 
 #include <algorithm>
@@ -47,9 +48,11 @@ class LateBackend : public Backend {
   }
 
   void upload(std::span<const std::byte> host, std::byte* device) override {
+    require_alone();
     backend_->upload(host, device);
   }
   void download(const std::byte* device, std::span<std::byte> host) override {
+    require_alone();
     backend_->download(device, host);
     check_uploads();
   }
@@ -58,10 +61,12 @@ class LateBackend : public Backend {
     if (is_pinned(host.data())) uploads_.push_back({host, {host.begin(), host.end()}});
   }
   void download_rows(Rows x, std::span<float> host) override {
+    require_alone();
     backend_->download_rows(x, host);
     check_uploads();
   }
   void synchronize(const std::function<void()>& poll = {}) override {
+    require_alone();
     if (poll) poll();
     backend_->synchronize(poll);
     await(n_marks_);
@@ -76,6 +81,7 @@ class LateBackend : public Backend {
     begin(direction, from, to);
   }
   void order_after_copies(CopyDirection direction) override {
+    require_alone();
     while (!queue(direction).empty()) complete_first(direction);
   }
   bool copies_done(CopyDirection direction) override {
@@ -86,7 +92,10 @@ class LateBackend : public Backend {
   }
   // Operations have finished when they return, but are not known to have until a few questions
   // later.
-  std::uint64_t mark() override { return ++n_marks_; }
+  std::uint64_t mark() override {
+    require_alone();
+    return ++n_marks_;
+  }
   bool is_reached(std::uint64_t mark) override {
     if (mark <= reached_) return true;
     if (++n_asked_ % 3 == 0) reached_ = mark;
@@ -97,6 +106,7 @@ class LateBackend : public Backend {
 
   // What is downloaded for later is rubbish until somebody has waited for it.
   void download_later(const std::byte* device, std::span<std::byte> host) override {
+    require_alone();
     Download later{host, std::vector<std::byte>(host.size()), n_marks_ + 1};
     backend_->download(device, later.bytes);
     std::memset(host.data(), 0x7f, host.size());
@@ -109,6 +119,8 @@ class LateBackend : public Backend {
     }
   }
   bool works_behind_host() const override { return true; }
+  std::unique_ptr<Repeated> make_repeated() override { return std::make_unique<Watched>(this); }
+  std::int64_t n_repeated() const { return n_repeated_; }  // times that operations were
 
   void embed(const Token* tokens, const WeightView& table, Rows x) override {
     n_embedded_ += x.n_rows;
@@ -225,6 +237,23 @@ class LateBackend : public Backend {
     std::byte* pinned = nullptr;  // somebody else's
   };
 
+  class Watched : public Repeated {
+   public:
+    explicit Watched(LateBackend* backend) : backend_(backend) {}
+    void run(const std::function<void()>& operations) override {
+      ++backend_->n_repeated_;
+      backend_->is_repeating_ = true;
+      operations();
+      backend_->is_repeating_ = false;
+    }
+
+   private:
+    LateBackend* backend_;
+  };
+  void require_alone() const {
+    require(!is_repeating_, "repeated operations neither wait nor copy beside them");
+  }
+
   static void require(bool condition, const char* what) {
     if (condition) return;
     std::fprintf(stderr, "late backend: not so: %s\n", what);
@@ -277,6 +306,7 @@ class LateBackend : public Backend {
   std::deque<Copy>& queue(CopyDirection direction) { return copies_[index(direction)]; }
 
   void begin(CopyDirection direction, std::span<const std::byte> from, std::byte* to) {
+    require_alone();
     if (from.empty()) return;
     std::memset(to, 0xa5, from.size());
     queue(direction).push_back({from, to});
@@ -302,6 +332,8 @@ class LateBackend : public Backend {
   std::uint64_t n_begun_ = 0;
   std::int64_t n_not_done_ = 0;
   std::int64_t n_embedded_ = 0;
+  std::int64_t n_repeated_ = 0;
+  bool is_repeating_ = false;
   std::uint64_t n_marks_ = 0;
   std::uint64_t reached_ = 0;
   std::uint64_t n_asked_ = 0;

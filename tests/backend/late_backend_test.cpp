@@ -75,6 +75,17 @@ TEST_F(LateBackendTest, MemoryFreedTooEarlyEndsTheProcess) {
       "freed behind the copies");
 }
 
+TEST_F(LateBackendTest, RepeatedOperationsThatWaitEndTheProcess) {
+  const std::unique_ptr<Repeated> repeated = backend.make_repeated();
+  repeated->run([&] { backend.upload_later(bytes(host), device.data()); });
+  EXPECT_EQ(backend.n_repeated(), 1);
+  EXPECT_DEATH(repeated->run([&] { backend.synchronize(); }), "neither wait nor copy");
+  EXPECT_DEATH(repeated->run([&] {
+    backend.copy_after_operations(CopyDirection::to_host, bytes(device), host.data());
+  }),
+               "neither wait nor copy");
+}
+
 TEST_F(LateBackendTest, PinnedMemoryChangedTooEarlyEndsTheProcess) {
   EXPECT_DEATH(
       {

@@ -12,6 +12,7 @@
 #include <sstream>
 
 #include "base/random.h"
+#include "late_backend.h"
 #include "trace/range.h"
 #include "trace/recorder.h"
 
@@ -87,6 +88,33 @@ TEST_F(TimedBackendTest, RoundsRowsWhereTheOtherDoes) {
   std::unique_ptr<Backend> backend = make_cpu_backend(1);
   backend->round_rows_to_f8();
   EXPECT_TRUE(make_timed_backend(std::move(backend))->rounds_rows());
+}
+
+// A device's clock marks points between operations, which repeated ones have not.
+class ClockedBackend : public testing::LateBackend {
+ public:
+  ClockedBackend() : LateBackend(make_cpu_backend(1)) {}
+  std::unique_ptr<trace::DeviceClock> make_clock() override {
+    struct Clock : trace::DeviceClock {
+      std::uint64_t mark(trace::Lane) override { return 1; }
+      std::optional<double> reached(std::uint64_t) override { return 0; }
+    };
+    return std::make_unique<Clock>();
+  }
+};
+
+TEST_F(TimedBackendTest, OperationsAreRepeatedTogetherInStepsWhoseTimesNobodyAsksFor) {
+  auto made = std::make_unique<ClockedBackend>();
+  const ClockedBackend& clocked = *made;
+  const std::unique_ptr<Backend> timed = make_timed_backend(std::move(made));
+  const std::unique_ptr<Repeated> repeated = timed->make_repeated();
+  std::int64_t n_called = 0;
+  for (const std::int64_t step : {0, 1, 5, 32, 33}) {
+    const trace::Step of(step);
+    repeated->run([&] { ++n_called; });
+  }
+  EXPECT_EQ(n_called, 5);
+  EXPECT_EQ(clocked.n_repeated(), 2) << "steps 5 and 33";
 }
 
 // An operation that it leaves out would run another body than the backend's own.

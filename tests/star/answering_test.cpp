@@ -145,6 +145,7 @@ TEST_F(Answering, StepsThatGoAheadChangeNoAnswer) {
     const std::vector<QueryResult> expected = document.answerer(waits).answer(all);
     const std::vector<QueryResult> adapted = document.answerer(adapts).answer(all);
     const std::int64_t n_before = late ? late->n_embedded() : 0;
+    const std::int64_t n_repeated_before = late ? late->n_repeated() : 0;
     const std::vector<QueryResult> results = document.answerer(options).answer(all);
     if (!world_.is_root()) continue;
     std::int64_t n_needed = 0;  // rows
@@ -160,6 +161,7 @@ TEST_F(Answering, StepsThatGoAheadChangeNoAnswer) {
     // Rows of queries that turned out to have ended were computed for nobody.
     if (late && world_.size() == 1) {
       EXPECT_GT(late->n_embedded() - n_before, n_needed);
+      EXPECT_GT(late->n_repeated(), n_repeated_before) << "steps that go ahead are";
     }
   }
   if (world_.is_root()) {

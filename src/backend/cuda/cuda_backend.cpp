@@ -21,6 +21,7 @@
 #include "backend/cuda/pinned_memory.h"
 #include "backend/cuda/products.h"
 #include "backend/cuda/shared_layers.h"
+#include "backend/cuda/step_graph.h"
 #include "base/error.h"
 #include "base/text.h"
 #include "elementwise.h"
@@ -120,6 +121,7 @@ class CudaBackend : public Backend {
     device_.download_later(device, host);
   }
   bool works_behind_host() const override { return true; }
+  std::unique_ptr<Repeated> make_repeated() override { return cuda::make_step_graph(device_); }
   void download_rows(Rows x, std::span<float> host) override {
     const Buffer wide = device_.allocate(host.size_bytes());
     auto* floats = reinterpret_cast<float*>(wide.data());

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <thread>
+#include <utility>
 
 #include "base/error.h"
 #include "base/text.h"
@@ -16,10 +17,6 @@ namespace {
 bool is_small(const void* to, const void* from, std::size_t n_bytes) {
   const auto aligned = [](const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 4 == 0; };
   return n_bytes <= kernels::kMostSmallBytes && aligned(to) && aligned(from);
-}
-
-void free_on_stream(void* memory, void* stream) {
-  cudaFreeAsync(memory, static_cast<cudaStream_t>(stream));
 }
 
 }  // namespace
@@ -56,6 +53,7 @@ Device::Device(int index) {
 
 Device::~Device() {
   scratch_.clear();
+  for (void* const memory : freed_) cudaFreeAsync(memory, stream_);
   cudaStreamSynchronize(stream_);
   cudaStreamDestroy(stream_);
   for (const CopyLane& copies : lanes_) {
@@ -86,7 +84,9 @@ std::uint64_t Device::peak_bytes() const {
 
 Buffer Device::allocate(std::size_t n_bytes) {
   void* memory = nullptr;
-  const cudaError_t status = cudaMallocAsync(&memory, std::max<std::size_t>(n_bytes, 16), stream_);
+  const cudaStream_t stream = is_recording_ ? lane(CopyDirection::to_device).stream : stream_;
+  cudaError_t status = cudaMallocAsync(&memory, std::max<std::size_t>(n_bytes, 16), stream);
+  if (is_recording_ && status == cudaSuccess) status = cudaStreamSynchronize(stream);
   if (status == cudaErrorMemoryAllocation) {
     cudaGetLastError();  // not sticky
     fail(Exit::unfit,
@@ -94,7 +94,16 @@ Buffer Device::allocate(std::size_t n_bytes) {
          human_bytes(n_bytes), human_bytes(free_bytes()), human_bytes(memory_bytes_));
   }
   check(status, "allocating GPU memory");
-  return {memory, n_bytes, free_on_stream, stream_};
+  return {memory, n_bytes, free_in_order, this};
+}
+
+void Device::free_in_order(void* memory, void* device) {
+  auto& self = *static_cast<Device*>(device);
+  if (self.is_recording_) {
+    self.freed_.push_back(memory);
+  } else {
+    cudaFreeAsync(memory, self.stream_);
+  }
 }
 
 void Device::upload(std::span<const std::byte> host, std::byte* device) {
@@ -109,6 +118,7 @@ void Device::upload_later(std::span<const std::byte> host, std::byte* device) {
   if (host.empty()) return;
   if (is_small(device, nullptr, host.size()))
     return kernels::put_bytes(host.data(), host.size(), device, stream_);
+  STARATTN_CHECK(!is_recording_);
   check(cudaMemcpyAsync(device, host.data(), host.size(), cudaMemcpyDefault, stream_),
         "copying to the GPU");
 }
@@ -191,6 +201,26 @@ void Device::take_first_mark() {
   spare_events_.push_back(marks_.front());
   marks_.pop_front();
   ++n_reached_;
+}
+
+cudaGraph_t Device::record(const std::function<void()>& operations) {
+  for (void* const memory : std::exchange(freed_, {})) cudaFreeAsync(memory, stream_);
+  // Another thread's copies, on streams of their own, are none of this.
+  check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed), "recording operations");
+  is_recording_ = true;
+  cudaGraph_t graph = nullptr;
+  const auto end = [&] {
+    is_recording_ = false;
+    return cudaStreamEndCapture(stream_, &graph);
+  };
+  try {
+    operations();
+  } catch (...) {
+    if (end() == cudaSuccess) cudaGraphDestroy(graph);
+    throw;
+  }
+  check(end(), "recording operations");
+  return graph;
 }
 
 void Device::synchronize(const std::function<void()>& poll) {

@@ -50,6 +50,9 @@ class Device {
   bool is_reached(std::uint64_t mark);
   void await(std::uint64_t mark);
   void synchronize(const std::function<void()>& poll);
+  // What the operations put on the stream, instead of putting it there: launched once, or never,
+  // before the next is recorded. They copy nothing between host and device but small uploads.
+  cudaGraph_t record(const std::function<void()>& operations);
 
  private:
   // A stream for the copies of one direction, and the event that one stream hands to the other.
@@ -58,6 +61,7 @@ class Device {
     cudaEvent_t event = nullptr;
   };
   CopyLane& lane(CopyDirection direction) { return lanes_[static_cast<int>(direction)]; }
+  static void free_in_order(void* memory, void* device);
   void copy_to_host(const std::byte* device, std::span<std::byte> host);
   void take_first_mark();  // which is reached
 
@@ -66,6 +70,8 @@ class Device {
   std::deque<cudaEvent_t> marks_;  // on the stream, in its order, not known to be reached
   std::uint64_t n_reached_ = 0;    // marks before these
   std::vector<cudaEvent_t> spare_events_;
+  bool is_recording_ = false;
+  std::vector<void*> freed_;  // while the last record() was made, whose operations may use it
   cudaMemPool_t pool_ = nullptr;
   std::uint64_t memory_bytes_ = 0;
   std::uint64_t outside_pool_ = 0;
