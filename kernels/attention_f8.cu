@@ -17,6 +17,15 @@ std::int64_t packed_rows(const AttentionInput& in) {
   return in.n_rows * (in.shape.n_heads / in.shape.n_kv_heads);
 }
 
+// Units of work, where rows fill one tile. What depends on it is as measured on an H200
+// (docs/performance.md).
+bool has_two_a_multiprocessor(const AttentionInput& in, const KeyCut& cut) {
+  std::int64_t n_units = 0;
+  for (int i = 0; i < cut.n_blocks; ++i)
+    n_units += std::int64_t{cut.blocks[i].n_splits} * in.shape.n_kv_heads;
+  return n_units >= 2 * n_multiprocessors();
+}
+
 template <typename Tile>
 void launch(const AttentionInput& in, const AttentionOutput& out, const KeyCut& cut,
             Stream stream) {
@@ -40,7 +49,9 @@ void launch(const AttentionInput& in, const AttentionOutput& out, const KeyCut& 
   static const int n_blocks = n_multiprocessors();
   const int grid = static_cast<int>(std::min<std::int64_t>(n_blocks, n_units(task)));
   launch_overlapping("attention to FP8 keys", attention_f8_kernel<Tile>,
-                     {static_cast<unsigned>(grid), 1, 32 * kTeamWarps * kTeams, Tile::kSharedBytes},
+                     {.n_blocks = static_cast<unsigned>(grid),
+                      .n_threads = 32 * kTeamWarps * Tile::kTeams,
+                      .shared_bytes = Tile::kSharedBytes},
                      stream, task);
 }
 
@@ -48,20 +59,17 @@ template <int kHeadDim>
 void launch_fitting(const AttentionInput& in, const AttentionOutput& out, const KeyCut& cut,
                     Stream stream) {
   const std::int64_t n_packed = packed_rows(in);
-  if (n_packed <= 8) return launch<F8Tile<kHeadDim, 1>>(in, out, cut, stream);
-  if (n_packed <= 16) return launch<F8Tile<kHeadDim, 2>>(in, out, cut, stream);
-  launch<F8Tile<kHeadDim, 4>>(in, out, cut, stream);
+  if (n_packed <= 8 && has_two_a_multiprocessor(in, cut))
+    return launch<F8Tile<kHeadDim, 1, 4, 3>>(in, out, cut, stream);
+  if (n_packed <= 8) return launch<F8Tile<kHeadDim, 1, 2, 6>>(in, out, cut, stream);
+  if (n_packed <= 16) return launch<F8Tile<kHeadDim, 2, 2, 6>>(in, out, cut, stream);
+  launch<F8Tile<kHeadDim, 4, 2, 5>>(in, out, cut, stream);
 }
 
 }  // namespace
 
-// As measured on an H200 (docs/performance.md).
 bool are_for_teams(const AttentionInput& in, const KeyCut& cut) {
-  std::int64_t n_units = 0;
-  for (int i = 0; i < cut.n_blocks; ++i)
-    n_units += std::int64_t{cut.blocks[i].n_splits} * in.shape.n_kv_heads;
-  const std::int64_t most = n_units < kTeams * n_multiprocessors() ? 16 : 32;
-  return packed_rows(in) <= most;
+  return packed_rows(in) <= (has_two_a_multiprocessor(in, cut) ? 32 : 16);
 }
 
 void attention_f8(const AttentionInput& in, const AttentionOutput& out, const KeyCut& cut,

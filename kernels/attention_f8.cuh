@@ -296,7 +296,7 @@ __device__ __forceinline__ void write_unit(const F8Task& task, const WorkItem& i
 }
 
 template <typename Tile>
-__global__ void __launch_bounds__(32 * kTeamWarps * kTeams, 1)
+__global__ void __launch_bounds__(32 * kTeamWarps * Tile::kTeams, 1)
     attention_f8_kernel(const __grid_constant__ F8Task task) {
 #if __CUDA_ARCH__ >= 900
   extern __shared__ char memory[];
@@ -304,7 +304,7 @@ __global__ void __launch_bounds__(32 * kTeamWarps * kTeams, 1)
   const int lane = threadIdx.x % 32;
   char* const aligned = memory + (-hopper::shared_address(memory) & 1023);
   char* const slots = aligned + team * Tile::kSlots * Tile::kSlotBytes;
-  auto& shared = reinterpret_cast<typename Tile::Shared*>(aligned + kTeams * Tile::kSlots *
+  auto& shared = reinterpret_cast<typename Tile::Shared*>(aligned + Tile::kTeams * Tile::kSlots *
                                                                         Tile::kSlotBytes)[team];
   if (warp == 0 && lane == 0) {
     for (std::uint64_t& full : shared.full) hopper::barrier_init(&full, 1);
@@ -326,7 +326,7 @@ __global__ void __launch_bounds__(32 * kTeamWarps * kTeams, 1)
 
   const float scale_log2 = task.scale * 1.44269504088896341f;
   bool has_read_values = false;  // of a tile before, whose slot is free at the next sync
-  Units units(task);
+  Units<Tile::kTeams> units(task);
   WorkItem item;
   while (units.next(task, item)) {
     const int last_row = last_row_of(task, item);

@@ -13,7 +13,6 @@
 
 namespace starattn::kernels {
 
-constexpr int kTeams = 2;      // of a block
 constexpr int kTeamWarps = 4;  // each with kChunkKeys of a tile
 static_assert(kTeamWarps * kChunkKeys == kKeysPerTile, "a warp sums up a chunk");
 
@@ -23,15 +22,16 @@ struct F8Task : AttentionTask {
   int width, row_bytes;  // of a row: bytes before its exponents, and of all
 };
 
-// kRowTiles: tiles of 8 packed rows.
-template <int kHeadDim_, int kRowTiles_>
+// kRowTiles: tiles of 8 packed rows; kTeams: of a block; kSlots: of a team, tiles of K or of V that
+// it works on or waits for.
+template <int kHeadDim_, int kRowTiles_, int kTeams_, int kSlots_>
 struct F8Tile {
+  static constexpr int kTeams = kTeams_, kSlots = kSlots_;
   static constexpr int kHeadDim = kHeadDim_, kRowTiles = kRowTiles_;
   static constexpr int kRows = 8 * kRowTiles;
   static constexpr int kChunks = kHeadDim / 16;  // of a row: 16 bytes, and columns of a product
   static constexpr int kOwnChunks = kChunks / kTeamWarps;
   static constexpr int kSlotBytes = kKeysPerTile * kHeadDim;  // a tile of K or of V
-  static constexpr int kSlots = kRowTiles <= 2 ? 6 : 5;
 
   struct Shared {
     uint2 q[kRowTiles][kChunks][32];            // right operands: 16 columns, 8 rows
@@ -59,17 +59,22 @@ __device__ __forceinline__ std::uint32_t place_of(std::uint32_t slot, int key, i
   return slot + key * kHeadDim + turned * 16;
 }
 
-// The teams' units, in turns.
+// The teams' units, in rounds. In a round a block's lie side by side: heads of the same keys, whose
+// exponents share sectors.
+template <int kTeams>
 struct Units {
-  int index, n_units;
+  int n_units, first = 0;  // of the next round
 
   __device__ explicit Units(const AttentionTask& task)
-      : index(threadIdx.x / (32 * kTeamWarps) * gridDim.x + blockIdx.x),
-        n_units(task.n_kv_heads * task.n_row_tiles * task.n_splits) {}
+      : n_units(task.n_kv_heads * task.n_row_tiles * task.n_splits) {}
   __device__ bool next(const AttentionTask& task, WorkItem& item) {
-    if (index >= n_units) return false;
+    if (first >= n_units) return false;
+    const int n_blocks = gridDim.x, team = threadIdx.x / (32 * kTeamWarps);
+    const int of_block = min(kTeams, (n_units - first + n_blocks - 1) / n_blocks);
+    const int index = first + blockIdx.x * of_block + team;
+    first += of_block * n_blocks;
+    if (team >= of_block || index >= n_units) return false;
     item = WorkList(task).unit(task, index);
-    index += kTeams * gridDim.x;
     return true;
   }
 };
@@ -80,7 +85,7 @@ struct F8Fetch {
   const F8Task& task;
   char* slots;
   std::uint64_t* full;
-  Units units;
+  Units<Tile::kTeams> units;
   WorkItem item{};
   KeyWalk<kKeysPerTile> walk;
   int last_row = 0, slot = 0;
