@@ -186,6 +186,7 @@ __device__ __forceinline__ std::uint64_t tile_descriptor(const void* tile, int l
                  : "l"(desc_a), "l"(desc_b), "r"(accumulate));                                 \
   }
 STARATTN_WGMMA_SS(32, 16, 16, 17, 18)
+STARATTN_WGMMA_SS(64, 32, 32, 33, 34)
 STARATTN_WGMMA_SS(128, 64, 64, 65, 66)
 STARATTN_WGMMA_SS(176, 88, 88, 89, 90)
 

@@ -223,8 +223,9 @@ void thin_linear(const ThinLinear& p, Stream stream) {
   check_exchange(p);
   if (p.outputs[0].scales) check_blocks(p);
   const bool is_gated = p.kind == ThinKind::gated;
-  for (std::int64_t first = 0; first < p.n_rows; first += kMostThinRows) {
-    const std::int64_t n = p.n_rows - first < kMostThinRows ? p.n_rows - first : kMostThinRows;
+  for (std::int64_t first = 0, n = 0; first < p.n_rows; first += n) {
+    n = std::min(p.n_rows - first, kMostThinRowsSm90);
+    if (!takes_thin_sm90(rows_of(p, first, n))) n = std::min<std::int64_t>(n, kMostThinRows);
     const ThinLinear part = rows_of(p, first, n);
     if (p.outputs[0].scales)
       is_gated ? launch_f8<true>(part, stream) : launch_f8<false>(part, stream);

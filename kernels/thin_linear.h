@@ -22,7 +22,7 @@ struct ThinOutput {
 };
 
 inline constexpr int kMaxThinOutputs = 3;
-inline constexpr int kMostThinRows = 32;  // of x in one launch
+inline constexpr int kMostThinRows = 32;  // of x in one launch, but for thin_linear_sm90.h
 // The columns of n_in belong to shares in turn, a run each; every share is summed by itself, and
 // the shares in order. All kernels do so, or their bits would differ.
 inline constexpr int kThinShares = 8, kThinRun = 128;

@@ -6,6 +6,8 @@
 
 namespace starattn::kernels {
 
+inline constexpr std::int64_t kMostThinRowsSm90 = 64;  // of x in one launch
+
 bool takes_thin_sm90(const ThinLinear& product);
 void thin_linear_sm90(const ThinLinear& product, Stream stream);
 

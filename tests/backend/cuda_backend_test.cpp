@@ -205,17 +205,20 @@ TEST_F(CudaBackend, HostMemoryOfADocumentServesTheNext) {
 }
 
 TEST_F(CudaBackend, ThinProductsTreatRowsOneByOne) {
-  const std::int64_t n_in = 4096, n_out = 1000, n_rows = 77;
-  const WeightView w = weight(numbers_.bell(n_out * n_in), n_in);
-  const Floats values = numbers_.bell(n_rows * n_in);
-  Floats all(static_cast<std::size_t>(n_rows * n_out));
-  gpu_->backend->linear_to_host(gpu_->rows(values, n_in), w, all);
-  for (const std::int64_t n : {1, 8, 9, 16, 17, 32, 40}) {
-    const std::int64_t first = n_rows - n;
-    const Floats some(values.begin() + first * n_in, values.end());
-    Floats part(static_cast<std::size_t>(n * n_out));
-    gpu_->backend->linear_to_host(gpu_->rows(some, n_in), w, part);
-    EXPECT_EQ(0, std::memcmp(part.data(), all.data() + first * n_out, part.size() * 4)) << n;
+  constexpr std::int64_t kRows = 77;
+  for (const auto& [n_in, n_out] : {std::pair{4096, 1000}, {384, 7000}}) {
+    const WeightView w = weight(numbers_.bell(std::int64_t{n_out} * n_in), n_in);
+    const Floats values = numbers_.bell(kRows * n_in);
+    Floats all(static_cast<std::size_t>(kRows * n_out));
+    gpu_->backend->linear_to_host(gpu_->rows(values, n_in), w, all);
+    for (const std::int64_t n : {1, 8, 9, 16, 17, 32, 33, 40, 64, 65}) {
+      const std::int64_t first = kRows - n;
+      const Floats some(values.begin() + first * n_in, values.end());
+      Floats part(static_cast<std::size_t>(n * n_out));
+      gpu_->backend->linear_to_host(gpu_->rows(some, n_in), w, part);
+      EXPECT_EQ(0, std::memcmp(part.data(), all.data() + first * n_out, part.size() * 4))
+          << n << " rows of " << n_in << " numbers";
+    }
   }
 }
 
@@ -247,13 +250,13 @@ TEST_F(CudaBackend, ThinProductsBesideEachOtherTreatRowsOneByOne) {
       add(gated);
       return rows;
     };
-    const std::int64_t n_rows = 32;
+    const std::int64_t n_rows = 70;
     const Floats values = numbers_.bell(n_rows * n_in);
     std::vector<Floats> expected;
     for (std::int64_t row = 0; row < n_rows; ++row)
       expected.push_back(results_of(
           gpu_->rows({values.begin() + row * n_in, values.begin() + (row + 1) * n_in}, n_in))[0]);
-    for (const std::int64_t n : {8, 9, 16, 17, 31, 32}) {
+    for (const std::int64_t n : {8, 9, 16, 17, 31, 32, 33, 64, 70}) {
       const std::vector<Floats> together =
           results_of(gpu_->rows({values.begin(), values.begin() + n * n_in}, n_in));
       for (std::size_t i = 0; i < together.size(); ++i)
