@@ -58,6 +58,8 @@ struct AttentionInput {
   bool causal = false;  // the last segment: of n rows, row i sees the first n_tokens - n + 1 + i
   float scale = 0;      // 1 / sqrt(head_dim)
   bool is_f8 = false;   // all keys and values are rows of f8_kv.h, which block_attention() takes
+  // No kernel that may still be at work writes the keys and values.
+  bool are_keys_at_rest = false;
 };
 
 // Where the result goes: finished rows, the log-sum-exp, an unfinished partial; absent ones null.
@@ -85,8 +87,9 @@ void partial_attention(const AttentionInput& input, const Partial& result, void*
 // The same for blocks of keys beside each other: segment i is block i, and partial i gets the bits
 // of a call with that segment alone. Then the merges, in order; results[i] gets what partial i has
 // become, and may be nulls. Nothing may be causal. At most kMaxSegments merges. Of FP8 keys and
-// values (Hopper alone) the bits are those of the same numbers in bf16. to: where the results go in
-// place of their memory.
+// values (Hopper alone) the bits are those of the same numbers in bf16. Keys and values are read
+// before the kernel in front has ended, if they are at rest. to: where the results go in place of
+// their memory.
 std::size_t block_attention_workspace(const AttentionInput& input);
 void block_attention(const AttentionInput& input, const Merge* merges, int n_merges,
                      const Partial* results, void* workspace, Stream stream,

@@ -312,10 +312,11 @@ __global__ void __launch_bounds__(32 * kTeamWarps * Tile::kTeams, 1)
   }
   sync_team();
   let_next_kernel_start();
-  await_earlier_kernels();
+  if (!task.are_keys_at_rest) await_earlier_kernels();
   F8Fetch<Tile> fetch(task, slots, shared.full);
   if (warp == 0)
     for (int i = 0; i < Tile::kSlots; ++i) fetch.next();
+  await_earlier_kernels();
   hopper::Ring<Tile::kSlots> ring;
   const auto await_slot = [&] {
     hopper::barrier_wait(shared.full + ring.stage, ring.phase);

@@ -32,7 +32,7 @@ __device__ void fetch_f8(const typename Tile::Task& task, const Shared& shared) 
   hopper::Ring<Tile::kF8Slots> ring;
   WorkList work(task);
   WorkItem item{};
-  await_earlier_kernels();
+  if (!task.are_keys_at_rest) await_earlier_kernels();
   while (work.next(task, item)) {
     const int last_row = last_row_of(task, item);
     KeyWalk<Tile::kKeys> walk(task, last_row, item.split);

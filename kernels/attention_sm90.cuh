@@ -149,7 +149,7 @@ __device__ void produce_keys(const HopperTask& task, const AttentionShared<Tile>
     const int last_row = last_row_of(task, item);
     WalkOf<Tile> walk(task, last_row, item.split, first_row_of(task, item));
     if (walk.n_left == 0) continue;
-    await_earlier_kernels();
+    if (!task.are_keys_at_rest) await_earlier_kernels();
 
     auto load_k = [&] {
       hopper::barrier_wait(shared.k_empty + k_ring.stage, k_ring.phase ^ 1);
@@ -375,7 +375,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
   }
   __syncthreads();
   let_next_kernel_start();
-  // Earlier kernels are awaited where a thread has worked out its first unit.
+  // Earlier kernels are awaited where a thread has worked out its first unit, and not by those that
+  // fetch keys at rest.
   constexpr bool kMovesRegisters = Tile::kConsumers > 1 || Tile::kIsF8;
   // Two consumers need so many for products that overlap that one warpgroup has to widen both K
   // and V for them.

@@ -51,6 +51,7 @@ AttentionTask make_task(const AttentionInput& in, const AttentionOutput& out, co
     block.end_segment = task.n_segments;
     n_keys += segment.n_tokens;
   }
+  task.are_keys_at_rest = in.are_keys_at_rest;
   task.n_rows = static_cast<int>(in.n_rows);
   task.n_heads = shape.n_heads;
   task.n_kv_heads = shape.n_kv_heads;

@@ -49,6 +49,7 @@ struct AttentionTask {
   int first_seen[kMaxSegments];  // row i sees no token before first_seen + i
   int n_segments;
   bool causal;
+  bool are_keys_at_rest;
 
   int n_rows, n_heads, n_kv_heads;
   int group;            // query heads per kv head, packed together as rows of a tile

@@ -28,7 +28,7 @@ class Input(ctypes.Structure):
     _fields_ = [("shape", Shape), ("q", ctypes.c_void_p), ("n_rows", ctypes.c_int64),
                 ("q_row_stride", ctypes.c_int64), ("segments", ctypes.POINTER(Segment)),
                 ("n_segments", ctypes.c_int), ("causal", ctypes.c_bool), ("scale", ctypes.c_float),
-                ("is_f8", ctypes.c_bool)]
+                ("is_f8", ctypes.c_bool), ("are_keys_at_rest", ctypes.c_bool)]
 
 
 class Output(ctypes.Structure):

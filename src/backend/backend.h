@@ -204,7 +204,9 @@ class Backend {
     attend(q, segments, shape, product, partial);
   }
   // parts[i] = attention of q over blocks[i] alone, whatever was in it (thin, and no block causal);
-  // then the merges. What was merged into another may hold anything.
+  // then the merges. What was merged into another may hold anything. Operations that came before
+  // the last synchronize(), or copies, have made the keys and values: a device may read them before
+  // it has finished with the operations just before.
   virtual void attend_blocks(Rows q, std::span<const KvSegment> blocks, const AttentionShape& shape,
                              std::span<const Merge> merges, std::span<const Partial> parts) {
     for (std::size_t i = 0; i < blocks.size(); ++i)

@@ -28,6 +28,7 @@ class HostShardExchange : public ShardExchange {
         slot_bytes_((window_.bytes().size() - counter_bytes_) / 2 / 64 * 64) {}
 
   const char* name() const override { return "through the host"; }
+  bool leaves_out_host() const override { return false; }
 
   void gather(const std::byte* mine, std::int64_t n_rows, std::span<const Share> columns,
               std::size_t value_bytes, std::byte* all) override {

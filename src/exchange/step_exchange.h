@@ -33,6 +33,8 @@ class StepExchange {
   // Whether a step's layers may begin before the ranks meet: its messages keep their order by
   // themselves.
   virtual bool may_go_ahead() const { return group_->size() == 1; }
+  // Whether no message of a layer comes to the host. Then layers may be repeated (Backend).
+  virtual bool leaves_out_host() const { return may_go_ahead(); }
   // Every rank hears what each has to say before a step begins, and, unless steps may go ahead,
   // that all devices have finished with the layers before: other ranks may write from here on.
   // Collective.

@@ -37,7 +37,7 @@ class ContextAttention {
     return group_->size() == 1 && kv_->plan.n_blocks() <= static_cast<std::int64_t>(kBlocksAtOnce);
   }
   // Whether operations are all there is to it: nothing to wait for or to copy beside them.
-  bool is_at_hand() const { return exchange_->may_go_ahead() && !prefetch_.has_host(); }
+  bool is_at_hand() const { return exchange_->leaves_out_host() && !prefetch_.has_host(); }
   void finish(std::int64_t layer, Rows q, Rows k, Rows v, std::span<const OwnTokens> own, Rows out);
 
  private:

@@ -77,7 +77,8 @@ void Attention::attend_blocks(Rows q, std::span<const KvSegment> blocks,
   for (const Partial& part : parts) results.push_back(as_kernel(part));
   for (const Merge& step : merges) results[static_cast<std::size_t>(step.from)] = {};
   const kernels::PartsSend to = mail_.parts.take(parts.empty() ? nullptr : parts[0].o);
-  for_each_input(q, blocks, shape, [&](const kernels::AttentionInput& input) {
+  for_each_input(q, blocks, shape, [&](kernels::AttentionInput input) {
+    input.are_keys_at_rest = true;
     const Buffer workspace = device_.scratch(kernels::block_attention_workspace(input));
     kernels::block_attention(input, steps.data(), static_cast<int>(steps.size()), results.data(),
                              workspace.data(), stream(), to);
@@ -108,7 +109,8 @@ void Attention::attend_blocks_and_own(Rows q, Rows k, Rows v, std::span<const Kv
   std::optional<WideSegments> wide;
   if (!kernels::takes_hopper_kernels()) blocks = wide.emplace(device_, blocks, shape).segments();
   const std::vector<kernels::Merge> steps = as_kernel(context.merges);
-  for_each_input(q, blocks, shape, [&](const kernels::AttentionInput& input) {
+  for_each_input(q, blocks, shape, [&](kernels::AttentionInput input) {
+    input.are_keys_at_rest = true;
     const Buffer workspace = device_.scratch(kernels::block_attention_workspace(input));
     const kernels::MergeTask task = kernels::block_splits(
         input, steps.data(), static_cast<int>(steps.size()), workspace.data(), stream());

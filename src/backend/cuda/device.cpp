@@ -82,7 +82,12 @@ std::uint64_t Device::peak_bytes() const {
   return peak + outside_pool_;
 }
 
+// What operations that are recorded give back, those behind them may take.
 Buffer Device::allocate(std::size_t n_bytes) {
+  return is_recording_ ? scratch(n_bytes) : allocate_from_pool(n_bytes);
+}
+
+Buffer Device::allocate_from_pool(std::size_t n_bytes) {
   void* memory = nullptr;
   const cudaStream_t stream = is_recording_ ? lane(CopyDirection::to_device).stream : stream_;
   cudaError_t status = cudaMallocAsync(&memory, std::max<std::size_t>(n_bytes, 16), stream);

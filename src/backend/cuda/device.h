@@ -61,6 +61,7 @@ class Device {
     cudaEvent_t event = nullptr;
   };
   CopyLane& lane(CopyDirection direction) { return lanes_[static_cast<int>(direction)]; }
+  Buffer allocate_from_pool(std::size_t n_bytes);
   static void free_in_order(void* memory, void* device);
   void copy_to_host(const std::byte* device, std::span<std::byte> host);
   void take_first_mark();  // which is reached
@@ -76,7 +77,7 @@ class Device {
   std::uint64_t memory_bytes_ = 0;
   std::uint64_t outside_pool_ = 0;
   std::string name_;
-  Scratch scratch_{[this](std::size_t n_bytes) { return allocate(n_bytes); }};
+  Scratch scratch_{[this](std::size_t n_bytes) { return allocate_from_pool(n_bytes); }};
 };
 
 }  // namespace starattn::cuda
