@@ -71,7 +71,10 @@ class ShardedForward : public StepForward {
       for (std::int64_t layer = 0; layer < config().n_layers; ++layer)
         run_layer(layer, rows, positions, rope);
     };
-    rows.is_ahead&& context_.is_at_hand() ? repeated_->run(layers) : layers();
+    if (rows.is_ahead && context_.is_at_hand())
+      repeated_->run(layers);
+    else
+      layers();
   }
 
   // Every rank of the node has all logits and draws the same tokens.
@@ -131,7 +134,7 @@ class ShardedForward : public StepForward {
 
   const ModelConfig& config() const { return decoder_->config(); }
 
-  // attention and feed forward of a layer, on this rank's columns, gathered behind each product
+  // What each product makes of this rank's columns is gathered behind it.
   void run_layer(std::int64_t layer, const PassRows& rows, std::span<const std::int64_t> positions,
                  const RopeTable& rope) {
     const std::int64_t n = rows.n();

@@ -43,8 +43,10 @@ class WholeForward : public StepForward {
       for (std::int64_t layer = 0; layer < decoder_->config().n_layers; ++layer)
         run_layer(layer, rows, positions, rope);
     };
-    const bool may_repeat = context_.is_at_hand() && !decoder_->fetches_layers();
-    rows.is_ahead&& may_repeat ? repeated_->run(layers) : layers();
+    if (rows.is_ahead && context_.is_at_hand() && !decoder_->fetches_layers())
+      repeated_->run(layers);
+    else
+      layers();
   }
 
   void draw(std::int64_t first_row, std::span<const Draw> draws, Token* tokens) override {

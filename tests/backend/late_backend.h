@@ -243,7 +243,12 @@ class LateBackend : public Backend {
     void run(const std::function<void()>& operations) override {
       ++backend_->n_repeated_;
       backend_->is_repeating_ = true;
-      operations();
+      try {
+        operations();
+      } catch (...) {
+        backend_->is_repeating_ = false;
+        throw;
+      }
       backend_->is_repeating_ = false;
     }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Repeated operations as a CUDA graph: a kernel of a graph follows the one before it sooner than a
 // kernel that is launched by itself. Each time the operations are recorded anew, since their
-// arguments differ, and the executable graph of the time before takes these over, which is much
-// cheaper than to make another one.
+// arguments differ, and the executable graph of the time before takes these over where it can, so
+// that no other has to be made.
 #pragma once
 
 #include <memory>
