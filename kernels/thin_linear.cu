@@ -156,7 +156,7 @@ void launch_bf16(const ThinLinear& p, Stream stream) {
   if (p.n_rows <= 8)
     return launch_fitting<ThinTile<false, 1, 1, 15, kGated>, ThinTile<false, 1, 1, 8, kGated>,
                           ThinTile<false, 1, 1, 7, kGated>>(p, stream);
-  if (takes_thin_sm90(p)) return thin_linear_sm90(p, stream);
+  if (takes_thin_sm90(p, p.n_rows)) return thin_linear_sm90(p, stream);
   if (p.n_rows <= 16)
     return launch_fitting<ThinTile<false, 2, 2, 5, kGated>, ThinTile<false, 2, 2, 3, kGated>>(
         p, stream);
@@ -225,7 +225,7 @@ void thin_linear(const ThinLinear& p, Stream stream) {
   const bool is_gated = p.kind == ThinKind::gated;
   for (std::int64_t first = 0, n = 0; first < p.n_rows; first += n) {
     n = std::min(p.n_rows - first, kMostThinRowsSm90);
-    if (!takes_thin_sm90(rows_of(p, first, n))) n = std::min<std::int64_t>(n, kMostThinRows);
+    if (!takes_thin_sm90(p, n)) n = std::min<std::int64_t>(n, kMostThinRows);
     const ThinLinear part = rows_of(p, first, n);
     if (p.outputs[0].scales)
       is_gated ? launch_f8<true>(part, stream) : launch_f8<false>(part, stream);

@@ -78,6 +78,7 @@ struct Shared {
   }
 };
 
+// Of this block's.
 template <typename Tile>
 [[maybe_unused]] __device__ __forceinline__ int first_share() {
   return static_cast<int>(blockIdx.x) % Tile::kSplit * Tile::kOwnShares;
@@ -174,17 +175,17 @@ template <typename Tile>
   return value;
 }
 
-// Some shares of a tile, the first and those behind it, each summed.
+// A share of a tile and those behind it, kSharesAtOnce in all, each summed.
 template <typename Tile>
 [[maybe_unused]] __device__ __forceinline__ void multiply_shares(
-    const Shared<Tile>& shared, int n_runs, int first_share, hopper::Ring<Tile::kStages>& ring,
+    const Shared<Tile>& shared, int n_runs, int share, hopper::Ring<Tile::kStages>& ring,
     typename Tile::Part (&parts)[Tile::kSharesAtOnce]) {
 #pragma unroll
   for (auto& part : parts)
 #pragma unroll
     for (float& sum : part) sum = 0;
 #pragma unroll 1
-  for (int first = first_share; first < n_runs; first += kShares) {
+  for (int first = share; first < n_runs; first += kShares) {
 #pragma unroll
     for (int i = 0; i < Tile::kSharesAtOnce; ++i) {
       if (first + i >= n_runs) continue;
@@ -339,10 +340,10 @@ void launch_fitting(const ThinLinear& p, Stream stream) {
 
 }  // namespace
 
-bool takes_thin_sm90(const ThinLinear& p) {
+bool takes_thin_sm90(const ThinLinear& p, std::int64_t n_rows) {
   constexpr std::int64_t kLeastRows = 17;
-  return takes_hopper_kernels() && !p.outputs[0].scales && p.n_rows >= kLeastRows &&
-         p.n_rows <= kMostThinRowsSm90 && p.n_in % kRun == 0;
+  return takes_hopper_kernels() && !p.outputs[0].scales && n_rows >= kLeastRows &&
+         n_rows <= kMostThinRowsSm90 && p.n_in % kRun == 0;
 }
 
 void thin_linear_sm90(const ThinLinear& p, Stream stream) {

@@ -8,7 +8,8 @@ namespace starattn::kernels {
 
 inline constexpr std::int64_t kMostThinRowsSm90 = 64;  // of x in one launch
 
-bool takes_thin_sm90(const ThinLinear& product);
+// Of n_rows of its rows.
+bool takes_thin_sm90(const ThinLinear& product, std::int64_t n_rows);
 void thin_linear_sm90(const ThinLinear& product, Stream stream);
 
 }  // namespace starattn::kernels

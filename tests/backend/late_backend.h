@@ -113,6 +113,7 @@ class LateBackend : public Backend {
     downloads_.push_back(std::move(later));
   }
   void await(std::uint64_t mark) override {
+    require_alone();
     while (!downloads_.empty() && downloads_.front().mark <= mark) {
       std::ranges::copy(downloads_.front().bytes, downloads_.front().host.begin());
       downloads_.pop_front();

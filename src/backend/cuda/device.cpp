@@ -89,6 +89,7 @@ Buffer Device::allocate(std::size_t n_bytes) {
 
 Buffer Device::allocate_from_pool(std::size_t n_bytes) {
   void* memory = nullptr;
+  // On the stream that is recorded it would become a part of the graph.
   const cudaStream_t stream = is_recording_ ? lane(CopyDirection::to_device).stream : stream_;
   cudaError_t status = cudaMallocAsync(&memory, std::max<std::size_t>(n_bytes, 16), stream);
   if (is_recording_ && status == cudaSuccess) status = cudaStreamSynchronize(stream);

@@ -12,18 +12,15 @@ class StepGraph : public Repeated {
   StepGraph& operator=(const StepGraph&) = delete;
 
   void run(const std::function<void()>& operations) override {
-    const cudaGraph_t graph = device_->record(operations);
-    try {
-      if (!takes_over(graph)) make_of(graph);
-      check(cudaGraphLaunch(executable_, device_->stream()), "starting a CUDA graph");
-    } catch (...) {
-      cudaGraphDestroy(graph);
-      throw;
-    }
-    cudaGraphDestroy(graph);
+    const std::unique_ptr<CUgraph_st, Destroy> graph(device_->record(operations));
+    if (!takes_over(graph.get())) make_of(graph.get());
+    check(cudaGraphLaunch(executable_, device_->stream()), "starting a CUDA graph");
   }
 
  private:
+  struct Destroy {
+    void operator()(cudaGraph_t graph) const { cudaGraphDestroy(graph); }
+  };
   // Not where other kernels follow each other than before.
   bool takes_over(cudaGraph_t graph) {
     if (!executable_) return false;
