@@ -51,6 +51,10 @@ float f8_to_f32(std::uint8_t bits) {
   return bits & 0x80 ? -magnitude : magnitude;
 }
 
+float e8m0_to_f32(std::uint8_t byte) {
+  return byte == 255 ? NAN : std::ldexp(1.0F, byte - 127);
+}
+
 std::uint8_t f32_to_f8(float value) {
   const auto bits = std::bit_cast<std::uint32_t>(value);
   const auto sign = static_cast<std::uint8_t>(bits >> 24 & 0x80U);

@@ -31,6 +31,9 @@ constexpr std::uint16_t f32_to_bf16(float value) {
 
 float f16_to_f32(std::uint16_t bits);
 float f8_to_f32(std::uint8_t bits);
+// A scale in a byte, as files have it (E8M0 of the OCP Microscaling Formats): 2^(byte - 127); of
+// 255 NaN.
+float e8m0_to_f32(std::uint8_t byte);
 
 // Round to nearest, ties to even, at most 448 in size; NaN for what is not finite.
 std::uint8_t f32_to_f8(float value);

@@ -77,10 +77,12 @@ struct Fp8Config {
     tensor,
     channel,
     block,
-    made
-  };  // one for: no FP8, a matrix, each row, a block; made here (ModelWeights::make_fp8)
+    made,
+    mixed
+  };  // one for: no FP8, a matrix, each row, a block; made here (ModelWeights::make_fp8); as each
+      // matrix's scales say by their shape
   Scales scales = Scales::none;
-  std::int64_t block_rows = 0, block_cols = 0;  // block
+  std::int64_t block_rows = 0, block_cols = 0;  // block; mixed, if it has blocks
   std::string suffix;                           // of their names: "_scale_inv" behind "....weight"
   bool rounds_rows = false;  // before products with them in phase 1 (Backend::rounds_rows)
 };

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/fp8_config.h"
 
+#include <algorithm>
+#include <cctype>
 #include <optional>
 
 #include "base/error.h"
@@ -40,6 +42,33 @@ void read_block(const JsonObject& json, const char* key, Fp8Config& fp8) {
   fp8.block_cols = sizes[1].get<std::int64_t>();
 }
 
+// What those who scale groups of weights in their own ways have in common.
+class Groups {
+ public:
+  explicit Groups(const JsonObject& json) : json_(&json) {}
+
+  void add(const Fp8Config& one) {
+    if (one.scales == Scales::none) return;
+    if (!all_) all_ = one;
+    if (all_->scales != one.scales) all_->scales = Scales::mixed;
+    if (one.block_rows == 0) return;
+    const bool is_first = all_->block_rows == 0;
+    if (!is_first && (all_->block_rows != one.block_rows || all_->block_cols != one.block_cols)) {
+      fail(Exit::bad_data,
+           "{}: groups of weights with blocks of different sizes are not supported: {}x{} and "
+           "{}x{}",
+           json_->where(), all_->block_rows, all_->block_cols, one.block_rows, one.block_cols);
+    }
+    all_->block_rows = one.block_rows;
+    all_->block_cols = one.block_cols;
+  }
+  Fp8Config all() const { return all_.value_or(Fp8Config{}); }
+
+ private:
+  const JsonObject* json_;
+  std::optional<Fp8Config> all_;
+};
+
 // The weights of one of compressed-tensors' groups.
 Fp8Config read_group(const JsonObject& group) {
   const JsonObject weights = group.get_object("weights");
@@ -54,43 +83,80 @@ Fp8Config read_group(const JsonObject& group) {
     fp8.scales = Scales::channel;
   } else if (strategy == "block") {
     read_block(weights, "block_structure", fp8);
+  } else if (strategy == "group") {
+    fp8.scales = Scales::block;
+    fp8.block_rows = 1;
+    fp8.block_cols = weights.get_int("group_size", 1, kMaxBlock);
   } else if (strategy != "tensor") {
-    refuse(weights, "strategy", "tensor, channel or block", strategy);
+    refuse(weights, "strategy", "tensor, channel, block or group", strategy);
   }
   return fp8;
 }
 
-Fp8Config read_groups(const JsonObject& json) {
-  const JsonObject groups = json.get_object("config_groups");
-  std::optional<Fp8Config> all;
+// Weights may have been rotated together with what they are multiplied by. Where that is a weight
+// as well, or q and k, nothing is left to do; rows have to be rotated while the model runs.
+void refuse_rotated_rows(const JsonObject& json) {
+  if (!json.has("transform_config")) return;
+  const JsonObject transforms = json.get_object("transform_config");
+  if (!transforms.has("config_groups")) return;
+  const JsonObject groups = transforms.get_object("config_groups");
   for (const auto& [name, group] : groups.json().items()) {
-    const Fp8Config fp8 = read_group(groups.get_object(name.c_str()));
-    if (all && (all->scales != fp8.scales || all->block_rows != fp8.block_rows ||
-                all->block_cols != fp8.block_cols)) {
+    const JsonObject transform = groups.get_object(name.c_str());
+    for (const Json& place : transform.get("apply")) {
+      const std::string location =
+          JsonObject(place, transform.where() + ": key 'apply'").get_string("location");
+      if (location != "input" && location != "output") continue;
       fail(Exit::bad_data,
-           "{}: groups whose weights are scaled in different ways are not supported",
-           groups.where());
+           "{}: key 'apply': a location of \"{}\" is not supported: it means that rows are rotated "
+           "before or after products while the model runs; use the model without such transforms",
+           transform.where(), location);
     }
-    all = fp8;
   }
-  if (!all) fail(Exit::bad_data, "{}: expected a group of weights, got none", groups.where());
-  return *all;
 }
 
-// ModelOpt's words for scales of weights.
+Fp8Config read_compressed_tensors(const JsonObject& json) {
+  refuse_rotated_rows(json);
+  if (json.has("sparsity_config")) expect(json.get_object("sparsity_config"), "format", "dense");
+  if (!json.has("config_groups")) return {};
+  const JsonObject groups = json.get_object("config_groups");
+  Groups all(groups);
+  for (const auto& [name, group] : groups.json().items()) {
+    const JsonObject one = groups.get_object(name.c_str());
+    if (one.has("weights")) all.add(read_group(one));  // others are of activations alone
+  }
+  return all.all();
+}
+
+// ModelOpt's words for scales of weights, some of which it writes in small letters. None: keys and
+// values alone are quantised.
 Fp8Config read_modelopt(const JsonObject& json) {
-  const std::string algorithm = json.get_string("quant_algo");
+  if (!json.has("quant_algo")) return {};
+  const std::string written = json.get_string("quant_algo");
+  std::string algorithm = written;
+  std::ranges::transform(algorithm, algorithm.begin(), [](unsigned char letter) {
+    return static_cast<char>(std::toupper(letter));
+  });
   if (algorithm == "FP8") return {Scales::tensor, 0, 0, "_scale"};
   if (algorithm == "FP8_PER_CHANNEL_PER_TOKEN") return {Scales::channel, 0, 0, "_scale"};
-  if (algorithm == "FP8_PB_WO") return {Scales::block, 128, 128, "_scale"};
-  refuse(json, "quant_algo", "FP8, FP8_PER_CHANNEL_PER_TOKEN or FP8_PB_WO", algorithm);
+  if (algorithm == "FP8_PB_WO" || algorithm == "FP8_PB_REAL")
+    return {Scales::block, 128, 128, "_scale"};
+  if (algorithm == "MXFP8") return {Scales::block, 1, 32, "_scale"};
+  if (algorithm != "MIXED_PRECISION") {
+    refuse(json, "quant_algo",
+           "FP8, FP8_PER_CHANNEL_PER_TOKEN, FP8_PB_WO, FP8_PB_REAL, MXFP8 or MIXED_PRECISION",
+           written);
+  }
+  const JsonObject layers = json.get_object("quantized_layers");
+  Groups all(layers);
+  for (const auto& [name, layer] : layers.json().items())
+    all.add(read_modelopt(layers.get_object(name.c_str())));
+  return all.all();
 }
 
 }  // namespace
 
 Fp8Config read_hf_quant_config(const JsonObject& file) {
-  const JsonObject json = file.get_object("quantization");
-  return json.has("quant_algo") ? read_modelopt(json) : Fp8Config{};
+  return read_modelopt(file.get_object("quantization"));
 }
 
 Fp8Config read_fp8_config(const JsonObject& config) {
@@ -104,7 +170,7 @@ Fp8Config read_fp8_config(const JsonObject& config) {
     if (json.has("weight_block_size")) read_block(json, "weight_block_size", fp8);
     return fp8;
   }
-  if (method == "compressed-tensors") return read_groups(json);
+  if (method == "compressed-tensors") return read_compressed_tensors(json);
   if (method == "fbgemm_fp8") return {Scales::channel, 0, 0, "_scale"};
   if (method == "modelopt") return read_modelopt(json);
   refuse(json, "quant_method", "fp8, compressed-tensors, fbgemm_fp8 or modelopt", method);

@@ -14,12 +14,6 @@ namespace {
 constexpr float kFp4[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0F, -0.5, -1, -1.5, -2, -3, -4, -6};
 constexpr std::int64_t kBlockBytes = PackedExperts::kBlock / 2;
 
-// 2^(exponent - 127), E8M0; 255 is none.
-float scale_of(std::byte exponent) {
-  const int value = std::to_integer<int>(exponent);
-  return value == 255 ? NAN : std::ldexp(1.0F, value - 127);
-}
-
 float value_of(std::byte pair, bool is_high, float scale) {
   const int two = std::to_integer<int>(pair);
   return kFp4[is_high ? two >> 4 : two & 15] * scale;
@@ -30,7 +24,7 @@ float to_f8_row(const std::byte* values, const std::byte* scales, std::int64_t n
                 std::byte* to) {
   float largest = 0;
   for (std::int64_t block = 0; block * PackedExperts::kBlock < n_in; ++block) {
-    const float scale = scale_of(scales[block]);
+    const float scale = e8m0_to_f32(std::to_integer<std::uint8_t>(scales[block]));
     for (const std::byte pair : std::span(values + block * kBlockBytes, kBlockBytes)) {
       for (const bool is_high : {false, true}) {
         const float magnitude = std::abs(value_of(pair, is_high, scale));
@@ -40,7 +34,8 @@ float to_f8_row(const std::byte* values, const std::byte* scales, std::int64_t n
   }
   const std::uint8_t exponent = f8_exponent(largest);
   for (std::int64_t block = 0; block * PackedExperts::kBlock < n_in; ++block) {
-    const float scale = scale_of(scales[block]) * f8_inverse_scale(exponent);
+    const float scale =
+        e8m0_to_f32(std::to_integer<std::uint8_t>(scales[block])) * f8_inverse_scale(exponent);
     std::byte codes[std::size(kFp4)];
     for (std::size_t i = 0; i < std::size(kFp4); ++i)
       codes[i] = std::byte{f32_to_f8(kFp4[i] * scale)};

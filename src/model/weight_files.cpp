@@ -37,15 +37,46 @@ Dtype dtype_of(const TensorView& tensor, const SafetensorsFile& file, const std:
        file.path(), name, tensor.dtype_name);
 }
 
-float scale_at(const TensorView& scales, Dtype dtype, std::size_t i) {
-  if (dtype == Dtype::f32) {
-    float value = 0;
-    std::memcpy(&value, scales.data + i * sizeof(value), sizeof(value));
-    return value;
-  }
-  std::uint16_t bits = 0;
-  std::memcpy(&bits, scales.data + i * sizeof(bits), sizeof(bits));
-  return dtype == Dtype::bf16 ? bf16_to_f32(bits) : f16_to_f32(bits);
+// What stands at a place among an FP8 matrix's scales, by how they are written.
+using ScaleReader = float (*)(const std::byte* scales, std::size_t i);
+template <class Number>
+Number number_at(const std::byte* numbers, std::size_t i) {
+  Number number{};
+  std::memcpy(&number, numbers + i * sizeof(number), sizeof(number));
+  return number;
+}
+ScaleReader scale_reader(const std::string& dtype_name) {
+  using Bytes = const std::byte*;
+  if (dtype_name == "F32") return number_at<float>;
+  if (dtype_name == "BF16")
+    return [](Bytes s, std::size_t i) { return bf16_to_f32(number_at<std::uint16_t>(s, i)); };
+  if (dtype_name == "F16")
+    return [](Bytes s, std::size_t i) { return f16_to_f32(number_at<std::uint16_t>(s, i)); };
+  if (dtype_name == "F8_E8M0" || dtype_name == "U8")
+    return [](Bytes s, std::size_t i) { return e8m0_to_f32(number_at<std::uint8_t>(s, i)); };
+  return nullptr;
+}
+
+// A tensor's shape without what it has once: writers leave that out or spread numbers with it.
+std::vector<std::int64_t> without_ones(std::vector<std::int64_t> shape) {
+  std::erase(shape, 1);
+  return shape;
+}
+
+// Of how many rows and columns of a matrix each scale is, which the shape of all says where groups
+// of matrices differ.
+std::pair<std::int64_t, std::int64_t> block_of(const Fp8Config& fp8,
+                                               const std::vector<std::int64_t>& matrix,
+                                               const std::vector<std::int64_t>& scales) {
+  using Scales = Fp8Config::Scales;
+  const std::pair one{matrix[0], matrix[1]}, rows{std::int64_t{1}, matrix[1]},
+      blocks{fp8.block_rows, fp8.block_cols};
+  if (fp8.scales == Scales::tensor) return one;
+  if (fp8.scales == Scales::channel) return rows;
+  if (fp8.scales == Scales::block) return blocks;
+  const std::vector<std::int64_t> lengths = without_ones(scales);
+  if (lengths.empty()) return one;
+  return lengths == without_ones({matrix[0]}) || fp8.block_rows == 0 ? rows : blocks;
 }
 
 // A file under a model's name that holds something else.
@@ -160,8 +191,8 @@ WeightScales WeightFiles::scales_of(const std::string& matrix,
   using Scales = Fp8Config::Scales;
   if (fp8_.scales == Scales::none) {
     fail(Exit::bad_data,
-         "{}: tensor '{}' is FP8, but config.json has no quantization_config, which would say how "
-         "it is scaled",
+         "{}: tensor '{}' is FP8, but config.json does not say in a quantization_config how it is "
+         "scaled",
          file_with(matrix).path(), matrix);
   }
   // Method fp8 has had two names for one scale a matrix.
@@ -169,35 +200,24 @@ WeightScales WeightFiles::scales_of(const std::string& matrix,
   const std::string name = matrix + (has_other ? "_scale" : fp8_.suffix);
   const SafetensorsFile& file = file_with(name);
   const TensorView& tensor = tensor_of(file, name);
-  WeightScales scales{nullptr, shape[0], shape[1]};
-  if (fp8_.scales == Scales::channel) scales.block_rows = 1;
-  if (fp8_.scales == Scales::block) {
-    scales.block_rows = fp8_.block_rows;
-    scales.block_cols = fp8_.block_cols;
-  }
-  std::vector<std::int64_t> expected = {(shape[0] + scales.block_rows - 1) / scales.block_rows,
-                                        (shape[1] + scales.block_cols - 1) / scales.block_cols};
-  // One number for all may be without a shape, and one for each row a vector.
-  const bool is_flat =
-      expected[1] == 1 && fp8_.scales != Scales::block &&
-      (tensor.shape == std::vector{expected[0]} || (expected[0] == 1 && tensor.shape.empty()));
-  const bool is_spread =  // as ModelOpt writes blocks
-      fp8_.scales == Scales::block &&
-      tensor.shape == std::vector<std::int64_t>{expected[0], 1, expected[1], 1};
-  if (tensor.shape != expected && !is_flat && !is_spread) {
+  const auto [block_rows, block_cols] = block_of(fp8_, shape, tensor.shape);
+  WeightScales scales{nullptr, block_rows, block_cols};
+  const std::vector<std::int64_t> expected = {(shape[0] + block_rows - 1) / block_rows,
+                                              (shape[1] + block_cols - 1) / block_cols};
+  if (without_ones(tensor.shape) != without_ones(expected)) {
     fail(Exit::bad_data, "{}: tensor '{}': expected shape [{}], as config.json says, got [{}]",
          file.path(), name, fmt::join(expected, ", "), fmt::join(tensor.shape, ", "));
   }
-  const Dtype dtype = dtype_of(tensor, file, name);
-  if (dtype == Dtype::f8) {
-    fail(Exit::bad_data, "{}: tensor '{}': expected dtype F32, BF16 or F16, got {}", file.path(),
-         name, tensor.dtype_name);
+  const ScaleReader scale_at = scale_reader(tensor.dtype_name);
+  if (!scale_at) {
+    fail(Exit::bad_data, "{}: tensor '{}': expected dtype F32, BF16, F16, F8_E8M0 or U8, got {}",
+         file.path(), name, tensor.dtype_name);
   }
   const auto n = static_cast<std::size_t>(expected[0] * expected[1]);
   auto& memory =
       scales_.emplace_back(std::make_unique_for_overwrite<std::byte[]>(n * sizeof(float)));
   for (std::size_t i = 0; i < n; ++i) {
-    const float value = scale_at(tensor, dtype, i);
+    const float value = scale_at(tensor.data, i);
     if (!(value > 0 && std::isfinite(value))) {
       fail(Exit::bad_data,
            "{}: tensor '{}': expected scales above 0, got {} at number {}: take the model's files "
@@ -212,6 +232,9 @@ WeightScales WeightFiles::scales_of(const std::string& matrix,
 
 std::vector<Expert> WeightFiles::experts(const std::string& prefix, std::int64_t n_experts,
                                          std::int64_t size, std::int64_t hidden) {
+  // Writers of FP8 take them apart.
+  if (has(prefix + "0.gate_proj.weight"))
+    return WeightSource::experts(prefix, n_experts, size, hidden);
   if (!packed_) packed_ = std::make_shared<PackedExperts>();
   const std::string both = prefix + "gate_up_proj", down = prefix + "down_proj";
   const PackedExperts::Source gate_up = packed(both, n_experts, 2 * size, hidden);

@@ -103,14 +103,17 @@ LayerWeights layer_from(WeightSource& source, const ModelConfig& c, const std::s
     const bool is_mixtral = c.family == Family::mixtral;
     const char* mixture = is_mixtral ? "block_sparse_moe" : "mlp";
     w.router = matrix(fmt::format("{}.gate", mixture), c.mixture.n_experts, hidden);
+    // As llm-compressor names them, Mixtral's have those of the other families.
+    const bool are_numbered =
+        is_mixtral && !source.has(layer + "block_sparse_moe.experts.0.gate_proj.weight");
     for (std::int64_t e = 0; e < c.mixture.n_experts; ++e) {
       const auto of_expert = [&](const char* name, std::int64_t n_out, std::int64_t n_in) {
         return matrix(fmt::format("{}.experts.{}.{}", mixture, e, name), n_out, n_in);
       };
       w.experts.push_back(
-          {of_expert(is_mixtral ? "w1" : "gate_proj", c.mixture.expert_size, hidden),
-           of_expert(is_mixtral ? "w3" : "up_proj", c.mixture.expert_size, hidden),
-           of_expert(is_mixtral ? "w2" : "down_proj", hidden, c.mixture.expert_size)});
+          {of_expert(are_numbered ? "w1" : "gate_proj", c.mixture.expert_size, hidden),
+           of_expert(are_numbered ? "w3" : "up_proj", c.mixture.expert_size, hidden),
+           of_expert(are_numbered ? "w2" : "down_proj", hidden, c.mixture.expert_size)});
     }
     mark_mixed(w.experts);
     return w;

@@ -150,6 +150,22 @@ constexpr const char* kBlockGroup = R"({"config_groups": {"group_0": {
     "strategy": "block", "symmetric": true, "type": "float"}}}, "format": "float-quantized",
     "ignore": ["lm_head", "re:.*gate$"], "quant_method": "compressed-tensors",
     "quantization_status": "compressed"})";
+constexpr const char* kMxGroup = R"({"config_groups": {"group_0": {
+    "format": "mxfp8-quantized", "input_activations": {"dynamic": true, "group_size": 32,
+    "num_bits": 8, "scale_dtype": "torch.uint8", "strategy": "group", "symmetric": true,
+    "type": "float"}, "output_activations": null, "targets": ["Linear"], "weights":
+    {"block_structure": null, "dynamic": false, "group_size": 32, "num_bits": 8,
+    "scale_dtype": "torch.uint8", "strategy": "group", "symmetric": true, "type": "float"}}},
+    "format": "mxfp8-quantized", "ignore": ["lm_head"], "quant_method": "compressed-tensors",
+    "sparsity_config": {}, "transform_config": {}, "version": "0.19.0"})";
+// Neither the cache nor what goes into attention is any of the weights' business.
+constexpr const char* kAttentionGroup = R"({"config_groups": {"group_0": {"format": "dense",
+    "input_activations": {"dynamic": false, "num_bits": 8, "strategy": "tensor", "symmetric": true,
+    "type": "float"}, "targets": ["LlamaAttention"], "weights": null}, "group_1": {
+    "format": "float-quantized", "targets": ["Linear"], "weights": {"dynamic": false,
+    "num_bits": 8, "strategy": "channel", "symmetric": true, "type": "float"}}}, "ignore":
+    ["lm_head"], "kv_cache_scheme": {"dynamic": false, "num_bits": 8, "strategy": "tensor",
+    "type": "float"}, "quant_method": "compressed-tensors", "version": "0.19.0"})";
 constexpr auto kOne = [](std::int64_t, std::int64_t) { return std::vector<std::int64_t>{1}; };
 constexpr auto kNoShape = [](std::int64_t, std::int64_t) { return std::vector<std::int64_t>{}; };
 constexpr auto kRows = [](std::int64_t n_out, std::int64_t) { return std::vector{n_out}; };
@@ -158,6 +174,13 @@ constexpr auto kColumn = [](std::int64_t n_out, std::int64_t) {
 };
 constexpr auto kBlocks128 = [](std::int64_t n_out, std::int64_t n_in) {
   return std::vector{(n_out + 127) / 128, (n_in + 127) / 128};
+};
+constexpr auto kRuns32 = [](std::int64_t n_out, std::int64_t n_in) {
+  return std::vector{n_out, (n_in + 31) / 32};
+};
+// Blocks of 16 rows, without the dimension of the one block of columns.
+constexpr auto kSqueezed = [](std::int64_t n_out, std::int64_t) {
+  return std::vector{(n_out + 15) / 16};
 };
 constexpr auto kSpread = [](std::int64_t n_out, std::int64_t n_in) {
   return std::vector{(n_out + 127) / 128, std::int64_t{1}, (n_in + 127) / 128, std::int64_t{1}};
@@ -174,6 +197,15 @@ TEST(Fp8Weights, AreReadAsTheyArePublished) {
        {"input_scale"},
        32,
        48},
+      {"compressed-tensors, MXFP8", kMxGroup, "_scale", "U8", kRuns32, {}, 1, 32},
+      {"compressed-tensors, a group of activations alone",
+       kAttentionGroup,
+       "_scale",
+       "BF16",
+       kColumn,
+       {"k_scale", "k_zero_point"},
+       1,
+       48},
       {"compressed-tensors, blocks", kBlockGroup, "_scale", "BF16", kBlocks128, {}, 128, 128},
       {"fp8, blocks",
        R"({"activation_scheme": "dynamic", "fmt": "e4m3", "modules_to_not_convert": ["lm_head",
@@ -184,6 +216,16 @@ TEST(Fp8Weights, AreReadAsTheyArePublished) {
        {},
        128,
        128},
+      {"fp8, powers of two, without dimensions of one",
+       R"({"activation_scheme": "dynamic", "dequantize": false, "modules_to_convert": null,
+           "modules_to_not_convert": null, "quant_method": "fp8", "scale_fmt": "ue8m0",
+           "weight_block_size": [16, 256]})",
+       "_scale_inv",
+       "F8_E8M0",
+       kSqueezed,
+       {},
+       16,
+       256},
       {"fp8 of Mistral, one scale",
        R"({"activation_scheme": "static", "dequantize": false, "modules_to_not_convert":
            ["model.vision_tower", "model.multi_modal_projector", "lm_head"], "quant_method": "fp8",
@@ -238,7 +280,24 @@ TEST(Fp8Weights, AreReadAsTheyArePublished) {
        kSpread,
        {},
        128,
-       128}};
+       128},
+      {"ModelOpt, blocks in small letters",
+       R"({"ignore": ["lm_head", "model.embed_tokens"], "quant_algo": "fp8_pb_wo",
+           "producer": {"name": "modelopt", "version": "0.47.0"}, "quant_method": "modelopt"})",
+       "_scale",
+       "F32",
+       kSpread,
+       {},
+       128,
+       128},
+      {"ModelOpt, MXFP8",
+       R"({"quant_algo": "MXFP8", "quant_method": "modelopt"})",
+       "_scale",
+       "U8",
+       kRuns32,
+       {},
+       1,
+       32}};
   const ModelWeights given = open(kGoldenModels + "llama_fp8_channel");
   for (const Published& one : all) {
     SCOPED_TRACE(one.name);
@@ -250,9 +309,13 @@ TEST(Fp8Weights, AreReadAsTheyArePublished) {
       const std::vector<std::int64_t> shape = one.shape(w.n_rows, w.n_cols);
       std::size_t n = 1;
       for (const std::int64_t size : shape) n *= static_cast<std::size_t>(size);
+      const std::string dtype = one.dtype;
       std::string scales;
-      for (std::size_t i = 0; i < n; ++i)
-        scales += one.dtype == std::string("F32") ? bytes_of({1}) : std::string("\x80\x3f", 2);
+      for (std::size_t i = 0; i < n; ++i) {
+        scales += dtype == "F32"    ? bytes_of({1})
+                  : dtype == "BF16" ? std::string("\x80\x3f", 2)
+                                    : std::string("\x7f");
+      }
       folder.rename(name + "_scale", "unused." + name);
       folder.append(name + one.scale, one.dtype, shape, scales);
       for (const char* other : one.beside)
@@ -268,6 +331,76 @@ TEST(Fp8Weights, AreReadAsTheyArePublished) {
   }
 }
 
+TEST(Fp8Weights, MayHavePowersOfTwoAsScales) {
+  for (const char* dtype : {"F8_E8M0", "U8"}) {
+    Tampered folder("llama_fp8_channel");
+    std::string powers(32, '\x7f');
+    powers[0] = '\0';
+    powers[1] = '\x80';
+    powers[2] = '\xfe';
+    folder.replace(kChannels + "_scale", dtype, {32, 1}, powers);
+    const ModelWeights weights = folder.open_it();
+    const WeightView& k = weights.layers[0].k_proj;
+    EXPECT_EQ(k.scales_of_row(0)[0], std::ldexp(1.0F, -127));
+    EXPECT_EQ(k.scales_of_row(1)[0], 2);
+    EXPECT_EQ(k.scales_of_row(2)[0], std::ldexp(1.0F, 127));
+    EXPECT_EQ(k.scales_of_row(3)[0], 1);
+    powers[5] = '\xff';
+    Tampered bad("llama_fp8_channel");
+    bad.replace(kChannels + "_scale", dtype, {32, 1}, powers);
+    bad.expect_refused({kChannels + "_scale", "above 0", "number 5"});
+  }
+}
+
+TEST(Fp8Weights, OfDifferentGroupsAreScaledAsTheirScalesAre) {
+  const auto layer = [](const char* algorithm) { return Json{{"quant_algo", algorithm}}; };
+  const Json words = {{"quant_method", "modelopt"},
+                      {"quant_algo", "MIXED_PRECISION"},
+                      {"quantized_layers",
+                       {{"model.layers.0.self_attn.q_proj", layer("FP8")},
+                        {"model.layers.0.self_attn.k_proj", layer("FP8_PER_CHANNEL_PER_TOKEN")},
+                        {"model.layers.0.mlp.gate_proj", layer("fp8_pb_wo")}}}};
+  const std::string layer0 = "model.layers.0.", gate = layer0 + "mlp.gate_proj.weight_scale";
+  Tampered folder("llama_fp8_channel");
+  folder.config()["quantization_config"] = words;
+  folder.replace(layer0 + "self_attn.q_proj.weight_scale", "F32", Json::array(), bytes_of({2}));
+  folder.replace(layer0 + "self_attn.o_proj.weight_scale", "F32", {1, 1, 1, 1}, bytes_of({4}));
+  folder.replace(gate, "F32", {1, 1}, bytes_of({3}));
+  const ModelWeights weights = folder.open_it();
+  const LayerWeights& first = weights.layers[0];
+  EXPECT_EQ(first.q_proj.scales_of_row(63)[0], 2);
+  EXPECT_EQ(first.k_proj.scales.block_rows, 1);
+  EXPECT_EQ(first.o_proj.scales_of_row(47)[0], 4);
+  EXPECT_EQ(first.gate_proj.scales_of_row(95)[0], 3);
+
+  Tampered misshapen("llama_fp8_channel");
+  misshapen.config()["quantization_config"] = words;
+  misshapen.replace(gate, "F32", {2, 1}, bytes_of({3, 3}));
+  misshapen.expect_refused({gate, "[1, 1]", "[2, 1]"});
+  Tampered other("llama_fp8_channel");
+  other.config()["quantization_config"] = words;
+  other.config()["quantization_config"]["quantized_layers"]["model.layers.1.mlp.gate_proj"] =
+      layer("NVFP4");
+  other.expect_refused({"'quantized_layers'", "model.layers.1.mlp.gate_proj", "NVFP4"});
+}
+
+// Keys and values alone are quantised.
+TEST(Fp8Weights, MayBeNone) {
+  for (const Json& words :
+       {Json{{"quant_method", "compressed-tensors"},
+             {"config_groups", Json::object()},
+             {"kv_cache_scheme", {{"num_bits", 8}, {"type", "float"}}}},
+        Json{{"quant_method", "compressed-tensors"}, {"transform_config", Json::object()}},
+        Json{{"quant_method", "modelopt"}, {"kv_cache_scheme", {{"num_bits", 8}}}}}) {
+    Tampered wide("llama31");
+    wide.config()["quantization_config"] = words;
+    EXPECT_EQ(wide.open_it().layers[0].k_proj.dtype, Dtype::bf16);
+    Tampered narrow("llama_fp8_channel");
+    narrow.config()["quantization_config"] = words;
+    narrow.expect_refused({"q_proj.weight", "FP8", "quantization_config"});
+  }
+}
+
 // Older folders of ModelOpt have nothing of it in config.json.
 TEST(Fp8Weights, OfModelOptMayBeSaidBesideTheConfig) {
   Tampered folder("llama_fp8_channel");
@@ -278,7 +411,9 @@ TEST(Fp8Weights, OfModelOptMayBeSaidBesideTheConfig) {
                "FP8_PER_CHANNEL_PER_TOKEN", "kv_cache_quant_algo": "FP8", "exclude_modules": ["lm_head"]}})");
   EXPECT_EQ(folder.open_it().layers[0].k_proj.scales.block_rows, 1);
   folder.write("hf_quant_config.json", R"({"quantization": {"quant_algo": "MIXED_PRECISION"}})");
-  folder.expect_refused({"hf_quant_config.json", "'quant_algo'", "MIXED_PRECISION"});
+  folder.expect_refused({"hf_quant_config.json", "'quantized_layers'"});
+  folder.write("hf_quant_config.json", R"({"quantization": {"quant_algo": "W4A16_AWQ"}})");
+  folder.expect_refused({"hf_quant_config.json", "'quant_algo'", "W4A16_AWQ"});
   folder.write("hf_quant_config.json",
                R"({"quantization": {"quant_algo": null, "kv_cache_quant_algo": "FP8"}})");
   folder.expect_refused({"q_proj.weight", "FP8", "quantization_config"});
@@ -300,8 +435,8 @@ TEST(Fp8Weights, AreRefusedWithBadScales) {
   flat.replace(kBlocks + "_scale_inv", "F32", {6}, bytes_of({1, 1, 1, 1, 1, 1}));
   flat.expect_refused({kBlocks + "_scale_inv", "[2, 3]", "[6]"});
   Tampered packed("llama_fp8_channel");
-  packed.replace(kChannels + "_scale", "F8_E8M0", {32, 1}, std::string(32, 'x'));
-  packed.expect_refused({kChannels + "_scale", "F8_E8M0"});
+  packed.replace(kChannels + "_scale", "F8_E4M3", {32, 1}, std::string(32, 'x'));
+  packed.expect_refused({kChannels + "_scale", "F8_E4M3"});
   Tampered missing("llama_fp8_channel");
   missing.rename(kChannels + "_scale", "unused");
   missing.expect_refused({kChannels + "_scale", "has none"});
@@ -400,18 +535,59 @@ TEST(Fp8Configs, AreReadInTheirSpellings) {
   refused({{"quant_method", "gptq"}}, {"'quant_method'", "gptq"});
   refused({{"quant_method", "fp8"}, {"fmt", "e5m2"}}, {"'fmt'", "e5m2"});
   refused({{"quant_method", "modelopt"}, {"quant_algo", "NVFP4"}}, {"'quant_algo'", "NVFP4"});
-  refused({{"quant_method", "modelopt"}}, {"'quant_algo'"});
   for (const Json& sizes : {Json(128), Json{128}, Json{0, 128}, Json{128, -1}, Json{128, 1.5}})
     refused({{"quant_method", "fp8"}, {"weight_block_size", sizes}}, {"'weight_block_size'"});
   refused(group({{"num_bits", 4}}), {"'num_bits'", "4"});
   refused(group({{"type", "int"}}), {"'type'", "int"});
-  refused(group({{"strategy", "group"}}), {"'strategy'", "group"});
+  refused(group({{"strategy", "tensor_group"}}), {"'strategy'", "tensor_group"});
+  refused(group({{"strategy", "group"}}), {"'group_size'"});
   refused(group({{"strategy", "block"}}), {"'block_structure'"});
-  refused({{"quant_method", "compressed-tensors"}, {"config_groups", Json::object()}},
-          {"'config_groups'", "none"});
-  Json two = group(Json::object());
-  two["config_groups"]["group_1"] = group({{"strategy", "channel"}})["config_groups"]["group_0"];
-  refused(two, {"'config_groups'", "different ways"});
+  const auto two = [&](const Json& first, const Json& second) {
+    Json both = group(first);
+    both["config_groups"]["group_1"] = group(second)["config_groups"]["group_0"];
+    return both;
+  };
+  const auto blocks_of = [](std::int64_t size) {
+    return Json{{"strategy", "block"}, {"block_structure", {size, size}}};
+  };
+  EXPECT_EQ(read(two({{"strategy", "channel"}}, {{"strategy", "channel"}})).scales,
+            Scales::channel);
+  EXPECT_EQ(read(two({{"strategy", "tensor"}}, {{"strategy", "channel"}})).scales, Scales::mixed);
+  const Fp8Config mixed = read(two({{"strategy", "channel"}}, blocks_of(64)));
+  EXPECT_EQ(mixed.scales, Scales::mixed);
+  EXPECT_EQ(mixed.block_rows, 64);
+  refused(two(blocks_of(64), blocks_of(128)), {"'config_groups'", "64x64", "128x128"});
+
+  Json sparse = group(Json::object());
+  sparse["sparsity_config"] = {{"format", "sparse-24-bitmask"}};
+  refused(sparse, {"'sparsity_config'", "'format'", "sparse-24-bitmask"});
+}
+
+// Rotations of rows, which a model needs while it runs, beside those that are all in its weights.
+TEST(Fp8Configs, AreRefusedWithRotationsOfRows) {
+  const auto read = [](std::initializer_list<const char*> locations) {
+    Json apply = Json::array();
+    for (const char* location : locations)
+      apply.push_back({{"location", location}, {"targets", {"Linear"}}, {"inverse", false}});
+    return read_config(
+               small_config(
+                   {{"quantization_config",
+                     {{"quant_method", "compressed-tensors"},
+                      {"config_groups",
+                       {{"group_0", {{"weights", {{"num_bits", 8}, {"type", "float"}}}}}}},
+                      {"transform_config",
+                       {{"config_groups", {{"R4", {{"type", "hadamard"}, {"apply", apply}}}}}}}}}}))
+        .fp8.scales;
+  };
+  EXPECT_EQ(read({"weight_output", "weight_input"}), Fp8Config::Scales::tensor);
+  EXPECT_EQ(read({"q_attn", "k_cache"}), Fp8Config::Scales::tensor);
+  for (const char* location : {"input", "output"}) {
+    expect_refused(
+        [&] {
+          read({"weight_input", location});
+        },
+        Exit::bad_data, {"'transform_config'", "'R4'", location});
+  }
 }
 
 }  // namespace
