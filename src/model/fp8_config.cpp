@@ -153,6 +153,43 @@ Fp8Config read_modelopt(const JsonObject& json) {
   return all.all();
 }
 
+// What Quark says of weights.
+Fp8Config read_quark_weights(const JsonObject& weights) {
+  weights.get("dtype");
+  weights.get("qscheme");
+  expect(weights, "dtype", "fp8_e4m3");
+  expect(weights, "symmetric", true);
+  if (weights.get_string("qscheme") == "per_channel") {
+    expect(weights, "ch_axis", 0);
+    return {Scales::channel, 0, 0, "_scale"};
+  }
+  expect(weights, "qscheme", "per_tensor");
+  return {Scales::tensor, 0, 0, "_scale"};
+}
+
+Fp8Config read_quark(const JsonObject& json) {
+  if (json.has("export")) expect(json.get_object("export"), "weight_format", "real_quantized");
+  if (json.has("algo_config")) {
+    for (const Json& algorithm : json.get("algo_config")) {
+      const JsonObject one(algorithm, json.where() + ": key 'algo_config'");
+      // Others leave nothing to do but in the weights.
+      for (const char* name : {"rotation", "svdquant"})
+        if (one.get_string("name") == name) refuse(one, "name", "another algorithm", name);
+    }
+  }
+  Groups all(json);
+  const auto add = [&](const JsonObject& group) {
+    if (group.has("weight")) all.add(read_quark_weights(group.get_object("weight")));
+  };
+  if (json.has("global_quant_config")) add(json.get_object("global_quant_config"));
+  for (const char* key : {"layer_quant_config", "layer_type_quant_config"}) {
+    if (!json.has(key)) continue;
+    const JsonObject groups = json.get_object(key);
+    for (const auto& [name, group] : groups.json().items()) add(groups.get_object(name.c_str()));
+  }
+  return all.all();
+}
+
 }  // namespace
 
 Fp8Config read_hf_quant_config(const JsonObject& file) {
@@ -173,7 +210,8 @@ Fp8Config read_fp8_config(const JsonObject& config) {
   if (method == "compressed-tensors") return read_compressed_tensors(json);
   if (method == "fbgemm_fp8") return {Scales::channel, 0, 0, "_scale"};
   if (method == "modelopt") return read_modelopt(json);
-  refuse(json, "quant_method", "fp8, compressed-tensors, fbgemm_fp8 or modelopt", method);
+  if (method == "quark") return read_quark(json);
+  refuse(json, "quant_method", "fp8, compressed-tensors, fbgemm_fp8, modelopt or quark", method);
 }
 
 }  // namespace starattn

@@ -7,7 +7,7 @@
 
 namespace starattn {
 
-// Methods fp8 (Qwen, DeepSeek), compressed-tensors, fbgemm_fp8 and modelopt. Throws
+// Methods fp8 (Qwen, DeepSeek), compressed-tensors, fbgemm_fp8, modelopt and quark. Throws
 // Error(bad_data), by name, on other methods and on numbers that are not FP8.
 Fp8Config read_fp8_config(const JsonObject& config);
 // The hf_quant_config.json that ModelOpt leaves beside a config.json; older ones say it there

@@ -253,6 +253,30 @@ TEST(Fp8Weights, AreReadAsTheyArePublished) {
        {"input_scale_ub"},
        1,
        48},
+      {"Quark, one scale",
+       R"({"algo_config": null, "exclude": ["lm_head"], "export": {"kv_cache_group": ["*k_proj",
+           "*v_proj"], "min_kv_scale": 0.0, "pack_method": "reorder", "weight_format":
+           "real_quantized", "weight_merge_groups": null}, "global_quant_config": {"bias": null,
+           "input_tensors": {"dtype": "fp8_e4m3", "qscheme": "per_tensor"}, "weight": {"ch_axis":
+           null, "dtype": "fp8_e4m3", "group_size": null, "qscheme": "per_tensor", "symmetric":
+           true}}, "layer_quant_config": {"*k_proj": {"output_tensors": {"dtype": "fp8_e4m3"},
+           "weight": {"ch_axis": null, "dtype": "fp8_e4m3", "qscheme": "per_tensor"}}},
+           "layer_type_quant_config": {}, "quant_method": "quark", "version": "0.13"})",
+       "_scale",
+       "BF16",
+       kNoShape,
+       {"input_scale", "output_scale"},
+       32,
+       48},
+      {"Quark, a scale a row",
+       R"({"global_quant_config": {"weight": {"ch_axis": 0, "dtype": "fp8_e4m3", "qscheme":
+           "per_channel", "symmetric": true}}, "quant_method": "quark"})",
+       "_scale",
+       "BF16",
+       kRows,
+       {},
+       1,
+       48},
       {"ModelOpt, one scale",
        R"({"config_groups": {"group_0": {"input_activations": {"dynamic": false, "num_bits": 8,
            "type": "float"}, "weights": {"dynamic": false, "num_bits": 8, "type": "float"}}},
@@ -561,6 +585,36 @@ TEST(Fp8Configs, AreReadInTheirSpellings) {
   Json sparse = group(Json::object());
   sparse["sparsity_config"] = {{"format", "sparse-24-bitmask"}};
   refused(sparse, {"'sparsity_config'", "'format'", "sparse-24-bitmask"});
+}
+
+TEST(Fp8Configs, OfQuarkAreRefusedWhereTheyMeanMore) {
+  const auto refused = [](const Json& changes, std::initializer_list<std::string_view> words) {
+    Json json = {
+        {"quant_method", "quark"},
+        {"global_quant_config",
+         {{"weight", {{"dtype", "fp8_e4m3"}, {"qscheme", "per_tensor"}, {"symmetric", true}}}}}};
+    EXPECT_EQ(read_config(small_config({{"quantization_config", json}})).fp8.scales,
+              Fp8Config::Scales::tensor);
+    json.merge_patch(changes);
+    expect_refused(
+        [&] {
+          read_config(small_config({{"quantization_config", json}}));
+        },
+        Exit::bad_data, words);
+  };
+  const auto of_weight = [](const Json& changes) {
+    return Json{{"global_quant_config", {{"weight", changes}}}};
+  };
+  refused(of_weight({{"dtype", "int4"}}), {"'dtype'", "int4"});
+  refused(of_weight({{"dtype", nullptr}}), {"'dtype'"});
+  refused(of_weight({{"qscheme", "per_group"}}), {"'qscheme'", "per_group"});
+  refused(of_weight({{"qscheme", "per_channel"}, {"ch_axis", 1}}), {"'ch_axis'", "1"});
+  refused({{"layer_quant_config",
+            {{"*mlp*", {{"weight", {{"dtype", "fp4"}, {"qscheme", "per_group"}}}}}}}},
+          {"'layer_quant_config'", "'*mlp*'", "fp4"});
+  refused({{"export", {{"weight_format", "fake_quantized"}}}}, {"'weight_format'", "fake"});
+  refused({{"algo_config", Json::array({{{"name", "rotation"}, {"r4", true}}})}},
+          {"'algo_config'", "rotation"});
 }
 
 // Rotations of rows, which a model needs while it runs, beside those that are all in its weights.
