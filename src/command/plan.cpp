@@ -230,6 +230,11 @@ Exit print_plan(PlanOptions options) {
     fail(Exit::usage, "--shard-weights on: not possible with this: {}", kWholeNorms);
   if (!options.machine.empty() && options.common.device == "auto")
     options.common.device = read_machine(options.machine).dtype == Dtype::bf16 ? "cuda" : "cpu";
+  std::string model = describe(config);
+  if (options.common.device == "cuda" && config.fp8.is_widened_on_gpu()) {
+    model += "; a GPU widens its FP8 weights while they load";
+    config.fp8 = {};
+  }
   InputCounts counts;
   const Work work = work_of(options, config, counts);
   const Exit input = counts.n_bad > 0 ? Exit::bad_data : Exit::ok;
@@ -248,8 +253,8 @@ Exit print_plan(PlanOptions options) {
   }
   // What may fail comes before what is printed.
   const std::string times = options.machine.empty() ? "" : times_text(options, config, plan);
-  std::cout << fmt::format("model    {}\n", describe(config))
-            << sizes_of(options, config, plan).to_text() << times;
+  std::cout << fmt::format("model    {}\n", model) << sizes_of(options, config, plan).to_text()
+            << times;
   return input;
 }
 

@@ -73,18 +73,20 @@ struct MixtureConfig {
 // not. Activations are rounded where the user wants it, whatever the model says of them.
 struct Fp8Config {
   enum class Scales {
-    none,
-    tensor,
-    channel,
+    none,     // no FP8
+    tensor,   // one for a matrix
+    channel,  // for each row
     block,
-    made,
-    mixed
-  };  // one for: no FP8, a matrix, each row, a block; made here (ModelWeights::make_fp8); as each
-      // matrix's scales say by their shape
+    made,   // here (ModelWeights::make_fp8)
+    mixed,  // as each matrix's scales say by their shape
+  };
   Scales scales = Scales::none;
   std::int64_t block_rows = 0, block_cols = 0;  // block; mixed, if it has blocks
   std::string suffix;                           // of their names: "_scale_inv" behind "....weight"
   bool rounds_rows = false;  // before products with them in phase 1 (Backend::rounds_rows)
+
+  // A GPU's products have one scale for 128 columns; with narrower blocks matrices become bf16.
+  bool is_widened_on_gpu() const { return block_cols % 128 != 0; }
 };
 
 constexpr std::int64_t kNoWindow = INT64_MAX;

@@ -23,6 +23,13 @@ check "JSON has the seconds" shows '"modelled":\{"phase_1_seconds":[0-9.e-]+.*"s
 "$program" plan --shape 30b-a3b --device cuda --tokens 64k --ranks 2 >"$work/out" 2>"$work/log"
 check "shared weights of a mixture are planned" shows 'with weights shared out'
 
+mxfp8=$source_dir/tests/golden/models/llmcompressor_mxfp8
+for device in cpu cuda; do
+  "$program" plan --model "$mxfp8" --device $device --tokens 64 --allow-long --json >"$work/$device" 2>"$work/log"
+done
+bytes_of() { grep -o '"weights":[0-9]*' "$work/$1" | head -1 | cut -d: -f2; }
+check "a GPU widens FP8 whose scales change within 128 columns" [ "$(bytes_of cuda)" -gt "$(bytes_of cpu)" ]
+
 call() { "$program" plan --shape 8b --device cuda --tokens 64k "$@" >"$work/out" 2>"$work/log"; }
 call
 check "weights in host memory are planned" shows 'with --weight-memory host, .* 13\.00 GiB of weights'
