@@ -311,11 +311,11 @@ ModelConfig read_model_config(const std::string& folder) {
       config.family == Family::ministral3 || config.family == Family::gpt_oss;
   if (must_have_rope && !json.has("rope_scaling")) json.get("rope_parameters");
   read_ropes(json, family.rope_theta, read_windows(json, config), config);
-  const JsonObject& quantised = whole.has("quantization_config") ? whole : json;
+  const JsonObject& quantised = key_of_quantization(whole) ? whole : json;
   config.mixture.are_f8 = config.family == Family::gpt_oss && has_mxfp4_experts(quantised);
   if (!config.mixture.are_f8) config.fp8 = read_fp8_config(quantised);
   const std::string beside = folder + "/hf_quant_config.json";
-  if (!quantised.has("quantization_config") && ::access(beside.c_str(), F_OK) == 0) {
+  if (!key_of_quantization(quantised) && ::access(beside.c_str(), F_OK) == 0) {
     const Json quantization = read_json_file(beside, kJsonLimits);
     config.fp8 = read_hf_quant_config(JsonObject(quantization, beside));
   }

@@ -196,10 +196,25 @@ Fp8Config read_hf_quant_config(const JsonObject& file) {
   return read_modelopt(file.get_object("quantization"));
 }
 
+const char* key_of_quantization(const JsonObject& config) {
+  for (const char* key : {"quantization_config", "compression_config"})
+    if (config.has(key)) return key;
+  return nullptr;
+}
+
 Fp8Config read_fp8_config(const JsonObject& config) {
-  const char* key = "quantization_config";
-  if (!config.has(key)) return {};
+  if (config.has("quantization")) {
+    fail(
+        Exit::bad_data,
+        "{}: key 'quantization': weights that MLX packed are not supported; use the FP8, bf16, f16 "
+        "or f32 model",
+        config.where());
+  }
+  const char* key = key_of_quantization(config);
+  if (!key) return {};
   const JsonObject json = config.get_object(key);
+  // ModelOpt did not always say its name here.
+  if (!json.has("quant_method") && json.has("quant_algo")) return read_modelopt(json);
   const std::string method = json.find_string("quant_method").value_or("");
   if (method == "fp8") {
     expect(json, "fmt", "e4m3");

@@ -587,6 +587,51 @@ TEST(Fp8Configs, AreReadInTheirSpellings) {
   refused(sparse, {"'sparsity_config'", "'format'", "sparse-24-bitmask"});
 }
 
+// As Qwen3-32B-FP8-Static-PerTensor has it, which ModelOpt 0.31 wrote.
+TEST(Fp8Configs, OfModelOptMayNotSayItsName) {
+  const Json words = Json::parse(R"({
+    "config_groups": {"group_0": {
+      "input_activations": {"dynamic": false, "num_bits": 8, "type": "float"},
+      "weights": {"dynamic": false, "num_bits": 8, "type": "float"}}},
+    "ignore": ["lm_head"], "quant_algo": "FP8", "kv_cache_scheme": "FP8",
+    "producer": {"name": "modelopt", "version": "0.31.0"}})");
+  const auto read = [](const Json& json) {
+    return read_config(small_config({{"quantization_config", json}})).fp8;
+  };
+  EXPECT_EQ(read(words).scales, Fp8Config::Scales::tensor);
+  EXPECT_EQ(read(words).suffix, "_scale");
+  Json narrow = words;
+  narrow["quant_algo"] = "NVFP4";
+  expect_refused([&] { read(narrow); }, Exit::bad_data, {"'quant_algo'", "NVFP4"});
+}
+
+TEST(Fp8Configs, OfEarlyCompressedTensorsHaveAnotherKey) {
+  const Json words = {
+      {"quant_method", "compressed-tensors"},
+      {"config_groups",
+       {{"group_0",
+         {{"weights", {{"num_bits", 8}, {"type", "float"}, {"strategy", "channel"}}}}}}}};
+  EXPECT_EQ(read_config(small_config({{"compression_config", words}})).fp8.scales,
+            Fp8Config::Scales::channel);
+  Json narrow = words;
+  narrow["config_groups"]["group_0"]["weights"]["num_bits"] = 4;
+  expect_refused(
+      [&] {
+        read_config(small_config({{"compression_config", narrow}}));
+      },
+      Exit::bad_data, {"'compression_config'", "'num_bits'"});
+}
+
+// MLX says it under one key or both.
+TEST(Fp8Configs, OfMlxAreRefusedByName) {
+  const Json packed = {{"group_size", 64}, {"bits", 8}};
+  for (const Json& config : {Json{{"quantization", packed}},
+                             Json{{"quantization", packed}, {"quantization_config", packed}}}) {
+    expect_refused([&] { read_config(small_config(config)); }, Exit::bad_data,
+                   {"'quantization'", "MLX"});
+  }
+}
+
 TEST(Fp8Configs, OfQuarkAreRefusedWhereTheyMeanMore) {
   const auto refused = [](const Json& changes, std::initializer_list<std::string_view> words) {
     Json json = {
