@@ -34,7 +34,7 @@ struct FamilyDefaults {
   const char* model_type;
   std::int64_t max_positions;
   std::int64_t n_kv_heads;  // 0: as many as heads, which null means everywhere
-  std::int64_t head_dim;    // 0: hidden_size / n_heads
+  std::int64_t head_dim;    // 0: hidden_size / n_heads, which null means everywhere
   Token bos, eos;           // -1: none, which null means everywhere
   // The model_type of its text_config, where the architecture reads pictures as well: all that is
   // said of the text stands in there.
@@ -56,13 +56,13 @@ constexpr FamilyDefaults kFamilies[] = {
     {Family::ministral3, "Mistral3ForConditionalGeneration", "mistral3", 262144, 8, 128, 1, 2,
      "ministral3"},
     {Family::ministral3, "Ministral3ForCausalLM", "ministral3", 262144, 8, 128, 1, 2},
-    {Family::gpt_oss, "GptOssForCausalLM", "gpt_oss", 131072, 8, 64, -1, -1},
+    {Family::gpt_oss, "GptOssForCausalLM", "gpt_oss", 131072, 8, 64, -1, -1, nullptr, 1.5e5},
     {Family::smollm3, "SmolLM3ForCausalLM", "smollm3", 32768, 4, 0, 128000, 128001, nullptr, 2e6,
      true},
     {Family::mixtral, "MixtralForCausalLM", "mixtral", 131072, 8, 0, 1, 2, nullptr, 1e6},
     {Family::olmo3, "Olmo3ForCausalLM", "olmo3", 2048, 0, 0, -1, 50279, nullptr, 5e5},
     {Family::qwen3_vl, "Qwen3VLForConditionalGeneration", "qwen3_vl", 128000, 32, 128, -1, -1,
-     "qwen3_vl_text"},
+     "qwen3_vl_text", 5e5},
 };
 
 bool says_nothing_of(const JsonObject& json, const char* key) {
@@ -146,14 +146,15 @@ void read_sizes(const JsonObject& json, const FamilyDefaults& family, ModelConfi
   }
 
   const auto head_dim = json.find_int("head_dim", 2, kMaxHeadDim);
-  if (!head_dim && family.head_dim == 0 && config.hidden_size % config.n_heads != 0) {
+  const bool is_a_share = family.head_dim == 0 || !says_nothing_of(json, "head_dim");
+  if (!head_dim && is_a_share && config.hidden_size % config.n_heads != 0) {
     fail(Exit::bad_data,
          "{}: key 'hidden_size': expected a multiple of num_attention_heads = {} (head_dim is "
          "absent), got {}",
          where, config.n_heads, config.hidden_size);
   }
-  config.head_dim = head_dim.value_or(family.head_dim > 0 ? family.head_dim
-                                                          : config.hidden_size / config.n_heads);
+  config.head_dim =
+      head_dim.value_or(is_a_share ? config.hidden_size / config.n_heads : family.head_dim);
   if (config.head_dim < 2 || config.head_dim % 2 != 0 || config.head_dim > kMaxHeadDim) {
     fail(Exit::bad_data, "{}: head_dim: expected an even number from 2 to {}, got {}", where,
          kMaxHeadDim, config.head_dim);

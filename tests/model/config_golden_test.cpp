@@ -198,6 +198,31 @@ std::int64_t n_values(const Json& shapes, const std::string& ending, std::int64_
   return sum;
 }
 
+TEST(Defaults, OfThetaAreTheFamilys) {
+  EXPECT_EQ(read_config(small_config({{"architectures", {"GptOssForCausalLM"}},
+                                      {"model_type", "gpt_oss"},
+                                      {"rope_scaling", {{"rope_type", "yarn"}, {"factor", 32}}}}))
+                .rope.theta,
+            150000);
+  const Json text = small_config({{"architectures", nullptr}, {"model_type", "qwen3_vl_text"}});
+  EXPECT_EQ(read_config({{"architectures", {"Qwen3VLForConditionalGeneration"}},
+                         {"model_type", "qwen3_vl"},
+                         {"text_config", text}})
+                .rope.theta,
+            500000);
+}
+
+// To families that have a head_dim of their own as well.
+TEST(Defaults, OfHeadDimAreNotMeantByNull) {
+  Json config =
+      small_config({{"architectures", {"SeedOssForCausalLM"}}, {"model_type", "seed_oss"}});
+  EXPECT_EQ(read_config(config).head_dim, 128);
+  config["head_dim"] = nullptr;
+  EXPECT_EQ(read_config(config).head_dim, 16);
+  config["hidden_size"] = 66;
+  expect_refused([&] { read_config(config); }, Exit::bad_data, {"'hidden_size'", "66"});
+}
+
 TEST(Defaults, AreThoseOfTransformers) {
   const Json families = read_json_file(kGoldenModels + "defaults.json")["families"];
   ASSERT_EQ(families.size(), 10U);
