@@ -78,12 +78,17 @@ void read_yarn(const JsonObject& scaling, RopeConfig& rope) {
       *value = number_above(scaling, key, 0, 0, kMaxFactor);
   }
   rope.truncate = scaling.find_bool("truncate").value_or(true);
+}
+
+// Ministral 3 alone has it, beside whichever type.
+double read_query_beta(const JsonObject& scaling) {
   constexpr double kMostBeta = 100;
-  rope.query_beta = scaling.find_number("llama_4_scaling_beta").value_or(0);
-  if (!(rope.query_beta >= 0 && rope.query_beta <= kMostBeta)) {
+  const double beta = scaling.find_number("llama_4_scaling_beta").value_or(0);
+  if (!(beta >= 0 && beta <= kMostBeta)) {
     fail(Exit::bad_data, "{}: key 'llama_4_scaling_beta': expected a number from 0 to {}, got {}",
-         scaling.where(), kMostBeta, rope.query_beta);
+         scaling.where(), kMostBeta, beta);
   }
+  return beta;
 }
 
 void refuse_partial_rotation(const JsonObject& json) {
@@ -98,19 +103,22 @@ void refuse_partial_rotation(const JsonObject& json) {
 
 // json: the whole; scaling: its rope_scaling or rope_parameters, or an entry of theirs.
 RopeConfig read_rope(const JsonObject& json, const JsonObject& scaling, double theta,
-                     std::int64_t max_positions) {
+                     const ModelConfig& config) {
   RopeConfig rope;
   refuse_partial_rotation(scaling);
   rope.kind = read_kind(scaling);
   rope.theta = number_above(scaling, "rope_theta", theta, 1, kMaxTheta);
-  if (rope.kind == RopeKind::standard) return rope;
-
-  if (rope.kind != RopeKind::linear) {
+  if (config.family == Family::ministral3) rope.query_beta = read_query_beta(scaling);
+  const std::int64_t max_positions = config.max_positions;
+  const bool is_stretched = rope.kind != RopeKind::standard && rope.kind != RopeKind::linear;
+  if (is_stretched || rope.query_beta > 0) {
     const char* original = "original_max_position_embeddings";
     const auto inside = scaling.find_int(original, 1, kMaxPositions);
     const auto outside = json.find_int(original, 1, kMaxPositions);
     rope.original_positions = outside.value_or(inside.value_or(max_positions));
   }
+  if (rope.kind == RopeKind::standard) return rope;
+
   // YaRN may leave the factor to the two lengths.
   rope.factor =
       rope.kind == RopeKind::yarn && !scaling.has("factor")
@@ -167,7 +175,7 @@ void read_ropes(const JsonObject& json, double absent_theta, const std::vector<b
   const JsonObject scaling = json.get_object(key);
   const RopeConfig plain = config.rope;
   const auto read = [&](const JsonObject& entry) {
-    return read_rope(json, entry, plain.theta, config.max_positions);
+    return read_rope(json, entry, plain.theta, config);
   };
   const char *full = "full_attention", *sliding = "sliding_attention";
   const bool is_by_type = scaling.has(full) || scaling.has(sliding);

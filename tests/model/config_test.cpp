@@ -274,6 +274,23 @@ TEST(SmolLM3, HasWindowsWhereItHasNoRope) {
   EXPECT_EQ(read_config(smollm3(unused)).n_windows(), 0);
 }
 
+// transformers takes it from whatever rope_parameters there are, and other families ignore it.
+TEST(Ministral3, ScalesQueriesBesideAnyRope) {
+  const Json rope = {{"rope_type", "default"},
+                     {"rope_theta", 1e6},
+                     {"llama_4_scaling_beta", 0.25},
+                     {"original_max_position_embeddings", 512}};
+  const Json ministral3 = {{"architectures", {"Ministral3ForCausalLM"}},
+                           {"model_type", "ministral3"},
+                           {"rope_parameters", rope}};
+  const ModelConfig c = read_config(small_config(ministral3));
+  EXPECT_EQ(c.rope.kind, RopeKind::standard);
+  EXPECT_TRUE(c.scales_queries());
+  EXPECT_EQ(c.rope.query_beta, 0.25);
+  EXPECT_EQ(c.rope.original_positions, 512);
+  EXPECT_FALSE(read_config(small_config({{"rope_parameters", rope}})).scales_queries());
+}
+
 TEST(Mixtral, IsAMixtureInEveryLayer) {
   const Json changes = {{"num_local_experts", 4}, {"num_experts_per_tok", 3}};
   const ModelConfig c = read_config(with("mixtral", "MixtralForCausalLM", changes));
