@@ -8,11 +8,13 @@ namespace starattn {
 namespace {
 
 std::string text_of(const RopeConfig& rope) {
-  return fmt::format(
+  std::string text = fmt::format(
       "{} {:.17g} {:.17g} {:.17g} {:.17g} {} {:.17g} {:.17g} {:.17g} {:.17g} {:.17g} {}",
       static_cast<int>(rope.kind), rope.theta, rope.factor, rope.low_freq_factor,
       rope.high_freq_factor, rope.original_positions, rope.beta_fast, rope.beta_slow,
       rope.attention_factor, rope.mscale, rope.mscale_all_dim, rope.truncate);
+  for (const double divisor : rope.divisors) text += fmt::format(" /{:.17g}", divisor);
+  return text;
 }
 
 }  // namespace

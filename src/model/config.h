@@ -30,22 +30,25 @@ enum class Family {
   mixtral,
   olmo3
 };
-enum class RopeKind { standard, linear, llama3, yarn, none };  // none: nothing is rotated
+// none: nothing is rotated. canonical_text() has their numbers.
+enum class RopeKind { standard, linear, llama3, yarn, none, longrope };
 
 struct RopeConfig {
   RopeKind kind = RopeKind::standard;
   double theta = 10000.0;
-  double factor = 1.0;                  // linear, llama3, yarn
+  double factor = 1.0;                  // linear, llama3, yarn, longrope
   double low_freq_factor = 1.0;         // llama3
   double high_freq_factor = 4.0;        // llama3
-  std::int64_t original_positions = 0;  // llama3, yarn: original_max_position_embeddings
+  std::int64_t original_positions = 0;  // llama3, yarn, longrope: original_max_position_embeddings
   double beta_fast = 32.0;              // yarn
   double beta_slow = 1.0;               // yarn
-  double attention_factor = 0.0;        // yarn: scale of cos and sin; 0 = from factor and mscale
-  double mscale = 0.0;                  // yarn
-  double mscale_all_dim = 0.0;          // yarn
-  bool truncate = true;                 // yarn
-  double query_beta = 0.0;              // Ministral 3: query_scale; 0: none
+  // yarn, longrope: scale of cos and sin; 0 = from factor, and mscale or original_positions
+  double attention_factor = 0.0;
+  double mscale = 0.0;           // yarn
+  double mscale_all_dim = 0.0;   // yarn
+  bool truncate = true;          // yarn
+  double query_beta = 0.0;       // Ministral 3: query_scale; 0: none
+  std::vector<double> divisors;  // longrope: of each pair's frequency, [head_dim / 2]
 
   bool operator==(const RopeConfig&) const = default;
 };

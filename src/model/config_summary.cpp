@@ -53,6 +53,8 @@ std::string describe(const RopeConfig& rope) {
       return fmt::format("{} (llama3 x{:g})", theta, rope.factor);
     case RopeKind::yarn:
       return fmt::format("{} (yarn x{:g})", theta, rope.factor);
+    case RopeKind::longrope:
+      return fmt::format("{} (longrope x{:g})", theta, rope.factor);
     case RopeKind::none:
       return "no RoPE";
   }

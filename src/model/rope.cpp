@@ -67,6 +67,18 @@ double yarn_attention_scaling(const RopeConfig& config) {
   return both ? scaling(config.mscale) / scaling(config.mscale_all_dim) : scaling(1.0);
 }
 
+// LongRoPE sharpens attention as YaRN does, by the other of the two lengths.
+double longrope_attention_scaling(const RopeConfig& config) {
+  if (config.attention_factor > 0) return config.attention_factor;
+  const auto original = static_cast<double>(config.original_positions);
+  return config.factor <= 1 ? 1.0 : std::sqrt(1 + std::log(config.factor) / std::log(original));
+}
+
+double attention_scaling_of(const RopeConfig& config) {
+  if (config.kind == RopeKind::yarn) return yarn_attention_scaling(config);
+  return config.kind == RopeKind::longrope ? longrope_attention_scaling(config) : 1.0;
+}
+
 std::vector<double> frequencies_of(const RopeConfig& config, std::int64_t head_dim) {
   std::vector<double> frequencies;
   for (std::int64_t i = 0; i < head_dim / 2; ++i) {
@@ -88,6 +100,11 @@ std::vector<double> frequencies_of(const RopeConfig& config, std::int64_t head_d
       for (double& f : frequencies) f = ramp.frequency(config.factor, f, pair++);
       break;
     }
+    case RopeKind::longrope: {
+      STARATTN_CHECK(config.divisors.size() == frequencies.size());
+      for (std::size_t i = 0; i < frequencies.size(); ++i) frequencies[i] /= config.divisors[i];
+      break;
+    }
     case RopeKind::none:
       std::ranges::fill(frequencies, 0);
       break;
@@ -105,8 +122,7 @@ float query_scale(const RopeConfig& config, std::int64_t position) {
 
 Rope::Rope(const RopeConfig& config, std::int64_t head_dim, double scale)
     : frequencies_(frequencies_of(config, head_dim)),
-      attention_scaling_(scale *
-                         (config.kind == RopeKind::yarn ? yarn_attention_scaling(config) : 1.0)) {
+      attention_scaling_(scale * attention_scaling_of(config)) {
   for (std::int64_t step = 0; step < kStride; ++step) {
     for (const double f : frequencies_)
       steps_.push_back(std::polar(1.0, static_cast<double>(step) * f));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Rotary position embedding (RoFormer, arXiv 2104.09864) in the variants whose frequencies do not
-// depend on the sequence length: standard, linear, llama3, yarn (arXiv 2309.00071), and none, whose
-// angles are all 0.
+// depend on the sequence length: standard, linear, llama3, yarn (arXiv 2309.00071), longrope (arXiv
+// 2402.13753) for the full length, and none, whose angles are all 0.
 #pragma once
 
 #include <complex>
@@ -28,7 +28,9 @@ class Rope {
              std::span<float> sin) const;
 
   std::span<const double> frequencies() const { return frequencies_; }  // [head_dim / 2]
-  double attention_scaling() const { return attention_scaling_; }       // scale; more with yarn
+  double attention_scaling() const {
+    return attention_scaling_;
+  }  // scale; more with yarn, longrope
 
  private:
   std::vector<double> frequencies_;          // radians a position

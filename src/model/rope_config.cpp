@@ -23,19 +23,18 @@ const char* key_of_scaling(const JsonObject& config) {
 }
 
 RopeKind read_kind(const JsonObject& scaling) {
-  static const std::map<std::string, RopeKind> kKinds = {{"default", RopeKind::standard},
-                                                         {"linear", RopeKind::linear},
-                                                         {"llama3", RopeKind::llama3},
-                                                         {"yarn", RopeKind::yarn}};
+  static const std::map<std::string, RopeKind> kKinds = {
+      {"default", RopeKind::standard},  {"linear", RopeKind::linear},
+      {"llama3", RopeKind::llama3},     {"yarn", RopeKind::yarn},
+      {"longrope", RopeKind::longrope}, {"su", RopeKind::longrope}};
   const char* key = scaling.has("rope_type") ? "rope_type" : "type";
   const std::string name = scaling.find_string(key).value_or("default");
   const auto kind = kKinds.find(name);
   if (kind == kKinds.end()) {
-    fail(
-        Exit::bad_data,
-        "{}: RoPE type '{}' is not supported: expected default, linear, llama3 or yarn (the angles "
-        "of dynamic and longrope change with the length, so blocks cannot be encoded apart)",
-        scaling.where(), name);
+    fail(Exit::bad_data,
+         "{}: RoPE type '{}' is not supported: expected default, linear, llama3, yarn or longrope "
+         "(the angles of dynamic change with the length, so blocks cannot be encoded apart)",
+         scaling.where(), name);
   }
   return kind->second;
 }
@@ -91,6 +90,30 @@ double read_query_beta(const JsonObject& scaling) {
   return beta;
 }
 
+// LongRoPE has other angles beyond the original length, whatever the position. A document is
+// encoded block by block, so a model has one set of them: those of its full length, as in vLLM.
+void read_longrope(const JsonObject& scaling, const ModelConfig& config, RopeConfig& rope) {
+  if (rope.original_positions < 2) {
+    fail(Exit::bad_data, "{}: key 'original_max_position_embeddings': expected at least 2, got {}",
+         scaling.where(), rope.original_positions);
+  }
+  const char* key = config.max_positions > rope.original_positions ? "long_factor" : "short_factor";
+  const Json& divisors = scaling.get(key);
+  const auto is_divisor = [](const Json& one) {
+    return one.is_number() && one.get<double>() > 0 && one.get<double>() <= kMaxFactor;
+  };
+  if (!divisors.is_array() || std::ssize(divisors) != config.head_dim / 2 ||
+      !std::ranges::all_of(divisors, is_divisor)) {
+    fail(Exit::bad_data,
+         "{}: key '{}': expected a number above 0 and at most {} for each of head_dim / 2 = {} "
+         "pairs, got {}",
+         scaling.where(), key, kMaxFactor, config.head_dim / 2, to_line(divisors).substr(0, 80));
+  }
+  rope.divisors = divisors.get<std::vector<double>>();
+  if (scaling.has("attention_factor"))
+    rope.attention_factor = number_above(scaling, "attention_factor", 0, 0, kMaxFactor);
+}
+
 void refuse_partial_rotation(const JsonObject& json) {
   const double share = json.find_number("partial_rotary_factor").value_or(1);
   if (share != 1) {
@@ -119,14 +142,17 @@ RopeConfig read_rope(const JsonObject& json, const JsonObject& scaling, double t
   }
   if (rope.kind == RopeKind::standard) return rope;
 
-  // YaRN may leave the factor to the two lengths.
+  // YaRN and LongRoPE may leave the factor to the two lengths.
+  const bool may_leave_it = rope.kind == RopeKind::yarn || rope.kind == RopeKind::longrope;
   rope.factor =
-      rope.kind == RopeKind::yarn && !scaling.has("factor")
+      may_leave_it && !scaling.has("factor")
           ? static_cast<double>(max_positions) / static_cast<double>(rope.original_positions)
           : scaling.get_number("factor");
+  if (rope.kind == RopeKind::longrope) rope.factor = std::max(rope.factor, 1.0);
   check_factor(scaling, rope.factor);
   if (rope.kind == RopeKind::llama3) read_llama3(scaling, rope);
   if (rope.kind == RopeKind::yarn) read_yarn(scaling, rope);
+  if (rope.kind == RopeKind::longrope) read_longrope(scaling, config, rope);
   return rope;
 }
 

@@ -22,7 +22,7 @@ TEST(Refused, IsWhatWeLackByName) {
              {"'architectures'", "GPT2LMHeadModel", "Qwen3"});
   expect_bad({{"architectures", nullptr}, {"model_type", "mamba"}}, {"'model_type'", "mamba"});
   expect_bad({{"model_type", "qwen2"}}, {"'model_type'", "qwen2", "LlamaForCausalLM"});
-  for (const char* type : {"dynamic", "longrope", "su", "Linear", ""})
+  for (const char* type : {"dynamic", "mrope", "Linear", ""})
     expect_bad(rope(type, {{"factor", 2.0}}), {"'rope_scaling'", fmt::format("'{}'", type)});
   expect_bad({{"rope_parameters", {{"full_attention", {{"rope_theta", 1e4}}}}}},
              {"full_attention"});
@@ -224,6 +224,16 @@ TEST(Refused, AreRopeSettingsOutOfRange) {
       {"mscale", "0.5"},        {"original_max_position_embeddings", 4096.5}};
   for (const auto& [key, value] : yarn)
     expect_bad(rope("yarn", {{"factor", 4}, {key, value}}), {fmt::format("'{}'", key)});
+
+  const char* original = "original_max_position_embeddings";
+  const std::vector<double> ones(8, 1);
+  for (const Json& value : {Json(nullptr), Json(1), Json(std::vector<double>(7, 1)), Json::array(),
+                            Json(std::vector<double>(8, 0)), Json(std::vector<double>(8, 1e9)),
+                            Json(std::vector<std::string>(8, "1"))})
+    expect_bad(rope("longrope", {{"long_factor", value}, {original, 64}}), {"'long_factor'"});
+  expect_bad(rope("longrope", {{"long_factor", ones}}),
+             {"'short_factor'"});  // no longer than it was
+  expect_bad(rope("longrope", {{"long_factor", ones}, {original, 1}}), {original});
 }
 
 void expect_bad_text(const std::string& text, std::initializer_list<std::string_view> words) {

@@ -75,6 +75,37 @@ TEST(Positions, AreStretchedByYarn) {
   EXPECT_EQ(read_config(small_config({{"rope_scaling", kLinear}})).max_positions, 4096);
 }
 
+// Phi-3's words: the original length beside rope_scaling, no factor, and "su" in the first folders.
+TEST(LongRope, IsThatOfTheFullLength) {
+  const Json scaling = {{"type", "longrope"},
+                        {"short_factor", std::vector<double>(8, 1.5)},
+                        {"long_factor", {1, 2, 4, 8, 16, 32, 64, 64.5}}};
+  const auto read = [&](const Json& changes) {
+    Json config = small_config({{"rope_scaling", scaling},
+                                {"max_position_embeddings", 131072},
+                                {"original_max_position_embeddings", 4096}});
+    config.merge_patch(changes);
+    return read_config(config);
+  };
+  const ModelConfig c = read(Json::object());
+  EXPECT_EQ(c.rope.kind, RopeKind::longrope);
+  EXPECT_EQ(c.rope.divisors, scaling["long_factor"].get<std::vector<double>>());
+  EXPECT_EQ(c.rope.factor, 32);
+  EXPECT_EQ(c.max_positions, 131072);
+  EXPECT_NE(describe(c).find("RoPE 10000 (longrope x32)"), std::string::npos) << describe(c);
+  EXPECT_EQ(read({{"rope_scaling", {{"type", "su"}}}}).rope, c.rope);
+
+  const ModelConfig within = read({{"max_position_embeddings", 4096}});
+  EXPECT_EQ(within.rope.divisors, std::vector<double>(8, 1.5));
+  EXPECT_EQ(within.rope.factor, 1);
+  const ModelConfig said = read({{"rope_scaling", {{"factor", 8}, {"attention_factor", 1.25}}}});
+  EXPECT_EQ(said.rope.factor, 8);
+  EXPECT_EQ(said.rope.attention_factor, 1.25);
+  Json other = scaling["long_factor"];
+  other[7] = 64;
+  EXPECT_NE(canonical_text(read({{"rope_scaling", {{"long_factor", other}}}})), canonical_text(c));
+}
+
 TEST(Positions, EndWhereDualChunkAttentionWouldBegin) {
   const char* key = "dual_chunk_attention_config";
   const char* original = "original_max_position_embeddings";

@@ -47,6 +47,24 @@ TEST(Frequencies, AreTransformersForTheGoldenModels) {
   }
 }
 
+TEST(Frequencies, OfLongRopeAreDividedOneByOne) {
+  RopeConfig config;
+  config.kind = RopeKind::longrope;
+  config.factor = 32;
+  config.original_positions = 4096;
+  config.divisors = {1, 2.5, 64};
+  const Rope rope(config, 6);
+  for (std::size_t i = 0; i < 3; ++i)
+    EXPECT_DOUBLE_EQ(rope.frequencies()[i],
+                     std::pow(1e4, -static_cast<double>(i) / 3) / config.divisors[i]);
+  EXPECT_NEAR(rope.attention_scaling(), 1.190238, 1e-6);  // sqrt(1 + log(32) / log(4096))
+  config.attention_factor = 1.25;
+  EXPECT_EQ(Rope(config, 6, 2).attention_scaling(), 2.5);
+  config.attention_factor = 0;
+  config.factor = 1;
+  EXPECT_EQ(Rope(config, 6).attention_scaling(), 1);
+}
+
 TEST(Tables, AreRightAtEveryPosition) {
   for (const double theta : {1e4, 5e5, 1e7}) {
     RopeConfig config;
