@@ -9,9 +9,10 @@ namespace {
 
 constexpr int kMaxDepth = 64;
 constexpr std::size_t kMaxTextBytes = std::size_t{1} << 20;
+constexpr std::size_t kMaxItems = 1024;  // of two lists in one
 
-// A recursive descent that works out values as it reads. Operands are worked out even where Jinja
-// would not look at them, so what is undefined stays undefined instead of being an error.
+// A recursive descent that works out values as it reads. What Jinja would not look at, as the first
+// operand has decided, is read over: everything in there is undefined, and nothing an error.
 class Reader {
  public:
   Reader(std::string_view text, Variables& variables) : rest_(text), variables_(variables) {}
@@ -56,7 +57,8 @@ class Reader {
     Json value = disjunction();
     if (take("if")) {
       const bool holds = is_true(disjunction());
-      Json other = take("else") ? ternary() : undefined();
+      Json other = undefined();
+      if (take("else")) other = read_if(!holds, &Reader::ternary);
       if (!holds) value = std::move(other);
     }
     --depth_;
@@ -65,18 +67,31 @@ class Reader {
   Json disjunction() {
     Json value = conjunction();
     while (take("or")) {
-      Json other = conjunction();
-      if (!is_true(value)) value = std::move(other);
+      const bool decides = is_true(value);
+      Json other = read_if(!decides, &Reader::conjunction);
+      if (!decides) value = std::move(other);
     }
     return value;
   }
   Json conjunction() {
     Json value = negation();
     while (take("and")) {
-      Json other = negation();
-      if (is_true(value)) value = std::move(other);
+      const bool decides = !is_true(value);
+      Json other = read_if(!decides, &Reader::negation);
+      if (!decides) value = std::move(other);
     }
     return value;
+  }
+  // Reads over it otherwise.
+  Json read_if(bool is_wanted, Json (Reader::*part)()) {
+    if (!is_wanted) ++n_unwanted_;
+    Json value = (this->*part)();
+    if (!is_wanted) --n_unwanted_;
+    return value;
+  }
+  template <typename Work>
+  Json worked_out(Work work) const {
+    return n_unwanted_ > 0 ? undefined() : Json(work());
   }
   Json negation() {
     bool is_negative = false;
@@ -93,29 +108,34 @@ class Reader {
     for (;;) {
       if (take("is")) {
         const bool wanted = !take("not");
-        value = passes(value, take_name()) == wanted;
-      } else if (take("in")) {
-        value = is_in(sum(), value);
-      } else if (peek() == "not") {
-        take("not");
-        expect("in");
-        value = !is_in(sum(), value);
-      } else if (take("==")) {
-        value = are_equal(value, sum());
-      } else if (take("!=")) {
-        value = !are_equal(value, sum());
-      } else if (take("<=")) {
-        value = number_of(value) <= number_of(sum());
-      } else if (take(">=")) {
-        value = number_of(value) >= number_of(sum());
-      } else if (take("<")) {
-        value = number_of(value) < number_of(sum());
-      } else if (take(">")) {
-        value = number_of(value) > number_of(sum());
-      } else {
+        const std::string test = take_name();
+        value = worked_out([&] { return passes(value, test) == wanted; });
+        continue;
+      }
+      const bool is_denied = peek() == "not";
+      std::string word(peek());
+      if (is_denied) {
+        take(word);
+        word = "in";
+        if (peek() != word) expect(word);
+      }
+      if (word != "in" && word != "==" && word != "!=" && word != "<=" && word != ">=" &&
+          word != "<" && word != ">") {
         return value;
       }
+      take(word);
+      const Json other = sum();
+      value = worked_out([&] { return is_so(value, word, other) != is_denied; });
     }
+  }
+  static bool is_so(const Json& value, std::string_view word, const Json& other) {
+    if (word == "in") return is_in(other, value);
+    if (word == "==") return are_equal(value, other);
+    if (word == "!=") return !are_equal(value, other);
+    if (word == "<=") return number_of(value) <= number_of(other);
+    if (word == ">=") return number_of(value) >= number_of(other);
+    if (word == "<") return number_of(value) < number_of(other);
+    return number_of(value) > number_of(other);
   }
   static bool is_in(const Json& container, const Json& value) {
     return !container.is_discarded() && !value.is_discarded() && contains(container, value);
@@ -125,11 +145,10 @@ class Reader {
     for (;;) {
       if (take("+")) {
         const Json other = concatenation();
-        value = value.is_number_integer() && other.is_number_integer()
-                    ? Json(bounded(number_of(value) + number_of(other)))
-                    : joined(to_text(value), to_text(other));
+        value = worked_out([&] { return sum_of(value, other); });
       } else if (take("-")) {
-        value = bounded(number_of(value) - number_of(concatenation()));
+        const Json other = concatenation();
+        value = worked_out([&] { return bounded(number_of(value) - number_of(other)); });
       } else {
         return value;
       }
@@ -137,8 +156,20 @@ class Reader {
   }
   Json concatenation() {  // which binds more tightly than a sum
     Json value = product();
-    while (take("~")) value = joined(to_text(value), to_text(product()));
+    while (take("~")) {
+      const Json other = product();
+      value = worked_out([&] { return joined(to_text(value), to_text(other)); });
+    }
     return value;
+  }
+  static Json sum_of(const Json& left, const Json& right) {
+    if (left.is_number_integer() && right.is_number_integer())
+      return bounded(number_of(left) + number_of(right));
+    if (!left.is_array() || !right.is_array()) return joined(to_text(left), to_text(right));
+    if (left.size() + right.size() > kMaxItems) refuse("a list that is too long");
+    Json both = left;
+    both.insert(both.end(), right.begin(), right.end());
+    return both;
   }
   static Json joined(const std::string& left, const std::string& right) {
     if (left.size() + right.size() > kMaxTextBytes) refuse("a text that is too long");
@@ -151,9 +182,12 @@ class Reader {
   Json product() {
     Json value = postfix();
     while (take("%")) {
-      const std::int64_t by = number_of(postfix());
-      if (by <= 0) refuse("a remainder by a number that is not above 0");
-      value = ((number_of(value) % by) + by) % by;
+      const Json other = postfix();
+      value = worked_out([&] {
+        const std::int64_t by = number_of(other);
+        if (by <= 0) refuse("a remainder by a number that is not above 0");
+        return ((number_of(value) % by) + by) % by;
+      });
     }
     return value;
   }
@@ -165,7 +199,9 @@ class Reader {
         const std::string name = take_name();
         if (take("(")) {
           const Arguments arguments = read_arguments();
-          value = value.is_discarded() ? undefined() : call_method(value, name, arguments);
+          const bool is_there = !value.is_discarded();
+          value = worked_out(
+              [&] { return is_there ? call_method(value, name, arguments) : undefined(); });
         } else {
           value = member(value, name);
         }
@@ -173,7 +209,8 @@ class Reader {
         value = subscript(value);
       } else if (take("|")) {
         const std::string name = take_name();
-        value = filtered(value, name, take("(") ? read_arguments() : Arguments());
+        const Arguments arguments = take("(") ? read_arguments() : Arguments();
+        value = worked_out([&] { return filtered(value, name, arguments); });
       } else {
         return value;
       }
@@ -190,8 +227,9 @@ class Reader {
       }
     }
     if (n_colons == 0) return member(value, bounds[0]);
+    if (value.is_discarded() || n_unwanted_ > 0) return undefined();
     const std::int64_t step = bounds[2].is_discarded() ? 1 : number_of(bounds[2]);
-    return value.is_discarded() ? undefined() : slice_of(value, bounds[0], bounds[1], step);
+    return slice_of(value, bounds[0], bounds[1], step);
   }
 
   Json primary() {
@@ -205,9 +243,9 @@ class Reader {
     }
     if (take("-")) {
       if (++depth_ > kMaxDepth) refuse("an expression that is too deep");
-      const std::int64_t value = number_of(postfix());
+      const Json value = postfix();
       --depth_;
-      return bounded(-value);
+      return worked_out([&] { return bounded(-number_of(value)); });
     }
     if (take("[")) return list();
     if (!is_name(token[0])) refuse("'" + token + "'");
@@ -219,8 +257,11 @@ class Reader {
     if (name == "true" || name == "True") return true;
     if (name == "false" || name == "False") return false;
     if (name == "none" || name == "None") return {};
-    if (take("(")) return call(name, read_arguments());
-    const Json* value = variables_.find(name);
+    if (take("(")) {
+      const Arguments arguments = read_arguments();
+      return worked_out([&] { return call(name, arguments); });
+    }
+    const Json* value = n_unwanted_ > 0 ? nullptr : variables_.find(name);
     return value ? *value : undefined();
   }
   static Json number(const std::string& digits) {
@@ -283,6 +324,7 @@ class Reader {
   std::string_view rest_;
   Variables& variables_;
   int depth_ = 0;
+  int n_unwanted_ = 0;  // operands around this one that decide nothing
 };
 
 }  // namespace
