@@ -79,6 +79,17 @@ std::pair<std::int64_t, std::int64_t> block_of(const Fp8Config& fp8,
   return lengths == without_ones({matrix[0]}) || fp8.block_rows == 0 ? rows : blocks;
 }
 
+// Of a tensor's name behind `prefix`; -1: it is of none.
+std::int64_t layer_of(const std::string& name, const std::string& prefix) {
+  const std::string layers = prefix + "layers.";
+  if (!name.starts_with(layers)) return -1;
+  std::int64_t layer = 0;
+  const auto parsed =
+      std::from_chars(name.c_str() + layers.size(), name.c_str() + name.size(), layer);
+  const bool is_number = parsed.ec == std::errc() && *parsed.ptr == '.';
+  return is_number && layer >= 0 && layer < kMostLayers ? layer : -1;
+}
+
 // A file under a model's name that holds something else.
 std::string whose_tensors(const SafetensorsFile& file) {
   for (const auto& [name, tensor] : file.tensors()) {
@@ -131,19 +142,28 @@ bool WeightFiles::has(const std::string& name) const {
 }
 
 std::int64_t WeightFiles::n_layers(const std::string& prefix) const {
-  const std::string layers = prefix + "layers.";
   std::int64_t n_layers = 0;
+  for (const auto& [path, file] : files_)
+    for (const auto& [name, tensor] : file.tensors())
+      n_layers = std::max(n_layers, layer_of(name, prefix) + 1);
+  return n_layers;
+}
+
+std::vector<std::string> WeightFiles::left_out(const std::string& prefix,
+                                               std::int64_t n_layers) const {
+  std::vector<std::string> left_out;
   for (const auto& [path, file] : files_) {
     for (const auto& [name, tensor] : file.tensors()) {
-      if (!name.starts_with(layers)) continue;
-      const char* number = name.c_str() + layers.size();
-      std::int64_t layer = 0;
-      const auto parsed = std::from_chars(number, name.c_str() + name.size(), layer);
-      if (parsed.ec == std::errc() && *parsed.ptr == '.' && layer < kMostLayers)
-        n_layers = std::max(n_layers, layer + 1);
+      const std::int64_t layer = layer_of(name, prefix);
+      // Rotations of q and k alike leave their products as they are.
+      const bool rotates = name.ends_with("_q_attn.weight") || name.ends_with("_k_cache.weight");
+      const bool computes = !rotates && (name.ends_with(".weight") || name.ends_with(".bias") ||
+                                         name.ends_with(".sinks"));
+      if (computes && layer >= 0 && layer < n_layers && !names().contains(tensor.data))
+        left_out.push_back(name);
     }
   }
-  return n_layers;
+  return left_out;
 }
 
 const SafetensorsFile& WeightFiles::file_with(const std::string& tensor) const {

@@ -26,6 +26,9 @@ class WeightFiles : public WeightSource {
                               std::int64_t hidden) override;
   // That the files hold tensors of, behind this prefix, whatever the config says.
   std::int64_t n_layers(const std::string& prefix) const;
+  // Weights, biases and sinks of the first layers that were not given out: parts that others of
+  // this architecture have.
+  std::vector<std::string> left_out(const std::string& prefix, std::int64_t n_layers) const;
 
   // The files, by name; the tensors given out lie in them.
   std::map<std::string, SafetensorsFile> take() { return std::move(files_); }

@@ -37,6 +37,7 @@ class WeightSource {
     return part;
   }
   // Of all tensors given out, by their data.
+  const std::map<const std::byte*, WeightName>& names() const { return names_; }
   std::map<const std::byte*, WeightName> take_names() { return std::move(names_); }
 
  protected:

@@ -184,6 +184,13 @@ void warn_of_differences(const WeightFiles& files, const ModelWeights& weights,
         "others are not used",
         folder, n_layers, config.n_layers);
   }
+  const std::vector<std::string> left_out = files.left_out(prefix_of(files), config.n_layers);
+  if (!left_out.empty()) {
+    log::warn(
+        "{}: the weights hold {} tensors of layers that {} with this config.json does not have, {} "
+        "is one; they are not used, as in transformers",
+        folder, left_out.size(), config.architecture, left_out.front());
+  }
 }
 
 }  // namespace

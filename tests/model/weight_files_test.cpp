@@ -132,6 +132,36 @@ TEST(TiedEmbeddings, GiveWayToAHeadInTheFileThatDiffers) {
   }
 }
 
+// What another config.json of the architecture, or another architecture, would compute with.
+TEST(Layers, WithPartsThatAreNotTheirsAreSaid) {
+  const auto log_of = [](const std::string& folder) {
+    ::testing::internal::CaptureStdout();
+    open(folder);
+    return ::testing::internal::GetCapturedStdout();
+  };
+  for (const fs::directory_entry& golden : fs::directory_iterator(kGoldenModels)) {
+    const std::string folder = golden.path().string();
+    if (!fs::exists(folder + "/model.safetensors") || !fs::exists(folder + "/config.json"))
+      continue;
+    EXPECT_EQ(log_of(folder).find("not used"), std::string::npos) << folder;
+  }
+  for (const auto& [name, is_said] : {std::pair{"layers.1.self_attn.q_norm.weight", true},
+                                      {"layers.0.self_attn.q_proj.bias", true},
+                                      {"layers.0.self_attn.sinks", true},
+                                      {"layers.0.self_attn.rotary_emb.inv_freq", false},
+                                      {"layers.0.self_attn.k_scale", false},
+                                      {"layers.0.self_attn.R3_q_attn.weight", false},
+                                      {"vision.layers.0.weight", false}}) {
+    const Tampered folder("llama31");
+    add_tensor(folder, std::string("model.") + name, "model.norm.weight", [](std::string&) {});
+    const std::string log = log_of(folder.path());
+    EXPECT_EQ(log.find("hold 1 tensors of layers that LlamaForCausalLM") != std::string::npos,
+              is_said)
+        << name << log;
+    EXPECT_EQ(log.find(name) != std::string::npos, is_said) << name << log;
+  }
+}
+
 TEST(Layers, BeyondThoseOfTheConfigAreSaid) {
   const Tampered folder("llama31");
   Json config = folder.read("config.json");
