@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tokenizer/jinja_expression.h"
 
+#include <algorithm>
 #include <cctype>
 #include <charconv>
 
@@ -9,7 +10,24 @@ namespace {
 
 constexpr int kMaxDepth = 64;
 constexpr std::size_t kMaxTextBytes = std::size_t{1} << 20;
-constexpr std::size_t kMaxItems = 1024;  // of two lists in one
+
+// Whether what is in a value, texts byte by byte, is no more than n_left, and no deeper than depth.
+bool is_within(const Json& value, std::size_t& n_left, int depth) {
+  const std::size_t size =
+      1 + (value.is_string() ? value.get_ref<const std::string&>().size() : std::size_t{0});
+  if (depth == 0 || size > n_left) return false;
+  n_left -= size;
+  if (!value.is_structured()) return true;
+  return std::all_of(value.begin(), value.end(),
+                     [&](const Json& part) { return is_within(part, n_left, depth - 1); });
+}
+
+// Lists of lists grow as fast as texts of texts do.
+Json limited(Json value) {
+  std::size_t n_left = kMaxTextBytes;
+  if (!is_within(value, n_left, kMaxDepth)) refuse("a list that is too long");
+  return value;
+}
 
 // A recursive descent that works out values as it reads. What Jinja would not look at, as the first
 // operand has decided, is read over: everything in there is undefined, and nothing an error.
@@ -166,10 +184,9 @@ class Reader {
     if (left.is_number_integer() && right.is_number_integer())
       return bounded(number_of(left) + number_of(right));
     if (!left.is_array() || !right.is_array()) return joined(to_text(left), to_text(right));
-    if (left.size() + right.size() > kMaxItems) refuse("a list that is too long");
     Json both = left;
     both.insert(both.end(), right.begin(), right.end());
-    return both;
+    return limited(std::move(both));
   }
   static Json joined(const std::string& left, const std::string& right) {
     if (left.size() + right.size() > kMaxTextBytes) refuse("a text that is too long");
@@ -277,7 +294,7 @@ class Reader {
       values.push_back(ternary());
       if (peek() != "]") expect(",");
     }
-    return values;
+    return limited(std::move(values));
   }
   Json text_literal() {
     const char quote = rest_[0];
@@ -318,7 +335,7 @@ class Reader {
     if (name != "namespace" || !arguments.values.empty()) refuse("the function " + name);
     Json values = Json::object();
     for (const auto& [key, value] : arguments.named) values[key] = value;
-    return values;
+    return limited(std::move(values));
   }
 
   std::string_view rest_;

@@ -131,9 +131,12 @@ TEST(Jinja, RefusesWhatItDoesNotKnow) {
   std::string doubled = "{% set ns = namespace(a='aaaaaaaa') %}";
   for (int i = 0; i < 40; ++i) doubled += "{% set ns.a = ns.a ~ ns.a %}";
   EXPECT_THROW(written(doubled), NotUnderstood);
-  std::string longer = "{% set ns = namespace(a=[1]) %}";
-  for (int i = 0; i < 40; ++i) longer += "{% set ns.a = ns.a + ns.a %}";
-  EXPECT_THROW(written(longer), NotUnderstood);
+  for (const char* grown :
+       {"ns.a + ns.a", "[ns.a, ns.a]", "[ns.a, 'a']", "namespace(a=ns.a, b=ns.a)"}) {
+    std::string longer = "{% set ns = namespace(a=[1]) %}";
+    for (int i = 0; i < 100; ++i) longer += "{% set ns.a = " + std::string(grown) + " %}";
+    EXPECT_THROW(written(longer), NotUnderstood) << grown;
+  }
 }
 
 TEST(Jinja, EndsOnAnythingAtAll) {
