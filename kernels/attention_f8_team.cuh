@@ -7,6 +7,7 @@
 
 #include "ampere.cuh"
 #include "attention_rows.cuh"
+#include "f8.cuh"
 #include "hopper.cuh"
 #include "launch.cuh"
 #include "warp.cuh"
@@ -118,20 +119,6 @@ __device__ __forceinline__ std::uint32_t f8_to_f16(std::uint32_t two) {
   std::uint32_t wide;
   asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(wide) : "h"(static_cast<unsigned short>(two)));
   return wide;
-}
-
-// Bytes 1 and 3, or 0 and 2, as bf16: their bits are those of numbers 2^120 times smaller.
-__device__ __forceinline__ std::uint32_t times_2_120(std::uint32_t small) {
-  const std::uint32_t factors = 0x7b807b80u;
-  const __nv_bfloat162 wide = __hmul2(reinterpret_cast<const __nv_bfloat162&>(small),
-                                      reinterpret_cast<const __nv_bfloat162&>(factors));
-  return reinterpret_cast<const std::uint32_t&>(wide);
-}
-__device__ __forceinline__ std::uint32_t odd_bytes(std::uint32_t four) {
-  return times_2_120((four & 0x80008000u) | ((four >> 4) & 0x07f007f0u));
-}
-__device__ __forceinline__ std::uint32_t even_bytes(std::uint32_t four) {
-  return times_2_120(((four << 8) & 0x80008000u) | ((four << 4) & 0x07f007f0u));
 }
 
 __device__ __forceinline__ float power_of_two(int biased) {

@@ -47,16 +47,20 @@ __global__ void __launch_bounds__(kChooseThreads)
     top = fmaxf(top, value[i]);
   }
   top = warp_max(top);
-  float sum = 0;
+  // The code is short: each layer has to fetch it again.
+  float sum = 0, weight[kLogitsPerLane];
 #pragma unroll
-  for (int i = 0; i < kLogitsPerLane; ++i)
-    if (32 * i + lane < n_experts) sum += expf(value[i] - top);
+  for (int i = 0; i < kLogitsPerLane; ++i) {
+    weight[i] = 32 * i + lane < n_experts ? expf(value[i] - top) : 0.f;
+    sum += weight[i];
+  }
   sum = warp_sum(sum);
 
   std::uint32_t key[kLogitsPerLane];
 #pragma unroll
   for (int i = 0; i < kLogitsPerLane; ++i)
     key[i] = 32 * i + lane < n_experts ? key_of(value[i]) : 0;  // as those that are chosen
+#pragma unroll 1
   for (int n = 0; n < n_chosen; ++n) {
     std::uint32_t best = 0;
     int at = kNowhere;
@@ -76,8 +80,10 @@ __global__ void __launch_bounds__(kChooseThreads)
   const auto is_chosen = [&](int i) { return 32 * i + lane < n_experts && key[i] == 0; };
   float of_chosen = 0;
 #pragma unroll
-  for (int i = 0; i < kLogitsPerLane; ++i)
-    if (is_chosen(i)) of_chosen += expf(value[i] - top) / sum;
+  for (int i = 0; i < kLogitsPerLane; ++i) {
+    weight[i] /= sum;
+    if (is_chosen(i)) of_chosen += weight[i];
+  }
   of_chosen = warp_sum(of_chosen);
   std::int64_t next = row * n_chosen;
 #pragma unroll
@@ -85,9 +91,8 @@ __global__ void __launch_bounds__(kChooseThreads)
     const unsigned all = __ballot_sync(kAllLanes, is_chosen(i));
     if (is_chosen(i)) {
       const std::int64_t to = next + __popc(all & ((1u << lane) - 1));
-      const float share = expf(value[i] - top) / sum;
       experts[to] = 32 * i + lane;
-      shares[to] = renormalise ? share / of_chosen : share;
+      shares[to] = renormalise ? weight[i] / of_chosen : weight[i];
     }
     next += __popc(all);
   }

@@ -9,14 +9,27 @@
 
 namespace starattn::kernels {
 
-// Two e4m3 numbers, each in the upper byte of a half, as bf16, times a factor / 2^120, both halves
-// of which are a power of two in bf16. Their bits are those of a bf16 number that is 2^120 times
-// smaller, subnormal ones as well.
-__device__ __forceinline__ std::uint32_t widen_pair(std::uint32_t bytes, std::uint32_t factors) {
-  const std::uint32_t small = (bytes & 0x80008000u) | ((bytes & 0x7f007f00u) >> 4);
-  const __nv_bfloat162 wide = __hmul2(reinterpret_cast<const __nv_bfloat162&>(small),
-                                      reinterpret_cast<const __nv_bfloat162&>(factors));
-  return reinterpret_cast<const std::uint32_t&>(wide);
+// The bits of an e4m3 number, its sign, exponent and mantissa put where bf16 has them, are those of
+// a bf16 number that is 2^120 times smaller, subnormal ones as well. factors: two powers of two.
+__device__ __forceinline__ std::uint32_t multiply_pair(std::uint32_t pair, std::uint32_t factors) {
+  const __nv_bfloat162 product = __hmul2(reinterpret_cast<const __nv_bfloat162&>(pair),
+                                         reinterpret_cast<const __nv_bfloat162&>(factors));
+  return reinterpret_cast<const std::uint32_t&>(product);
+}
+constexpr std::uint32_t kTimes2To120 = 0x7b807b80u;
+
+// Two e4m3 numbers, each in the upper byte of a half, as bf16, times a factor / 2^120.
+__device__ __forceinline__ std::uint32_t widen_pair(std::uint32_t bytes,
+                                                    std::uint32_t factors = kTimes2To120) {
+  return multiply_pair((bytes & 0x80008000u) | ((bytes & 0x7f007f00u) >> 4), factors);
+}
+
+// Bytes 1 and 3, or 0 and 2, as bf16: a fifth fewer instructions than for neighbours.
+__device__ __forceinline__ std::uint32_t odd_bytes(std::uint32_t four) {
+  return multiply_pair((four & 0x80008000u) | ((four >> 4) & 0x07f007f0u), kTimes2To120);
+}
+__device__ __forceinline__ std::uint32_t even_bytes(std::uint32_t four) {
+  return multiply_pair(((four << 8) & 0x80008000u) | ((four << 4) & 0x07f007f0u), kTimes2To120);
 }
 
 // 16 numbers, in order, times 2^(exponent - 127), which rounds nothing. exponent: at most 134.

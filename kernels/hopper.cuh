@@ -204,17 +204,20 @@ __device__ __forceinline__ void wgmma_f8(float (&d)[64], std::uint64_t desc_a, s
 }
 
 // d[64, n] (+)= A[64, 16] B[16, n], A in registers, B in shared memory with contiguous columns.
-#define STARATTN_WGMMA_RS(n, regs, a0, a1, a2, a3, b, c)                                       \
-  __device__ __forceinline__ void wgmma_rs(float(&d)[regs], const std::uint32_t* a,            \
-                                           std::uint64_t desc_b, int accumulate) {             \
-    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #c                                       \
-                 ", 0;\n"                                                                      \
-                 "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.bf16.bf16 {" STARATTN_D##regs \
-                 "}, {%" #a0 ",%" #a1 ",%" #a2 ",%" #a3 "}, %" #b ", p, 1, 1, 1;\n}"           \
-                 : STARATTN_O##regs                                                            \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(desc_b), "r"(accumulate));  \
+#define STARATTN_WGMMA_RS(name, n, regs, a0, a1, a2, a3, b, c, transposed)                         \
+  __device__ __forceinline__ void name(float(&d)[regs], const std::uint32_t* a,                    \
+                                       std::uint64_t desc_b, int accumulate) {                     \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #c                                           \
+                 ", 0;\n"                                                                          \
+                 "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.bf16.bf16 {" STARATTN_D##regs     \
+                 "}, {%" #a0 ",%" #a1 ",%" #a2 ",%" #a3 "}, %" #b ", p, 1, 1, " #transposed ";\n}" \
+                 : STARATTN_O##regs                                                                \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(desc_b), "r"(accumulate));      \
   }
-STARATTN_WGMMA_RS(64, 32, 32, 33, 34, 35, 36, 37)
-STARATTN_WGMMA_RS(128, 64, 64, 65, 66, 67, 68, 69)
+STARATTN_WGMMA_RS(wgmma_rs, 64, 32, 32, 33, 34, 35, 36, 37, 1)
+STARATTN_WGMMA_RS(wgmma_rs, 128, 64, 64, 65, 66, 67, 68, 69, 1)
+// The same with B[n, 16]^T, whose reduced dimension is contiguous.
+STARATTN_WGMMA_RS(wgmma_rows, 32, 16, 16, 17, 18, 19, 20, 21, 0)
+STARATTN_WGMMA_RS(wgmma_rows, 64, 32, 32, 33, 34, 35, 36, 37, 0)
 
 }  // namespace starattn::hopper

@@ -53,8 +53,7 @@ struct LinearJob {
       int row;
       const ThinOutput& of = matrix_of(place, m, row);
       const std::int64_t out = place.first_out + row;
-      scales.set(m, of.scales, of.first_row + out, static_cast<int>((of.n_out - out + 7) / 8),
-                 of.block_rows, of.block_cols, p.n_in);
+      scales.set(m, of, out, p.n_in);
     }
     return scales;
   }
@@ -168,6 +167,7 @@ void launch_f8(const ThinLinear& p, Stream stream) {
   if (p.n_rows <= 8)
     return launch_fitting<ThinTile<true, 2, 1, 8, kGated>, ThinTile<true, 2, 1, 4, kGated>,
                           ThinTile<true, 2, 1, 3, kGated>>(p, stream);
+  if (takes_thin_sm90(p, p.n_rows)) return thin_linear_sm90(p, stream);
   using Many = ThinTile<true, 2, 4, 4, kGated>;
   if (p.n_rows > 16 && fits<Many>()) return launch<Many>(p, stream);
   constexpr std::int64_t kRows = 16;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // One thread of a block fetches runs of 128 columns of some matrix rows and of all rows of x
 // through the copy engine; a warpgroup for each 64 matrix rows multiplies them (wgmma, the matrix
-// as the left operand). As in thin_product.cuh run i belongs to share i % 8 of the columns; each
-// share has a sum of its own, and these are added in order, so that a row has the bits that it has
-// there. Where tiles are fewer than multiprocessors, the blocks of a cluster have some shares of a
-// tile each.
+// as the left operand, which if it is FP8 is widened in registers). As in thin_product.cuh run i
+// belongs to share i % 8 of the columns; each share has a sum of its own, and these are added in
+// order, so that a row has the bits that it has there. Where tiles are fewer than multiprocessors,
+// the blocks of a cluster have some shares of a tile each.
 #include <cuda.h>
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
@@ -12,12 +12,15 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "ampere.cuh"
 #include "attention.h"
+#include "f8.cuh"
 #include "hopper.cuh"
 #include "launch.cuh"
 #include "tensor_map.h"
 #include "thin_linear_sm90.h"
 #include "thin_output.cuh"
+#include "thin_scales.cuh"
 
 namespace starattn::kernels {
 namespace {
@@ -32,27 +35,30 @@ struct Task {
 };
 
 // kRows: of x; kGroups: warpgroups that multiply; kSplit: blocks of a tile.
-template <bool kGated_, int kRows_, int kGroups_, int kSplit_, int kStages_>
+template <bool kIsF8_, bool kGated_, int kRows_, int kGroups_, int kSplit_, int kStages_,
+          int kBlocks_>
 struct Tile {
+  static constexpr bool kIsF8 = kIsF8_;
   [[maybe_unused]] static constexpr bool kGated = kGated_;
   static constexpr int kRows = kRows_, kGroups = kGroups_, kSplit = kSplit_, kStages = kStages_;
   static constexpr int kMatrixRows = 64 * kGroups;
-  static constexpr int kMultiplying = 128 * kGroups;    // threads
-  static constexpr int kThreads = kMultiplying + 32;    // and the warp that fetches
-  static constexpr int kBlocks = kGroups == 1 ? 2 : 1;  // of a multiprocessor
+  static constexpr int kMultiplying = 128 * kGroups;  // threads
+  static constexpr int kThreads = kMultiplying + 32;  // and the warp that fetches
+  static constexpr int kBlocks = kBlocks_;            // of a multiprocessor
   static constexpr int kOwnShares = kShares / kSplit;
-  // A block that has all shares goes through one after the other.
-  static constexpr int kSharesAtOnce = kSplit == 1 ? 1 : kOwnShares;
+  // A block that has all shares, or widens FP8, goes through one after the other.
+  static constexpr int kSharesAtOnce = kIsF8 ? 2 : kSplit == 1 ? 1 : kOwnShares;
   [[maybe_unused]] static constexpr int kOut = kGated ? kMatrixRows / 2 : kMatrixRows;
-  static constexpr int kMatrixBytes = kMatrixRows * kRun * 2;
+  static constexpr int kMatrixBytes = kMatrixRows * kRun * (kIsF8 ? 1 : 2);
   static constexpr int kStageBytes = kMatrixBytes + kRows * kRun * 2;
   using Part = float[kRows / 2];  // of [64, kRows] a thread's
   using Sums = float[kRows][kMatrixRows + 1];
-  // Several blocks' sums take the place of the stages, which no more tiles need.
-  static constexpr int kSumBytes = kSplit == 1 ? static_cast<int>(sizeof(Sums)) : 0;
+  // Sums of several shares, made together, take the place of the stages, which no more tiles need.
+  static constexpr bool kInStages = kSplit > 1 && kSharesAtOnce == kOwnShares;
+  static constexpr int kSumBytes = kInStages ? 0 : (kSplit == 1 ? 1 : kOwnShares) * sizeof(Sums);
   static constexpr int kSharedBytes = 1024 + kStages * kStageBytes + kSumBytes + 2 * kStages * 8;
   static_assert(kOwnShares % kSharesAtOnce == 0);
-  static_assert(kSplit == 1 || kOwnShares * sizeof(Sums) <= kStages * kStageBytes);
+  static_assert(!kInStages || kOwnShares * sizeof(Sums) <= kStages * kStageBytes);
 };
 
 template <typename Tile>
@@ -93,12 +99,19 @@ template <typename Tile>
     const int row = static_cast<int>(place.first_out);
     std::uint64_t* full = shared.full + stage;
     hopper::barrier_expect(full, Tile::kStageBytes);
-    for (int box = 0; box < 2; ++box) {
-      const int column = run * kRun + box * kBoxColumns;
-      hopper::tma_load(shared.w(stage, box), &task.w_maps[place.which], full, column, 0, row);
+    if constexpr (Tile::kIsF8) {
+      char* to = shared.w(stage, 0);
+      hopper::tma_load(to, &task.w_maps[place.which], full, run * kRun, 0, row);
       if (Tile::kGated)
-        hopper::tma_load(shared.w(stage, box) + Tile::kMatrixBytes / 4, &task.w_maps[1], full,
-                         column, 0, row);
+        hopper::tma_load(to + Tile::kMatrixBytes / 2, &task.w_maps[1], full, run * kRun, 0, row);
+    } else {
+      for (int box = 0; box < 2; ++box) {
+        const int column = run * kRun + box * kBoxColumns;
+        hopper::tma_load(shared.w(stage, box), &task.w_maps[place.which], full, column, 0, row);
+        if (Tile::kGated)
+          hopper::tma_load(shared.w(stage, box) + Tile::kMatrixBytes / 4, &task.w_maps[1], full,
+                           column, 0, row);
+      }
     }
   };
   const auto fetch_x = [&](int run, int stage) {
@@ -154,14 +167,91 @@ template <typename Tile>
   hopper::touch(part);
 }
 
-// Where wgmma leaves its sums.
+// The scales of a thread's two matrix rows, 8 apart.
 template <typename Tile>
+struct RowScales {
+  RunScales matrix;
+  int first[2];
+
+  [[maybe_unused]] __device__ __forceinline__ RowScales(const ThinLinear& p, int tile) {
+    const ThinPlace place = place_of<Tile::kGated, Tile::kOut>(p, tile);
+    int row = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4;
+    const bool is_second = Tile::kGated && row >= Tile::kOut;
+    if (is_second) row -= Tile::kOut;
+    const ThinOutput& of = p.outputs[is_second ? 1 : place.which];
+    matrix = RunScales(of, p.n_in);
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const std::int64_t out = place.first_out + row + 8 * i;
+      first[i] = out < of.n_out ? matrix.first_of(of.first_row + out) : 0;
+    }
+  }
+  [[maybe_unused]] __device__ __forceinline__ float of(int i, int run) const {
+    return matrix.of(first[i], run);
+  }
+};
+struct NoScales {
+  [[maybe_unused]] __device__ __forceinline__ NoScales(const ThinLinear&, int) {}
+};
+template <typename Tile>
+using ScalesOf = std::conditional_t<Tile::kIsF8, RowScales<Tile>, NoScales>;
+
+// Half a run of FP8 columns as the left operands of its products.
+constexpr int kHalf = kBoxColumns / 16;  // products
+using Widened = std::uint32_t[kHalf * 4];
+
+template <typename Tile>
+[[maybe_unused]] __device__ __forceinline__ void widen_half(const char* w, int half, Widened& a) {
+  const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16 + lane / 4;
+  w += row * kRun + lane % 4 * 2;
+#pragma unroll
+  for (int i = 0; i < kHalf; ++i)
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {  // of rows `row` and `row` + 8 the first 8 columns, then the last
+      const unsigned two = *reinterpret_cast<const std::uint16_t*>(
+          w + j % 2 * 8 * kRun + ((kHalf * half + i ^ row % 8) << 4) + j / 2 * 8);
+      a[4 * i + j] = widen_pair(__byte_perm(two, 0, 0x1404));
+    }
+}
+
+// sums += one run's products times the scales of their matrix rows.
+template <typename Tile>
+[[maybe_unused]] __device__ __forceinline__ void multiply_f8_run(const Shared<Tile>& shared,
+                                                                 int stage,
+                                                                 const float (&scales)[2],
+                                                                 typename Tile::Part& sums) {
+  Widened a[2];
+  typename Tile::Part part;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    widen_half<Tile>(shared.w(stage, 0), half, a[half]);
+    hopper::touch(part);
+    hopper::touch(a[half]);
+    hopper::wgmma_fence();
+    const std::uint64_t x = hopper::tile_descriptor(shared.x(stage, half), 0);
+#pragma unroll
+    for (int i = 0; i < kHalf; ++i)
+      hopper::wgmma_rows(part, a[half] + 4 * i, x + 2 * i, half + i > 0);
+    hopper::wgmma_commit();
+  }
+  hopper::wgmma_wait<0>();
+  hopper::touch(part);
+  hopper::touch(a[0]);
+  hopper::touch(a[1]);
+#pragma unroll
+  for (int i = 0; i < Tile::kRows / 2; ++i) sums[i] = fmaf(scales[i / 2 % 2], part[i], sums[i]);
+}
+
+// Where wgmma leaves its sums, which are put there or added.
+template <typename Tile, bool kAdds = false>
 [[maybe_unused]] __device__ __forceinline__ void put(const typename Tile::Part& from,
                                                      typename Tile::Sums& to) {
   const int lane = threadIdx.x % 32, matrix_row = threadIdx.x / 32 * 16 + lane / 4;
 #pragma unroll
-  for (int i = 0; i < Tile::kRows / 2; ++i)
-    to[i / 4 * 8 + lane % 4 * 2 + i % 2][matrix_row + i / 2 % 2 * 8] = from[i];
+  for (int i = 0; i < Tile::kRows / 2; ++i) {
+    float& at = to[i / 4 * 8 + lane % 4 * 2 + i % 2][matrix_row + i / 2 % 2 * 8];
+    at = kAdds ? at + from[i] : from[i];
+  }
 }
 
 // What lies at this place in the shared memory of another block of the cluster.
@@ -178,8 +268,10 @@ template <typename Tile>
 // A share of a tile and those behind it, kSharesAtOnce in all, each summed.
 template <typename Tile>
 [[maybe_unused]] __device__ __forceinline__ void multiply_shares(
-    const Shared<Tile>& shared, int n_runs, int share, hopper::Ring<Tile::kStages>& ring,
-    typename Tile::Part (&parts)[Tile::kSharesAtOnce]) {
+    const ThinLinear& p, int tile, const Shared<Tile>& shared, int share,
+    hopper::Ring<Tile::kStages>& ring, typename Tile::Part (&parts)[Tile::kSharesAtOnce]) {
+  const int n_runs = static_cast<int>(p.n_in) / kRun;
+  const ScalesOf<Tile> scales(p, tile);
 #pragma unroll
   for (auto& part : parts)
 #pragma unroll
@@ -189,8 +281,14 @@ template <typename Tile>
 #pragma unroll
     for (int i = 0; i < Tile::kSharesAtOnce; ++i) {
       if (first + i >= n_runs) continue;
-      hopper::barrier_wait(shared.full + ring.stage, ring.phase);
-      multiply_run(shared, ring.stage, parts[i]);
+      if constexpr (Tile::kIsF8) {
+        const float of_run[] = {scales.of(0, first + i), scales.of(1, first + i)};
+        hopper::barrier_wait(shared.full + ring.stage, ring.phase);
+        multiply_f8_run(shared, ring.stage, of_run, parts[i]);
+      } else {
+        hopper::barrier_wait(shared.full + ring.stage, ring.phase);
+        multiply_run(shared, ring.stage, parts[i]);
+      }
       if (threadIdx.x % 32 == 0) hopper::barrier_arrive(shared.empty + ring.stage);
       ring.step();
     }
@@ -200,19 +298,22 @@ template <typename Tile>
 // A block has all shares of its tiles.
 template <typename Tile>
 [[maybe_unused]] __device__ void multiply_tiles(const Task& task, const Shared<Tile>& shared) {
-  const int n_runs = static_cast<int>(task.p.n_in) / kRun;
   const auto sync = [] { hopper::named_sync(1, Tile::kMultiplying); };
   hopper::Ring<Tile::kStages> ring;
   for (int tile = blockIdx.x; tile < task.n_tiles; tile += gridDim.x) {
-    typename Tile::Part total{}, parts[1];
+    typename Tile::Part parts[Tile::kSharesAtOnce];
 #pragma unroll 1
-    for (int share = 0; share < kShares; ++share) {
-      multiply_shares<Tile>(shared, n_runs, share, ring, parts);
+    for (int share = 0; share < kShares; share += Tile::kSharesAtOnce) {
+      multiply_shares<Tile>(task.p, tile, shared, share, ring, parts);
+      // Those of the tile before are read.
+      if (share == 0 && tile != static_cast<int>(blockIdx.x)) sync();
+      if (share == 0)
+        put<Tile>(parts[0], shared.sums[0]);
+      else
+        put<Tile, true>(parts[0], shared.sums[0]);
 #pragma unroll
-      for (int i = 0; i < Tile::kRows / 2; ++i) total[i] += parts[0][i];
+      for (int i = 1; i < Tile::kSharesAtOnce; ++i) put<Tile, true>(parts[i], shared.sums[0]);
     }
-    if (tile != static_cast<int>(blockIdx.x)) sync();  // those before are read
-    put<Tile>(total, shared.sums[0]);
     sync();
     await_earlier_kernels();
     put_tile<Tile::kGated, Tile::kRows, Tile::kOut>(
@@ -225,13 +326,16 @@ template <typename Tile>
 template <typename Tile>
 [[maybe_unused]] __device__ void multiply_own_shares(const Task& task, const Shared<Tile>& shared) {
   hopper::Ring<Tile::kStages> ring;
-  typename Tile::Part parts[Tile::kOwnShares];
-  multiply_shares<Tile>(shared, static_cast<int>(task.p.n_in) / kRun, first_share<Tile>(), ring,
-                        parts);
-  hopper::named_sync(1, Tile::kMultiplying);  // nobody reads the stages any more
+  typename Tile::Part parts[Tile::kSharesAtOnce];
+#pragma unroll 1
+  for (int share = 0; share < Tile::kOwnShares; share += Tile::kSharesAtOnce) {
+    multiply_shares<Tile>(task.p, static_cast<int>(blockIdx.x) / Tile::kSplit, shared,
+                          first_share<Tile>() + share, ring, parts);
+    // Nobody reads the stages any more.
+    if (Tile::kInStages) hopper::named_sync(1, Tile::kMultiplying);
 #pragma unroll
-  for (int share = 0; share < Tile::kOwnShares; ++share)
-    put<Tile>(parts[share], shared.sums[share]);
+    for (int i = 0; i < Tile::kSharesAtOnce; ++i) put<Tile>(parts[i], shared.sums[share + i]);
+  }
 }
 template <typename Tile>
 [[maybe_unused]] __device__ void add_shares(const Task& task, const Shared<Tile>& shared) {
@@ -300,7 +404,9 @@ void launch(const ThinLinear& p, Stream stream) {
   };
   task.x_map = map_of(p.x, p.n_rows, Tile::kRows);
   for (int i = 0; i < p.n_outputs; ++i)
-    task.w_maps[i] = map_of(p.outputs[i].w, p.outputs[i].n_out, Tile::kOut);
+    task.w_maps[i] = Tile::kIsF8 ? byte_map(p.outputs[i].w, p.n_in, p.outputs[i].n_out, p.n_in,
+                                            kRun, Tile::kOut, /*swizzled=*/true)
+                                 : map_of(p.outputs[i].w, p.outputs[i].n_out, Tile::kOut);
   task.n_tiles = n_tiles_of<Tile::kGated, Tile::kOut>(p);
   const int n_blocks = Tile::kSplit > 1
                            ? task.n_tiles * Tile::kSplit
@@ -319,17 +425,36 @@ void launch(const ThinLinear& p, Stream stream) {
 // multiprocessors. Where rows of x are as many as a tile's matrix rows, two tiles go together, so
 // that x is read half as often.
 template <bool kGated, int kRows>
-void launch_fitting(const ThinLinear& p, Stream stream) {
+void launch_bf16(const ThinLinear& p, Stream stream) {
   constexpr int kStages = kRows == 32 ? 4 : 3, kDeep = kRows == 32 ? 8 : 6;
-  using Whole = std::conditional_t<kRows == 32, Tile<kGated, kRows, 1, 1, kStages>,
-                                   Tile<kGated, kRows, 2, 1, 4>>;
-  using Halves = Tile<kGated, kRows, 1, 2, kStages>;
+  using Whole = std::conditional_t<kRows == 32, Tile<false, kGated, kRows, 1, 1, kStages, 2>,
+                                   Tile<false, kGated, kRows, 2, 1, 4, 1>>;
+  using Halves = Tile<false, kGated, kRows, 1, 2, kStages, 2>;
   const int room = n_multiprocessors() * 3 / 2, n_tiles = n_tiles_of<kGated, Halves::kOut>(p);
-  if (4 * n_tiles <= room) return launch<Tile<kGated, kRows, 1, 4, kStages>>(p, stream);
+  if (4 * n_tiles <= room) return launch<Tile<false, kGated, kRows, 1, 4, kStages, 2>>(p, stream);
   if (2 * n_tiles <= n_multiprocessors())
-    return launch<Tile<kGated, kRows, 1, 2, kDeep>>(p, stream);
+    return launch<Tile<false, kGated, kRows, 1, 2, kDeep, 2>>(p, stream);
   if (2 * n_tiles <= room) return launch<Halves>(p, stream);
   launch<Whole>(p, stream);
+}
+
+// FP8 takes three blocks a multiprocessor, or two, since each of them waits in turns for what it
+// widens and for its products.
+template <bool kGated, int kRows>
+void launch_f8(const ThinLinear& p, Stream stream) {
+  constexpr int kStages = 3, kBlocks = kRows == 32 ? 3 : 2;
+  using Whole = Tile<true, kGated, kRows, 1, 1, kStages, kBlocks>;
+  using Halves = Tile<true, kGated, kRows, 1, 2, kStages, kRows == 32 ? 2 : 1>;
+  using Quarters = Tile<true, kGated, kRows, 1, 4, kStages, kBlocks>;
+  const int room = n_multiprocessors() * kBlocks, n_tiles = n_tiles_of<kGated, Whole::kOut>(p);
+  if (4 * n_tiles <= room) return launch<Quarters>(p, stream);
+  if (2 * n_tiles <= room) return launch<Halves>(p, stream);
+  launch<Whole>(p, stream);
+}
+
+template <bool kGated, int kRows>
+void launch_fitting(const ThinLinear& p, Stream stream) {
+  p.outputs[0].scales ? launch_f8<kGated, kRows>(p, stream) : launch_bf16<kGated, kRows>(p, stream);
 }
 
 template <bool kGated>
@@ -342,8 +467,14 @@ void launch_fitting(const ThinLinear& p, Stream stream) {
 
 bool takes_thin_sm90(const ThinLinear& p, std::int64_t n_rows) {
   constexpr std::int64_t kLeastRows = 17;
-  return takes_hopper_kernels() && !p.outputs[0].scales && n_rows >= kLeastRows &&
-         n_rows <= kMostThinRowsSm90 && p.n_in % kRun == 0;
+  if (!takes_hopper_kernels() || n_rows < kLeastRows || n_rows > kMostThinRowsSm90 ||
+      p.n_in % kRun != 0)
+    return false;
+  if (!p.outputs[0].scales || n_rows > kMostThinRows) return true;
+  std::int64_t n_matrix_rows = 0;
+  for (int i = 0; i < p.n_outputs; ++i) n_matrix_rows += p.outputs[i].n_out;
+  // Of shorter FP8 matrices mma.sync (thin_product.cuh) makes as much.
+  return n_matrix_rows >= 32 * n_multiprocessors() + 64;
 }
 
 void thin_linear_sm90(const ThinLinear& p, Stream stream) {

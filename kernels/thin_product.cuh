@@ -3,11 +3,9 @@
 // bound by reading the matrix once. n_in is shared out in runs of kRun columns over the eight warps
 // of a block, which multiply with mma.sync, the matrix as the left operand (16 rows) and x as the
 // right one (8 rows of x at a time); then their sums are added in order. Both operands come through
-// a ring of steps in shared memory. Of FP8 each lane fetches exactly the 16 bytes that it will need
-// of the matrix: the product's columns may be numbered in any order, so long as both operands
-// agree. It is widened in registers; what a run sums to is multiplied by its scale in fp32. Blocks
-// go from tile to tile of the matrix, and the ring with them: the next tile is on its way while one
-// is finished.
+// a ring of steps in shared memory. FP8 is widened in registers; what a run sums to is multiplied
+// by its scale in fp32. Blocks go from tile to tile of the matrix, and the ring with them: the next
+// tile is on its way while one is finished.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -18,6 +16,7 @@
 #include "f8.cuh"
 #include "launch.cuh"
 #include "thin_linear.h"
+#include "thin_scales.cuh"
 
 namespace starattn::kernels {
 
@@ -68,32 +67,23 @@ struct ThinMatrix {
   }
 };
 
-// Of an FP8 matrix's rows: the first of each one's scales, and how many blocks of columns a run is.
+// Of the rows that a lane reads of FP8 matrices.
 template <typename Tile>
 struct ThinScales {
-  const float* scales[Tile::kMatrices];
+  RunScales matrices[Tile::kMatrices];
   int first[Tile::kWChunks];
-  float blocks_per_run[Tile::kMatrices];
 
-  // Row `row` of those that have scales, and n_w - 1 more that are 8 apart.
-  __device__ __forceinline__ void set(int m, const float* of_matrix, std::int64_t row, int n_w,
-                                      std::int64_t block_rows, std::int64_t block_cols,
+  // Row `out` of a matrix, and those 8, 16, ... behind it.
+  __device__ __forceinline__ void set(int m, const ThinOutput& of, std::int64_t out,
                                       std::int64_t n_in) {
-    const auto columns = static_cast<unsigned>(block_cols < n_in ? block_cols : n_in);
-    const unsigned n_blocks = (static_cast<unsigned>(n_in) + columns - 1) / columns;
-    constexpr std::int64_t kMost = 1 << 30;
-    const auto rows = static_cast<unsigned>(block_rows < kMost ? block_rows : kMost);
-    scales[m] = of_matrix;
+    matrices[m] = RunScales(of, n_in);
 #pragma unroll
     for (int i = 0; i < Tile::kMatrixChunks; ++i)
       first[m * Tile::kMatrixChunks + i] =
-          i < n_w ? (static_cast<unsigned>(row) + 8 * i) / rows * n_blocks : 0;
-    blocks_per_run[m] = __fdividef(1.f, static_cast<float>((columns + kRun - 1) / kRun));
+          out + 8 * i < of.n_out ? matrices[m].first_of(of.first_row + out + 8 * i) : 0;
   }
   __device__ __forceinline__ float of(int i, int run) const {
-    const int m = i / Tile::kMatrixChunks;
-    // Rounded down, exactly: run + 0.5 is never close to a multiple.
-    return __ldg(scales[m] + first[i] + static_cast<int>((run + 0.5f) * blocks_per_run[m]));
+    return matrices[i / Tile::kMatrixChunks].of(first[i], run);
   }
 };
 
@@ -113,6 +103,12 @@ struct ThinRows {
 __device__ __forceinline__ int place_of_lane() {
   const int lane = threadIdx.x % 32;
   return lane / 4 * 4 + (lane % 4 ^ lane / 8);
+}
+
+// The same for one of the eight pieces that rows of x have of 64 columns, so that pieces 2 i and
+// 2 i + 1 of four rows lie in banks of their own.
+__device__ __forceinline__ int x_place_f8(int row, int piece) {
+  return piece ^ row % 4 * 2;
 }
 
 // c[16, 8] of each tile and 8 rows of x += one step of both, in shared memory: bf16, 16 columns
@@ -141,33 +137,43 @@ __device__ __forceinline__ void multiply_bf16(float (&c)[Tile::kTiles][Tile::kCo
   }
 }
 
-// The same of FP8, whose lanes have their own pieces of the matrix, and columns in an order that
-// both operands share.
+// The same of FP8, 16 columns after the other as well. Of these a lane has the four from
+// 4 * (lane % 4) on, of both operands, and takes the first and third for the first eight of the
+// product: the order among 16 does not matter to the bits, so long as both operands agree.
 template <typename Tile>
 __device__ __forceinline__ void multiply_f8(float (&c)[Tile::kTiles][Tile::kColumns][4],
                                             const uint4* w, const uint4* x) {
-  constexpr int kPairs = Tile::kLaneColumns / 2;
-  std::uint32_t lows[Tile::kTiles][kPairs], highs[Tile::kTiles][kPairs];
+  const int lane = threadIdx.x % 32, row = lane % 8, matrix = lane / 8;
+  const auto* of_w = w + matrix % 2 * 32 + row * 4;
+  const char* of_x = reinterpret_cast<const char*>(x + lane / 4 * 8) + lane % 2 * 8;
 #pragma unroll
-  for (int t = 0; t < Tile::kTiles; ++t) {
-    widen(w[2 * t * 32], lows[t]);
-    widen(w[(2 * t + 1) * 32], highs[t]);
-  }
+  for (int i = 0; i < Tile::kStep / 16; i += 2) {
+    std::uint32_t four[Tile::kTiles][4];  // of rows and 8 more, then of the next 16 columns
 #pragma unroll
-  for (int n = 0; n < Tile::kColumns; ++n)
+    for (int t = 0; t < Tile::kTiles; ++t)
+      ampere::load_matrices(four[t],
+                            ampere::shared_address(of_w + 2 * t * 32 + (i + matrix / 2 ^ row / 2)));
 #pragma unroll
-    for (int i = 0; i < kPairs / 2; i += 2) {
-      const uint4 b = x[n * Tile::kXPerTile * 32 + i / 2];
+    for (int j = 0; j < 2; ++j) {
+      std::uint32_t a[Tile::kTiles][4];
 #pragma unroll
-      for (int t = 0; t < Tile::kTiles; ++t) {
-        const std::uint32_t(&low)[kPairs] = lows[t], (&high)[kPairs] = highs[t];
-        const std::uint32_t first[] = {low[2 * i], high[2 * i], low[2 * i + 1], high[2 * i + 1]};
-        const std::uint32_t second[] = {low[2 * i + 2], high[2 * i + 2], low[2 * i + 3],
-                                        high[2 * i + 3]};
-        ampere::multiply_add(c[t][n], first, b.x, b.y);
-        ampere::multiply_add(c[t][n], second, b.z, b.w);
+      for (int t = 0; t < Tile::kTiles; ++t)
+#pragma unroll
+        for (int k = 0; k < 2; ++k) {
+          a[t][k] = even_bytes(four[t][2 * j + k]);
+          a[t][2 + k] = odd_bytes(four[t][2 * j + k]);
+        }
+      const char* const at = of_x + x_place_f8(lane / 4, 2 * (i + j) + lane % 4 / 2) * 16;
+#pragma unroll
+      for (int n = 0; n < Tile::kColumns; ++n) {
+        const uint2 b = *reinterpret_cast<const uint2*>(at + n * 64 * 16);
+        const std::uint32_t even = __byte_perm(b.x, b.y, 0x5410);
+        const std::uint32_t odd = __byte_perm(b.x, b.y, 0x7632);
+#pragma unroll
+        for (int t = 0; t < Tile::kTiles; ++t) ampere::multiply_add(c[t][n], a[t], even, odd);
       }
     }
+  }
 }
 
 // Where a warp's steps lie: in a tile of the matrix, and in the ring.
@@ -212,7 +218,7 @@ __device__ __forceinline__ void multiply_tiles(const Job& job, const AwaitRows& 
   auto& sums = *reinterpret_cast<typename Tile::Sums*>(memory + Tile::kRingChunks);
   uint4* const w_ring = memory + warp * kStages * Tile::kStepChunks * 32;
   uint4* const x_ring = w_ring + Tile::kWChunks * 32;
-  const int place = Tile::kIsF8 ? lane : place_of_lane();
+  const int place = place_of_lane();
 
   ThinStep<Tile> ahead;
   const bool has_steps = ahead.column < n_in;
@@ -248,7 +254,7 @@ __device__ __forceinline__ void multiply_tiles(const Job& job, const AwaitRows& 
       const int n = i / Tile::kXPerTile, eight = i % Tile::kXPerTile * 4 + lane % 4;
       const int column = step.column + i % Tile::kXPerTile * 32;
       const int at =
-          Tile::kIsF8 ? (n * 8 + lane / 4) * 4 * Tile::kXPerTile + eight : n * 32 + place;
+          Tile::kIsF8 ? (n * 8 + lane / 4) * 8 + x_place_f8(lane / 4, eight) : n * 32 + place;
       ampere::copy_async(ampere::shared_address(x_ring + step.chunk() + at),
                          rows.x + (n * 8 * wide_n_in + column) * 2,
                          column + lane % 4 * 8 < n_in && n < rows.n_rows);
@@ -271,7 +277,7 @@ __device__ __forceinline__ void multiply_tiles(const Job& job, const AwaitRows& 
       __syncwarp();
       const uint4 *w = w_ring + step.chunk(), *x = x_ring + step.chunk();
       if constexpr (Tile::kIsF8)
-        multiply_f8<Tile>(to, w + lane, x + lane * Tile::kXPerTile);
+        multiply_f8<Tile>(to, w, x);
       else
         multiply_bf16<Tile>(to, w, x);
       fetch_w();
