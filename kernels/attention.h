@@ -21,6 +21,7 @@ struct KvSegment {
   std::int64_t n_tokens = 0;
   // Row i sees no token before first_seen + i. Phase 1 alone.
   std::int64_t first_seen = kAllSeen;
+  const void* exponents = nullptr;  // of FP8, as lay_out_exponents() (f8_kv.h) leaves them, or null
 
   static constexpr std::int64_t kAllSeen = INT64_MIN / 2;
 };

@@ -39,9 +39,14 @@ void launch(const AttentionInput& in, const AttentionOutput& out, const KeyCut& 
     return byte_map(data, task.width, n_tokens, task.row_bytes, Tile::kHeadDim, kKeysPerTile,
                     /*swizzled=*/true);
   };
+  for (int i = 0, at = 0; i < in.n_segments; ++i) {
+    if (in.segments[i].n_tokens == 0) continue;
+    task.exponents[at++] = static_cast<const std::uint8_t*>(in.segments[i].exponents);
+  }
   for (int i = 0; i < task.n_segments; ++i) {
     task.k_maps[i] = numbers(task.k[i], task.n_tokens[i]);
     task.v_maps[i] = numbers(task.v[i], task.n_tokens[i]);
+    task.exponents_strides[i] = static_cast<int>(exponents_stride(task.n_tokens[i]));
   }
   check_cuda(cudaFuncSetAttribute(attention_f8_kernel<Tile>,
                                   cudaFuncAttributeMaxDynamicSharedMemorySize, Tile::kSharedBytes),

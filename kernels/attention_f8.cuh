@@ -142,11 +142,16 @@ struct Exponents {
 
   __device__ __forceinline__ void load(const F8Task& task, int segment, int first_key, int head) {
     const int key = first_key + warp_of_team() * kChunkKeys + static_cast<int>(threadIdx.x % 32);
-    const std::int64_t at =
-        (key < task.n_tokens[segment] ? key : 0) * static_cast<std::int64_t>(task.row_bytes) +
-        task.width + head;
-    k = load_byte(static_cast<const char*>(task.k[segment]) + at);
-    v = load_byte(static_cast<const char*>(task.v[segment]) + at);
+    const int n_tokens = task.n_tokens[segment], inside = key < n_tokens ? key : 0;
+    if (const std::uint8_t* laid_out = task.exponents[segment]) {
+      const std::int64_t stride = task.exponents_strides[segment];
+      k = load_byte(laid_out + head * stride + inside);
+      v = load_byte(laid_out + (task.n_kv_heads + head) * stride + inside);
+      return;
+    }
+    const std::int64_t at = inside * static_cast<std::int64_t>(task.row_bytes) + task.width + head;
+    k = load_byte(static_cast<const std::uint8_t*>(task.k[segment]) + at);
+    v = load_byte(static_cast<const std::uint8_t*>(task.v[segment]) + at);
   }
   // Of keys 8 * i + lane / 4 of the warp's: k's in the lowest byte, v's above it.
   __device__ __forceinline__ void spread(unsigned (&of_keys)[4]) const {
@@ -157,7 +162,7 @@ struct Exponents {
 
  private:
   // Not narrowed at once, which would wait for it.
-  static __device__ __forceinline__ unsigned load_byte(const char* from) {
+  static __device__ __forceinline__ unsigned load_byte(const std::uint8_t* from) {
     unsigned byte;
     asm volatile("ld.global.nc.u8 %0, [%1];" : "=r"(byte) : "l"(from));
     return byte;

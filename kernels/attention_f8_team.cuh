@@ -20,6 +20,8 @@ static_assert(kTeamWarps * kChunkKeys == kKeysPerTile, "a warp sums up a chunk")
 struct F8Task : AttentionTask {
   CUtensorMap k_maps[kMaxSegments];  // (head_dim columns, 1, kKeysPerTile tokens), bytes
   CUtensorMap v_maps[kMaxSegments];
+  const std::uint8_t* exponents[kMaxSegments];  // KvSegment's
+  int exponents_strides[kMaxSegments];
   int width, row_bytes;  // of a row: bytes before its exponents, and of all
 };
 

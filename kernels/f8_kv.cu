@@ -58,6 +58,18 @@ __global__ void __launch_bounds__(kThreads)
   to[2 * at + 1] = {pairs[4], pairs[5], pairs[6], pairs[7]};
 }
 
+// A thread a row of keys, or of values.
+__global__ void __launch_bounds__(kThreads)
+    lay_out_exponents_kernel(const std::uint8_t* k, const std::uint8_t* v, std::int64_t n_rows,
+                             int n_heads, std::int64_t row_bytes, std::int64_t stride,
+                             std::uint8_t* to) {
+  const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (row >= n_rows) return;
+  const std::uint8_t* from = (blockIdx.y == 0 ? k : v) + row * row_bytes;
+  to += blockIdx.y * n_heads * stride + row;
+  for (int head = 0; head < n_heads; ++head) to[head * stride] = from[head];
+}
+
 void check_rows(const F8Rows& rows) {
   if (rows.n_rows < 0 || rows.n_heads < 1 || (rows.head_dim != 64 && rows.head_dim != 128))
     throw BadShape("FP8 keys: head_dim must be 64 or 128; got " + std::to_string(rows.n_rows) +
@@ -89,6 +101,23 @@ void widen_rows(const F8Rows& from, void* to, Stream stream) {
       static_cast<const std::uint8_t*>(from.data), n_threads, from.n_heads, from.head_dim,
       from.row_bytes(), static_cast<uint4*>(to));
   check_launch("widening FP8 keys or values");
+}
+
+void lay_out_exponents(const F8Rows& k, const F8Rows& v, void* to, Stream stream) {
+  check_rows(k);
+  check_rows(v);
+  if (k.n_rows != v.n_rows || k.n_heads != v.n_heads)
+    throw BadShape("exponents of FP8 keys and values: " + std::to_string(k.n_rows) + " rows of " +
+                   std::to_string(k.n_heads) + " heads and " + std::to_string(v.n_rows) + " of " +
+                   std::to_string(v.n_heads) + " are not alike");
+  if (k.n_rows == 0) return;
+  const auto exponents = [](const F8Rows& rows) {
+    return static_cast<const std::uint8_t*>(rows.data) + rows.width();
+  };
+  lay_out_exponents_kernel<<<dim3(blocks_for(k.n_rows), 2), kThreads, 0, stream>>>(
+      exponents(k), exponents(v), k.n_rows, k.n_heads, k.row_bytes(), exponents_stride(k.n_rows),
+      static_cast<std::uint8_t*>(to));
+  check_launch("laying out exponents of FP8 keys and values");
 }
 
 }  // namespace starattn::kernels

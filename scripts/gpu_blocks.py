@@ -25,9 +25,12 @@ def empty_partials(n_blocks, rows, heads, d):
 
 
 def attend(lib, q, blocks, kv_heads, is_f8, out=None):
-    """blocks: (k, v) of each, bf16 or FP8 rows. Returns what `out` takes for a repetition: partials and a workspace."""
-    inp = make_input(q, [(k.view(k.shape[0], 1, -1), v) for k, v in blocks] if is_f8 else blocks, False)
+    """blocks: (k, v) of each, bf16 or FP8 rows, and maybe their exponents. Returns what `out` takes for a repetition:
+    partials and a workspace."""
+    inp = make_input(q, [(k.view(k.shape[0], 1, -1), v) for k, v, *_ in blocks] if is_f8 else blocks, False)
     inp.shape.n_kv_heads, inp.is_f8 = kv_heads, is_f8
+    for i, (_, _, *exponents) in enumerate(blocks):
+        inp.segments[i].exponents = exponents[0].data_ptr() if exponents else None
     partials, work = out or (empty_partials(len(blocks), *q.shape), lib.block_workspace(inp))
     lib.call("block_attention", ctypes.byref(inp), ctypes.byref(partials[1]), ctypes.c_void_p(work.data_ptr()))
     return partials, work
@@ -44,10 +47,11 @@ def check(lib):
     for d, heads, kv_heads in ((128, 32, 8), (128, 8, 1), (64, 14, 2), (64, 32, 8)):
         for lengths in ((1,), (300,), (2048, 1000, 129), (8192, 8192, 64), (16384, 5)):
             f8, wide = zip(*[both_kinds(lib, tokens, kv_heads, d) for tokens in lengths])
+            laid_out = [(k, v, lib.lay_out_exponents(k, v, kv_heads, d)) for k, v in f8]
             for rows in (1, 4, 5, 8, 9, 16, 17, 24, 31, 32, 33, 48, 64):
                 q = random(rows, heads, d, spread=2)
                 results = [attend(lib, q, blocks, kv_heads, is_f8)[0][0]
-                           for blocks, is_f8 in ((f8, True), (wide, False), (f8, True))]
+                           for blocks, is_f8 in ((f8, True), (wide, False), (laid_out, True))]
                 for name, first, bf16, again in zip("oml", *results):
                     n += 1
                     same = all(torch.equal(a.view(torch.int32), b.view(torch.int32)) and torch.equal(a, c)
@@ -62,12 +66,14 @@ def check(lib):
 def time_blocks(libraries, d=128, heads=32, kv_heads=8):
     for lengths in ((32768,) * 4, (131072,), (16384,) * 2):
         f8, wide = zip(*[both_kinds(libraries[0], tokens, kv_heads, d) for tokens in lengths])
+        laid_out = [(k, v, libraries[0].lay_out_exponents(k, v, kv_heads, d)) for k, v in f8]
         f8_bytes = sum(2 * k.nbytes for k, _ in f8)
         wide_bytes = sum(2 * k.nbytes for k, _ in wide)
-        for rows in (1, 8, 16, 17, 24, 32, 64):
+        for rows in (1, 2, 4, 8, 16, 17, 24, 32, 64):
             q = random(rows, heads, d)
             contenders = {"bf16": (libraries[0], wide, False, wide_bytes)}
             contenders |= {lib.name: (lib, f8, True, f8_bytes) for lib in libraries}
+            contenders |= {f"{lib.name} laid out": (lib, laid_out, True, f8_bytes) for lib in libraries}
             graphs, keep, times = {}, [], {name: [] for name in contenders}
             for name, (lib, blocks, is_f8, _) in contenders.items():
                 keep.append(attend(lib, q, blocks, kv_heads, is_f8))

@@ -14,10 +14,11 @@ class Shape(ctypes.Structure):
 
 
 class Segment(ctypes.Structure):
-    _fields_ = [("k", ctypes.c_void_p), ("v", ctypes.c_void_p), ("n_tokens", ctypes.c_int64), ("first_seen", ctypes.c_int64)]
+    _fields_ = [("k", ctypes.c_void_p), ("v", ctypes.c_void_p), ("n_tokens", ctypes.c_int64), ("first_seen", ctypes.c_int64),
+                ("exponents", ctypes.c_void_p)]
 
     def __init__(self, k=None, v=None, n_tokens=0):
-        super().__init__(k, v, n_tokens, -(1 << 62))  # rows see it from its first token on
+        super().__init__(k, v, n_tokens, -(1 << 62), None)  # rows see it from its first token on
 
 
 class Partial(ctypes.Structure):
@@ -103,6 +104,14 @@ class Kernels:
         wide = poisoned(n, heads, d, dtype=torch.bfloat16)
         self.call("widen_rows", ctypes.byref(to), ctypes.c_void_p(wide.data_ptr()))
         return rows, wide
+
+    def lay_out_exponents(self, k, v, heads, d):
+        """Of FP8 rows k and v."""
+        n = k.shape[0]
+        to = torch.full((2, heads, (n + 15) // 16 * 16), 255, dtype=torch.uint8, device="cuda")
+        rows = [F8Rows(x.data_ptr(), n, heads, d) for x in (k, v)]
+        self.call("lay_out_exponents", ctypes.byref(rows[0]), ctypes.byref(rows[1]), ctypes.c_void_p(to.data_ptr()))
+        return to
 
     def round(self, x, values=None, scales=None):
         """x [rows, width] as FP8 and the rows' scales."""

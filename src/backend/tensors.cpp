@@ -13,6 +13,7 @@ KvSegment KvSegment::from(std::int64_t first, std::size_t row_bytes) const {
   rest.k += static_cast<std::size_t>(first) * row_bytes;
   if (v) rest.v += static_cast<std::size_t>(first) * row_bytes;
   rest.n_tokens -= first;
+  rest.exponents = nullptr;
   if (has_edge()) rest.first_seen -= first;
   return rest;
 }

@@ -75,6 +75,7 @@ struct KvSegment {
   bool is_f8 = false;  // rows as KvLayout says; else of the activations' dtype
   // Row i sees no token before first_seen + i: the near edge of a window that slides with the rows.
   std::int64_t first_seen = kAllSeen;
+  const std::byte* exponents = nullptr;  // of FP8, where Backend::lay_out_exponents() left them
 
   static constexpr std::int64_t kAllSeen = INT64_MIN / 2;
   bool has_edge() const { return first_seen != kAllSeen; }

@@ -225,6 +225,15 @@ class TimedBackend : public Backend {
     const Span span = operation("attention", attention(q, segments, shape));
     backend_->attend_alone(q, segments, shape, product, partial);
   }
+  std::size_t exponent_bytes(std::int64_t n_tokens, const AttentionShape& shape) const override {
+    return backend_->exponent_bytes(n_tokens, shape);
+  }
+  void lay_out_exponents(const KvSegment& block, const AttentionShape& shape,
+                         std::byte* to) override {
+    const double n_bytes = number(backend_->exponent_bytes(block.n_tokens, shape));
+    const Span span = operation("exponents of keys", {.n_bytes = 2 * n_bytes});
+    backend_->lay_out_exponents(block, shape, to);
+  }
   void attend_blocks(Rows q, std::span<const KvSegment> blocks, const AttentionShape& shape,
                      std::span<const Merge> merges, std::span<const Partial> parts) override {
     const Span span = operation("attention", attention(q, blocks, shape));

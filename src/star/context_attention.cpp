@@ -65,6 +65,7 @@ void ContextAttention::start() {
   std::vector<std::int64_t> n_parts;
   for (const auto& subtrees : subtrees_by_rank_) n_parts.push_back(std::ssize(subtrees));
   exchange_->start_document(std::move(n_parts));
+  prefetch_.lay_out_exponents(shape_);
   backend_->synchronize();  // attend_blocks() needs keys and values at rest
 }
 

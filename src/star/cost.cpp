@@ -304,6 +304,18 @@ std::int64_t n_partials_at_most(const std::vector<BlockId>& blocks) {
   return static_cast<std::int64_t>(most);
 }
 
+// A GPU has the exponents of FP8 keys and values a second time while it answers (kv_prefetch.h);
+// not of those in host memory, for which this is too much.
+std::int64_t laid_out_exponents(const ModelConfig& config, const BlockPlan& plan, Rank rank,
+                                Dtype kv_dtype, Dtype activation_dtype) {
+  if (kv_dtype != Dtype::f8 || activation_dtype == Dtype::f32) return 0;
+  constexpr std::int64_t kAlike = 16;  // tokens, whose number is rounded up to that
+  std::int64_t n_tokens = 0;
+  for (const BlockId i : plan.blocks_of(rank))
+    n_tokens += (plan.block(i).n_tokens + kAlike - 1) / kAlike * kAlike;
+  return 2 * config.n_layers * config.n_kv_heads * n_tokens;
+}
+
 }  // namespace
 
 std::vector<std::uint64_t> answer_workspaces(const ModelConfig& config, const BlockPlan& plan,
@@ -355,6 +367,7 @@ std::vector<std::uint64_t> answer_workspaces(const ModelConfig& config, const Bl
           static_cast<std::int64_t>(ContextTail::n_bytes(config, plan.n_context(), kv_dtype)) +
           n_rows * partial_row;
     }
+    n_bytes += laid_out_exponents(config, plan, rank, kv_dtype, activation_dtype);
     n_bytes += n_partials_at_most(plan.blocks_of(rank)) * n_all_rows * partial_row;
     if (n_ranks > 1) n_bytes += n_all_rows * config.q_width() * element;
     if (n_ranks > 1 && layout.tree_merge) n_bytes += 2 * n_all_rows * partial_row;

@@ -26,6 +26,21 @@ KvPrefetch::~KvPrefetch() {  // memory is freed in the order of the operations
   if (has_host_) backend_->order_after_copies(CopyDirection::to_device);
 }
 
+void KvPrefetch::lay_out_exponents(const AttentionShape& shape) {
+  if (!exponents_.empty()) return;
+  for (const Source& source : sources_) {
+    Buffer& exponents = exponents_.emplace_back();
+    if (source.cache->is_on_host() || !source.cache->layout().is_f8()) continue;
+    const std::size_t of_layer = backend_->exponent_bytes(source.n_tokens, shape);
+    if (of_layer == 0) continue;
+    exponents = backend_->allocate(static_cast<std::size_t>(n_layers_) * of_layer);
+    for (std::int64_t i = 0; i < n_layers_; ++i) {
+      backend_->lay_out_exponents(source.cache->segment(i, source.n_tokens), shape,
+                                  exponents.data() + static_cast<std::size_t>(i) * of_layer);
+    }
+  }
+}
+
 std::span<const KvSegment> KvPrefetch::layer(std::int64_t layer) {
   const int buffer = layer_of_[1] == layer ? 1 : 0;
   if (has_host_) {
@@ -46,6 +61,11 @@ std::span<const KvSegment> KvPrefetch::layer(std::int64_t layer) {
     } else {
       segments_.push_back(source.cache->segment(layer, source.n_tokens));
     }
+  }
+  for (std::size_t i = 0; i < exponents_.size(); ++i) {
+    const std::size_t of_layer = exponents_[i].n_bytes() / static_cast<std::size_t>(n_layers_);
+    if (of_layer > 0)
+      segments_[i].exponents = exponents_[i].data() + static_cast<std::size_t>(layer) * of_layer;
   }
   return segments_;
 }

@@ -26,6 +26,10 @@ class KvPrefetch {
   KvPrefetch(const KvPrefetch&) = delete;
   KvPrefetch& operator=(const KvPrefetch&) = delete;
 
+  // FP8 keys and values on the device are at rest from here on: what reads them faster is laid out
+  // beside them (Backend::lay_out_exponents), once.
+  void lay_out_exponents(const AttentionShape& shape);
+
   // One segment a source, in order. Good for operations called before the next call.
   std::span<const KvSegment> layer(std::int64_t layer);
   bool has_host() const { return has_host_; }  // some of them live in host memory
@@ -40,6 +44,7 @@ class KvPrefetch {
   bool has_host_ = false;
   Buffer buffers_[2];                    // the sources on the host: k, v, k, v, ...
   std::int64_t layer_of_[2] = {-1, -1};  // what is there, or on its way
+  std::vector<Buffer> exponents_;        // of each source, once laid out: layer after layer
   std::vector<KvSegment> segments_;
 };
 

@@ -69,6 +69,10 @@ int starattn_narrow_rows(const void* x, const F8Rows* to, void* stream) {
   return guarded([&] { narrow_rows(x, *to, static_cast<Stream>(stream)); });
 }
 
+int starattn_lay_out_exponents(const F8Rows* k, const F8Rows* v, void* to, void* stream) {
+  return guarded([&] { lay_out_exponents(*k, *v, to, static_cast<Stream>(stream)); });
+}
+
 int starattn_widen_rows(const F8Rows* from, void* to, void* stream) {
   return guarded([&] { widen_rows(*from, to, static_cast<Stream>(stream)); });
 }

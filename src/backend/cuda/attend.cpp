@@ -24,7 +24,8 @@ void Attention::for_each_input(Rows q, std::span<const KvSegment> segments,
     for (std::size_t i = 0; i < some.size(); ++i) {
       STARATTN_CHECK(!some[i].causal || first + i + 1 == segments.size());
       STARATTN_CHECK(some[i].is_f8 == segments[0].is_f8);
-      converted[i] = {some[i].k, some[i].v, some[i].n_tokens, some[i].first_seen};
+      converted[i] = {some[i].k, some[i].v, some[i].n_tokens, some[i].first_seen,
+                      some[i].exponents};
     }
     use({.shape = as_kernel(shape),
          .q = q.data,

@@ -256,6 +256,17 @@ class CudaBackend : public Backend {
     kernels::narrow_rows(x.data, cuda::f8_rows(to.data, to.n_rows, layout), stream());
   }
 
+  std::size_t exponent_bytes(std::int64_t n_tokens, const AttentionShape& shape) const override {
+    if (!kernels::takes_hopper_kernels()) return 0;
+    return static_cast<std::size_t>(2 * shape.n_kv_heads * kernels::exponents_stride(n_tokens));
+  }
+  void lay_out_exponents(const KvSegment& block, const AttentionShape& shape,
+                         std::byte* to) override {
+    STARATTN_CHECK(block.is_f8);
+    const KvLayout layout{Dtype::f8, shape.n_kv_heads, shape.head_dim};
+    kernels::lay_out_exponents(cuda::f8_rows(block.k, block.n_tokens, layout),
+                               cuda::f8_rows(block.v, block.n_tokens, layout), to, stream());
+  }
   void attend(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
               Product product, Partial partial) override {
     attention_.attend(q, segments, shape, product, partial);
