@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // FP8 matrices of experts: read as they are by products of few rows, which are bound by it, and
-// widened for products of many. The thin product is laid out as that of bf16 in expert_linear.cu
-// and widens as thin_linear_f8.cu does: what a run of columns sums to is multiplied by its scale.
+// widened for products of many. The thin product is laid out as that of bf16 in expert_linear.cu;
+// what a run of columns sums to is multiplied by its scale.
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
