@@ -91,7 +91,7 @@ double read_query_beta(const JsonObject& scaling) {
 }
 
 // LongRoPE has other angles beyond the original length, whatever the position. A document is
-// encoded block by block, so a model has one set of them: those of its full length, as in vLLM.
+// encoded block by block, so a model has one set of them: those of its full length.
 void read_longrope(const JsonObject& scaling, const ModelConfig& config, RopeConfig& rope) {
   if (rope.original_positions < 2) {
     fail(Exit::bad_data, "{}: key 'original_max_position_embeddings': expected at least 2, got {}",
