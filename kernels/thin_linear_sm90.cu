@@ -12,7 +12,6 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "ampere.cuh"
 #include "attention.h"
 #include "f8.cuh"
 #include "hopper.cuh"
@@ -46,7 +45,8 @@ struct Tile {
   static constexpr int kThreads = kMultiplying + 32;  // and the warp that fetches
   static constexpr int kBlocks = kBlocks_;            // of a multiprocessor
   static constexpr int kOwnShares = kShares / kSplit;
-  // A block that has all shares, or widens FP8, goes through one after the other.
+  // A block that has all shares goes through one after the other, of FP8 through two, since runs of
+  // 128 bytes are better fetched in pairs.
   static constexpr int kSharesAtOnce = kIsF8 ? 2 : kSplit == 1 ? 1 : kOwnShares;
   [[maybe_unused]] static constexpr int kOut = kGated ? kMatrixRows / 2 : kMatrixRows;
   static constexpr int kMatrixBytes = kMatrixRows * kRun * (kIsF8 ? 1 : 2);
@@ -491,8 +491,8 @@ bool takes_thin_sm90(const ThinLinear& p, std::int64_t n_rows) {
   if (!p.outputs[0].scales || n_rows > kMostThinRows) return true;
   std::int64_t n_matrix_rows = 0;
   for (int i = 0; i < p.n_outputs; ++i) n_matrix_rows += p.outputs[i].n_out;
-  // Of shorter FP8 matrices mma.sync (thin_product.cuh) makes as much.
-  return n_matrix_rows >= 32 * n_multiprocessors() + 64;
+  // Shorter FP8 matrices take mma.sync (thin_product.cuh) as long.
+  return n_matrix_rows > 32 * n_multiprocessors();
 }
 
 void thin_linear_sm90(const ThinLinear& p, Stream stream) {
