@@ -30,7 +30,7 @@ constexpr int kBoxColumns = 64;  // of the two boxes of a run
 struct Task {
   CUtensorMap x_map, w_maps[kMaxThinOutputs];
   ThinLinear p;
-  int first_tile, end_tile;  // of this launch
+  int n_tiles;
 };
 
 // kRows: of x; kGroups: warpgroups that multiply; kSplit: blocks of a tile.
@@ -90,11 +90,6 @@ template <typename Tile>
   return static_cast<int>(blockIdx.x) % Tile::kSplit * Tile::kOwnShares;
 }
 
-template <typename Tile>
-[[maybe_unused]] __device__ __forceinline__ int first_tile(const Task& task) {
-  return task.first_tile + static_cast<int>(blockIdx.x) / Tile::kSplit;
-}
-
 // One thread.
 template <typename Tile>
 [[maybe_unused]] __device__ void fetch(const Task& task, const Shared<Tile>& shared) {
@@ -131,7 +126,7 @@ template <typename Tile>
       for (int first = first_share<Tile>() + i; first < n_runs; first += kShares)
         for (int run = first; run < min(first + kAtOnce, n_runs); ++run) use(run);
   };
-  const int first = first_tile<Tile>(task);
+  const int first = static_cast<int>(blockIdx.x) / Tile::kSplit;
   const int stride = static_cast<int>(gridDim.x) / Tile::kSplit;
   // The matrix is on its way before earlier kernels have ended, x is not.
   int n_ahead = 0;
@@ -141,7 +136,7 @@ template <typename Tile>
   await_earlier_kernels();
   hopper::Ring<Tile::kStages> ring;
   int n = 0;
-  for (int tile = first; tile < task.end_tile; tile += stride)
+  for (int tile = first; tile < task.n_tiles; tile += stride)
     for_each_run([&](int run) {
       if (n++ >= n_ahead) {
         hopper::barrier_wait(shared.empty + ring.stage, ring.phase ^ 1);
@@ -305,14 +300,13 @@ template <typename Tile>
 [[maybe_unused]] __device__ void multiply_tiles(const Task& task, const Shared<Tile>& shared) {
   const auto sync = [] { hopper::named_sync(1, Tile::kMultiplying); };
   hopper::Ring<Tile::kStages> ring;
-  const int first = first_tile<Tile>(task);
-  for (int tile = first; tile < task.end_tile; tile += gridDim.x) {
+  for (int tile = blockIdx.x; tile < task.n_tiles; tile += gridDim.x) {
     typename Tile::Part parts[Tile::kSharesAtOnce];
 #pragma unroll 1
     for (int share = 0; share < kShares; share += Tile::kSharesAtOnce) {
       multiply_shares<Tile>(task.p, tile, shared, share, ring, parts);
       // Those of the tile before are read.
-      if (share == 0 && tile != first) sync();
+      if (share == 0 && tile != static_cast<int>(blockIdx.x)) sync();
       if (share == 0)
         put<Tile>(parts[0], shared.sums[0]);
       else
@@ -335,8 +329,8 @@ template <typename Tile>
   typename Tile::Part parts[Tile::kSharesAtOnce];
 #pragma unroll 1
   for (int share = 0; share < Tile::kOwnShares; share += Tile::kSharesAtOnce) {
-    multiply_shares<Tile>(task.p, first_tile<Tile>(task), shared, first_share<Tile>() + share, ring,
-                          parts);
+    multiply_shares<Tile>(task.p, static_cast<int>(blockIdx.x) / Tile::kSplit, shared,
+                          first_share<Tile>() + share, ring, parts);
     // Nobody reads the stages any more.
     if (Tile::kInStages) hopper::named_sync(1, Tile::kMultiplying);
 #pragma unroll
@@ -345,7 +339,7 @@ template <typename Tile>
 }
 template <typename Tile>
 [[maybe_unused]] __device__ void add_shares(const Task& task, const Shared<Tile>& shared) {
-  const int tile = first_tile<Tile>(task);
+  const int tile = static_cast<int>(blockIdx.x) / Tile::kSplit;
   const int block = static_cast<int>(blockIdx.x) % Tile::kSplit;
   await_earlier_kernels();
   put_tile<Tile::kGated, Tile::kRows, Tile::kOut>(
@@ -398,9 +392,8 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
 #endif
 }
 
-// Tiles first to end - 1.
 template <typename Tile>
-void launch(const ThinLinear& p, int first, int end, Stream stream) {
+void launch(const ThinLinear& p, Stream stream) {
   check_cuda(cudaFuncSetAttribute(thin_linear_sm90_kernel<Tile>,
                                   cudaFuncAttributeMaxDynamicSharedMemorySize, Tile::kSharedBytes),
              "thin product: shared memory");
@@ -414,22 +407,16 @@ void launch(const ThinLinear& p, int first, int end, Stream stream) {
     task.w_maps[i] = Tile::kIsF8 ? byte_map(p.outputs[i].w, p.n_in, p.outputs[i].n_out, p.n_in,
                                             kRun, Tile::kOut, /*swizzled=*/true)
                                  : map_of(p.outputs[i].w, p.outputs[i].n_out, Tile::kOut);
-  task.first_tile = first;
-  task.end_tile = end;
+  task.n_tiles = n_tiles_of<Tile::kGated, Tile::kOut>(p);
   const int n_blocks = Tile::kSplit > 1
-                           ? (end - first) * Tile::kSplit
-                           : std::min(end - first, Tile::kBlocks * n_multiprocessors());
+                           ? task.n_tiles * Tile::kSplit
+                           : std::min(task.n_tiles, Tile::kBlocks * n_multiprocessors());
   launch_overlapping("thin product", thin_linear_sm90_kernel<Tile>,
                      {.n_blocks = static_cast<unsigned>(n_blocks),
                       .n_threads = Tile::kThreads,
                       .shared_bytes = Tile::kSharedBytes,
                       .cluster_blocks = Tile::kSplit},
                      stream, task);
-}
-
-template <typename Tile>
-void launch(const ThinLinear& p, Stream stream) {
-  launch<Tile>(p, 0, n_tiles_of<Tile::kGated, Tile::kOut>(p), stream);
 }
 
 // As measured (docs/performance.md): with more blocks than three for two multiprocessors the sums
@@ -452,22 +439,18 @@ void launch_bf16(const ThinLinear& p, Stream stream) {
 }
 
 // FP8 takes three blocks a multiprocessor, or two, since each of them waits in turns for what it
-// widens and for its products. Tiles beyond whole rounds of these blocks are shared out over four
-// blocks each, where these are all at work together.
+// widens and for its products.
+constexpr int kF8Blocks = 3;  // with 32 rows
 template <bool kGated, int kRows>
 void launch_f8(const ThinLinear& p, Stream stream) {
-  constexpr int kStages = 3, kBlocks = kRows == 32 ? 3 : 2;
+  constexpr int kStages = 3, kBlocks = kRows == 32 ? kF8Blocks : 2;
   using Whole = Tile<true, kGated, kRows, 1, 1, kStages, kBlocks>;
   using Halves = Tile<true, kGated, kRows, 1, 2, kStages, kRows == 32 ? 2 : 1>;
   using Quarters = Tile<true, kGated, kRows, 1, 4, kStages, kBlocks>;
   const int room = n_multiprocessors() * kBlocks, n_tiles = n_tiles_of<kGated, Whole::kOut>(p);
-  const int n_in_rounds = n_tiles / room * room;
-  if (n_in_rounds == 0 && 4 * n_tiles > room && 2 * n_tiles <= room)
-    return launch<Halves>(p, stream);
-  const bool ends_in_quarters = 4 * (n_tiles - n_in_rounds) <= room;
-  const int n_whole = ends_in_quarters ? n_in_rounds : n_tiles;
-  if (n_whole > 0) launch<Whole>(p, 0, n_whole, stream);
-  if (n_whole < n_tiles) launch<Quarters>(p, n_whole, n_tiles, stream);
+  if (4 * n_tiles <= room) return launch<Quarters>(p, stream);
+  if (2 * n_tiles <= room) return launch<Halves>(p, stream);
+  launch<Whole>(p, stream);
 }
 
 template <bool kGated, int kRows>
@@ -489,10 +472,12 @@ bool takes_thin_sm90(const ThinLinear& p, std::int64_t n_rows) {
       p.n_in % kRun != 0)
     return false;
   if (!p.outputs[0].scales || n_rows > kMostThinRows) return true;
+  // Shorter FP8 matrices take mma.sync (thin_product.cuh) as long; of longer ones a second round of
+  // blocks would leave most multiprocessors idle.
   std::int64_t n_matrix_rows = 0;
   for (int i = 0; i < p.n_outputs; ++i) n_matrix_rows += p.outputs[i].n_out;
-  // Shorter FP8 matrices take mma.sync (thin_product.cuh) as long.
-  return n_matrix_rows > 32 * n_multiprocessors();
+  const std::int64_t n_tiles = n_matrix_rows / 64;
+  return 2 * n_tiles > n_multiprocessors() && n_tiles <= kF8Blocks * n_multiprocessors();
 }
 
 void thin_linear_sm90(const ThinLinear& p, Stream stream) {
