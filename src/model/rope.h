@@ -28,9 +28,8 @@ class Rope {
              std::span<float> sin) const;
 
   std::span<const double> frequencies() const { return frequencies_; }  // [head_dim / 2]
-  double attention_scaling() const {
-    return attention_scaling_;
-  }  // scale; more with yarn, longrope
+  // scale; more with yarn and longrope
+  double attention_scaling() const { return attention_scaling_; }
 
  private:
   std::vector<double> frequencies_;          // radians a position
