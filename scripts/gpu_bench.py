@@ -301,7 +301,7 @@ def time_rest(libraries, rounds):
     print("rest, TB/s:", "  ".join(f"{name} {calls[name][0] / ms / 1e9:.2f}" for name, ms in result.items()), flush=True)
 
     time_next_tokens(lib, rounds)
-    for rows in (1, 8, 16, 32):
+    for rows in (1, 8, 16, 32, 64):
         contenders = {}
         for n_out, n_in in ((6144, 4096), (3072, 4096), (4096, 4096), (2048, 4096), (28672, 4096), (14336, 4096),
                             (4096, 14336), (2048, 14336), (128256, 4096)):  # of an 8B model, whole and halved

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Phase 2's attention to blocks of FP8 keys beside that to the bf16 numbers they stand for (32 heads, 8 of K and V).
 
-  gpu_blocks.py check LIBRARY...    the bits are bf16's, and the same again; ends with 1 where they are not
-  gpu_blocks.py time LIBRARY...     TB/s of keys, values and exponents (and us)
+  gpu_blocks.py check LIBRARY...    the bits are bf16's, also with exponents laid out; ends with 1 where they are not
+  gpu_blocks.py time LIBRARY...     TB/s of keys, values and exponents (and us), and with exponents laid out
 
 LIBRARY is a shared library with tests/kernels/c_api.cpp in it; times of bf16 are those of the first.
 """
