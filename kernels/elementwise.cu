@@ -121,14 +121,17 @@ struct RotatedPairs {
 
 // A thread rotates eight pairs.
 __global__ void rotate_kernel(HeadRows q, HeadRows k, const float4* cos, const float4* sin,
-                              std::int64_t n, int half_vectors,
+                              std::int64_t n, int half_vectors, int rotary_vectors,
                               const __grid_constant__ PeerSend send,
                               const __grid_constant__ PeerRows exchange) {
   const std::int64_t i = thread_index();
   let_next_kernel_start();
   await_earlier_kernels();
   if (i < n) {
-    const int column = static_cast<int>(i % half_vectors);
+    const int pair = static_cast<int>(i % half_vectors);
+    const bool is_rotary = pair < rotary_vectors;
+    const int column = is_rotary ? pair : pair + rotary_vectors;
+    const int apart = is_rotary ? rotary_vectors : half_vectors - rotary_vectors;
     const int n_heads = q.n_heads + k.n_heads;
     const std::int64_t row = i / half_vectors / n_heads;
     const int head = static_cast<int>(i / half_vectors % n_heads);
@@ -136,21 +139,21 @@ __global__ void rotate_kernel(HeadRows q, HeadRows k, const float4* cos, const f
     uint4* low =
         static_cast<uint4*>(is_q ? q.x : k.x) + column +
         (is_q ? row * q.n_heads + head : row * k.n_heads + head - q.n_heads) * 2 * half_vectors;
-    uint4* high = low + half_vectors;
-    const std::int64_t angle = (row * half_vectors + column) * 2;
+    uint4* high = low + apart;
+    const std::int64_t angle = (row * half_vectors + pair) * 2;
     const RotatedPairs pairs(*low, *high, cos + angle, sin + angle);
     *low = pairs.low;
     *high = pairs.high;
     if (send.n_peers > 0 && is_q) {
       const std::int64_t at = (head * 2 * half_vectors + column) * kWidth;
       send_vector(send, row, at, pairs.low);
-      send_vector(send, row, at + half_vectors * kWidth, pairs.high);
+      send_vector(send, row, at + apart * kWidth, pairs.high);
     }
     if (exchange.n_rows > 0 && is_q) {
       uint4* to = static_cast<uint4*>(exchange.all) + row * exchange.n_vectors +
                   exchange.own.first + head * 2 * half_vectors + column;
       to[0] = pairs.low;
-      to[half_vectors] = pairs.high;
+      to[apart] = pairs.high;
     }
   }
   if (exchange.n_rows > 0) receive_others(exchange);
@@ -303,9 +306,11 @@ void rms_norm(const void* x, const void* weight, float eps, std::int64_t n_rows,
 }
 
 void rotate_rows(const HeadRows& q, const HeadRows& k, const float* cos, const float* sin,
-                 std::int64_t n_rows, int head_dim, Stream stream, const PeerSend& send,
+                 std::int64_t n_rows, int head_dim, int rotary, Stream stream, const PeerSend& send,
                  const PeerRows& exchange) {
   require(head_dim % 16 == 0, "RoPE", "head_dim must be a multiple of 16", head_dim);
+  require(rotary % 16 == 0 && rotary <= head_dim, "RoPE",
+          "what is rotated must be a multiple of 16 within head_dim", rotary);
   if (send.n_peers > 0)
     require(send.n_columns == q.n_heads * head_dim, "RoPE", "a message has as many columns as q",
             send.n_columns);
@@ -321,7 +326,7 @@ void rotate_rows(const HeadRows& q, const HeadRows& k, const float* cos, const f
   if (n == 0) return;
   launch_overlapping("RoPE", rotate_kernel, {blocks_for(n), 1, kThreads}, stream, q, k,
                      reinterpret_cast<const float4*>(cos), reinterpret_cast<const float4*>(sin), n,
-                     half_vectors, send, exchange);
+                     half_vectors, rotary / 16, send, exchange);
 }
 
 bool takes_exchange(std::int64_t n_values) {

@@ -38,13 +38,14 @@ struct HeadRows {
   int n_heads = 0;
 };
 
-// Rotates pairs (i, i + head_dim/2) of every head in place (arXiv 2104.09864, half-split order), of
-// q and k alike. cos, sin fp32 [n_rows, head_dim / 2]; head_dim: a multiple of 16. send: where q
-// goes as well. exchange: of the rows of q, which are sent, to be brought to its end; for
+// Rotates pairs (i, i + rotary/2) of every head's first `rotary` values in place (arXiv 2104.09864,
+// half-split order), and those of the values behind them alike, of q and k. cos, sin fp32 [n_rows,
+// head_dim / 2], the pairs in this order; head_dim and rotary: multiples of 16. send: where q goes
+// as well. exchange: of the rows of q, which are sent, to be brought to its end; for
 // takes_exchange().
 void rotate_rows(const HeadRows& q, const HeadRows& k, const float* cos, const float* sin,
-                 std::int64_t n_rows, int head_dim, Stream stream, const PeerSend& send = {},
-                 const PeerRows& exchange = {});
+                 std::int64_t n_rows, int head_dim, int rotary, Stream stream,
+                 const PeerSend& send = {}, const PeerRows& exchange = {});
 // Whether these may be few enough for that: n_values of q and k in all.
 bool takes_exchange(std::int64_t n_values);
 

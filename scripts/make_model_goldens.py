@@ -70,6 +70,12 @@ MODELS = {
                  None),
     "phi3": (Phi3ForCausalLM, Phi3Config(**{**SIZES, "hidden_size": 64}, pad_token_id=None, eos_token_id=2),
              torch.bfloat16, None),
+    # As Phi-4-mini: 24 of a head's 32 values are rotated, and the embedding is the head.
+    "phi4_mini": (Phi3ForCausalLM, Phi3Config(
+        **{**SIZES, "hidden_size": 128}, **ENDS, original_max_position_embeddings=32, tie_word_embeddings=True,
+        rope_parameters={"rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 0.75,
+                         "short_factor": [1.0] * 12, "long_factor": [1.0 + 0.5 * i for i in range(12)]}),
+                  torch.bfloat16, None),
     "mistral3": (Mistral3ForConditionalGeneration, Mistral3Config(
         text_config={"model_type": "mistral", **SIZES, "head_dim": 16, "sliding_window": None},
         tie_word_embeddings=False, vision_config=PIXTRAL), torch.bfloat16, None),

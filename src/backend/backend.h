@@ -25,12 +25,19 @@
 
 namespace starattn {
 
+// The values of a head, of which the first `rotary` make pairs with each other, and the others too.
+struct HeadSplit {
+  std::int64_t size = 0;
+  std::int64_t rotary = size;
+};
+
 // The sizes of a model that decide whether the operations take it.
 struct ModelShape {
   AttentionShape attention;
   std::int64_t hidden_size = 0;
   std::int64_t intermediate_size = 0;
   std::int64_t expert_size = 0;  // the same of one expert; 0: no layer is a mixture
+  HeadSplit head = {};
 };
 
 class Backend {
@@ -181,13 +188,14 @@ class Backend {
   void linear_to_host(Rows x, const WeightView& w, std::span<float> host);
   // to [n_rows, n] = columns first to first + n - 1 of x.
   virtual void copy_columns(Rows x, std::int64_t first, Rows to) = 0;
-  // Rotates pairs (i, i + head_dim/2) of every head (Hugging Face's half-split order), in place.
-  // x [n_rows, n_heads * head_dim]; cos, sin on the device: [n_rows, head_dim / 2] fp32.
-  virtual void rope(Rows x, std::int64_t head_dim, const float* cos, const float* sin) = 0;
-  virtual void rope_both(Rows q, Rows k, std::int64_t head_dim, const float* cos,
+  // Rotates pairs (i, i + rotary/2) of every head's first `rotary` values (Hugging Face's
+  // half-split order), in place, and those of the values behind them alike. x [n_rows, n_heads *
+  // head_dim]; cos, sin on the device: [n_rows, head_dim / 2] fp32, the pairs in this order.
+  virtual void rope(Rows x, const HeadSplit& head, const float* cos, const float* sin) = 0;
+  virtual void rope_both(Rows q, Rows k, const HeadSplit& head, const float* cos,
                          const float* sin) {
-    rope(q, head_dim, cos, sin);
-    rope(k, head_dim, cos, sin);
+    rope(q, head, cos, sin);
+    rope(k, head, cos, sin);
   }
   // to = keys or values x [n_rows, n_kv_heads * head_dim] as KvLayout has them in FP8: to the
   // nearest, and what is not finite as NaN.

@@ -198,16 +198,16 @@ class TimedBackend : public Backend {
     const Span span = operation("copy columns", over_rows(to, 2));
     backend_->copy_columns(x, first, to);
   }
-  void rope(Rows x, std::int64_t head_dim, const float* cos, const float* sin) override {
+  void rope(Rows x, const HeadSplit& head, const float* cos, const float* sin) override {
     const Span span = operation("RoPE", over_rows(x, 2));
-    backend_->rope(x, head_dim, cos, sin);
+    backend_->rope(x, head, cos, sin);
   }
-  void rope_both(Rows q, Rows k, std::int64_t head_dim, const float* cos,
+  void rope_both(Rows q, Rows k, const HeadSplit& head, const float* cos,
                  const float* sin) override {
     Work work = over_rows(q, 2);
     work.n_bytes += over_rows(k, 2).n_bytes;
     const Span span = operation("RoPE", work);
-    backend_->rope_both(q, k, head_dim, cos, sin);
+    backend_->rope_both(q, k, head, cos, sin);
   }
   void narrow(Rows x, std::int64_t head_dim, RawRows to) override {
     Work work = over_rows(x, 1);

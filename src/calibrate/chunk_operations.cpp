@@ -74,7 +74,7 @@ void ChunkOperations::measure_rows(Machine& m) const {
     const Rows rows = x.rows(chunk());
     backend().rms_norm(rows, inputs_.weight(1, kWidth), 1e-5, rows);
     backend().rms_norm(rows, inputs_.weight(1, kWidth), 1e-5, rows);
-    backend().rope(rows, 128, f32(cos), f32(sin));
+    backend().rope(rows, {128}, f32(cos), f32(sin));
     backend().swiglu(wide.rows(chunk()), up.rows(chunk()), up.rows(chunk()));
     backend().add(rows, rows);
   });

@@ -13,6 +13,7 @@ std::string text_of(const RopeConfig& rope) {
       static_cast<int>(rope.kind), rope.theta, rope.factor, rope.low_freq_factor,
       rope.high_freq_factor, rope.original_positions, rope.beta_fast, rope.beta_slow,
       rope.attention_factor, rope.mscale, rope.mscale_all_dim, rope.truncate);
+  if (rope.rotary > 0) text += fmt::format(" rotary={}", rope.rotary);
   for (const double divisor : rope.divisors) text += fmt::format(" /{:.17g}", divisor);
   return text;
 }

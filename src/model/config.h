@@ -48,7 +48,8 @@ struct RopeConfig {
   double mscale_all_dim = 0.0;   // yarn
   bool truncate = true;          // yarn
   double query_beta = 0.0;       // Ministral 3: query_scale; 0: none
-  std::vector<double> divisors;  // longrope: of each pair's frequency, [head_dim / 2]
+  std::int64_t rotary = 0;       // the first values of a head, which alone are rotated; 0: all
+  std::vector<double> divisors;  // longrope: of each pair's frequency
 
   bool operator==(const RopeConfig&) const = default;
 };
@@ -159,8 +160,14 @@ struct ModelConfig {
   std::int64_t n_windows() const {
     return std::ranges::count(layers, true, &LayerConfig::has_window);
   }
+  // One of its layers' RoPEs splits heads as the other does.
+  HeadSplit head() const { return {head_dim, rope.rotary > 0 ? rope.rotary : head_dim}; }
   ModelShape shape() const {
-    return {{n_heads, n_kv_heads, head_dim}, hidden_size, intermediate_size, mixture.expert_size};
+    return {{n_heads, n_kv_heads, head_dim},
+            hidden_size,
+            intermediate_size,
+            mixture.expert_size,
+            head()};
   }
   std::int64_t n_with_other_rope() const {
     return std::ranges::count(layers, true, &LayerConfig::has_other_rope);

@@ -105,7 +105,7 @@ void Decoder::project_kv(std::int64_t layer, Rows x, const Angles& angles, Rows 
   const Projection projections[] = {{w.k_proj, w.k_bias, k}, {w.v_proj, w.v_bias, v}};
   backend_->linear_all(normed, projections, product);
   normalise_heads(k, w.k_norm);
-  backend_->rope(k, config_->head_dim, angles.cos, angles.sin);
+  backend_->rope(k, config_->head(), angles.cos, angles.sin);
 }
 
 void Decoder::project_qkv(std::int64_t layer, Rows x, const Angles& angles, Rows q, Rows k, Rows v,
@@ -123,9 +123,9 @@ void Decoder::project_heads(const LayerWeights& w, Rows normed, const Angles& an
   normalise_heads(q, w.q_norm);
   normalise_heads(k, w.k_norm);
   if (angles.q_cos == angles.cos)
-    return backend_->rope_both(q, k, config_->head_dim, angles.cos, angles.sin);
-  backend_->rope(q, config_->head_dim, angles.q_cos, angles.q_sin);
-  backend_->rope(k, config_->head_dim, angles.cos, angles.sin);
+    return backend_->rope_both(q, k, config_->head(), angles.cos, angles.sin);
+  backend_->rope(q, config_->head(), angles.q_cos, angles.q_sin);
+  backend_->rope(k, config_->head(), angles.cos, angles.sin);
 }
 
 void Decoder::merge_sinks(std::int64_t layer, Partial attended) {

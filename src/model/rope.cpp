@@ -29,10 +29,10 @@ double llama3_frequency(const RopeConfig& config, double frequency) {
 // beta_slow stretched, with a linear ramp between.
 class YarnRamp {
  public:
-  YarnRamp(const RopeConfig& config, std::int64_t head_dim) {
+  YarnRamp(const RopeConfig& config, std::int64_t rotary) {
     const auto pair_that_turns = [&](double times) {
       const auto original = static_cast<double>(config.original_positions);
-      return static_cast<double>(head_dim) * std::log(original / (times * 2 * std::numbers::pi)) /
+      return static_cast<double>(rotary) * std::log(original / (times * 2 * std::numbers::pi)) /
              (2 * std::log(config.theta));
     };
     low_ = pair_that_turns(config.beta_fast);
@@ -42,7 +42,7 @@ class YarnRamp {
       high_ = std::ceil(high_);
     }
     low_ = std::max(low_, 0.0);
-    high_ = std::min(high_, static_cast<double>(head_dim - 1));
+    high_ = std::min(high_, static_cast<double>(rotary - 1));
     if (low_ == high_) high_ += 0.001;
   }
 
@@ -79,11 +79,12 @@ double attention_scaling_of(const RopeConfig& config) {
   return config.kind == RopeKind::longrope ? longrope_attention_scaling(config) : 1.0;
 }
 
-std::vector<double> frequencies_of(const RopeConfig& config, std::int64_t head_dim) {
+// Of the pairs of so many values.
+std::vector<double> frequencies_of(const RopeConfig& config, std::int64_t rotary) {
   std::vector<double> frequencies;
-  for (std::int64_t i = 0; i < head_dim / 2; ++i) {
+  for (std::int64_t i = 0; i < rotary / 2; ++i) {
     frequencies.push_back(
-        std::pow(config.theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim)));
+        std::pow(config.theta, -2.0 * static_cast<double>(i) / static_cast<double>(rotary)));
   }
   switch (config.kind) {
     case RopeKind::standard:
@@ -95,7 +96,7 @@ std::vector<double> frequencies_of(const RopeConfig& config, std::int64_t head_d
       for (double& f : frequencies) f = llama3_frequency(config, f);
       break;
     case RopeKind::yarn: {
-      const YarnRamp ramp(config, head_dim);
+      const YarnRamp ramp(config, rotary);
       std::int64_t pair = 0;
       for (double& f : frequencies) f = ramp.frequency(config.factor, f, pair++);
       break;
@@ -121,8 +122,11 @@ float query_scale(const RopeConfig& config, std::int64_t position) {
 }
 
 Rope::Rope(const RopeConfig& config, std::int64_t head_dim, double scale)
-    : frequencies_(frequencies_of(config, head_dim)),
-      attention_scaling_(scale * attention_scaling_of(config)) {
+    : frequencies_(frequencies_of(config, config.rotary > 0 ? config.rotary : head_dim)),
+      attention_scaling_(scale * attention_scaling_of(config)),
+      scale_(scale),
+      n_rotated_(frequencies_.size()) {
+  frequencies_.resize(static_cast<std::size_t>(head_dim / 2));
   for (std::int64_t step = 0; step < kStride; ++step) {
     for (const double f : frequencies_)
       steps_.push_back(std::polar(1.0, static_cast<double>(step) * f));
@@ -142,8 +146,8 @@ void Rope::table(std::int64_t first_position, std::int64_t n_positions, std::spa
     const std::int64_t step = position % kStride;
     if (row == 0 || step == 0) {
       for (std::size_t i = 0; i < half; ++i) {
-        base[i] =
-            std::polar(attention_scaling_, static_cast<double>(position - step) * frequencies_[i]);
+        base[i] = std::polar(i < n_rotated_ ? attention_scaling_ : scale_,
+                             static_cast<double>(position - step) * frequencies_[i]);
       }
     }
     const std::complex<double>* turn = steps_.data() + static_cast<std::size_t>(step) * half;

@@ -21,19 +21,23 @@ class Rope {
   // q and k are multiplied by `scale` as they are rotated.
   Rope(const RopeConfig& config, std::int64_t head_dim, double scale = 1);
 
-  // cos and sin of every rotated pair for positions first, first + 1, ...; angles in fp64, so they
-  // are right at ten million. cos, sin: [n_positions, head_dim / 2] fp32, scaled by
-  // attention_scaling(). A position's bits do not depend on where the table starts.
+  // cos and sin of every pair of a head (Backend::rope) for positions first, first + 1, ...; angles
+  // in fp64, so they are right at ten million. cos, sin: [n_positions, head_dim / 2] fp32, scaled
+  // by attention_scaling(), and where nothing is rotated 1 and 0, scaled by `scale`. A position's
+  // bits do not depend on where the table starts.
   void table(std::int64_t first_position, std::int64_t n_positions, std::span<float> cos,
              std::span<float> sin) const;
 
-  std::span<const double> frequencies() const { return frequencies_; }  // [head_dim / 2]
+  // [head_dim / 2]; 0 of the pairs that are not rotated
+  std::span<const double> frequencies() const { return frequencies_; }
   // scale; more with yarn and longrope
   double attention_scaling() const { return attention_scaling_; }
 
  private:
-  std::vector<double> frequencies_;          // radians a position
-  double attention_scaling_ = 1.0;           // of cos and sin
+  std::vector<double> frequencies_;  // radians a position
+  double attention_scaling_ = 1.0;   // of cos and sin
+  double scale_ = 1.0;               // of the pairs from n_rotated_ on
+  std::size_t n_rotated_ = 0;
   std::vector<std::complex<double>> steps_;  // [kStride, head_dim / 2]: e^(i step frequency)
 };
 

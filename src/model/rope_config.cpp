@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 
 #include "base/error.h"
 #include "model/window_config.h"
@@ -99,36 +100,52 @@ void read_longrope(const JsonObject& scaling, const ModelConfig& config, RopeCon
   }
   const char* key = config.max_positions > rope.original_positions ? "long_factor" : "short_factor";
   const Json& divisors = scaling.get(key);
+  const std::int64_t n_pairs = (rope.rotary > 0 ? rope.rotary : config.head_dim) / 2;
   const auto is_divisor = [](const Json& one) {
     return one.is_number() && one.get<double>() > 0 && one.get<double>() <= kMaxFactor;
   };
-  if (!divisors.is_array() || std::ssize(divisors) != config.head_dim / 2 ||
+  if (!divisors.is_array() || std::ssize(divisors) != n_pairs ||
       !std::ranges::all_of(divisors, is_divisor)) {
-    fail(Exit::bad_data,
-         "{}: key '{}': expected a number above 0 and at most {} for each of head_dim / 2 = {} "
-         "pairs, got {}",
-         scaling.where(), key, kMaxFactor, config.head_dim / 2, to_line(divisors).substr(0, 80));
+    fail(
+        Exit::bad_data,
+        "{}: key '{}': expected a number above 0 and at most {} for each of {} pairs, half of what "
+        "is rotated of a head, got {}",
+        scaling.where(), key, kMaxFactor, n_pairs, to_line(divisors).substr(0, 80));
   }
   rope.divisors = divisors.get<std::vector<double>>();
   if (scaling.has("attention_factor"))
     rope.attention_factor = number_above(scaling, "attention_factor", 0, 0, kMaxFactor);
 }
 
-void refuse_partial_rotation(const JsonObject& json) {
-  const double share = json.find_number("partial_rotary_factor").value_or(1);
-  if (share != 1) {
+// RopeConfig::rotary; where the file says nothing: `absent`.
+std::int64_t read_rotary(const JsonObject& json, const ModelConfig& config, std::int64_t absent) {
+  const char* key = "partial_rotary_factor";
+  const std::optional<double> share = json.find_number(key);
+  if (!share) return absent;
+  if (*share == 1) return 0;
+  if (config.family != Family::phi3) {
     fail(Exit::bad_data,
-         "{}: key 'partial_rotary_factor': heads that are rotated in part are not supported: "
-         "expected 1, got {}",
-         json.where(), share);
+         "{}: key '{}': heads of '{}' that are rotated in part are not supported: expected 1, got "
+         "{}",
+         json.where(), key, config.architecture, *share);
   }
+  const auto rotary = *share > 0 && *share < 1
+                          ? static_cast<std::int64_t>(static_cast<double>(config.head_dim) * *share)
+                          : 0;
+  if (rotary < 2 || rotary % 2 != 0) {
+    fail(Exit::bad_data,
+         "{}: key '{}': expected a number up to 1 by which an even number of head_dim = {} values "
+         "is rotated, got {}",
+         json.where(), key, config.head_dim, *share);
+  }
+  return rotary;
 }
 
 // json: the whole; scaling: its rope_scaling or rope_parameters, or an entry of theirs.
 RopeConfig read_rope(const JsonObject& json, const JsonObject& scaling, double theta,
                      const ModelConfig& config) {
   RopeConfig rope;
-  refuse_partial_rotation(scaling);
+  rope.rotary = read_rotary(scaling, config, config.rope.rotary);
   rope.kind = read_kind(scaling);
   rope.theta = number_above(scaling, "rope_theta", theta, 1, kMaxTheta);
   if (config.family == Family::ministral3) rope.query_beta = read_query_beta(scaling);
@@ -194,7 +211,7 @@ void read_layers_without_rope(const JsonObject& json, ModelConfig& config) {
 void read_ropes(const JsonObject& json, double absent_theta, const std::vector<bool>& slides,
                 ModelConfig& config) {
   config.rope.theta = number_above(json, "rope_theta", absent_theta, 1, kMaxTheta);
-  refuse_partial_rotation(json);
+  config.rope.rotary = read_rotary(json, config, 0);
   const char* key = key_of_scaling(json);
   if (!key) return;
 

@@ -158,7 +158,7 @@ TEST_F(CudaBackend, RepeatedOperationsGiveWhatTheyGiveOnce) {
       const Buffer there = gpu.allocate(std::span(angles).size_bytes());
       gpu.upload_later(std::as_bytes(std::span(angles)), there.data());
       const auto* cos = reinterpret_cast<const float*>(there.data());
-      gpu.rope(x, shape.head_dim, cos, cos);
+      gpu.rope(x, {shape.head_dim}, cos, cos);
       const KvSegment blocks[] = {{k.data, v.data, 100 + 50 * round}, {k.data, v.data, 300}};
       const Buffer memory = gpu.allocate(PartialBuffer::n_bytes(n_rows, shape));
       const Partial partial =
@@ -294,14 +294,14 @@ TEST_F(CudaBackend, ProductsTakeTheNormOfTheirRows) {
 }
 
 TEST_F(CudaBackend, RotatesHeads) {
-  for (const std::int64_t head_dim : {16, 64, 128}) {
-    const std::int64_t n_rows = 19, width = 6 * head_dim;
+  for (const HeadSplit& head : {HeadSplit{16}, {64}, {128}, {128, 96}, {64, 16}}) {
+    const std::int64_t n_rows = 19, width = 6 * head.size;
     const Floats values = numbers_.bell(n_rows * width);
-    const Floats cos = numbers_.bell(n_rows * head_dim / 2),
-                 sin = numbers_.bell(n_rows * head_dim / 2);
+    const Floats cos = numbers_.bell(n_rows * head.size / 2),
+                 sin = numbers_.bell(n_rows * head.size / 2);
     expect_same(kOneRounding, [&](Side& side) {
       const Rows x = side.rows(values, width);
-      side.backend->rope(x, head_dim,
+      side.backend->rope(x, head,
                          reinterpret_cast<const float*>(side.keep(std::as_bytes(std::span(cos)))),
                          reinterpret_cast<const float*>(side.keep(std::as_bytes(std::span(sin)))));
       return side.get(x);
@@ -317,7 +317,7 @@ TEST_F(CudaBackend, RotatesQueriesAndKeysTogether) {
   expect_same(kOneRounding, [&](Side& side) {
     const Rows q_rows = side.rows(q, 6 * head_dim), k_rows = side.rows(k, 2 * head_dim);
     side.backend->rope_both(
-        q_rows, k_rows, head_dim,
+        q_rows, k_rows, {head_dim},
         reinterpret_cast<const float*>(side.keep(std::as_bytes(std::span(cos)))),
         reinterpret_cast<const float*>(side.keep(std::as_bytes(std::span(sin)))));
     Floats both = side.get(q_rows);
@@ -443,6 +443,10 @@ TEST_F(CudaBackend, RefusesAModelThatNoKernelTakes) {
   config.intermediate_size = 2044;
   EXPECT_THROW(gpu_->backend->check_model(config.shape()), Error);
   config.intermediate_size = 2048;
+  config.rope.rotary = 48;
+  EXPECT_NO_THROW(gpu_->backend->check_model(config.shape()));
+  config.rope.rotary = 40;
+  EXPECT_THROW(gpu_->backend->check_model(config.shape()), Error);
 }
 
 TEST_F(CudaBackend, RefusesWhatNoKernelTakes) {

@@ -149,8 +149,8 @@ class LateBackend : public Backend {
   void copy_columns(Rows x, std::int64_t first, Rows to) override {
     backend_->copy_columns(x, first, to);
   }
-  void rope(Rows x, std::int64_t head_dim, const float* cos, const float* sin) override {
-    backend_->rope(x, head_dim, cos, sin);
+  void rope(Rows x, const HeadSplit& head, const float* cos, const float* sin) override {
+    backend_->rope(x, head, cos, sin);
   }
   void attend(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
               Product product, Partial partial) override {

@@ -85,7 +85,8 @@ int starattn_rms_norm(const void* x, const void* weight, float eps, std::int64_t
 int starattn_rotate_rows(void* x, const float* cos, const float* sin, std::int64_t n_rows,
                          int n_heads, int head_dim, void* stream) {
   return guarded([&] {
-    rotate_rows({x, n_heads}, {}, cos, sin, n_rows, head_dim, static_cast<Stream>(stream));
+    rotate_rows({x, n_heads}, {}, cos, sin, n_rows, head_dim, head_dim,
+                static_cast<Stream>(stream));
   });
 }
 

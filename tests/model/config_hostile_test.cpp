@@ -32,6 +32,11 @@ TEST(Refused, IsWhatWeLackByName) {
   expect_bad({{"quantization_config", {{"bits", 4}}}}, {"'quantization_config'"});
   expect_bad({{"torch_dtype", "float8_e4m3fn"}}, {"'torch_dtype'", "float8_e4m3fn"});
   expect_bad({{"partial_rotary_factor", 0.5}}, {"'partial_rotary_factor'", "0.5"});
+  Json phi3 = {{"architectures", {"Phi3ForCausalLM"}}, {"model_type", "phi3"}};
+  for (const double share : {0.0, -0.5, 0.1, 0.2, 1.25, 1e300}) {  // 0.2: 3 of 16 values
+    phi3["partial_rotary_factor"] = share;
+    expect_bad(phi3, {"'partial_rotary_factor'", "head_dim = 16"});
+  }
 }
 
 TEST(Refused, AreNumbersOfTheWrongKind) {

@@ -106,6 +106,33 @@ TEST(LongRope, IsThatOfTheFullLength) {
   EXPECT_NE(canonical_text(read({{"rope_scaling", {{"long_factor", other}}}})), canonical_text(c));
 }
 
+// As Phi-4-mini says it, and as transformers 5 writes it.
+TEST(PartialRotation, IsOfAHeadsFirstValues) {
+  const Json scaling = {{"type", "longrope"},
+                        {"short_factor", std::vector<double>(6, 1)},
+                        {"long_factor", {1, 1.5, 2, 4, 8, 16}}};
+  Json config = small_config({{"architectures", {"Phi3ForCausalLM"}},
+                              {"model_type", "phi3"},
+                              {"vocab_size", 40000},
+                              {"partial_rotary_factor", 0.75},
+                              {"rope_scaling", scaling},
+                              {"original_max_position_embeddings", 2048}});
+  const ModelConfig c = read_config(config);
+  EXPECT_EQ(c.head().size, 16);
+  EXPECT_EQ(c.head().rotary, 12);
+  EXPECT_EQ(c.rope.divisors.size(), 6U);
+  EXPECT_NE(canonical_text(c).find(" rotary=12 /1 /1.5"), std::string::npos) << canonical_text(c);
+  config["rope_parameters"] = scaling;
+  config["rope_parameters"]["partial_rotary_factor"] = 0.75;
+  config.erase("rope_scaling");
+  config.erase("partial_rotary_factor");
+  EXPECT_EQ(canonical_text(read_config(config)), canonical_text(c));
+  config.erase("rope_parameters");
+  EXPECT_EQ(read_config(config).head().rotary, 16);
+  config["partial_rotary_factor"] = 0.5;
+  EXPECT_EQ(read_config(config).head().rotary, 8);
+}
+
 TEST(Positions, EndWhereDualChunkAttentionWouldBegin) {
   const char* key = "dual_chunk_attention_config";
   const char* original = "original_max_position_embeddings";

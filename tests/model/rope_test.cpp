@@ -121,6 +121,25 @@ TEST(Tables, OfNoRopeRotateNothing) {
 }
 
 // The corners of what read_ropes accepts.
+// By hand: the pairs of a head of 12 values for 8 alone, and 1 and 0 behind them.
+TEST(Tables, OfAPartRotateNothingBehindIt) {
+  RopeConfig config;
+  config.kind = RopeKind::yarn;
+  config.factor = 4;
+  config.original_positions = 64;
+  const Rope whole(config, 8, 0.5);
+  config.rotary = 8;
+  const Rope part(config, 12, 0.5);
+  EXPECT_GT(part.attention_scaling(), 0.5);
+  const Table expected(whole, 70, 5), found(part, 70, 5);
+  for (std::size_t row = 0; row < 5; ++row) {
+    for (std::size_t i = 0; i < 6; ++i) {
+      EXPECT_EQ(found.cos[row * 6 + i], i < 4 ? expected.cos[row * 4 + i] : 0.5F);
+      EXPECT_EQ(found.sin[row * 6 + i], i < 4 ? expected.sin[row * 4 + i] : 0.0F);
+    }
+  }
+}
+
 TEST(Frequencies, AreNumbersForAnySettings) {
   for (const RopeKind kind :
        {RopeKind::standard, RopeKind::linear, RopeKind::llama3, RopeKind::yarn}) {

@@ -33,6 +33,16 @@ float* floats(Rows x) {
   return reinterpret_cast<float*>(x.data);
 }
 
+// (i, i + n_pairs), each by its angle.
+void rotate_pairs(float* x, std::int64_t n_pairs, const float* cos, const float* sin) {
+  for (std::int64_t i = 0; i < n_pairs; ++i) {
+    const float a = x[i];
+    const float b = x[i + n_pairs];
+    x[i] = a * cos[i] - b * sin[i];
+    x[i + n_pairs] = b * cos[i] + a * sin[i];
+  }
+}
+
 class CpuBackend : public Backend {
  public:
   explicit CpuBackend(int n_threads)
@@ -153,20 +163,16 @@ class CpuBackend : public Backend {
     });
   }
 
-  void rope(Rows x, std::int64_t head_dim, const float* cos, const float* sin) override {
-    const std::int64_t half = head_dim / 2;
-    STARATTN_CHECK(x.width % head_dim == 0);
+  void rope(Rows x, const HeadSplit& split, const float* cos, const float* sin) override {
+    const std::int64_t n_pairs = split.size / 2, n_rotary = split.rotary / 2;
+    STARATTN_CHECK(x.width % split.size == 0);
     for_rows(x.n_rows, [&](std::int64_t row) {
-      const float* c = cos + row * half;
-      const float* s = sin + row * half;
+      const float* c = cos + row * n_pairs;
+      const float* s = sin + row * n_pairs;
       for (float* head = floats(x) + row * x.width; head < floats(x) + (row + 1) * x.width;
-           head += head_dim) {
-        for (std::int64_t i = 0; i < half; ++i) {
-          const float a = head[i];
-          const float b = head[i + half];
-          head[i] = a * c[i] - b * s[i];
-          head[i + half] = b * c[i] + a * s[i];
-        }
+           head += split.size) {
+        rotate_pairs(head, n_rotary, c, s);
+        rotate_pairs(head + split.rotary, n_pairs - n_rotary, c + n_rotary, s + n_rotary);
       }
     });
   }

@@ -71,6 +71,12 @@ class CudaBackend : public Backend {
            "--device cpu",
            kVector, model.expert_size);
     }
+    if (model.head.rotary % (2 * kVector) != 0) {
+      fail(Exit::unfit,
+           "the CUDA backend takes heads of which a multiple of {} values are rotated; of this "
+           "model's {} values {} are. Use --device cpu",
+           2 * kVector, model.head.size, model.head.rotary);
+    }
     try {
       kernels::check_shape(cuda::as_kernel(model.attention));
     } catch (const kernels::BadShape& bad) {
@@ -234,19 +240,20 @@ class CudaBackend : public Backend {
         "copying columns");
   }
 
-  void rope(Rows x, std::int64_t head_dim, const float* cos, const float* sin) override {
-    kernels::rotate_rows(cuda::heads_of(x, head_dim), {}, cos, sin, x.n_rows,
-                         static_cast<int>(head_dim), stream());
+  void rope(Rows x, const HeadSplit& head, const float* cos, const float* sin) override {
+    kernels::rotate_rows(cuda::heads_of(x, head.size), {}, cos, sin, x.n_rows,
+                         static_cast<int>(head.size), static_cast<int>(head.rotary), stream());
   }
-  void rope_both(Rows q, Rows k, std::int64_t head_dim, const float* cos,
+  void rope_both(Rows q, Rows k, const HeadSplit& head, const float* cos,
                  const float* sin) override {
     STARATTN_CHECK(q.n_rows == k.n_rows);
     const kernels::PeerSend send = mail_.out.take(q.data);
     kernels::PeerRows exchange;
     if (kernels::takes_exchange(q.n_rows * (q.width + k.width)))
       exchange = mail_.out.take_exchange();
-    kernels::rotate_rows(cuda::heads_of(q, head_dim), cuda::heads_of(k, head_dim), cos, sin,
-                         q.n_rows, static_cast<int>(head_dim), stream(), send, exchange);
+    kernels::rotate_rows(cuda::heads_of(q, head.size), cuda::heads_of(k, head.size), cos, sin,
+                         q.n_rows, static_cast<int>(head.size), static_cast<int>(head.rotary),
+                         stream(), send, exchange);
   }
 
   void narrow(Rows x, std::int64_t head_dim, RawRows to) override {
