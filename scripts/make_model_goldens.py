@@ -23,7 +23,8 @@ from tokenizers import Tokenizer
 from transformers import (AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, GptOssConfig,
                           GptOssForCausalLM, GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaForCausalLM, Mistral3Config,
                           Mistral3ForConditionalGeneration, MistralConfig, MistralForCausalLM, MixtralConfig,
-                          MixtralForCausalLM, Olmo3Config, Olmo3ForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config,
+                          MixtralForCausalLM, Olmo2Config, Olmo2ForCausalLM, Olmo3Config, Olmo3ForCausalLM, Phi3Config,
+                          Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config,
                           Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM, Qwen3VLConfig,
                           Qwen3VLForConditionalGeneration, SeedOssConfig, SeedOssForCausalLM, SmolLM3Config,
                           SmolLM3ForCausalLM)
@@ -107,6 +108,7 @@ MODELS = {
         attention_bias=True, tie_word_embeddings=False), torch.bfloat16, None),
     "mixtral": (MixtralForCausalLM, MixtralConfig(**SIZES, head_dim=16, num_local_experts=8, num_experts_per_tok=3),
                 torch.bfloat16, None),
+    "olmo2": (Olmo2ForCausalLM, Olmo2Config(**{**SIZES, "hidden_size": 64}, **ENDS), torch.bfloat16, None),
     # YaRN in the third layer alone; the others slide.
     "olmo3": (Olmo3ForCausalLM, Olmo3Config(
         **{**SIZES, "hidden_size": 64, "num_hidden_layers": 4}, **ENDS, sliding_window=21, layer_types=[
@@ -175,9 +177,9 @@ ROPES = {
 FAMILIES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM",
             "mistral": "MistralForCausalLM", "qwen3_moe": "Qwen3MoeForCausalLM", "granite": "GraniteForCausalLM",
             "seed_oss": "SeedOssForCausalLM", "phi3": "Phi3ForCausalLM", "smollm3": "SmolLM3ForCausalLM",
-            "mixtral": "MixtralForCausalLM"}
+            "mixtral": "MixtralForCausalLM", "olmo2": "Olmo2ForCausalLM"}
 # Whose end token is not among the first 1000.
-VOCABULARIES = {"phi3": 40000, "smollm3": 130000}
+VOCABULARIES = {"phi3": 40000, "smollm3": 130000, "olmo2": 60000}
 
 
 def write(path, data):

@@ -60,6 +60,7 @@ constexpr FamilyDefaults kFamilies[] = {
     {Family::smollm3, "SmolLM3ForCausalLM", "smollm3", 32768, 4, 0, 128000, 128001, nullptr, 2e6,
      true},
     {Family::mixtral, "MixtralForCausalLM", "mixtral", 131072, 8, 0, 1, 2, nullptr, 1e6},
+    {Family::olmo2, "Olmo2ForCausalLM", "olmo2", 2048, 0, 0, -1, 50279},
     {Family::olmo3, "Olmo3ForCausalLM", "olmo3", 2048, 0, 0, -1, 50279, nullptr, 5e5},
     {Family::qwen3_vl, "Qwen3VLForConditionalGeneration", "qwen3_vl", 128000, 32, 128, -1, -1,
      "qwen3_vl_text", 5e5},
@@ -165,7 +166,7 @@ void read_sizes(const JsonObject& json, const FamilyDefaults& family, ModelConfi
 void read_layer(const JsonObject& json, ModelConfig& config) {
   const bool is_larger = config.family == Family::phi3 || config.family == Family::ministral3 ||
                          config.family == Family::gpt_oss || config.family == Family::mixtral ||
-                         config.family == Family::olmo3;
+                         config.family == Family::olmo2 || config.family == Family::olmo3;
   config.rms_norm_eps = json.find_number("rms_norm_eps").value_or(is_larger ? 1e-5 : 1e-6);
   if (!(config.rms_norm_eps > 0 && config.rms_norm_eps < 1)) {
     fail(Exit::bad_data, "{}: key 'rms_norm_eps': expected a number between 0 and 1, got {}",
@@ -205,6 +206,7 @@ void read_layer(const JsonObject& json, ModelConfig& config) {
       config.qkv_bias = config.o_bias = json.find_bool("attention_bias").value_or(true);
       config.has_sinks = true;
       break;
+    case Family::olmo2:
     case Family::olmo3:
       config.qkv_bias = config.o_bias = attention_bias;
       config.qk_norm = config.norms_outputs = true;

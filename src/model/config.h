@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What config.json says about a model, checked and in our own words. Families: Llama 2/3/3.1/3.2,
 // Qwen2/2.5, Qwen3, Qwen3-MoE, Mistral, Mixtral, Granite, Seed-OSS, Phi-3, GPT-OSS, SmolLM3,
-// Olmo 3, and the text part of Mistral 3 and Qwen3-VL. Anything else is refused by its name.
+// Olmo 2, Olmo 3, and the text part of Mistral 3 and Qwen3-VL. Anything else is refused by its name.
 #pragma once
 
 #include <algorithm>
@@ -28,6 +28,7 @@ enum class Family {
   gpt_oss,
   smollm3,
   mixtral,
+  olmo2,
   olmo3
 };
 // none: nothing is rotated. canonical_text() has their numbers.
@@ -126,7 +127,7 @@ struct ModelConfig {
   bool mlp_bias = false;   // gate, up, down have biases (Llama mlp_bias)
   bool qk_norm = false;    // RMS norm on each head of q and k (Qwen3)
   bool has_sinks = false;  // a learned score of each head and layer that has no value
-  // The norms of a layer stand behind its halves, and those of q and k are over all heads (Olmo 3).
+  // The norms of a layer stand behind its halves, and those of q and k are over all heads (Olmo).
   bool norms_outputs = false;
   RopeConfig rope;
   RopeConfig other_rope;  // of the layers that say so

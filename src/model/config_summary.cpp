@@ -36,6 +36,8 @@ const char* name_of(Family family) {
       return "SmolLM3";
     case Family::mixtral:
       return "Mixtral";
+    case Family::olmo2:
+      return "Olmo 2";
     case Family::olmo3:
       return "Olmo 3";
   }

@@ -23,6 +23,7 @@ std::vector<bool> sliding_layers(const JsonObject& json, const ModelConfig& conf
     case Family::llama:
     case Family::granite:
     case Family::seed_oss:
+    case Family::olmo2:
     case Family::qwen3_vl:
       break;
     case Family::mistral:

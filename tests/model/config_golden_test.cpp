@@ -225,7 +225,7 @@ TEST(Defaults, OfHeadDimAreNotMeantByNull) {
 
 TEST(Defaults, AreThoseOfTransformers) {
   const Json families = read_json_file(kGoldenModels + "defaults.json")["families"];
-  ASSERT_EQ(families.size(), 10U);
+  ASSERT_EQ(families.size(), 11U);
   for (const auto& [name, golden] : families.items()) {
     SCOPED_TRACE(name);
     const Json& found = golden["found"];
