@@ -24,10 +24,10 @@ from transformers import (AutoConfig, AutoModelForCausalLM, AutoModelForImageTex
                           GptOssForCausalLM, GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaForCausalLM, Mistral3Config,
                           Mistral3ForConditionalGeneration, MistralConfig, MistralForCausalLM, MixtralConfig,
                           MixtralForCausalLM, Olmo2Config, Olmo2ForCausalLM, Olmo3Config, Olmo3ForCausalLM, Phi3Config,
-                          Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config,
-                          Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM, Qwen3VLConfig,
-                          Qwen3VLForConditionalGeneration, SeedOssConfig, SeedOssForCausalLM, SmolLM3Config,
-                          SmolLM3ForCausalLM)
+                          Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM,
+                          Qwen3MoeConfig, Qwen3MoeForCausalLM, Qwen3VLConfig, Qwen3VLForConditionalGeneration,
+                          Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration, SeedOssConfig, SeedOssForCausalLM,
+                          SmolLM3Config, SmolLM3ForCausalLM)
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 VERSIONS = {"transformers": transformers.__version__, "torch": torch.__version__}
@@ -43,6 +43,8 @@ EXPERTS = dict(num_experts=8, num_experts_per_tok=3, moe_intermediate_size=32)
 ENDS = dict(pad_token_id=None, bos_token_id=1, eos_token_id=2)
 PIXTRAL = {"model_type": "pixtral", "hidden_size": 16, "intermediate_size": 16, "image_size": 32, "patch_size": 16,
            "num_hidden_layers": 1, "num_attention_heads": 1, "head_dim": 16}
+QWEN_VISION = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 1, "out_hidden_size": 48,
+               "patch_size": 4, "num_position_embeddings": 16, "deepstack_visual_indexes": [0]}
 LINEAR_ROPE = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
 
 # folder: (model class, config, dtype on disk, size of a shard or None)
@@ -87,9 +89,12 @@ MODELS = {
     "qwen3_vl": (Qwen3VLForConditionalGeneration, Qwen3VLConfig(
         text_config={**SIZES, "head_dim": 32, "rope_parameters": {
             "rope_type": "default", "rope_theta": 5e6, "mrope_interleaved": True, "mrope_section": [6, 5, 5]}},
-        vision_config={"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 1, "out_hidden_size": 48,
-                       "patch_size": 4, "num_position_embeddings": 16, "deepstack_visual_indexes": [0]},
-        tie_word_embeddings=True), torch.bfloat16, None),
+        vision_config=QWEN_VISION, tie_word_embeddings=True), torch.bfloat16, None),
+    # Its first layer is dense.
+    "qwen3_vl_moe": (Qwen3VLMoeForConditionalGeneration, Qwen3VLMoeConfig(
+        text_config={**SIZES, **EXPERTS, "head_dim": 32, "mlp_only_layers": [0], "rope_parameters": {
+            "rope_type": "default", "rope_theta": 5e6, "mrope_interleaved": True, "mrope_section": [6, 5, 5]}},
+        vision_config=QWEN_VISION, tie_word_embeddings=False), torch.bfloat16, None),
     "mistral": (MistralForCausalLM, MistralConfig(**SIZES, head_dim=16, sliding_window=None), torch.float32, None),
     # Windows that end within the context, across its end, and within the query; the first layers have none.
     "mistral_window": (MistralForCausalLM, MistralConfig(**SIZES, head_dim=16, sliding_window=21), torch.bfloat16,
@@ -234,6 +239,14 @@ def published_spelling(folder):
     write(f"{folder}/config.json", config)
 
 
+def published_experts(folder, layer):
+    """A layer's experts as published Qwen3-VL has them, input by output; transformers 5 leaves them turned."""
+    tensors = load_file(f"{folder}/model.safetensors")
+    for key in [k for k in tensors if f"layers.{layer}.mlp.experts." in k]:
+        tensors[key] = tensors[key].transpose(1, 2).contiguous()
+    save_file(tensors, f"{folder}/model.safetensors", {"format": "pt"})
+
+
 def block_scales(weight, rows, cols):
     """The largest of each block over that of e4m3, in bf16."""
     scales = torch.empty(-(-weight.shape[0] // rows), -(-weight.shape[1] // cols), dtype=torch.bfloat16)
@@ -321,6 +334,8 @@ def make_model(folder, name):
         old_spelling(folder)
     if name == "qwen3_moe_step":
         published_spelling(folder)
+    if name == "qwen3_vl_moe":
+        published_experts(folder, 1)  # and the next as they are
     if os.path.exists(f"{folder}/generation_config.json"):
         os.remove(f"{folder}/generation_config.json")
     for file in os.listdir(folder):

@@ -64,6 +64,8 @@ constexpr FamilyDefaults kFamilies[] = {
     {Family::olmo3, "Olmo3ForCausalLM", "olmo3", 2048, 0, 0, -1, 50279, nullptr, 5e5},
     {Family::qwen3_vl, "Qwen3VLForConditionalGeneration", "qwen3_vl", 128000, 32, 128, -1, -1,
      "qwen3_vl_text", 5e5},
+    {Family::qwen3_vl_moe, "Qwen3VLMoeForConditionalGeneration", "qwen3_vl_moe", 128000, 16, 0, -1,
+     -1, "qwen3_vl_moe_text", 5e5},
 };
 
 bool says_nothing_of(const JsonObject& json, const char* key) {
@@ -186,6 +188,7 @@ void read_layer(const JsonObject& json, ModelConfig& config) {
     case Family::qwen3:
     case Family::qwen3_moe:
     case Family::qwen3_vl:
+    case Family::qwen3_vl_moe:
       config.qkv_bias = config.o_bias = attention_bias;
       config.qk_norm = true;
       break;
@@ -305,8 +308,8 @@ ModelConfig read_model_config(const std::string& folder) {
                                .find_bool("tie_word_embeddings")
                                .value_or(family.tied);
   config.layers.resize(static_cast<std::size_t>(config.n_layers));
-  if (config.family == Family::qwen3_moe || config.family == Family::gpt_oss ||
-      config.family == Family::mixtral)
+  if (config.family == Family::qwen3_moe || config.family == Family::qwen3_vl_moe ||
+      config.family == Family::gpt_oss || config.family == Family::mixtral)
     read_mixture(json, config);
   if (config.family == Family::smollm3) read_layers_without_rope(json, config);
   // Absent, it would be a stretched one to transformers.

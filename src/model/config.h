@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What config.json says about a model, checked and in our own words. Families: Llama 2/3/3.1/3.2,
 // Qwen2/2.5, Qwen3, Qwen3-MoE, Mistral, Mixtral, Granite, Seed-OSS, Phi-3, GPT-OSS, SmolLM3,
-// Olmo 2, Olmo 3, and the text part of Mistral 3 and Qwen3-VL. Anything else is refused by its name.
+// Olmo 2, Olmo 3, and the text part of Mistral 3, Qwen3-VL and Qwen3-VL-MoE. Anything else is
+// refused by its name.
 #pragma once
 
 #include <algorithm>
@@ -24,6 +25,7 @@ enum class Family {
   seed_oss,
   phi3,
   qwen3_vl,
+  qwen3_vl_moe,
   ministral3,
   gpt_oss,
   smollm3,

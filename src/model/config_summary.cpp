@@ -32,6 +32,8 @@ const char* name_of(Family family) {
       return "Ministral 3";
     case Family::qwen3_vl:
       return "Qwen3-VL";
+    case Family::qwen3_vl_moe:
+      return "Qwen3-VL-MoE";
     case Family::smollm3:
       return "SmolLM3";
     case Family::mixtral:

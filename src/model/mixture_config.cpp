@@ -33,7 +33,6 @@ std::vector<bool> read_layers(const JsonObject& json, std::int64_t n_layers) {
   return layers;
 }
 
-// Above 0.
 // GptOssForCausalLM: every layer is a mixture.
 void read_biased_mixture(const JsonObject& json, ModelConfig& config) {
   MixtureConfig& mixture = config.mixture;
@@ -75,16 +74,18 @@ bool has_mxfp4_experts(const JsonObject& json) {
 void read_mixture(const JsonObject& json, ModelConfig& config) {
   if (config.family == Family::gpt_oss) return read_biased_mixture(json, config);
   if (config.family == Family::mixtral) return read_plain_mixture(json, config);
+  const bool is_vl = config.family == Family::qwen3_vl_moe;
   MixtureConfig mixture;
   // transformers 5 may write the first name, which other families have, too.
   const char* count = json.has("num_local_experts") ? "num_local_experts" : "num_experts";
-  mixture.n_experts = json.find_int(count, 0, Backend::kMostExperts).value_or(128);
+  mixture.n_experts = json.find_int(count, 0, Backend::kMostExperts).value_or(is_vl ? 60 : 128);
   const std::vector<bool> layers = read_layers(json, config.n_layers);
   if (mixture.n_experts == 0 || !std::ranges::count(layers, true)) return;
   mixture.n_chosen = json.find_int("num_experts_per_tok", 1, mixture.n_experts)
-                         .value_or(std::min<std::int64_t>(8, mixture.n_experts));
-  mixture.expert_size = json.find_int("moe_intermediate_size", 1, kMaxExpertSize).value_or(768);
-  mixture.renormalise = json.find_bool("norm_topk_prob").value_or(false);
+                         .value_or(std::min<std::int64_t>(is_vl ? 4 : 8, mixture.n_experts));
+  mixture.expert_size =
+      json.find_int("moe_intermediate_size", 1, kMaxExpertSize).value_or(is_vl ? 1408 : 768);
+  mixture.renormalise = is_vl || json.find_bool("norm_topk_prob").value_or(false);
   config.mixture = mixture;
   for (std::size_t i = 0; i < layers.size(); ++i) config.layers[i].is_mixture = layers[i];
 }

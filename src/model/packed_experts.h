@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Experts whose files keep all of a layer in one tensor, rows of gate and up in turn (GPT-OSS): as
+// Experts whose files keep all of a layer in one tensor (GPT-OSS, Qwen3-VL), not as matrices: as
 // MXFP4, blocks of 32 numbers of 4 bits that share a power of two (OCP Microscaling Formats), or
 // as wide numbers, input by output. Here every expert has matrices of its own, [n_out, n_in], whose
 // numbers are made where they are asked for: FP8 of MXFP4, else as they are.

@@ -250,12 +250,51 @@ WeightScales WeightFiles::scales_of(const std::string& matrix,
   return scales;
 }
 
-std::vector<Expert> WeightFiles::experts(const std::string& prefix, std::int64_t n_experts,
-                                         std::int64_t size, std::int64_t hidden) {
+std::vector<Expert> WeightFiles::experts(const std::string& prefix, const MixtureConfig& mixture,
+                                         std::int64_t hidden) {
   // Writers of FP8 take them apart.
-  if (has(prefix + "0.gate_proj.weight"))
-    return WeightSource::experts(prefix, n_experts, size, hidden);
+  if (has(prefix + "0.gate_proj.weight")) return WeightSource::experts(prefix, mixture, hidden);
+  return mixture.has_biases ? experts_in_turn(prefix, mixture, hidden)
+                            : halved_experts(prefix, mixture, hidden);
+}
+
+std::vector<Expert> WeightFiles::halved_experts(const std::string& prefix,
+                                                const MixtureConfig& mixture, std::int64_t hidden) {
+  const std::int64_t size = mixture.expert_size;
+  const auto both = matrices(prefix + "gate_up_proj", mixture.n_experts, 2 * size, hidden);
+  const auto down = matrices(prefix + "down_proj", mixture.n_experts, hidden, size);
+  std::vector<Expert> experts;
+  for (std::size_t e = 0; e < both.size(); ++e) {
+    const WeightView up = rows(both[e], size, size);  // gate last: it takes the name of the whole
+    experts.push_back({rows(both[e], 0, size), up, down[e]});
+  }
+  return experts;
+}
+
+std::vector<WeightView> WeightFiles::matrices(const std::string& name, std::int64_t n_experts,
+                                              std::int64_t n_out, std::int64_t n_in) {
+  const SafetensorsFile& file = file_with(name);
+  const std::vector<std::int64_t> as_they_lie = {n_experts, n_out, n_in};
+  const bool is_turned = tensor_of(file, name).shape != as_they_lie;
+  if (is_turned && !packed_) packed_ = std::make_shared<PackedExperts>();
+  const Tensor all =
+      find(name, is_turned ? std::vector<std::int64_t>{n_experts, n_in, n_out} : as_they_lie);
+  const std::size_t n_bytes = static_cast<std::size_t>(n_out * n_in) * size_of(all.dtype);
+  std::vector<WeightView> views;
+  for (std::int64_t e = 0; e < n_experts; ++e) {
+    views.push_back(is_turned ? packed_->add({all.data, nullptr, all.dtype, n_out, n_in}, e, 0, 1)
+                              : WeightView{all.data + static_cast<std::size_t>(e) * n_bytes,
+                                           all.dtype, n_out, n_in});
+    give_name(views.back(), fmt::format("{}[{}]", name, e), &file.file());
+  }
+  return views;
+}
+
+std::vector<Expert> WeightFiles::experts_in_turn(const std::string& prefix,
+                                                 const MixtureConfig& mixture,
+                                                 std::int64_t hidden) {
   if (!packed_) packed_ = std::make_shared<PackedExperts>();
+  const std::int64_t n_experts = mixture.n_experts, size = mixture.expert_size;
   const std::string both = prefix + "gate_up_proj", down = prefix + "down_proj";
   const PackedExperts::Source gate_up = packed(both, n_experts, 2 * size, hidden);
   const PackedExperts::Source down_proj = packed(down, n_experts, hidden, size);

@@ -21,8 +21,9 @@ class WeightFiles : public WeightSource {
   explicit WeightFiles(const std::string& folder, Fp8Config fp8 = {});
 
   bool has(const std::string& name) const override;
-  // As GptOssForCausalLM keeps them: in one tensor of each kind (packed_experts.h).
-  std::vector<Expert> experts(const std::string& prefix, std::int64_t n_experts, std::int64_t size,
+  // Each as tensors of its own, or one tensor of each kind (packed_experts.h): with biases, rows of
+  // gate and up in turn (GPT-OSS); without, gate's in front of up's (Qwen3-VL).
+  std::vector<Expert> experts(const std::string& prefix, const MixtureConfig& mixture,
                               std::int64_t hidden) override;
   // That the files hold tensors of, behind this prefix, whatever the config says.
   std::int64_t n_layers(const std::string& prefix) const;
@@ -44,6 +45,13 @@ class WeightFiles : public WeightSource {
   const TensorView& tensor_of(const SafetensorsFile& file, const std::string& name) const;
   WeightScales scales_of(const std::string& name, const std::vector<std::int64_t>& shape);
 
+  std::vector<Expert> experts_in_turn(const std::string& prefix, const MixtureConfig& mixture,
+                                      std::int64_t hidden);
+  std::vector<Expert> halved_experts(const std::string& prefix, const MixtureConfig& mixture,
+                                     std::int64_t hidden);
+  // One of all experts: as they lie in the tensor or, where that is input by output, turned.
+  std::vector<WeightView> matrices(const std::string& name, std::int64_t n_experts,
+                                   std::int64_t n_out, std::int64_t n_in);
   // A matrix of all experts in one tensor or, where there is MXFP4, in two.
   PackedExperts::Source packed(const std::string& name, std::int64_t n_experts, std::int64_t n_out,
                                std::int64_t n_in);

@@ -24,10 +24,10 @@ class WeightSource {
     return view(name, {n_rows, n_cols});
   }
   WeightView vector(const std::string& name, std::int64_t n) { return view(name, {n}); }
-  // All experts of a layer with their biases, which models whose experts have some keep together:
-  // here each as tensors of its own. prefix: "model.layers.0.mlp.experts."
-  virtual std::vector<Expert> experts(const std::string& prefix, std::int64_t n_experts,
-                                      std::int64_t size, std::int64_t hidden);
+  // All experts of a layer, which some models keep together: here each as tensors of its own.
+  // prefix: "model.layers.0.mlp.experts."
+  virtual std::vector<Expert> experts(const std::string& prefix, const MixtureConfig& mixture,
+                                      std::int64_t hidden);
   // Some rows of a matrix that was given out, as a tensor of its own.
   WeightView rows(const WeightView& matrix, std::int64_t first_row, std::int64_t n_rows) {
     const WeightView part = matrix.rows(first_row, n_rows);
@@ -64,16 +64,22 @@ class WeightSource {
   std::map<const std::byte*, WeightName> names_;
 };
 
-inline std::vector<Expert> WeightSource::experts(const std::string& prefix, std::int64_t n_experts,
-                                                 std::int64_t size, std::int64_t hidden) {
+inline std::vector<Expert> WeightSource::experts(const std::string& prefix,
+                                                 const MixtureConfig& mixture,
+                                                 std::int64_t hidden) {
+  const std::int64_t size = mixture.expert_size;
   std::vector<Expert> experts;
-  for (std::int64_t e = 0; e < n_experts; ++e) {
+  for (std::int64_t e = 0; e < mixture.n_experts; ++e) {
     const std::string name = fmt::format("{}{}.", prefix, e);
-    experts.push_back({matrix(name + "gate_proj.weight", size, hidden),
-                       matrix(name + "up_proj.weight", size, hidden),
-                       matrix(name + "down_proj.weight", hidden, size),
-                       vector(name + "gate_proj.bias", size), vector(name + "up_proj.bias", size),
-                       vector(name + "down_proj.bias", hidden)});
+    Expert expert{matrix(name + "gate_proj.weight", size, hidden),
+                  matrix(name + "up_proj.weight", size, hidden),
+                  matrix(name + "down_proj.weight", hidden, size)};
+    if (mixture.has_biases) {
+      expert.gate_bias = vector(name + "gate_proj.bias", size);
+      expert.up_bias = vector(name + "up_proj.bias", size);
+      expert.down_bias = vector(name + "down_proj.bias", hidden);
+    }
+    experts.push_back(expert);
   }
   return experts;
 }

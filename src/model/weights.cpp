@@ -94,8 +94,13 @@ LayerWeights layer_from(WeightSource& source, const ModelConfig& c, const std::s
   if (c.is_mixture(i) && c.mixture.has_biases) {
     w.router = matrix("mlp.router", c.mixture.n_experts, hidden);
     w.router_bias = bias(true, "mlp.router", c.mixture.n_experts);
-    w.experts =
-        source.experts(layer + "mlp.experts.", c.mixture.n_experts, c.mixture.expert_size, hidden);
+    w.experts = source.experts(layer + "mlp.experts.", c.mixture, hidden);
+    mark_mixed(w.experts);
+    return w;
+  }
+  if (c.is_mixture(i) && c.family == Family::qwen3_vl_moe) {
+    w.router = matrix("mlp.gate", c.mixture.n_experts, hidden);
+    w.experts = source.experts(layer + "mlp.experts.", c.mixture, hidden);
     mark_mixed(w.experts);
     return w;
   }

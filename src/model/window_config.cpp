@@ -25,6 +25,7 @@ std::vector<bool> sliding_layers(const JsonObject& json, const ModelConfig& conf
     case Family::seed_oss:
     case Family::olmo2:
     case Family::qwen3_vl:
+    case Family::qwen3_vl_moe:
       break;
     case Family::mistral:
     case Family::ministral3:

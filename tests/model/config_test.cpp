@@ -364,6 +364,33 @@ TEST(Mixtral, IsAMixtureInEveryLayer) {
   EXPECT_EQ(absent.mixture.n_chosen, 2);
 }
 
+TEST(Qwen3VlMoe, HasItsOwnMixture) {
+  const auto read = [](const Json& changes) {
+    Json text = small_config({{"architectures", nullptr},
+                              {"model_type", "qwen3_vl_moe_text"},
+                              {"mlp_only_layers", {0}},
+                              {"norm_topk_prob", false}});
+    text.update(changes);
+    return read_config({{"architectures", {"Qwen3VLMoeForConditionalGeneration"}},
+                        {"model_type", "qwen3_vl_moe"},
+                        {"text_config", text}});
+  };
+  const ModelConfig c = read(Json::object());
+  EXPECT_TRUE(!c.is_mixture(0) && c.is_mixture(1));
+  EXPECT_EQ(c.mixture.n_experts, 60);
+  EXPECT_EQ(c.mixture.n_chosen, 4);
+  EXPECT_EQ(c.mixture.expert_size, 1408);
+  EXPECT_TRUE(c.mixture.renormalise);  // whatever the file says
+  EXPECT_TRUE(c.qk_norm);
+  EXPECT_EQ(c.rope.theta, 5e5);
+  EXPECT_FALSE(c.tied_embeddings);
+  const ModelConfig said =
+      read({{"num_experts", 8}, {"num_experts_per_tok", 2}, {"moe_intermediate_size", 16}});
+  EXPECT_EQ(said.mixture.n_experts, 8);
+  EXPECT_EQ(said.mixture.n_chosen, 2);
+  EXPECT_EQ(said.mixture.expert_size, 16);
+}
+
 // transformers: every fourth layer sees everything, and YaRN is for those alone.
 TEST(Olmo3, HasWindowsInThreeOfFourLayersAndYarnInTheOthers) {
   const Json yarn = {
