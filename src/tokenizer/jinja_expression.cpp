@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
+#include <optional>
 
 namespace starattn::jinja {
 namespace {
@@ -72,15 +73,32 @@ class Reader {
 
   Json ternary() {
     if (++depth_ > kMaxDepth) refuse("an expression that is too deep");
-    Json value = disjunction();
+    std::optional<NotUnderstood> error;
+    Json value = first_operand(error);
     if (take("if")) {
       const bool holds = is_true(disjunction());
+      if (!holds) error.reset();
       Json other = undefined();
       if (take("else")) other = read_if(!holds, &Reader::ternary);
       if (!holds) value = std::move(other);
     }
+    if (error) throw NotUnderstood(*error);
     --depth_;
     return value;
+  }
+  // Whether it counts is said behind it. If it is an error, it is read over, and the error kept.
+  Json first_operand(std::optional<NotUnderstood>& error) {
+    const std::string_view begin = rest_;
+    const int depth = depth_;
+    try {
+      return disjunction();
+    } catch (const NotUnderstood& not_understood) {
+      if (n_unwanted_ > 0) throw;  // for a reason that no condition changes
+      error = not_understood;
+    }
+    rest_ = begin;
+    depth_ = depth;
+    return read_if(false, &Reader::disjunction);
   }
   Json disjunction() {
     Json value = conjunction();

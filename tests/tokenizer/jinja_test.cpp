@@ -60,6 +60,15 @@ TEST(Jinja, DoesNotWorkOutWhatIsDecided) {
   EXPECT_EQ(value("false and ('a' not in tools or n < 'b' or n is odd) or n"), "3");
   EXPECT_EQ(value("true or raise_exception('no')"), "True");
   EXPECT_EQ(value("(none and none.x()) ~ (0 and true and tools|length) ~ n"), "None03");
+  // The condition stands behind what it decides.
+  EXPECT_EQ(value("tools|length if tools else n"), "3");
+  EXPECT_EQ(value("(tools|length if tools) ~ n"), "3");
+  EXPECT_EQ(value("raise_exception('no') if n == 4 else (1 - 'a' if none else 'b')"), "b");
+  EXPECT_EQ(value("([tools|first if false else 'a'][0] if n else f()) ~ n"), "a3");
+  EXPECT_THROW(value("tools|length if n else 1"), NotUnderstood);
+  EXPECT_THROW(value("(tools|length if n else 1) if n else 2"), NotUnderstood);
+  EXPECT_THROW(value("(n n) if false else 2"), NotUnderstood);
+  EXPECT_THROW(value("1 if true else (n n)"), NotUnderstood);
   EXPECT_THROW(value("n and tools | length > 0"), NotUnderstood);
   EXPECT_THROW(value("false and (n n)"), NotUnderstood);
 }
@@ -122,6 +131,7 @@ TEST(Jinja, RefusesWhatItDoesNotKnow) {
   }
   EXPECT_THROW(value(std::string(5000, '(') + "1" + std::string(5000, ')')), NotUnderstood);
   EXPECT_THROW(value(std::string(5000, '-') + "1"), NotUnderstood);
+  EXPECT_THROW(value(std::string(40, '(') + "f()" + std::string(40, ')')), NotUnderstood);
   std::string nested;
   for (int i = 0; i < 500; ++i) nested += "{% if true %}";
   EXPECT_THROW(written(nested), NotUnderstood);
