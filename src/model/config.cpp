@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "model/config_file.h"
 #include "model/fp8_config.h"
 #include "model/mixture_config.h"
 #include "model/model_folder.h"
@@ -25,7 +26,6 @@ constexpr std::int64_t kMaxLayers = 1024;
 constexpr std::int64_t kMaxHeads = 4096;
 constexpr std::int64_t kMaxHeadDim = 256;
 constexpr std::int64_t kMaxPositions = std::int64_t{1} << 32;
-constexpr JsonLimits kJsonLimits = {std::size_t{16} << 20, 32};
 
 // What an absent key means differs between families; these are transformers' meanings.
 struct FamilyDefaults {
@@ -294,7 +294,7 @@ ModelConfig read_model_config(const std::string& folder) {
     if (!instead.empty())
       fail(Exit::no_input, "{}: expected a model's folder with config.json{}", folder, instead);
   }
-  const Json file = read_json_file(path, kJsonLimits);
+  const Json file = read_config_file(path);
   const JsonObject whole(file, path);
 
   ModelConfig config;
@@ -322,7 +322,7 @@ ModelConfig read_model_config(const std::string& folder) {
   if (!config.mixture.are_f8) config.fp8 = read_fp8_config(quantised);
   const std::string beside = folder + "/hf_quant_config.json";
   if (!key_of_quantization(quantised) && ::access(beside.c_str(), F_OK) == 0) {
-    const Json quantization = read_json_file(beside, kJsonLimits);
+    const Json quantization = read_config_file(beside);
     config.fp8 = read_hf_quant_config(JsonObject(quantization, beside));
   }
   refuse_what_we_lack(json);
@@ -333,7 +333,7 @@ ModelConfig read_model_config(const std::string& folder) {
 
   const std::string generation_path = folder + "/generation_config.json";
   if (::access(generation_path.c_str(), F_OK) == 0) {
-    const Json generation = read_json_file(generation_path, kJsonLimits);
+    const Json generation = read_config_file(generation_path);
     add_eos_tokens(JsonObject(generation, generation_path), config.vocab_size, config.eos_tokens);
   }
   return config;

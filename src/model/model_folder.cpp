@@ -27,6 +27,9 @@ constexpr Mark kMarks[] = {
     {"consolidated*",
      "the publisher's own format, with other names of tensors: take the model's folder in the "
      "format of Hugging Face (config.json, model*.safetensors, tokenizer.json)"},
+    {"params.json",
+     "the settings of the publisher's own format: take the model's folder in the format of Hugging "
+     "Face (config.json, model*.safetensors, tokenizer.json)"},
     {"pytorch_model*.bin*",
      "PyTorch weights: load them with transformers (from_pretrained) and save them as safetensors "
      "(save_pretrained)"},

@@ -57,6 +57,28 @@ TEST(Spellings, OfTheEndAreATokenAListOrNothing) {
   EXPECT_EQ(read_model_config(folder.path()).eos_tokens, (Tokens{7, 9, 8}));
 }
 
+// Python's json writes numbers that JSON does not have.
+TEST(Spellings, OfPythonAreRefusedOnlyWhereANumberIsWanted) {
+  const auto read = [](const std::string& more) {
+    const TemporaryFolder folder;
+    std::string text = to_line(small_config());
+    text.back() = ',';
+    folder.write("config.json", text + more + "}");
+    return read_model_config(folder.path());
+  };
+  const ModelConfig c = read(R"("time_step_limit": [0.0, Infinity, -Infinity,NaN],
+                                "name": "a \\\" NaN", "rms_norm_eps": 1e-4)");
+  EXPECT_EQ(c.rms_norm_eps, 1e-4);
+  for (const char* number : {"NaN", "Infinity", "-Infinity"}) {
+    expect_refused([&] { read(fmt::format(R"("rms_norm_eps": {})", number)); }, Exit::bad_data,
+                   {"/config.json", "'rms_norm_eps'", "finite number"});
+    expect_refused([&] { read(fmt::format(R"("rope_theta": {})", number)); }, Exit::bad_data,
+                   {"'rope_theta'", "finite number"});
+  }
+  for (const char* broken : {R"("x": NaNa)", R"("x": nan)", R"("x": +Infinity)"})
+    expect_refused([&] { read(broken); }, Exit::bad_data, {"not valid JSON"});
+}
+
 TEST(Positions, AreStretchedByYarn) {
   const auto positions = [](Json scaling, std::int64_t of_file) {
     scaling["rope_type"] = "yarn";

@@ -55,6 +55,7 @@ TEST(Folders, AreNamedForWhatTheyAre) {
       {"model-Q4_K_M.gguf", "llama.cpp"},
       {"consolidated.safetensors", "the publisher's own format"},
       {"consolidated.00.pth", "the publisher's own format"},
+      {"params.json", "the publisher's own format"},
       {"pytorch_model-00001-of-00002.bin", "save_pretrained"},
       {"tf_model.h5", "TensorFlow"}};
   for (const auto& [name, words] : cases) {
