@@ -67,9 +67,12 @@ std::string describe(const RopeConfig& rope) {
 
 // Of all layers.
 std::string describe_ropes(const ModelConfig& c) {
-  if (c.n_with_other_rope() == 0) return describe(c.rope);
-  return fmt::format("{} ({} in {} of {} layers)", describe(c.rope), describe(c.other_rope),
-                     c.n_with_other_rope(), c.n_layers);
+  std::string text = describe(c.rope);
+  if (c.rope.rotary > 0) text += fmt::format(" of {} values a head", c.rope.rotary);
+  if (c.n_with_other_rope() > 0)
+    text += fmt::format(" ({} in {} of {} layers)", describe(c.other_rope), c.n_with_other_rope(),
+                        c.n_layers);
+  return text;
 }
 
 // 10.2M, 8.0B

@@ -143,6 +143,8 @@ TEST(PartialRotation, IsOfAHeadsFirstValues) {
   EXPECT_EQ(c.head().size, 16);
   EXPECT_EQ(c.head().rotary, 12);
   EXPECT_EQ(c.rope.divisors.size(), 6U);
+  EXPECT_NE(describe(c).find("(longrope x2) of 12 values a head"), std::string::npos)
+      << describe(c);
   EXPECT_NE(canonical_text(c).find(" rotary=12 /1 /1.5"), std::string::npos) << canonical_text(c);
   config["rope_parameters"] = scaling;
   config["rope_parameters"]["partial_rotary_factor"] = 0.75;
