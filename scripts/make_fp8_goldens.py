@@ -109,6 +109,10 @@ MODELS = {
         **{**FOLDED, "intermediate_size": 32}, head_dim=16, num_local_experts=4, num_experts_per_tok=2,
         sliding_window=21, rope_parameters={**goldens.YARN_ROPE, "truncate": False}),
         by_llmcompressor, {"targets": "Linear", "scheme": "FP8_DYNAMIC", "ignore": [*LM_HEAD, "re:.*router$"]}),
+    # Experts stay in one tensor, input by output, with one scale.
+    "modelopt_gpt_oss": (GptOssForCausalLM, GptOssConfig(
+        **{**FOLDED, "intermediate_size": 32}, head_dim=16, num_local_experts=4, num_experts_per_tok=2,
+        sliding_window=21, rope_parameters={**goldens.YARN_ROPE, "truncate": False}), by_modelopt, {}),
     # MIXED_PRECISION of FP8 and fp8_pb_wo, and scales of keys and values.
     "modelopt_mixed": (Qwen3ForCausalLM, Qwen3Config(**{**SIZES, "intermediate_size": 144}, head_dim=32), by_modelopt, {
         "*mlp*weight_quantizer": {"cfg": {"num_bits": (4, 3), "block_sizes": {-1: 128, -2: 128}}, "enable": True},
@@ -163,7 +167,8 @@ def wide(folder, config):
         if re.search(r"(_scale|_scale_inv|zero_point)$", key):
             continue
         if tensor.dtype == torch.float8_e4m3fn:
-            scales = tensors.get(key + "_scale", tensors.get(key + "_scale_inv"))
+            scales = next(tensors[key + ending] for ending in ("_scale", "_scale_inv", "_weight_scale")
+                          if key + ending in tensors)
             tensor = tensor.float() * spread(scales, tensor, block_size(config))
         found[key] = tensor.float().contiguous()
     return as_named_by_transformers(found)

@@ -52,7 +52,7 @@ float to_f8_row(const std::byte* values, const std::byte* scales, std::int64_t n
 WeightView PackedExperts::add(const Source& source, std::int64_t expert, std::int64_t first,
                               std::int64_t step) {
   const bool is_mxfp4 = source.scales != nullptr;
-  STARATTN_CHECK(is_mxfp4 == (source.dtype == Dtype::f8) &&
+  STARATTN_CHECK((is_mxfp4 || source.expert_scales) == (source.dtype == Dtype::f8) &&
                  (!is_mxfp4 || source.n_in % kBlock == 0));
   const std::int64_t n_rows = (source.n_out - first + step - 1) / step;
   const auto n_bytes = static_cast<std::size_t>(n_rows * source.n_in) * size_of(source.dtype);
@@ -66,6 +66,7 @@ WeightView PackedExperts::add(const Source& source, std::int64_t expert, std::in
       std::make_unique_for_overwrite<float[]>(is_mxfp4 ? static_cast<std::size_t>(n_rows) : 0)};
   WeightView view{matrix.numbers.get(), source.dtype, n_rows, source.n_in};
   if (is_mxfp4) view.scales = {matrix.row_scales.get(), 1, source.n_in};
+  if (source.expert_scales) view.scales = {source.expert_scales + expert, n_rows, source.n_in};
   matrices_.emplace(view.data, std::move(matrix));
   return view;
 }

@@ -205,16 +205,18 @@ WeightSource::Tensor WeightFiles::find(const std::string& name,
   return {tensor.data, dtype, &file.file(), scales_of(name, shape)};
 }
 
+void WeightFiles::check_says_how_scaled(const std::string& matrix) const {
+  if (fp8_.scales != Fp8Config::Scales::none) return;
+  fail(Exit::bad_data,
+       "{}: tensor '{}' is FP8, but config.json does not say in a quantization_config how it is "
+       "scaled",
+       file_with(matrix).path(), matrix);
+}
+
 // Of an FP8 matrix, as config.json says that they are laid out.
 WeightScales WeightFiles::scales_of(const std::string& matrix,
                                     const std::vector<std::int64_t>& shape) {
-  using Scales = Fp8Config::Scales;
-  if (fp8_.scales == Scales::none) {
-    fail(Exit::bad_data,
-         "{}: tensor '{}' is FP8, but config.json does not say in a quantization_config how it is "
-         "scaled",
-         file_with(matrix).path(), matrix);
-  }
+  check_says_how_scaled(matrix);
   // Method fp8 has had two names for one scale a matrix.
   const bool has_other = !has(matrix + fp8_.suffix) && has(matrix + "_scale");
   const std::string name = matrix + (has_other ? "_scale" : fp8_.suffix);
@@ -228,12 +230,18 @@ WeightScales WeightFiles::scales_of(const std::string& matrix,
     fail(Exit::bad_data, "{}: tensor '{}': expected shape [{}], as config.json says, got [{}]",
          file.path(), name, fmt::join(expected, ", "), fmt::join(tensor.shape, ", "));
   }
+  scales.data = read_scales(name, static_cast<std::size_t>(expected[0] * expected[1]));
+  return scales;
+}
+
+const float* WeightFiles::read_scales(const std::string& name, std::size_t n) {
+  const SafetensorsFile& file = file_with(name);
+  const TensorView& tensor = tensor_of(file, name);
   const ScaleReader scale_at = scale_reader(tensor.dtype_name);
   if (!scale_at) {
     fail(Exit::bad_data, "{}: tensor '{}': expected dtype F32, BF16, F16, F8_E8M0 or U8, got {}",
          file.path(), name, tensor.dtype_name);
   }
-  const auto n = static_cast<std::size_t>(expected[0] * expected[1]);
   auto& memory =
       scales_.emplace_back(std::make_unique_for_overwrite<std::byte[]>(n * sizeof(float)));
   for (std::size_t i = 0; i < n; ++i) {
@@ -246,14 +254,34 @@ WeightScales WeightFiles::scales_of(const std::string& matrix,
     }
     std::memcpy(memory.get() + i * sizeof(value), &value, sizeof(value));
   }
-  scales.data = reinterpret_cast<const float*>(memory.get());
-  return scales;
+  return reinterpret_cast<const float*>(memory.get());
+}
+
+// One for each, or one for all.
+const float* WeightFiles::scales_of_experts(const std::string& name, std::int64_t n_experts) {
+  const SafetensorsFile& file = file_with(name);
+  const std::vector<std::int64_t> shape = without_ones(tensor_of(file, name).shape);
+  const auto n = static_cast<std::size_t>(n_experts);
+  if (shape == without_ones({n_experts})) return read_scales(name, n);
+  if (!shape.empty()) {
+    fail(Exit::bad_data,
+         "{}: tensor '{}': expected a scale, or one for each of {} experts, got [{}]", file.path(),
+         name, n_experts, fmt::join(shape, ", "));
+  }
+  const float scale = *read_scales(name, 1);
+  auto& memory =
+      scales_.emplace_back(std::make_unique_for_overwrite<std::byte[]>(n * sizeof(scale)));
+  auto* all = reinterpret_cast<float*>(memory.get());
+  std::fill_n(all, n, scale);
+  return all;
 }
 
 std::vector<Expert> WeightFiles::experts(const std::string& prefix, const MixtureConfig& mixture,
                                          std::int64_t hidden) {
-  // Writers of FP8 take them apart.
-  if (has(prefix + "0.gate_proj.weight")) return WeightSource::experts(prefix, mixture, hidden);
+  // Apart as all publish those of some families, and as most writers of FP8 leave any.
+  const bool are_apart =
+      has(prefix + "0.gate_proj.weight") || (!mixture.has_biases && !has(prefix + "gate_up_proj"));
+  if (are_apart) return WeightSource::experts(prefix, mixture, hidden);
   return mixture.has_biases ? experts_in_turn(prefix, mixture, hidden)
                             : halved_experts(prefix, mixture, hidden);
 }
@@ -324,6 +352,29 @@ std::string WeightFiles::name_of_packed(const std::string& name) const {
 
 PackedExperts::Source WeightFiles::packed(const std::string& name, std::int64_t n_experts,
                                           std::int64_t n_out, std::int64_t n_in) {
+  const auto bytes = [&](const std::string& tensor_name, const char* dtype,
+                         const std::vector<std::int64_t>& shape) {
+    const SafetensorsFile& file = file_with(tensor_name);
+    const TensorView& tensor = tensor_of(file, tensor_name);
+    if (tensor.shape != shape || tensor.dtype_name != dtype) {
+      fail(Exit::bad_data,
+           "{}: tensor '{}': expected experts as {} of shape [{}] by config.json, got {} of shape "
+           "[{}]",
+           file.path(), tensor_name, dtype, fmt::join(shape, ", "), tensor.dtype_name,
+           fmt::join(tensor.shape, ", "));
+    }
+    return tensor.data;
+  };
+  const std::string scales = name + "_weight_scale";
+  if (has(scales)) {
+    check_says_how_scaled(name);
+    return {bytes(name, "F8_E4M3", {n_experts, n_in, n_out}),
+            nullptr,
+            Dtype::f8,
+            n_out,
+            n_in,
+            scales_of_experts(scales, n_experts)};
+  }
   if (!has(name + "_blocks")) {
     const Tensor wide = find(name, {n_experts, n_in, n_out});
     return {wide.data, nullptr, wide.dtype, n_out, n_in};
@@ -334,19 +385,8 @@ PackedExperts::Source WeightFiles::packed(const std::string& name, std::int64_t 
          "{}: tensor '{}_blocks': rows of {} numbers are no blocks of {}, which MXFP4 has",
          file_with(name + "_blocks").path(), name, n_in, kBlock);
   }
-  const auto bytes = [&](const std::string& tensor_name, const std::vector<std::int64_t>& shape) {
-    const SafetensorsFile& file = file_with(tensor_name);
-    const TensorView& tensor = tensor_of(file, tensor_name);
-    if (tensor.shape != shape || tensor.dtype_name != "U8") {
-      fail(Exit::bad_data,
-           "{}: tensor '{}': expected MXFP4, U8 of shape [{}] by config.json, got {} of shape [{}]",
-           file.path(), tensor_name, fmt::join(shape, ", "), tensor.dtype_name,
-           fmt::join(tensor.shape, ", "));
-    }
-    return tensor.data;
-  };
-  return {bytes(name + "_blocks", {n_experts, n_out, n_in / kBlock, kBlock / 2}),
-          bytes(name + "_scales", {n_experts, n_out, n_in / kBlock}), Dtype::f8, n_out, n_in};
+  return {bytes(name + "_blocks", "U8", {n_experts, n_out, n_in / kBlock, kBlock / 2}),
+          bytes(name + "_scales", "U8", {n_experts, n_out, n_in / kBlock}), Dtype::f8, n_out, n_in};
 }
 
 WeightView WeightFiles::bias_of(const std::string& name, const Tensor& all, std::int64_t n_all,

@@ -44,6 +44,10 @@ class WeightFiles : public WeightSource {
   const SafetensorsFile& file_with(const std::string& tensor) const;
   const TensorView& tensor_of(const SafetensorsFile& file, const std::string& name) const;
   WeightScales scales_of(const std::string& name, const std::vector<std::int64_t>& shape);
+  void check_says_how_scaled(const std::string& matrix) const;
+  // So many of a tensor's, as fp32.
+  const float* read_scales(const std::string& name, std::size_t n);
+  const float* scales_of_experts(const std::string& name, std::int64_t n_experts);
 
   std::vector<Expert> experts_in_turn(const std::string& prefix, const MixtureConfig& mixture,
                                       std::int64_t hidden);
@@ -52,7 +56,7 @@ class WeightFiles : public WeightSource {
   // One of all experts: as they lie in the tensor or, where that is input by output, turned.
   std::vector<WeightView> matrices(const std::string& name, std::int64_t n_experts,
                                    std::int64_t n_out, std::int64_t n_in);
-  // A matrix of all experts in one tensor or, where there is MXFP4, in two.
+  // A matrix of all experts in one tensor, wide or FP8 (ModelOpt), or two, where there is MXFP4.
   PackedExperts::Source packed(const std::string& name, std::int64_t n_experts, std::int64_t n_out,
                                std::int64_t n_in);
   std::string name_of_packed(const std::string& name) const;  // of the tensor with its numbers

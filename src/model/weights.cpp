@@ -98,22 +98,19 @@ LayerWeights layer_from(WeightSource& source, const ModelConfig& c, const std::s
     mark_mixed(w.experts);
     return w;
   }
-  if (c.is_mixture(i) && c.family == Family::qwen3_vl_moe) {
+  if (c.is_mixture(i) && c.family != Family::mixtral) {
     w.router = matrix("mlp.gate", c.mixture.n_experts, hidden);
     w.experts = source.experts(layer + "mlp.experts.", c.mixture, hidden);
     mark_mixed(w.experts);
     return w;
   }
   if (c.is_mixture(i)) {
-    const bool is_mixtral = c.family == Family::mixtral;
-    const char* mixture = is_mixtral ? "block_sparse_moe" : "mlp";
-    w.router = matrix(fmt::format("{}.gate", mixture), c.mixture.n_experts, hidden);
+    w.router = matrix("block_sparse_moe.gate", c.mixture.n_experts, hidden);
     // As llm-compressor names them, Mixtral's have those of the other families.
-    const bool are_numbered =
-        is_mixtral && !source.has(layer + "block_sparse_moe.experts.0.gate_proj.weight");
+    const bool are_numbered = !source.has(layer + "block_sparse_moe.experts.0.gate_proj.weight");
     for (std::int64_t e = 0; e < c.mixture.n_experts; ++e) {
       const auto of_expert = [&](const char* name, std::int64_t n_out, std::int64_t n_in) {
-        return matrix(fmt::format("{}.experts.{}.{}", mixture, e, name), n_out, n_in);
+        return matrix(fmt::format("block_sparse_moe.experts.{}.{}", e, name), n_out, n_in);
       };
       w.experts.push_back(
           {of_expert(are_numbered ? "w1" : "gate_proj", c.mixture.expert_size, hidden),

@@ -466,6 +466,29 @@ TEST(Fp8Weights, AreRefusedWithBadScales) {
   missing.expect_refused({kChannels + "_scale", "has none"});
 }
 
+// As ModelOpt writes them: one for all experts, or one for each.
+TEST(Fp8Weights, OfExpertsInOneTensorMayHaveAScaleEach) {
+  const std::string experts = "model.layers.0.mlp.experts.gate_up_proj";
+  const std::string scale = experts + "_weight_scale";
+  Tampered each("modelopt_gpt_oss");
+  each.replace(scale, "F32", {4}, bytes_of({1, 2, 3, 4}));
+  const ModelWeights weights = each.open_it();
+  EXPECT_EQ(weights.layers[0].experts[2].up_proj.scales_of_row(5)[0], 3);
+  EXPECT_EQ(weights.layers[0].experts[2].up_proj.dtype, Dtype::f8);
+  Tampered fewer("modelopt_gpt_oss");
+  fewer.replace(scale, "F32", {3}, bytes_of({1, 2, 3}));
+  fewer.expect_refused({kFile, scale, "each of 4 experts", "[3]"});
+  Tampered bad("modelopt_gpt_oss");
+  bad.replace(scale, "F32", Json::array(), bytes_of({0}));
+  bad.expect_refused({scale, "above 0"});
+  Tampered wide("modelopt_gpt_oss");
+  wide.entry_of(experts)["dtype"] = "F8_E5M2";
+  wide.expect_refused({experts, "F8_E4M3", "F8_E5M2"});
+  Tampered silent("modelopt_gpt_oss");
+  silent.rename(scale, "unused");
+  silent.expect_refused({experts, "F8_E4M3", "products"});
+}
+
 TEST(Fp8Weights, AreRefusedWhereNobodySaysTheirScales) {
   Tampered folder("llama_fp8_channel");
   folder.config().erase("quantization_config");

@@ -116,6 +116,18 @@ TEST(PackedExperts, OfWideNumbersAreTurned) {
   EXPECT_EQ(numbers_of(odd), (std::vector<float>{13, 17, 21, 15, 19, 23}));
 }
 
+TEST(PackedExperts, OfFp8HaveAScaleEach) {
+  const std::string numbers = "\x30\x38\x40\x48";  // 0.5, 1, 2, 4: [2 experts][1 in][2 out]
+  const float scales[] = {2, 10};
+  PackedExperts experts;
+  const WeightView w = experts.add(
+      {reinterpret_cast<const std::byte*>(numbers.data()), nullptr, Dtype::f8, 2, 1, scales}, 1, 0,
+      1);
+  experts.fill(w);
+  EXPECT_EQ(numbers_of(w), (std::vector<float>{20, 40}));
+  EXPECT_EQ(experts.bytes_in_file(w.rows(1, 1)).size(), 2U);
+}
+
 // The two folders hold the same model, one of them rounded.
 TEST(PackedExperts, OfFilesAreCloseToWhatTheyWereMadeOf) {
   const std::string models = STARATTN_SOURCE_DIR "/tests/golden/models/";

@@ -80,7 +80,7 @@ INSTANTIATE_TEST_SUITE_P(
                       "qwen3_window", "smollm3", "smollm3_window", "mixtral", "olmo2", "olmo3",
                       "gpt_oss", "gpt_oss_mxfp4", "transformers_ue8m0", "llmcompressor_groups",
                       "llmcompressor_mxfp8", "llmcompressor_mixtral", "llmcompressor_gpt_oss",
-                      "modelopt_mixed", "demo"),
+                      "modelopt_gpt_oss", "modelopt_mixed", "demo"),
     [](const auto& test) { return std::string(test.param); });
 
 }  // namespace
