@@ -22,7 +22,8 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import (AutoModelForCausalLM, FineGrainedFP8Config, GptOssConfig, GptOssForCausalLM, LlamaConfig,
                           LlamaForCausalLM, MixtralConfig, MixtralForCausalLM, PreTrainedTokenizerFast, Qwen3Config,
-                          Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM)
+                          Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM, Qwen3VLMoeConfig,
+                          Qwen3VLMoeForConditionalGeneration)
 from transformers.quantizers.quantizer_finegrained_fp8 import FineGrainedFP8HfQuantizer
 
 import make_model_goldens as goldens
@@ -45,8 +46,9 @@ def rows_of_tokens():
 def by_transformers(base, folder, **words):
     # Only running such a model needs a GPU.
     FineGrainedFP8HfQuantizer.validate_environment = lambda *args, **kwargs: None
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16, device_map="cpu",
-                                                 quantization_config=FineGrainedFP8Config(**words))
+    kind = goldens.kind_of(base)
+    model = kind.from_pretrained(base, dtype=torch.bfloat16, device_map="cpu",
+                                 quantization_config=FineGrainedFP8Config(**words))
     model.save_pretrained(folder)
 
 
@@ -92,6 +94,10 @@ MODELS = {
     "transformers_ue8m0": (Qwen3MoeForCausalLM, Qwen3MoeConfig(
         **SIZES, head_dim=32, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16, norm_topk_prob=True),
         by_transformers, {"weight_block_size": (16, 16), "scale_fmt": "ue8m0"}),
+    # Experts stay in one tensor.
+    "transformers_qwen3_vl_moe": (Qwen3VLMoeForConditionalGeneration, Qwen3VLMoeConfig(
+        text_config={**SIZES, **goldens.EXPERTS, "head_dim": 32}, vision_config=goldens.QWEN_VISION,
+        tie_word_embeddings=False), by_transformers, {"weight_block_size": (16, 16)}),
     # Matrices are scaled in two ways, and a third group has activations alone.
     "llmcompressor_groups": (LlamaForCausalLM, LlamaConfig(**SIZES, head_dim=16), by_llmcompressor, {
         "calibrates": True, "ignore": LM_HEAD, "config_groups": {
@@ -125,6 +131,8 @@ def spread(scales, matrix, block):
     if scales.dtype == torch.uint8:  # as MXFP8 has them
         scales, block = torch.exp2(scales.float() - 127), (1, 32)
     scales = scales.float()
+    if matrix.dim() == 3 and scales.dim() > 0:
+        return torch.stack([spread(scale, one, block) for scale, one in zip(scales, matrix)])
     if scales.numel() == 1:
         return scales.reshape(1, 1).expand(matrix.shape)
     if scales.squeeze().shape == matrix.shape[:1]:

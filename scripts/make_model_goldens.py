@@ -201,10 +201,15 @@ def sharpness(model, tokens):
     return float(torch.stack([a[0, :, len(tokens) // 2:].amax(-1).mean() for a in attentions]).mean())
 
 
+def kind_of(folder):
+    has_pictures = "ConditionalGeneration" in AutoConfig.from_pretrained(folder).architectures[0]
+    return AutoModelForImageTextToText if has_pictures else AutoModelForCausalLM
+
+
 def golden(folder, tokens):
     """Logits of the last three positions: everything widened to fp32, on the CPU, without a cache."""
-    has_pictures = "ConditionalGeneration" in AutoConfig.from_pretrained(folder).architectures[0]
-    kind = AutoModelForImageTextToText if has_pictures else AutoModelForCausalLM
+    kind = kind_of(folder)
+    has_pictures = kind is AutoModelForImageTextToText
     model = kind.from_pretrained(folder, dtype=torch.float32).eval()
     with torch.no_grad():
         logits = model(torch.tensor([tokens]), use_cache=False).logits[0, -3:]

@@ -79,6 +79,10 @@ std::pair<std::int64_t, std::int64_t> block_of(const Fp8Config& fp8,
   return lengths == without_ones({matrix[0]}) || fp8.block_rows == 0 ? rows : blocks;
 }
 
+std::int64_t n_blocks(std::int64_t n, std::int64_t size) {
+  return (n + size - 1) / size;
+}
+
 // Of a tensor's name behind `prefix`; -1: it is of none.
 std::int64_t layer_of(const std::string& name, const std::string& prefix) {
   const std::string layers = prefix + "layers.";
@@ -224,8 +228,8 @@ WeightScales WeightFiles::scales_of(const std::string& matrix,
   const TensorView& tensor = tensor_of(file, name);
   const auto [block_rows, block_cols] = block_of(fp8_, shape, tensor.shape);
   WeightScales scales{nullptr, block_rows, block_cols};
-  const std::vector<std::int64_t> expected = {(shape[0] + block_rows - 1) / block_rows,
-                                              (shape[1] + block_cols - 1) / block_cols};
+  const std::vector<std::int64_t> expected = {n_blocks(shape[0], block_rows),
+                                              n_blocks(shape[1], block_cols)};
   if (without_ones(tensor.shape) != without_ones(expected)) {
     fail(Exit::bad_data, "{}: tensor '{}': expected shape [{}], as config.json says, got [{}]",
          file.path(), name, fmt::join(expected, ", "), fmt::join(tensor.shape, ", "));
@@ -303,19 +307,47 @@ std::vector<WeightView> WeightFiles::matrices(const std::string& name, std::int6
                                               std::int64_t n_out, std::int64_t n_in) {
   const SafetensorsFile& file = file_with(name);
   const std::vector<std::int64_t> as_they_lie = {n_experts, n_out, n_in};
-  const bool is_turned = tensor_of(file, name).shape != as_they_lie;
+  const TensorView& tensor = tensor_of(file, name);
+  const bool is_turned = tensor.shape != as_they_lie;
+  const bool is_f8 = !is_turned && tensor.dtype_name == "F8_E4M3";
   if (is_turned && !packed_) packed_ = std::make_shared<PackedExperts>();
   const Tensor all =
-      find(name, is_turned ? std::vector<std::int64_t>{n_experts, n_in, n_out} : as_they_lie);
-  const std::size_t n_bytes = static_cast<std::size_t>(n_out * n_in) * size_of(all.dtype);
+      is_f8
+          ? Tensor{tensor.data, Dtype::f8, &file.file(),
+                   block_scales_of_experts(name, n_experts, n_out, n_in)}
+          : find(name, is_turned ? std::vector<std::int64_t>{n_experts, n_in, n_out} : as_they_lie);
+  WeightView next{all.data, all.dtype, n_out, n_in, all.scales};
   std::vector<WeightView> views;
   for (std::int64_t e = 0; e < n_experts; ++e) {
     views.push_back(is_turned ? packed_->add({all.data, nullptr, all.dtype, n_out, n_in}, e, 0, 1)
-                              : WeightView{all.data + static_cast<std::size_t>(e) * n_bytes,
-                                           all.dtype, n_out, n_in});
+                              : next);
     give_name(views.back(), fmt::format("{}[{}]", name, e), &file.file());
+    next.data += next.n_bytes();
+    if (is_f8) next.scales.data += n_blocks(n_out, all.scales.block_rows) * next.n_scales_of_row();
   }
   return views;
+}
+
+WeightScales WeightFiles::block_scales_of_experts(const std::string& name, std::int64_t n_experts,
+                                                  std::int64_t n_out, std::int64_t n_in) {
+  check_says_how_scaled(name);
+  if (fp8_.scales != Fp8Config::Scales::block) {
+    fail(Exit::bad_data,
+         "{}: tensor '{}': experts in one tensor are read with scales for blocks of them, but "
+         "config.json says others",
+         file_with(name).path(), name);
+  }
+  const std::string of_scales = name + fp8_.suffix;
+  const std::vector<std::int64_t> expected = {n_experts, n_blocks(n_out, fp8_.block_rows),
+                                              n_blocks(n_in, fp8_.block_cols)};
+  const SafetensorsFile& file = file_with(of_scales);
+  const std::vector<std::int64_t>& shape = tensor_of(file, of_scales).shape;
+  if (shape != expected) {
+    fail(Exit::bad_data, "{}: tensor '{}': expected shape [{}], as config.json says, got [{}]",
+         file.path(), of_scales, fmt::join(expected, ", "), fmt::join(shape, ", "));
+  }
+  const std::int64_t n = expected[0] * expected[1] * expected[2];
+  return {read_scales(of_scales, static_cast<std::size_t>(n)), fp8_.block_rows, fp8_.block_cols};
 }
 
 std::vector<Expert> WeightFiles::experts_in_turn(const std::string& prefix,

@@ -48,6 +48,9 @@ class WeightFiles : public WeightSource {
   // So many of a tensor's, as fp32.
   const float* read_scales(const std::string& name, std::size_t n);
   const float* scales_of_experts(const std::string& name, std::int64_t n_experts);
+  // Of FP8 matrices [n_experts, n_out, n_in] with scales for blocks: those of the first.
+  WeightScales block_scales_of_experts(const std::string& name, std::int64_t n_experts,
+                                       std::int64_t n_out, std::int64_t n_in);
 
   std::vector<Expert> experts_in_turn(const std::string& prefix, const MixtureConfig& mixture,
                                       std::int64_t hidden);

@@ -98,7 +98,9 @@ LayerWeights layer_from(WeightSource& source, const ModelConfig& c, const std::s
     mark_mixed(w.experts);
     return w;
   }
-  if (c.is_mixture(i) && c.family != Family::mixtral) {
+  // Mixtral's names are its own, but for Quark, which leaves those of transformers' memory.
+  const bool has_own_names = c.family == Family::mixtral && !source.has(layer + "mlp.gate.weight");
+  if (c.is_mixture(i) && !has_own_names) {
     w.router = matrix("mlp.gate", c.mixture.n_experts, hidden);
     w.experts = source.experts(layer + "mlp.experts.", c.mixture, hidden);
     mark_mixed(w.experts);

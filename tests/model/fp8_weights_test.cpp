@@ -489,6 +489,25 @@ TEST(Fp8Weights, OfExpertsInOneTensorMayHaveAScaleEach) {
   silent.expect_refused({experts, "F8_E4M3", "products"});
 }
 
+// As transformers leaves those of Qwen3-VL.
+TEST(Fp8Weights, OfExpertsInOneTensorMayHaveBlocks) {
+  const std::string both = "model.language_model.layers.0.mlp.experts.gate_up_proj";
+  const std::string name = "transformers_qwen3_vl_moe";
+  std::vector<float> scales;  // [8 experts, 4, 3]: two rows of blocks for gate, then two for up
+  for (int i = 0; i < 96; ++i) scales.push_back(static_cast<float>(i + 1));
+  Tampered folder(name);
+  folder.replace(both + "_scale_inv", "F32", {8, 4, 3}, bytes_of(scales));
+  const ModelWeights weights = folder.open_it();
+  const Expert& expert = weights.layers[0].experts[5];
+  EXPECT_FALSE(weights.are_made());  // they are as the file has them
+  EXPECT_EQ(expert.gate_proj.scales_of_row(15)[2], 5 * 12 + 3);
+  EXPECT_EQ(expert.up_proj.scales_of_row(16)[0], 5 * 12 + 10);
+  EXPECT_EQ(weights.name_of(expert.up_proj).name, both + "[5][32:64]");
+  Tampered fewer(name);
+  fewer.replace(both + "_scale_inv", "F32", {8, 2, 6}, bytes_of(scales));
+  fewer.expect_refused({kFile, both + "_scale_inv", "[8, 4, 3]", "[8, 2, 6]"});
+}
+
 TEST(Fp8Weights, AreRefusedWhereNobodySaysTheirScales) {
   Tampered folder("llama_fp8_channel");
   folder.config().erase("quantization_config");

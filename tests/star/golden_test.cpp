@@ -78,9 +78,9 @@ INSTANTIATE_TEST_SUITE_P(
                       "ministral3", "qwen3_vl", "qwen3_vl_moe", "qwen3_moe_fp8",
                       "llama_fp8_channel", "mistral", "mistral_window", "qwen2_window",
                       "qwen3_window", "smollm3", "smollm3_window", "mixtral", "olmo2", "olmo3",
-                      "gpt_oss", "gpt_oss_mxfp4", "transformers_ue8m0", "llmcompressor_groups",
-                      "llmcompressor_mxfp8", "llmcompressor_mixtral", "llmcompressor_gpt_oss",
-                      "modelopt_gpt_oss", "modelopt_mixed", "demo"),
+                      "gpt_oss", "gpt_oss_mxfp4", "transformers_ue8m0", "transformers_qwen3_vl_moe",
+                      "llmcompressor_groups", "llmcompressor_mxfp8", "llmcompressor_mixtral",
+                      "llmcompressor_gpt_oss", "modelopt_gpt_oss", "modelopt_mixed", "demo"),
     [](const auto& test) { return std::string(test.param); });
 
 }  // namespace
