@@ -47,6 +47,37 @@ void mark_mixed(std::vector<Expert>& experts) {
     for (const auto kind : kKinds) (expert.*kind).is_beside_wider = !are_f8;
 }
 
+// As Mixtral's own files name them. prefix: "model.layers.0.block_sparse_moe.experts."
+std::vector<Expert> numbered_experts(WeightSource& source, const ModelConfig& c,
+                                     const std::string& prefix) {
+  const std::int64_t size = c.mixture.expert_size;
+  std::vector<Expert> experts;
+  for (std::int64_t e = 0; e < c.mixture.n_experts; ++e) {
+    const std::string expert = fmt::format("{}{}.", prefix, e);
+    experts.push_back({source.matrix(expert + "w1.weight", size, c.hidden_size),
+                       source.matrix(expert + "w3.weight", size, c.hidden_size),
+                       source.matrix(expert + "w2.weight", c.hidden_size, size)});
+  }
+  return experts;
+}
+
+void add_mixture(WeightSource& source, const ModelConfig& c, const std::string& layer,
+                 LayerWeights& w) {
+  // Quark leaves Mixtral with the names that transformers has in memory, and llm-compressor only
+  // its experts.
+  const bool is_sparse_block =
+      c.family == Family::mixtral && !source.has(layer + "mlp.gate.weight");
+  const std::string mixture = layer + (is_sparse_block ? "block_sparse_moe." : "mlp.");
+  const std::string router = mixture + (c.mixture.has_biases ? "router" : "gate");
+  const std::string experts = mixture + "experts.";
+  w.router = source.matrix(router + ".weight", c.mixture.n_experts, c.hidden_size);
+  if (c.mixture.has_biases) w.router_bias = source.vector(router + ".bias", c.mixture.n_experts);
+  const bool are_numbered = is_sparse_block && !source.has(experts + "0.gate_proj.weight");
+  w.experts = are_numbered ? numbered_experts(source, c, experts)
+                           : source.experts(experts, c.mixture, c.hidden_size);
+  mark_mixed(w.experts);
+}
+
 LayerWeights layer_from(WeightSource& source, const ModelConfig& c, const std::string& prefix,
                         std::int64_t i) {
   const std::int64_t hidden = c.hidden_size;
@@ -91,35 +122,8 @@ LayerWeights layer_from(WeightSource& source, const ModelConfig& c, const std::s
   } else {
     w.post_attention_norm = norm("post_attention_layernorm", hidden);
   }
-  if (c.is_mixture(i) && c.mixture.has_biases) {
-    w.router = matrix("mlp.router", c.mixture.n_experts, hidden);
-    w.router_bias = bias(true, "mlp.router", c.mixture.n_experts);
-    w.experts = source.experts(layer + "mlp.experts.", c.mixture, hidden);
-    mark_mixed(w.experts);
-    return w;
-  }
-  // Mixtral's names are its own, but for Quark, which leaves those of transformers' memory.
-  const bool has_own_names = c.family == Family::mixtral && !source.has(layer + "mlp.gate.weight");
-  if (c.is_mixture(i) && !has_own_names) {
-    w.router = matrix("mlp.gate", c.mixture.n_experts, hidden);
-    w.experts = source.experts(layer + "mlp.experts.", c.mixture, hidden);
-    mark_mixed(w.experts);
-    return w;
-  }
   if (c.is_mixture(i)) {
-    w.router = matrix("block_sparse_moe.gate", c.mixture.n_experts, hidden);
-    // As llm-compressor names them, Mixtral's have those of the other families.
-    const bool are_numbered = !source.has(layer + "block_sparse_moe.experts.0.gate_proj.weight");
-    for (std::int64_t e = 0; e < c.mixture.n_experts; ++e) {
-      const auto of_expert = [&](const char* name, std::int64_t n_out, std::int64_t n_in) {
-        return matrix(fmt::format("block_sparse_moe.experts.{}.{}", e, name), n_out, n_in);
-      };
-      w.experts.push_back(
-          {of_expert(are_numbered ? "w1" : "gate_proj", c.mixture.expert_size, hidden),
-           of_expert(are_numbered ? "w3" : "up_proj", c.mixture.expert_size, hidden),
-           of_expert(are_numbered ? "w2" : "down_proj", hidden, c.mixture.expert_size)});
-    }
-    mark_mixed(w.experts);
+    add_mixture(source, c, layer, w);
     return w;
   }
   if (c.family == Family::phi3) {
