@@ -292,9 +292,16 @@ std::vector<Expert> WeightFiles::experts(const std::string& prefix, const Mixtur
 
 std::vector<Expert> WeightFiles::halved_experts(const std::string& prefix,
                                                 const MixtureConfig& mixture, std::int64_t hidden) {
-  const std::int64_t size = mixture.expert_size;
-  const auto both = matrices(prefix + "gate_up_proj", mixture.n_experts, 2 * size, hidden);
-  const auto down = matrices(prefix + "down_proj", mixture.n_experts, hidden, size);
+  const std::int64_t n = mixture.n_experts, size = mixture.expert_size;
+  const std::string both_name = prefix + "gate_up_proj", down_name = prefix + "down_proj";
+  const auto lies_as = [&](const std::string& name, const std::vector<std::int64_t>& shape) {
+    return tensor_of(file_with(name), name).shape == shape;
+  };
+  // Of a square one the other says it.
+  const bool are_turned =
+      !lies_as(both_name, {n, 2 * size, hidden}) || !lies_as(down_name, {n, hidden, size});
+  const auto both = matrices(both_name, n, 2 * size, hidden, are_turned);
+  const auto down = matrices(down_name, n, hidden, size, are_turned);
   std::vector<Expert> experts;
   for (std::size_t e = 0; e < both.size(); ++e) {
     const WeightView up = rows(both[e], size, size);  // gate last: it takes the name of the whole
@@ -304,23 +311,22 @@ std::vector<Expert> WeightFiles::halved_experts(const std::string& prefix,
 }
 
 std::vector<WeightView> WeightFiles::matrices(const std::string& name, std::int64_t n_experts,
-                                              std::int64_t n_out, std::int64_t n_in) {
+                                              std::int64_t n_out, std::int64_t n_in,
+                                              bool are_turned) {
   const SafetensorsFile& file = file_with(name);
-  const std::vector<std::int64_t> as_they_lie = {n_experts, n_out, n_in};
   const TensorView& tensor = tensor_of(file, name);
-  const bool is_turned = tensor.shape != as_they_lie;
-  const bool is_f8 = !is_turned && tensor.dtype_name == "F8_E4M3";
-  if (is_turned && !packed_) packed_ = std::make_shared<PackedExperts>();
+  const bool is_f8 = !are_turned && tensor.dtype_name == "F8_E4M3";
+  if (are_turned && !packed_) packed_ = std::make_shared<PackedExperts>();
   const Tensor all =
-      is_f8
-          ? Tensor{tensor.data, Dtype::f8, &file.file(),
-                   block_scales_of_experts(name, n_experts, n_out, n_in)}
-          : find(name, is_turned ? std::vector<std::int64_t>{n_experts, n_in, n_out} : as_they_lie);
+      is_f8 ? Tensor{tensor.data, Dtype::f8, &file.file(),
+                     block_scales_of_experts(name, n_experts, n_out, n_in)}
+            : find(name, are_turned ? std::vector<std::int64_t>{n_experts, n_in, n_out}
+                                    : std::vector<std::int64_t>{n_experts, n_out, n_in});
   WeightView next{all.data, all.dtype, n_out, n_in, all.scales};
   std::vector<WeightView> views;
   for (std::int64_t e = 0; e < n_experts; ++e) {
-    views.push_back(is_turned ? packed_->add({all.data, nullptr, all.dtype, n_out, n_in}, e, 0, 1)
-                              : next);
+    views.push_back(are_turned ? packed_->add({all.data, nullptr, all.dtype, n_out, n_in}, e, 0, 1)
+                               : next);
     give_name(views.back(), fmt::format("{}[{}]", name, e), &file.file());
     next.data += next.n_bytes();
     if (is_f8) next.scales.data += n_blocks(n_out, all.scales.block_rows) * next.n_scales_of_row();

@@ -56,9 +56,9 @@ class WeightFiles : public WeightSource {
                                       std::int64_t hidden);
   std::vector<Expert> halved_experts(const std::string& prefix, const MixtureConfig& mixture,
                                      std::int64_t hidden);
-  // One of all experts: as they lie in the tensor or, where that is input by output, turned.
+  // One of all experts, which lie as they are or, are_turned, input by output.
   std::vector<WeightView> matrices(const std::string& name, std::int64_t n_experts,
-                                   std::int64_t n_out, std::int64_t n_in);
+                                   std::int64_t n_out, std::int64_t n_in, bool are_turned);
   // A matrix of all experts in one tensor, wide or FP8 (ModelOpt), or two, where there is MXFP4.
   PackedExperts::Source packed(const std::string& name, std::int64_t n_experts, std::int64_t n_out,
                                std::int64_t n_in);
