@@ -36,17 +36,11 @@ void launch(const AttentionInput& in, const AttentionOutput& out, const KeyCut& 
   task.width = static_cast<int>(rows.width());
   task.row_bytes = static_cast<int>(rows.row_bytes());
   const auto numbers = [&](const void* data, int n_tokens) {
-    return byte_map(data, task.width, n_tokens, task.row_bytes, Tile::kHeadDim, kKeysPerTile,
-                    /*swizzled=*/true);
+    return byte_map(data, task.width, n_tokens, task.row_bytes, Tile::kHeadDim, kKeysPerTile);
   };
-  for (int i = 0, at = 0; i < in.n_segments; ++i) {
-    if (in.segments[i].n_tokens == 0) continue;
-    task.exponents[at++] = static_cast<const std::uint8_t*>(in.segments[i].exponents);
-  }
   for (int i = 0; i < task.n_segments; ++i) {
     task.k_maps[i] = numbers(task.k[i], task.n_tokens[i]);
     task.v_maps[i] = numbers(task.v[i], task.n_tokens[i]);
-    task.exponents_strides[i] = static_cast<int>(exponents_stride(task.n_tokens[i]));
   }
   check_cuda(cudaFuncSetAttribute(attention_f8_kernel<Tile>,
                                   cudaFuncAttributeMaxDynamicSharedMemorySize, Tile::kSharedBytes),
@@ -74,6 +68,10 @@ void launch_fitting(const AttentionInput& in, const AttentionOutput& out, const 
 }  // namespace
 
 bool are_for_teams(const AttentionInput& in, const KeyCut& cut) {
+  const auto lack_exponents = [](const KvSegment& keys) {
+    return keys.n_tokens > 0 && !keys.exponents;
+  };
+  if (std::any_of(in.segments, in.segments + in.n_segments, lack_exponents)) return true;
   return packed_rows(in) <= (has_two_a_multiprocessor(in, cut) ? 32 : 16);
 }
 

@@ -144,7 +144,7 @@ struct Exponents {
     const int key = first_key + warp_of_team() * kChunkKeys + static_cast<int>(threadIdx.x % 32);
     const int n_tokens = task.n_tokens[segment], inside = key < n_tokens ? key : 0;
     if (const std::uint8_t* laid_out = task.exponents[segment]) {
-      const std::int64_t stride = task.exponents_strides[segment];
+      const std::int64_t stride = task.exponents_stride[segment];
       k = load_byte(laid_out + head * stride + inside);
       v = load_byte(laid_out + (task.n_kv_heads + head) * stride + inside);
       return;

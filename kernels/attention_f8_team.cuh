@@ -20,8 +20,6 @@ static_assert(kTeamWarps * kChunkKeys == kKeysPerTile, "a warp sums up a chunk")
 struct F8Task : AttentionTask {
   CUtensorMap k_maps[kMaxSegments];  // (head_dim columns, 1, kKeysPerTile tokens), bytes
   CUtensorMap v_maps[kMaxSegments];
-  const std::uint8_t* exponents[kMaxSegments];  // KvSegment's
-  int exponents_strides[kMaxSegments];
   int width, row_bytes;  // of a row: bytes before its exponents, and of all
 };
 
@@ -77,7 +75,7 @@ struct Units {
     const int index = first + blockIdx.x * of_block + team;
     first += of_block * n_blocks;
     if (team >= of_block || index >= n_units) return false;
-    item = WorkList(task).unit(task, index);
+    item = WorkList().unit(task, index);
     return true;
   }
 };

@@ -241,7 +241,7 @@ template <typename Tile>
 __global__ void __launch_bounds__(Tile::kThreads, 2)
     attention_sm80_kernel(const __grid_constant__ AttentionTask task) {
   extern __shared__ __align__(128) char memory[];
-  WorkList work(task);
+  WorkList work;
   WorkItem item;
   while (work.next(task, item)) attend_unit<Tile>(task, item, ampere::shared_address(memory));
 }

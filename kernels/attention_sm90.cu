@@ -18,9 +18,9 @@ using FewRows = AttentionTile<kHeadDim, kKeysPerTile, 3, 1, true>;
 template <int kHeadDim>
 using ManyRows = AttentionTile<kHeadDim, kKeysPerTile, 2, 2, true>;
 template <int kHeadDim>
-using FewRowsF8 = AttentionTile<kHeadDim, kKeysPerTile, 2, 1, true, false, 4>;
+using FewRowsF8 = AttentionTile<kHeadDim, kKeysPerTile, 2, 1, true, false, 2>;
 template <int kHeadDim>
-using ManyRowsF8 = AttentionTile<kHeadDim, kKeysPerTile, 2, 2, true, false, 3>;
+using ManyRowsF8 = AttentionTile<kHeadDim, kKeysPerTile, 2, 2, true, false, 2>;
 template <int kHeadDim>
 using ManyRowsInPairs = AttentionTile<kHeadDim, kKeysPerTile, 2, 2, true, true>;
 
@@ -43,13 +43,10 @@ void add_maps(const AttentionShape& shape, HopperTask& task) {
 }
 
 template <typename Tile>
-void add_f8_maps(const AttentionShape& shape, HopperF8Task& task) {
+void add_f8_maps(const AttentionShape& shape, HopperTask& task) {
   const F8Rows rows{nullptr, 0, shape.n_kv_heads, shape.head_dim};
-  task.width = static_cast<int>(rows.width());
-  task.row_bytes = static_cast<int>(rows.row_bytes());
   const auto numbers = [&](const void* data, int n_tokens) {
-    return byte_map(data, task.width, n_tokens, task.row_bytes, shape.head_dim, Tile::kF8Keys,
-                    /*swizzled=*/false);
+    return byte_map(data, rows.width(), n_tokens, rows.row_bytes(), shape.head_dim, Tile::kF8Keys);
   };
   for (int i = 0; i < task.n_segments; ++i) {
     task.k_maps[i] = numbers(task.k[i], task.n_tokens[i]);
@@ -58,10 +55,10 @@ void add_f8_maps(const AttentionShape& shape, HopperF8Task& task) {
 }
 
 template <typename Tile>
-typename Tile::Task make_hopper_task(const AttentionInput& in, const AttentionOutput& out,
-                                     const KeyCut& cut) {
+HopperTask make_hopper_task(const AttentionInput& in, const AttentionOutput& out,
+                            const KeyCut& cut) {
   const AttentionShape& shape = in.shape;
-  typename Tile::Task task{};
+  HopperTask task{};
   static_cast<AttentionTask&>(task) = make_task(in, out, cut, Tile::kRows, Tile::kKeys);
   task.q_map = tensor_map(in.q, {shape.head_dim, shape.n_heads, in.n_rows}, in.q_row_stride,
                           {64, task.group, task.tokens_per_tile});
@@ -75,7 +72,7 @@ typename Tile::Task make_hopper_task(const AttentionInput& in, const AttentionOu
 template <typename Tile>
 void launch(const AttentionInput& in, const AttentionOutput& out, const KeyCut& cut,
             Stream stream) {
-  const typename Tile::Task task = make_hopper_task<Tile>(in, out, cut);
+  const HopperTask task = make_hopper_task<Tile>(in, out, cut);
   check_cuda(cudaFuncSetAttribute(attention_sm90_kernel<Tile>,
                                   cudaFuncAttributeMaxDynamicSharedMemorySize, Tile::kSharedBytes),
              "attention: shared memory");

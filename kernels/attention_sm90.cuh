@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention on Hopper, after FlashAttention-3 (arXiv 2407.08608). One persistent block per
-// multiprocessor: a producer warp streams K and V tiles in by TMA; one to three consumer warpgroups
+// multiprocessor: a producer warp streams K and V tiles in by TMA, or the warps of
+// attention_f8_tiles.cuh widen them; one to three consumer warpgroups
 // of 64 packed query rows multiply (wgmma) in turns, so that the softmax of one runs under the
 // products of the others, and each starts Q K^T of the next tile before P V of the last.
 //
@@ -8,8 +9,6 @@
 #pragma once
 
 #include <cuda.h>
-
-#include <type_traits>
 
 #include "attention_f8_tiles.cuh"
 #include "attention_rows.cuh"
@@ -19,15 +18,11 @@
 
 namespace starattn::kernels {
 
+// FP8 keys have their exponents laid out; the maps are of their bytes.
 struct HopperTask : AttentionTask {
   CUtensorMap q_map;                 // (64 columns, heads, rows)
   CUtensorMap k_maps[kMaxSegments];  // (64 columns, kv heads, tokens)
   CUtensorMap v_maps[kMaxSegments];
-};
-
-// Keys and values in FP8 (f8_kv.h): the maps above are of their bytes.
-struct HopperF8Task : HopperTask {
-  int width, row_bytes;  // of a row: bytes before its exponents, and of all
 };
 
 template <int kHeadDim_, int kKeys_, int kStages_, int kConsumers_, bool kAreSplits_ = false,
@@ -39,22 +34,21 @@ struct AttentionTile {
   static constexpr int kConsumers = kConsumers_;   // warpgroups of 64 rows
   static constexpr bool kAreSplits = kAreSplits_;  // of phase 2
   static constexpr bool kInPairs = kInPairs_;      // KeyCut::in_pairs
-  static constexpr int kF8Slots = kF8Slots_;       // half FP8 tiles in flight; 0: K and V are bf16
+  static constexpr int kF8Slots = kF8Slots_;       // FP8 tiles in flight; 0: K and V are bf16
   static constexpr bool kIsF8 = kF8Slots > 0;
   static constexpr bool kHasEdges = false;  // WithEdges
-  using Task = std::conditional_t<kIsF8, HopperF8Task, HopperTask>;
   static constexpr int kRows = 64 * kConsumers;
-  static constexpr int kWideners = !kIsF8 ? 0 : kConsumers == 1 ? 2 : 1;
-  static constexpr int kProducers = 1 + kWideners;
+  static constexpr int kProducers = kIsF8 ? 2 : 1;  // warpgroups
   static constexpr int kThreads = 128 * (kProducers + kConsumers);
   static constexpr int kColumnBlocks = kHeadDim / 64;  // a TMA box is 64 columns: 128 bytes wide
   static constexpr int kQBytes = kRows * kHeadDim * 2;
   static constexpr int kKvBytes = kKeys * kHeadDim * 2;
   static constexpr int kAsideBytes = kInPairs ? kRows * kHeadDim * 4 : 0;
-  static constexpr int kF8Keys = kKeys / 2;                  // of a slot
-  static constexpr int kF8Bytes = kF8Keys * (kHeadDim + 4);  // numbers, then exponents of 4 heads
-  static constexpr int kSharedBytes =
-      kQBytes + 2 * kStages * kKvBytes + kAsideBytes + 2 * kF8Slots * kF8Bytes + 1024 + 512;
+  static constexpr int kF8Keys = kKeys / 4;  // of a slot: a warp's of a tile
+  static constexpr int kF8Bytes = kF8Keys * kHeadDim;
+  static constexpr int kF8Warps = kIsF8 ? 8 : 0;  // 4 of K, then 4 of V
+  static constexpr int kSharedBytes = kQBytes + 2 * kStages * kKvBytes + kAsideBytes +
+                                      kF8Warps * kF8Slots * (kF8Bytes + kF8Keys) + 1024 + 512;
 };
 
 template <typename Tile>
@@ -65,10 +59,11 @@ struct AttentionShared {
   char* q;  // [column block][row][64], 128-byte swizzle
   char* k;  // [stage][column block][key][64]
   char* v;
-  float* aside;  // [head_dim / 2][consumer thread]: its o of a pair's first split
-  char* f8;      // of K, then of V: [slot][key][head_dim], [key][4]
+  float* aside;                // [head_dim / 2][consumer thread]: its o of a pair's first split
+  char* f8;                    // [warp][slot][key][head_dim]
+  std::uint8_t* f8_exponents;  // [warp][slot][key]
   std::uint64_t *q_full, *q_empty, *k_full, *k_empty, *v_full, *v_empty;
-  std::uint64_t *f8_full, *f8_empty;  // of K, then of V
+  std::uint64_t* f8_full;  // [warp][slot]
 
   __device__ explicit AttentionShared(char* memory) {
     q = memory + (-hopper::shared_address(memory) & 1023);
@@ -76,24 +71,23 @@ struct AttentionShared {
     v = k + Tile::kStages * Tile::kKvBytes;
     aside = reinterpret_cast<float*>(v + Tile::kStages * Tile::kKvBytes);
     f8 = v + Tile::kStages * Tile::kKvBytes + Tile::kAsideBytes;
-    q_full = reinterpret_cast<std::uint64_t*>(f8 + 2 * Tile::kF8Slots * Tile::kF8Bytes);
+    f8_exponents =
+        reinterpret_cast<std::uint8_t*>(f8 + Tile::kF8Warps * Tile::kF8Slots * Tile::kF8Bytes);
+    q_full = reinterpret_cast<std::uint64_t*>(f8_exponents +
+                                              Tile::kF8Warps * Tile::kF8Slots * Tile::kF8Keys);
     q_empty = q_full + 1;
     k_full = q_full + 2;
     k_empty = k_full + Tile::kStages;
     v_full = k_empty + Tile::kStages;
     v_empty = v_full + Tile::kStages;
     f8_full = v_empty + Tile::kStages;
-    f8_empty = f8_full + 2 * Tile::kF8Slots;
   }
 
   __device__ void init() {
     hopper::barrier_init(q_full, 1);
     hopper::barrier_init(q_empty, Tile::kConsumers);
     constexpr int kWriters = Tile::kIsF8 ? 4 : 1;  // warps that fill a stage, or the copy engine
-    for (int i = 0; i < 2 * Tile::kF8Slots; ++i) {
-      hopper::barrier_init(f8_full + i, 1 + Tile::kF8Keys);  // the copy engine, and exponents
-      hopper::barrier_init(f8_empty + i, 4);
-    }
+    for (int i = 0; i < Tile::kF8Warps * Tile::kF8Slots; ++i) hopper::barrier_init(f8_full + i, 1);
     for (int i = 0; i < Tile::kStages; ++i) {
       hopper::barrier_init(k_full + i, kWriters);
       hopper::barrier_init(v_full + i, kWriters);
@@ -130,7 +124,7 @@ __device__ void load_queries(const HopperTask& task, const AttentionShared<Tile>
 template <typename Tile>
 __device__ void produce_queries(const HopperTask& task, const AttentionShared<Tile>& shared) {
   hopper::Ring<1> q_ring;
-  WorkList work(task);
+  WorkList work;
   WorkItem item;
   while (work.next(task, item)) {
     const WalkOf<Tile> walk(task, last_row_of(task, item), item.split, first_row_of(task, item));
@@ -143,7 +137,7 @@ __device__ void produce_queries(const HopperTask& task, const AttentionShared<Ti
 template <typename Tile>
 __device__ void produce_keys(const HopperTask& task, const AttentionShared<Tile>& shared) {
   hopper::Ring<Tile::kStages> k_ring, v_ring;
-  WorkList work(task);
+  WorkList work;
   WorkItem item;
   while (work.next(task, item)) {
     const int last_row = last_row_of(task, item);
@@ -263,7 +257,7 @@ __device__ void consume(const HopperTask& task, const AttentionShared<Tile>& sha
 
   hopper::Ring<Tile::kStages> k_ring, v_ring;
   hopper::Ring<1> q_ring;
-  WorkList work(task);
+  WorkList work;
   WorkItem item;
   while (work.next(task, item)) {
     const int last_row = last_row_of(task, item);
@@ -363,7 +357,7 @@ __device__ void consume(const HopperTask& task, const AttentionShared<Tile>& sha
 
 template <typename Tile>
 __global__ void __launch_bounds__(Tile::kThreads, 1)
-    attention_sm90_kernel(const __grid_constant__ typename Tile::Task task) {
+    attention_sm90_kernel(const __grid_constant__ HopperTask task) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ char memory[];
   const AttentionShared<Tile> shared(memory);
@@ -378,41 +372,24 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
   // Earlier kernels are awaited where a thread has worked out its first unit, and not by those that
   // fetch keys at rest.
   constexpr bool kMovesRegisters = Tile::kConsumers > 1 || Tile::kIsF8;
-  // Two consumers need so many for products that overlap that one warpgroup has to widen both K
-  // and V for them.
+  // Producers that widen beside two consumers get as many as these can spare.
   constexpr bool kAreTwo = Tile::kConsumers == 2;
-  constexpr int kOfProducer = Tile::kIsF8 || kAreTwo ? 40 : 32;
-  constexpr int kOfWidener = kAreTwo ? 56 : 104;
-  constexpr int kOfConsumer = Tile::kIsF8 ? kAreTwo ? 208 : 232 : kAreTwo ? 232 : 160;
-  if (threadIdx.x < 128) {
+  constexpr int kOfProducer = Tile::kIsF8 ? kAreTwo ? 64 : 120 : kAreTwo ? 40 : 32;
+  constexpr int kOfConsumer = Tile::kIsF8 ? kAreTwo ? 192 : 232 : kAreTwo ? 232 : 160;
+  if (threadIdx.x < 128 * Tile::kProducers) {
     if constexpr (kMovesRegisters) hopper::give_registers<kOfProducer>();
     if constexpr (Tile::kIsF8) {
-      static_assert(Tile::kF8Keys == 64, "two warps fetch half a tile");
-      if (threadIdx.x < 64)
-        fetch_f8<Tile, false>(task, shared);
-      else
-        fetch_f8<Tile, true>(task, shared);
+      hopper::Ring<1> q_ring;
+      const auto load_queries_of = [&](const WorkItem& item) {
+        await_earlier_kernels();
+        load_queries(task, shared, item, q_ring);
+      };
+      produce_f8<Tile>(task, shared, load_queries_of);
     } else {
       if (threadIdx.x == 0) produce_keys<Tile>(task, shared);
       if (threadIdx.x == 32) produce_queries<Tile>(task, shared);
     }
     __syncwarp();
-  } else if (threadIdx.x < 128 * Tile::kProducers) {
-    if constexpr (Tile::kIsF8) {
-      hopper::give_registers<kOfWidener>();
-      await_earlier_kernels();
-      hopper::Ring<1> q_ring;
-      const auto load_queries_of = [&](const WorkItem& item) {
-        load_queries(task, shared, item, q_ring);
-      };
-      if constexpr (Tile::kWideners == 1)
-        widen_f8<Tile, true, true>(task, shared, load_queries_of);
-      else if (threadIdx.x < 256)
-        widen_f8<Tile, true, false>(task, shared, load_queries_of);
-      else
-        widen_f8<Tile, false, true>(task, shared, load_queries_of);
-      __syncwarp();
-    }
   } else {
     if constexpr (kMovesRegisters) hopper::take_registers<kOfConsumer>();
     consume<Tile>(task, shared);

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "cuda_check.h"
+#include "f8_kv.h"
 
 namespace starattn::kernels {
 namespace {
@@ -44,6 +45,8 @@ AttentionTask make_task(const AttentionInput& in, const AttentionOutput& out, co
     const int at = task.n_segments++;
     task.k[at] = segment.k;
     task.v[at] = segment.v;
+    task.exponents[at] = static_cast<const std::uint8_t*>(segment.exponents);
+    task.exponents_stride[at] = static_cast<int>(exponents_stride(segment.n_tokens));
     task.n_tokens[at] = static_cast<int>(segment.n_tokens);
     constexpr std::int64_t kLowest = -(1 << 30);  // rows are fewer
     task.first_seen[at] = static_cast<int>(std::max(kLowest, segment.first_seen));

@@ -45,6 +45,8 @@ struct AttentionTask {
   std::int64_t q_row_stride;
   const void* k[kMaxSegments];  // [n_tokens, n_kv_heads, head_dim]; no segment is empty
   const void* v[kMaxSegments];
+  const std::uint8_t* exponents[kMaxSegments];  // KvSegment's
+  int exponents_stride[kMaxSegments];           // from a head's to the next one's
   int n_tokens[kMaxSegments];
   int first_seen[kMaxSegments];  // row i sees no token before first_seen + i
   int n_segments;
@@ -93,43 +95,39 @@ struct WorkItem {
 // Hands out the units to the blocks of the grid in rounds that go back and forth ("snake"): units
 // are sorted by falling cost, so each pair of rounds costs every block about the same.
 struct WorkList {
-  int n_items, heads, first_head, round = 0;
+  int first_head = 0, round = 0;  // of the bundle, in the bundle
 
 #ifdef __CUDACC__
-  __device__ WorkList(const AttentionTask& task) : first_head(0) {
-    start_bundle(task);
-  }
-
-  __device__ void start_bundle(const AttentionTask& task) {
-    heads = min(task.heads_per_bundle, task.n_kv_heads - first_head);
-    n_items = heads * task.n_row_tiles * task.n_splits;
-  }
-
   __device__ bool next(const AttentionTask& task, WorkItem& item) {
     const int block = blockIdx.x, n_blocks = gridDim.x;
     while (first_head < task.n_kv_heads) {
-      const int place = round & 1 ? n_blocks - 1 - block : block;
-      const int index = round * n_blocks + place;
+      const int n_items = heads(task) * task.n_row_tiles * task.n_splits;
+      const int first = round * n_blocks;
+      const int index = first + (round & 1 ? n_blocks - 1 - block : block);
       ++round;
       if (index < n_items) {
         item = unit(task, index);
         return true;
       }
-      if ((round - 1) * n_blocks < n_items) continue;
-      first_head += heads;
+      if (first < n_items) continue;
+      first_head += heads(task);
       round = 0;
-      start_bundle(task);
     }
     return false;
+  }
+
+  __device__ int heads(const AttentionTask& task) const {  // of the bundle
+    return min(task.heads_per_bundle, task.n_kv_heads - first_head);
   }
 
   // Whole rows: longest rows first, heads side by side. Splits: row tiles of the same keys side by
   // side, so that the keys come from memory once.
   __device__ WorkItem unit(const AttentionTask& task, int index) const {
+    const int n_heads = heads(task);
     if (task.n_splits == 1)
-      return {first_head + index % heads, task.n_row_tiles - 1 - index / heads, 0};
+      return {first_head + index % n_heads, task.n_row_tiles - 1 - index / n_heads, 0};
     const int rest = index / task.n_row_tiles;
-    return {first_head + rest % heads, index % task.n_row_tiles, rest / heads};
+    return {first_head + rest % n_heads, index % task.n_row_tiles, rest / n_heads};
   }
 #endif
 };

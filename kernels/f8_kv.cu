@@ -64,10 +64,10 @@ __global__ void __launch_bounds__(kThreads)
                              int n_heads, std::int64_t row_bytes, std::int64_t stride,
                              std::uint8_t* to) {
   const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (row >= n_rows) return;
+  if (row >= stride) return;
   const std::uint8_t* from = (blockIdx.y == 0 ? k : v) + row * row_bytes;
   to += blockIdx.y * n_heads * stride + row;
-  for (int head = 0; head < n_heads; ++head) to[head * stride] = from[head];
+  for (int head = 0; head < n_heads; ++head) to[head * stride] = row < n_rows ? from[head] : 0;
 }
 
 void check_rows(const F8Rows& rows) {
@@ -114,8 +114,9 @@ void lay_out_exponents(const F8Rows& k, const F8Rows& v, void* to, Stream stream
   const auto exponents = [](const F8Rows& rows) {
     return static_cast<const std::uint8_t*>(rows.data) + rows.width();
   };
-  lay_out_exponents_kernel<<<dim3(blocks_for(k.n_rows), 2), kThreads, 0, stream>>>(
-      exponents(k), exponents(v), k.n_rows, k.n_heads, k.row_bytes(), exponents_stride(k.n_rows),
+  const std::int64_t stride = exponents_stride(k.n_rows);
+  lay_out_exponents_kernel<<<dim3(blocks_for(stride), 2), kThreads, 0, stream>>>(
+      exponents(k), exponents(v), k.n_rows, k.n_heads, k.row_bytes(), stride,
       static_cast<std::uint8_t*>(to));
   check_launch("laying out exponents of FP8 keys and values");
 }

@@ -25,10 +25,11 @@ void narrow_rows(const void* x, const F8Rows& to, Stream stream);
 // to bf16 [n_rows, n_heads, head_dim] = the rows, exactly (a NaN as some number).
 void widen_rows(const F8Rows& from, void* to, Stream stream);
 
-// The exponents of as many keys and values once more, for attention to few rows: a head's lie side
-// by side, [2, n_heads, exponents_stride()] bytes, where in rows each is in a sector of its own.
+// The exponents of as many keys and values once more: a head's lie side by side, [2, n_heads,
+// exponents_stride()] bytes with zeros behind the last, where in rows each is in a sector of its
+// own.
 constexpr std::int64_t exponents_stride(std::int64_t n_rows) {
-  return (n_rows + 15) / 16 * 16;
+  return (n_rows + 31) / 32 * 32;
 }
 void lay_out_exponents(const F8Rows& k, const F8Rows& v, void* to, Stream stream);
 

@@ -265,10 +265,8 @@ void launch(const Task& task, Stream stream) {
 
 void f8_linear_sm90(const F8Linear& p, Stream stream) {
   Task task{};
-  task.x_map = byte_map(p.x.values, p.x.width, p.x.n_rows, p.x.width, kStep, kBoxRows,
-                        /*swizzled=*/true);
-  task.w_map = byte_map(p.w.values, p.w.n_cols, p.w.n_rows, p.w.n_cols, kStep, kBoxRows,
-                        /*swizzled=*/true);
+  task.x_map = byte_map(p.x.values, p.x.width, p.x.n_rows, p.x.width, kStep, kBoxRows);
+  task.w_map = byte_map(p.w.values, p.w.n_cols, p.w.n_rows, p.w.n_cols, kStep, kBoxRows);
   task.x_scales = p.x.scales;
   task.w_scales = p.w.scales;
   task.bias = static_cast<const __nv_bfloat16*>(p.bias);

@@ -14,6 +14,21 @@ __device__ __forceinline__ std::uint32_t shared_address(const void* pointer) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
+// 16 bytes of shared memory.
+__device__ __forceinline__ uint4 read_shared(std::uint32_t from) {
+  uint4 x;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
+               : "r"(from)
+               : "memory");
+  return x;
+}
+__device__ __forceinline__ void write_shared(std::uint32_t to, const uint4& x) {
+  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(x.x), "r"(x.y), "r"(x.z),
+               "r"(x.w)
+               : "memory");
+}
+
 // --- mbarriers: a phase ends when its arrivals and its expected bytes are complete
 
 __device__ __forceinline__ void barrier_init(std::uint64_t* barrier, int n_arrivals) {
@@ -73,17 +88,6 @@ struct Ring {
   }
 };
 
-// 4 bytes to shared memory, zeros where not `inside`; the barrier counts this thread's arrival once
-// they are there.
-__device__ __forceinline__ void copy_async(void* to, const void* from, bool inside,
-                                           std::uint64_t* barrier) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(to)), "l"(from),
-               "r"(inside ? 4 : 0)
-               : "memory");
-  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(barrier))
-               : "memory");
-}
-
 // --- TMA
 
 // Copies the box at (x, y, z) of a 3-d tensor into shared memory and counts its bytes on `barrier`.
@@ -93,6 +97,16 @@ __device__ __forceinline__ void tma_load(void* to, const CUtensorMap* map, std::
       "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes "
       "[%0], [%1, {%3, %4, %5}], [%2];" ::"r"(shared_address(to)),
       "l"(map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z)
+      : "memory");
+}
+
+// Copies n_bytes, a multiple of 16, between 16-byte aligned places, and counts them on `barrier`.
+__device__ __forceinline__ void copy_bytes(void* to, const void* from, int n_bytes,
+                                           std::uint64_t* barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(shared_address(to)),
+      "l"(from), "r"(n_bytes), "r"(shared_address(barrier))
       : "memory");
 }
 

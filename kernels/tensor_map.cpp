@@ -64,10 +64,9 @@ CUtensorMap tensor_map(const void* data, const TensorSize& size, std::int64_t ro
 }
 
 CUtensorMap byte_map(const void* data, std::int64_t columns, std::int64_t rows,
-                     std::int64_t row_stride, int box_columns, int box_rows, bool swizzled) {
-  const CUtensorMapSwizzle swizzle = !swizzled            ? CU_TENSOR_MAP_SWIZZLE_NONE
-                                     : box_columns == 128 ? CU_TENSOR_MAP_SWIZZLE_128B
-                                                          : CU_TENSOR_MAP_SWIZZLE_64B;
+                     std::int64_t row_stride, int box_columns, int box_rows) {
+  const CUtensorMapSwizzle swizzle =
+      box_columns == 128 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B;
   return map_of({CU_TENSOR_MAP_DATA_TYPE_UINT8, "bytes", swizzle}, data, {columns, 1, rows},
                 row_stride, row_stride, {box_columns, 1, box_rows});
 }

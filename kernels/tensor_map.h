@@ -21,9 +21,8 @@ CUtensorMap tensor_map(const void* data, const TensorSize& size, std::int64_t ro
                        const TensorBox& box);
 
 // data: rows of bytes, row_stride of them apart, a multiple of 16, of which a box takes
-// box_columns. They stay in order, or come in the swizzle of box_columns bytes, 64 or 128. The
-// middle coordinate is 0.
+// box_columns, in the swizzle of as many bytes: 64 or 128. The middle coordinate is 0.
 CUtensorMap byte_map(const void* data, std::int64_t columns, std::int64_t rows,
-                     std::int64_t row_stride, int box_columns, int box_rows, bool swizzled);
+                     std::int64_t row_stride, int box_columns, int box_rows);
 
 }  // namespace starattn::kernels

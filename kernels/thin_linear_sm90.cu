@@ -404,9 +404,9 @@ void launch(const ThinLinear& p, Stream stream) {
   };
   task.x_map = map_of(p.x, p.n_rows, Tile::kRows);
   for (int i = 0; i < p.n_outputs; ++i)
-    task.w_maps[i] = Tile::kIsF8 ? byte_map(p.outputs[i].w, p.n_in, p.outputs[i].n_out, p.n_in,
-                                            kRun, Tile::kOut, /*swizzled=*/true)
-                                 : map_of(p.outputs[i].w, p.outputs[i].n_out, Tile::kOut);
+    task.w_maps[i] =
+        Tile::kIsF8 ? byte_map(p.outputs[i].w, p.n_in, p.outputs[i].n_out, p.n_in, kRun, Tile::kOut)
+                    : map_of(p.outputs[i].w, p.outputs[i].n_out, Tile::kOut);
   task.n_tiles = n_tiles_of<Tile::kGated, Tile::kOut>(p);
   const int n_blocks = Tile::kSplit > 1
                            ? task.n_tiles * Tile::kSplit

@@ -149,10 +149,11 @@ def time_partial(libraries, d, lengths, row_counts, rounds, heads=32, kv_heads=8
                     return lambda: lib.partial(inp, partial, work)
                 contenders[lib.name] = rotating(make)
                 f8 = [(lib.narrow(k)[0], lib.narrow(v)[0]) for k, v in kvs]
+                f8 = [(k, v, lib.lay_out_exponents(k, v, kv_heads, d)) for k, v in f8]
                 keep.append(f8)
 
                 def make_f8(lib=lib, partial=partial, f8=f8):
-                    inputs = [make_f8_input(q, k, v, kv_heads) for k, v in f8]
+                    inputs = [make_f8_input(q, *keys, kv_heads) for keys in f8]
                     work = lib.block_workspace(inputs[0])
 
                     def call():

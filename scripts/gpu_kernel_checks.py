@@ -151,12 +151,14 @@ def check_f8(kernels):
         good &= torch.equal(wide_k.float(), mine.float() * exponent.exp2()[:, :, None])
         q = random(rows, heads, d, spread=2)
         results = []
-        for inp in (make_f8_input(q, k8, v8, kv_heads), make_input(q, [(wide_k, wide_v)], False)):
+        exponents = kernels.lay_out_exponents(k8, v8, kv_heads, d)
+        for inp in (make_f8_input(q, k8, v8, None, kv_heads), make_f8_input(q, k8, v8, exponents, kv_heads),
+                    make_input(q, [(wide_k, wide_v)], False)):
             tensors, partial = make_partial(rows, heads, d)
             kernels.block(inp, partial, kernels.block_workspace(inp))
             torch.cuda.synchronize()
             results.append(torch.cat([t.flatten() for t in tensors]))
-        good &= torch.equal(*results) and bool(torch.isfinite(results[0]).all())
+        good &= all(torch.equal(x, results[0]) for x in results) and bool(torch.isfinite(results[0]).all())
         worst += not good
         if not good:
             print("BAD ", kernels.name, "FP8", n, rows, heads, kv_heads, d, flush=True)

@@ -98,7 +98,7 @@ class Kernels:
     def narrow(self, x):
         """x [tokens, kv_heads, d] as FP8 rows, and what these stand for."""
         n, heads, d = x.shape
-        rows = torch.full((n, (heads * (d + 1) + 15) // 16 * 16), 255, dtype=torch.uint8, device="cuda")
+        rows = torch.full((n, (heads * (d + 1) + 31) // 32 * 32), 255, dtype=torch.uint8, device="cuda")
         to = F8Rows(rows.data_ptr(), n, heads, d)
         self.call("narrow_rows", ctypes.c_void_p(x.data_ptr()), ctypes.byref(to))
         wide = poisoned(n, heads, d, dtype=torch.bfloat16)
@@ -108,7 +108,7 @@ class Kernels:
     def lay_out_exponents(self, k, v, heads, d):
         """Of FP8 rows k and v."""
         n = k.shape[0]
-        to = torch.full((2, heads, (n + 15) // 16 * 16), 255, dtype=torch.uint8, device="cuda")
+        to = torch.full((2, heads, (n + 31) // 32 * 32), 255, dtype=torch.uint8, device="cuda")
         rows = [F8Rows(x.data_ptr(), n, heads, d) for x in (k, v)]
         self.call("lay_out_exponents", ctypes.byref(rows[0]), ctypes.byref(rows[1]), ctypes.c_void_p(to.data_ptr()))
         return to
@@ -177,10 +177,11 @@ def make_input(q, segments, causal):
     return inp
 
 
-def make_f8_input(q, k, v, kv_heads):
-    """The same of one segment whose keys and values are FP8 rows."""
+def make_f8_input(q, k, v, exponents, kv_heads):
+    """The same of one segment whose keys and values are FP8 rows, with their exponents laid out or None."""
     inp = make_input(q, [(k.view(k.shape[0], 1, -1), v)], False)
     inp.shape.n_kv_heads, inp.is_f8 = kv_heads, True
+    inp.segments[0].exponents = exponents.data_ptr() if exponents is not None else None
     return inp
 
 

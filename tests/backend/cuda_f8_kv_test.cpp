@@ -51,7 +51,7 @@ class CudaF8Kv : public CudaBackend, public ::testing::WithParamInterface<Case> 
   RawRows narrow(Side& side, const Floats& values) {
     const std::int64_t n = std::ssize(values) / width();
     const std::vector<std::byte> poison(static_cast<std::size_t>(n) * layout().row_bytes(),
-                                        std::byte{0xa5});
+                                        std::byte{135});
     const RawRows to{side.keep(poison), n, layout().row_bytes()};
     side.backend->narrow(side.rows(values, width()), c_.shape.head_dim, to);
     return to;
@@ -74,12 +74,13 @@ class CudaF8Kv : public CudaBackend, public ::testing::WithParamInterface<Case> 
                      /*is_f8=*/true});
     return all;
   }
-  // The same, whose exponents lie once more by themselves; among what no attention may read.
+  // The same, whose exponents lie once more by themselves; among what no attention may read: scales
+  // that would be infinite.
   std::vector<KvSegment> with_exponents(std::vector<KvSegment> blocks) {
     for (KvSegment& block : blocks) {
       const std::size_t n_bytes = gpu_->backend->exponent_bytes(block.n_tokens, c_.shape);
       if (n_bytes == 0) continue;
-      std::byte* to = gpu_->keep(std::vector<std::byte>(n_bytes, std::byte{0xa5}));
+      std::byte* to = gpu_->keep(std::vector<std::byte>(n_bytes, std::byte{135}));
       gpu_->backend->lay_out_exponents(block, c_.shape, to);
       block.exponents = to;
     }
