@@ -67,12 +67,12 @@ void launch_fitting(const AttentionInput& in, const AttentionOutput& out, const 
 
 }  // namespace
 
-bool are_for_teams(const AttentionInput& in, const KeyCut& cut) {
+bool are_for_teams(const AttentionInput& in) {
   const auto lack_exponents = [](const KvSegment& keys) {
     return keys.n_tokens > 0 && !keys.exponents;
   };
   if (std::any_of(in.segments, in.segments + in.n_segments, lack_exponents)) return true;
-  return packed_rows(in) <= (has_two_a_multiprocessor(in, cut) ? 32 : 16);
+  return packed_rows(in) <= 16;
 }
 
 void attention_f8(const AttentionInput& in, const AttentionOutput& out, const KeyCut& cut,

@@ -18,16 +18,9 @@ __device__ __forceinline__ std::uint32_t multiply_pair(std::uint32_t pair, std::
 }
 constexpr std::uint32_t kTimes2To120 = 0x7b807b80u;
 
-// Two e4m3 numbers, each in the upper byte of a half, as bf16, times a factor / 2^120.
-__device__ __forceinline__ std::uint32_t widen_pair(std::uint32_t bytes,
-                                                    std::uint32_t factors = kTimes2To120) {
-  return multiply_pair((bytes & 0x80008000u) | ((bytes & 0x7f007f00u) >> 4), factors);
-}
-
-// Two e4m3 numbers, each in the lower byte of a half, put where bf16 has them. Products, since the
-// units of logic have enough to do where numbers are widened beside a softmax.
-__device__ __forceinline__ std::uint32_t spread(std::uint32_t bytes) {
-  return bytes * 16 + (bytes & 0x00800080u) * 240;
+// Two e4m3 numbers, each in the upper byte of a half, as bf16.
+__device__ __forceinline__ std::uint32_t widen_pair(std::uint32_t bytes) {
+  return multiply_pair((bytes & 0x80008000u) | ((bytes & 0x7f007f00u) >> 4), kTimes2To120);
 }
 
 // Bytes 1 and 3, or 0 and 2, as bf16, in fewer instructions than neighbours take.
@@ -38,21 +31,30 @@ __device__ __forceinline__ std::uint32_t even_bytes(std::uint32_t four) {
   return multiply_pair(((four << 8) & 0x80008000u) | ((four << 4) & 0x07f007f0u), kTimes2To120);
 }
 
-// 16 numbers, in order, times 2^(exponent - 127), which rounds nothing. exponent: at most 134.
+// 16 numbers, in order.
+__device__ __forceinline__ void widen(const uint4& from, std::uint32_t (&pairs)[8]) {
+  const std::uint32_t words[] = {from.x, from.y, from.z, from.w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    pairs[2 * i] = widen_pair(__byte_perm(words[i], 0, 0x1404));
+    pairs[2 * i + 1] = widen_pair(__byte_perm(words[i], 0, 0x3424));
+  }
+}
+
+// The same times 2^(exponent - 127), which rounds nothing; exponent: at most 134. Bits are put in
+// place by products where they can: beside a softmax the units of logic have enough to do.
 __device__ __forceinline__ void widen(const uint4& from, unsigned exponent,
                                       std::uint32_t (&pairs)[8]) {
   const std::uint32_t factors = (exponent + 120) * 0x00800080u;
   const std::uint32_t words[] = {from.x, from.y, from.z, from.w};
+  const auto wide = [&](std::uint32_t bytes) {  // each in the lower byte of a half
+    return multiply_pair(bytes * 16 + (bytes & 0x00800080u) * 240, factors);
+  };
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    pairs[2 * i] = multiply_pair(spread(__byte_perm(words[i], 0, 0x4140)), factors);
-    pairs[2 * i + 1] = multiply_pair(spread(__byte_perm(words[i], 0, 0x4342)), factors);
+    pairs[2 * i] = wide(__byte_perm(words[i], 0, 0x4140));
+    pairs[2 * i + 1] = wide(__byte_perm(words[i], 0, 0x4342));
   }
-}
-
-// The numbers as they are.
-__device__ __forceinline__ void widen(const uint4& from, std::uint32_t (&pairs)[8]) {
-  widen(from, 127, pairs);
 }
 
 // The largest finite magnitude.
