@@ -23,6 +23,13 @@ __device__ __forceinline__ std::uint32_t widen_pair(std::uint32_t bytes) {
   return multiply_pair((bytes & 0x80008000u) | ((bytes & 0x7f007f00u) >> 4), kTimes2To120);
 }
 
+// The same, each in the lower byte, times factors / 2^120. Bits are put in place by products where
+// they can: beside a softmax, or products of many rows, the units of logic have enough to do.
+__device__ __forceinline__ std::uint32_t widen_low_pair(std::uint32_t bytes,
+                                                        std::uint32_t factors = kTimes2To120) {
+  return multiply_pair(bytes * 16 + (bytes & 0x00800080u) * 240, factors);
+}
+
 // Bytes 1 and 3, or 0 and 2, as bf16, in fewer instructions than neighbours take.
 __device__ __forceinline__ std::uint32_t odd_bytes(std::uint32_t four) {
   return multiply_pair((four & 0x80008000u) | ((four >> 4) & 0x07f007f0u), kTimes2To120);
@@ -41,19 +48,15 @@ __device__ __forceinline__ void widen(const uint4& from, std::uint32_t (&pairs)[
   }
 }
 
-// The same times 2^(exponent - 127), which rounds nothing; exponent: at most 134. Bits are put in
-// place by products where they can: beside a softmax the units of logic have enough to do.
+// The same times 2^(exponent - 127), which rounds nothing. exponent: at most 134.
 __device__ __forceinline__ void widen(const uint4& from, unsigned exponent,
                                       std::uint32_t (&pairs)[8]) {
   const std::uint32_t factors = (exponent + 120) * 0x00800080u;
   const std::uint32_t words[] = {from.x, from.y, from.z, from.w};
-  const auto wide = [&](std::uint32_t bytes) {  // each in the lower byte of a half
-    return multiply_pair(bytes * 16 + (bytes & 0x00800080u) * 240, factors);
-  };
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    pairs[2 * i] = wide(__byte_perm(words[i], 0, 0x4140));
-    pairs[2 * i + 1] = wide(__byte_perm(words[i], 0, 0x4342));
+    pairs[2 * i] = widen_low_pair(__byte_perm(words[i], 0, 0x4140), factors);
+    pairs[2 * i + 1] = widen_low_pair(__byte_perm(words[i], 0, 0x4342), factors);
   }
 }
 

@@ -210,7 +210,7 @@ template <typename Tile>
     for (int j = 0; j < 4; ++j) {  // of rows `row` and `row` + 8 the first 8 columns, then the last
       const unsigned two = *reinterpret_cast<const std::uint16_t*>(
           w + j % 2 * 8 * kRun + ((kHalf * half + i ^ row % 8) << 4) + j / 2 * 8);
-      a[4 * i + j] = widen_pair(__byte_perm(two, 0, 0x1404));
+      a[4 * i + j] = widen_low_pair(__byte_perm(two, 0, 0x4140));
     }
 }
 

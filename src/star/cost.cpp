@@ -309,7 +309,7 @@ std::int64_t n_partials_at_most(const std::vector<BlockId>& blocks) {
 std::int64_t laid_out_exponents(const ModelConfig& config, const BlockPlan& plan, Rank rank,
                                 Dtype kv_dtype, Dtype activation_dtype) {
   if (kv_dtype != Dtype::f8 || activation_dtype == Dtype::f32) return 0;
-  constexpr std::int64_t kAlike = 16;  // tokens, whose number is rounded up to that
+  constexpr std::int64_t kAlike = 32;  // tokens, whose number is rounded up to that
   std::int64_t n_tokens = 0;
   for (const BlockId i : plan.blocks_of(rank))
     n_tokens += (plan.block(i).n_tokens + kAlike - 1) / kAlike * kAlike;
