@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention on Hopper, after FlashAttention-3 (arXiv 2407.08608). One persistent block per
 // multiprocessor: a producer warp streams K and V tiles in by TMA, or the warps of
-// attention_f8_tiles.cuh widen them; one to three consumer warpgroups
-// of 64 packed query rows multiply (wgmma) in turns, so that the softmax of one runs under the
-// products of the others, and each starts Q K^T of the next tile before P V of the last.
+// attention_f8_tiles.cuh widen them; one to three consumer warpgroups of 64 packed query rows
+// multiply (wgmma) in turns, so that the softmax of one runs under the products of the others, and
+// each starts Q K^T of the next tile before P V of the last.
 //
 // A tile's rows are (token, head of the group) pairs: row = token * group + head.
 #pragma once
