@@ -1,75 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// FP8 weights as they are published: which matrices have scales, and what is refused.
-#include <functional>
-
-#include "base/file.h"
-#include "model/weights.h"
-#include "safetensors_bytes.h"
-#include "small_config.h"
+// FP8 weights: which matrices have scales, and what is refused.
+#include "tampered_model.h"
 
 namespace starattn {
 namespace {
 
-namespace fs = std::filesystem;
-
-const std::string kFile = "model.safetensors";
 const std::string kBlocks = "model.layers.2.self_attn.k_proj.weight";    // of qwen3_moe_fp8
 const std::string kChannels = "model.layers.0.self_attn.k_proj.weight";  // of llama_fp8_channel
 
-ModelWeights open(const std::string& folder) {
-  return ModelWeights::open(folder, read_model_config(folder));
-}
-
-// A golden model's folder whose tensors and config can be changed.
-class Tampered : public TemporaryFolder {
- public:
-  explicit Tampered(const std::string& golden) {
-    fs::copy(kGoldenModels + golden, path());
-    const std::string bytes = read_file(file(kFile), 1 << 24);
-    std::uint64_t n_header = 0;
-    std::memcpy(&n_header, bytes.data(), sizeof(n_header));
-    header_ = Json::parse(bytes.substr(8, n_header));
-    data_ = bytes.substr(8 + n_header);
-    config_ = read_json_file(file("config.json"));
-  }
-  Json& entry_of(const std::string& tensor) { return header_[tensor]; }
-  Json& config() { return config_; }
-  // A tensor's numbers, anew and behind all others; the old place must not be left, so the tensor
-  // that took it is one that nobody asks for.
-  void replace(const std::string& tensor, const char* dtype, const Json& shape,
-               const std::string& bytes) {
-    header_["unused." + tensor] = header_[tensor];
-    append(tensor, dtype, shape, bytes);
-  }
-  void append(const std::string& tensor, const char* dtype, const Json& shape,
-              const std::string& bytes) {
-    header_[tensor] = entry(dtype, shape, {data_.size(), data_.size() + bytes.size()});
-    data_ += bytes;
-  }
-  void rename(const std::string& tensor, const std::string& name) {
-    header_[name] = header_[tensor];
-    header_.erase(tensor);
-  }
-  ModelWeights open_it() {
-    write(kFile, file_of(to_line(header_), data_));
-    write("config.json", to_line(config_));
-    return open(path());
-  }
-  void expect_refused(std::initializer_list<std::string_view> words) {
-    starattn::expect_refused([&] { open_it(); }, Exit::bad_data, words);
-  }
-
- private:
-  Json header_, config_;
-  std::string data_;
-};
-
-std::string bytes_of(const std::vector<float>& numbers) {
-  return {reinterpret_cast<const char*>(numbers.data()), numbers.size() * sizeof(float)};
-}
-
 TEST(Fp8Weights, HaveAScaleForEachBlock) {
-  const ModelWeights weights = open(kGoldenModels + "qwen3_moe_fp8");
+  const ModelWeights weights = open_model(kGoldenModels + "qwen3_moe_fp8");
   const WeightView& k = weights.layers[2].k_proj;  // [64, 48]
   EXPECT_EQ(k.dtype, Dtype::f8);
   EXPECT_EQ(k.n_bytes(), 64U * 48);
@@ -96,15 +36,16 @@ TEST(Fp8Weights, HaveAScaleForEachBlock) {
 }
 
 TEST(Fp8Weights, HaveAScaleForEachRowOrOneForAll) {
-  const WeightView k = open(kGoldenModels + "llama_fp8_channel").layers[0].k_proj;  // [32, 48]
+  const WeightView k =
+      open_model(kGoldenModels + "llama_fp8_channel").layers[0].k_proj;  // [32, 48]
   EXPECT_EQ(k.scales.block_rows, 1);
   EXPECT_EQ(k.scales.block_cols, 48);
 
   for (const Json& shape : {Json::array(), Json{1}, Json{1, 1}}) {
-    Tampered whole("llama_fp8_channel");
+    TamperedModel whole("llama_fp8_channel");
     Json& config = whole.config()["quantization_config"];
     config = {{"quant_method", "modelopt"}, {"quant_algo", "FP8"}};
-    const ModelWeights narrow = open(kGoldenModels + "llama_fp8_channel");
+    const ModelWeights narrow = open_model(kGoldenModels + "llama_fp8_channel");
     for (const WeightView& w : narrow.all()) {
       if (w.dtype == Dtype::f8)
         whole.replace(narrow.name_of(w).name + "_scale", "F32", shape, bytes_of({0.5F}));
@@ -116,248 +57,9 @@ TEST(Fp8Weights, HaveAScaleForEachRowOrOneForAll) {
   }
 }
 
-// A folder whose FP8 matrices have scales of ones in the shape that a publisher writes, with the
-// tensors beside them that we have no use for, and its words for them.
-struct Published {
-  const char* name;
-  const char* config;  // quantization_config
-  const char* scale;   // behind "....weight"
-  const char* dtype;
-  std::vector<std::int64_t> (*shape)(std::int64_t n_out, std::int64_t n_in);
-  std::vector<const char*> beside;      // of every matrix, in place of "weight"
-  std::int64_t block_rows, block_cols;  // of k_proj [32, 48]
-};
-constexpr const char* kDynamicGroup = R"({"config_groups": {"group_0": {
-    "format": "float-quantized", "input_activations": {"actorder": null, "block_structure": null,
-    "dynamic": true, "group_size": null, "num_bits": 8, "observer": null, "observer_kwargs": {},
-    "strategy": "token", "symmetric": true, "type": "float"}, "output_activations": null,
-    "targets": ["Linear"], "weights": {"actorder": null, "block_structure": null, "dynamic": false,
-    "group_size": null, "num_bits": 8, "observer": "minmax", "observer_kwargs": {},
-    "strategy": "channel", "symmetric": true, "type": "float"}}}, "format": "float-quantized",
-    "global_compression_ratio": null, "ignore": ["lm_head"], "kv_cache_scheme": null,
-    "quant_method": "compressed-tensors", "quantization_status": "compressed"})";
-constexpr const char* kStaticGroup = R"({"config_groups": {"group_0": {
-    "input_activations": {"dynamic": false, "num_bits": 8, "strategy": "tensor", "symmetric": true,
-    "type": "float"}, "targets": ["Linear"], "weights": {"dynamic": false, "num_bits": 8,
-    "strategy": "tensor", "symmetric": true, "type": "float"}}}, "format": "float-quantized",
-    "ignore": ["lm_head"], "kv_cache_scheme": {"dynamic": false, "num_bits": 8,
-    "strategy": "tensor", "symmetric": true, "type": "float"},
-    "quant_method": "compressed-tensors", "quantization_status": "frozen"})";
-constexpr const char* kBlockGroup = R"({"config_groups": {"group_0": {
-    "format": "float-quantized", "input_activations": {"dynamic": true, "group_size": 128,
-    "num_bits": 8, "strategy": "group", "symmetric": true, "type": "float"}, "targets": ["Linear"],
-    "weights": {"block_structure": [128, 128], "dynamic": false, "group_size": null, "num_bits": 8,
-    "strategy": "block", "symmetric": true, "type": "float"}}}, "format": "float-quantized",
-    "ignore": ["lm_head", "re:.*gate$"], "quant_method": "compressed-tensors",
-    "quantization_status": "compressed"})";
-constexpr const char* kMxGroup = R"({"config_groups": {"group_0": {
-    "format": "mxfp8-quantized", "input_activations": {"dynamic": true, "group_size": 32,
-    "num_bits": 8, "scale_dtype": "torch.uint8", "strategy": "group", "symmetric": true,
-    "type": "float"}, "output_activations": null, "targets": ["Linear"], "weights":
-    {"block_structure": null, "dynamic": false, "group_size": 32, "num_bits": 8,
-    "scale_dtype": "torch.uint8", "strategy": "group", "symmetric": true, "type": "float"}}},
-    "format": "mxfp8-quantized", "ignore": ["lm_head"], "quant_method": "compressed-tensors",
-    "sparsity_config": {}, "transform_config": {}, "version": "0.19.0"})";
-// Neither the cache nor what goes into attention is any of the weights' business.
-constexpr const char* kAttentionGroup = R"({"config_groups": {"group_0": {"format": "dense",
-    "input_activations": {"dynamic": false, "num_bits": 8, "strategy": "tensor", "symmetric": true,
-    "type": "float"}, "targets": ["LlamaAttention"], "weights": null}, "group_1": {
-    "format": "float-quantized", "targets": ["Linear"], "weights": {"dynamic": false,
-    "num_bits": 8, "strategy": "channel", "symmetric": true, "type": "float"}}}, "ignore":
-    ["lm_head"], "kv_cache_scheme": {"dynamic": false, "num_bits": 8, "strategy": "tensor",
-    "type": "float"}, "quant_method": "compressed-tensors", "version": "0.19.0"})";
-constexpr auto kOne = [](std::int64_t, std::int64_t) { return std::vector<std::int64_t>{1}; };
-constexpr auto kNoShape = [](std::int64_t, std::int64_t) { return std::vector<std::int64_t>{}; };
-constexpr auto kRows = [](std::int64_t n_out, std::int64_t) { return std::vector{n_out}; };
-constexpr auto kColumn = [](std::int64_t n_out, std::int64_t) {
-  return std::vector<std::int64_t>{n_out, 1};
-};
-constexpr auto kBlocks128 = [](std::int64_t n_out, std::int64_t n_in) {
-  return std::vector{(n_out + 127) / 128, (n_in + 127) / 128};
-};
-constexpr auto kRuns32 = [](std::int64_t n_out, std::int64_t n_in) {
-  return std::vector{n_out, (n_in + 31) / 32};
-};
-// Blocks of 16 rows, without the dimension of the one block of columns.
-constexpr auto kSqueezed = [](std::int64_t n_out, std::int64_t) {
-  return std::vector{(n_out + 15) / 16};
-};
-constexpr auto kSpread = [](std::int64_t n_out, std::int64_t n_in) {
-  return std::vector{(n_out + 127) / 128, std::int64_t{1}, (n_in + 127) / 128, std::int64_t{1}};
-};
-
-TEST(Fp8Weights, AreReadAsTheyArePublished) {
-  const Published all[] = {
-      {"compressed-tensors, a scale a row", kDynamicGroup, "_scale", "BF16", kColumn, {}, 1, 48},
-      {"compressed-tensors, one scale",
-       kStaticGroup,
-       "_scale",
-       "BF16",
-       kOne,
-       {"input_scale"},
-       32,
-       48},
-      {"compressed-tensors, MXFP8", kMxGroup, "_scale", "U8", kRuns32, {}, 1, 32},
-      {"compressed-tensors, a group of activations alone",
-       kAttentionGroup,
-       "_scale",
-       "BF16",
-       kColumn,
-       {"k_scale", "k_zero_point"},
-       1,
-       48},
-      {"compressed-tensors, blocks", kBlockGroup, "_scale", "BF16", kBlocks128, {}, 128, 128},
-      {"fp8, blocks",
-       R"({"activation_scheme": "dynamic", "fmt": "e4m3", "modules_to_not_convert": ["lm_head",
-           "model.layers.0.input_layernorm"], "quant_method": "fp8", "weight_block_size": [128, 128]})",
-       "_scale_inv",
-       "BF16",
-       kBlocks128,
-       {},
-       128,
-       128},
-      {"fp8, powers of two, without dimensions of one",
-       R"({"activation_scheme": "dynamic", "dequantize": false, "modules_to_convert": null,
-           "modules_to_not_convert": null, "quant_method": "fp8", "scale_fmt": "ue8m0",
-           "weight_block_size": [16, 256]})",
-       "_scale_inv",
-       "F8_E8M0",
-       kSqueezed,
-       {},
-       16,
-       256},
-      {"fp8 of Mistral, one scale",
-       R"({"activation_scheme": "static", "dequantize": false, "modules_to_not_convert":
-           ["model.vision_tower", "model.multi_modal_projector", "lm_head"], "quant_method": "fp8",
-           "weight_block_size": null})",
-       "_scale_inv",
-       "BF16",
-       kNoShape,
-       {"activation_scale"},
-       32,
-       48},
-      {"fp8 of AutoFP8, one scale",
-       R"({"activation_scheme": "static", "ignored_layers": ["lm_head"], "quant_method": "fp8"})",
-       "_scale",
-       "F32",
-       kNoShape,
-       {"input_scale"},
-       32,
-       48},
-      {"fbgemm",
-       R"({"activation_scale_ub": 1200.0, "modules_to_not_convert": ["lm_head"],
-           "quant_method": "fbgemm_fp8"})",
-       "_scale",
-       "F32",
-       kColumn,
-       {"input_scale_ub"},
-       1,
-       48},
-      {"Quark, one scale",
-       R"({"algo_config": null, "exclude": ["lm_head"], "export": {"kv_cache_group": ["*k_proj",
-           "*v_proj"], "min_kv_scale": 0.0, "pack_method": "reorder", "weight_format":
-           "real_quantized", "weight_merge_groups": null}, "global_quant_config": {"bias": null,
-           "input_tensors": {"dtype": "fp8_e4m3", "qscheme": "per_tensor"}, "weight": {"ch_axis":
-           null, "dtype": "fp8_e4m3", "group_size": null, "qscheme": "per_tensor", "symmetric":
-           true}}, "layer_quant_config": {"*k_proj": {"output_tensors": {"dtype": "fp8_e4m3"},
-           "weight": {"ch_axis": null, "dtype": "fp8_e4m3", "qscheme": "per_tensor"}}},
-           "layer_type_quant_config": {}, "quant_method": "quark", "version": "0.13"})",
-       "_scale",
-       "BF16",
-       kNoShape,
-       {"input_scale", "output_scale"},
-       32,
-       48},
-      {"Quark, a scale a row",
-       R"({"global_quant_config": {"weight": {"ch_axis": 0, "dtype": "fp8_e4m3", "qscheme":
-           "per_channel", "symmetric": true}}, "quant_method": "quark"})",
-       "_scale",
-       "BF16",
-       kRows,
-       {},
-       1,
-       48},
-      {"ModelOpt, one scale",
-       R"({"config_groups": {"group_0": {"input_activations": {"dynamic": false, "num_bits": 8,
-           "type": "float"}, "weights": {"dynamic": false, "num_bits": 8, "type": "float"}}},
-           "ignore": ["lm_head"], "kv_cache_scheme": {"dynamic": false, "num_bits": 8,
-           "type": "float"}, "producer": {"name": "modelopt", "version": "0.29.0"},
-           "quant_algo": "FP8", "quant_method": "modelopt"})",
-       "_scale",
-       "F32",
-       kNoShape,
-       {"input_scale", "k_scale", "v_scale"},
-       32,
-       48},
-      {"ModelOpt, a scale a row",
-       R"({"quant_algo": "FP8_PER_CHANNEL_PER_TOKEN", "quant_method": "modelopt"})",
-       "_scale",
-       "F32",
-       kRows,
-       {},
-       1,
-       48},
-      {"ModelOpt, blocks",
-       R"({"quant_algo": "FP8_PB_WO", "quant_method": "modelopt"})",
-       "_scale",
-       "F32",
-       kSpread,
-       {},
-       128,
-       128},
-      {"ModelOpt, blocks in small letters",
-       R"({"ignore": ["lm_head", "model.embed_tokens"], "quant_algo": "fp8_pb_wo",
-           "producer": {"name": "modelopt", "version": "0.47.0"}, "quant_method": "modelopt"})",
-       "_scale",
-       "F32",
-       kSpread,
-       {},
-       128,
-       128},
-      {"ModelOpt, MXFP8",
-       R"({"quant_algo": "MXFP8", "quant_method": "modelopt"})",
-       "_scale",
-       "U8",
-       kRuns32,
-       {},
-       1,
-       32}};
-  const ModelWeights given = open(kGoldenModels + "llama_fp8_channel");
-  for (const Published& one : all) {
-    SCOPED_TRACE(one.name);
-    Tampered folder("llama_fp8_channel");
-    folder.config()["quantization_config"] = Json::parse(one.config);
-    for (const WeightView& w : given.all()) {
-      if (w.dtype != Dtype::f8) continue;
-      const std::string name = given.name_of(w).name;
-      const std::vector<std::int64_t> shape = one.shape(w.n_rows, w.n_cols);
-      std::size_t n = 1;
-      for (const std::int64_t size : shape) n *= static_cast<std::size_t>(size);
-      const std::string dtype = one.dtype;
-      std::string scales;
-      for (std::size_t i = 0; i < n; ++i) {
-        scales += dtype == "F32"    ? bytes_of({1})
-                  : dtype == "BF16" ? std::string("\x80\x3f", 2)
-                                    : std::string("\x7f");
-      }
-      folder.rename(name + "_scale", "unused." + name);
-      folder.append(name + one.scale, one.dtype, shape, scales);
-      for (const char* other : one.beside)
-        folder.append(name.substr(0, name.rfind("weight")) + other, "F32", Json::array(),
-                      bytes_of({3}));
-    }
-    const ModelWeights weights = folder.open_it();
-    const WeightView& k = weights.layers[0].k_proj;
-    EXPECT_EQ(k.dtype, Dtype::f8);
-    EXPECT_EQ(k.scales.block_rows, one.block_rows);
-    EXPECT_EQ(k.scales.block_cols, one.block_cols);
-    EXPECT_EQ(k.scales_of_row(31)[0], 1);
-  }
-}
-
 TEST(Fp8Weights, MayHavePowersOfTwoAsScales) {
   for (const char* dtype : {"F8_E8M0", "U8"}) {
-    Tampered folder("llama_fp8_channel");
+    TamperedModel folder("llama_fp8_channel");
     std::string powers(32, '\x7f');
     powers[0] = '\0';
     powers[1] = '\x80';
@@ -370,7 +72,7 @@ TEST(Fp8Weights, MayHavePowersOfTwoAsScales) {
     EXPECT_EQ(k.scales_of_row(2)[0], std::ldexp(1.0F, 127));
     EXPECT_EQ(k.scales_of_row(3)[0], 1);
     powers[5] = '\xff';
-    Tampered bad("llama_fp8_channel");
+    TamperedModel bad("llama_fp8_channel");
     bad.replace(kChannels + "_scale", dtype, {32, 1}, powers);
     bad.expect_refused({kChannels + "_scale", "above 0", "number 5"});
   }
@@ -385,7 +87,7 @@ TEST(Fp8Weights, OfDifferentGroupsAreScaledAsTheirScalesAre) {
                         {"model.layers.0.self_attn.k_proj", layer("FP8_PER_CHANNEL_PER_TOKEN")},
                         {"model.layers.0.mlp.gate_proj", layer("fp8_pb_wo")}}}};
   const std::string layer0 = "model.layers.0.", gate = layer0 + "mlp.gate_proj.weight_scale";
-  Tampered folder("llama_fp8_channel");
+  TamperedModel folder("llama_fp8_channel");
   folder.config()["quantization_config"] = words;
   folder.replace(layer0 + "self_attn.q_proj.weight_scale", "F32", Json::array(), bytes_of({2}));
   folder.replace(layer0 + "self_attn.o_proj.weight_scale", "F32", {1, 1, 1, 1}, bytes_of({4}));
@@ -397,11 +99,11 @@ TEST(Fp8Weights, OfDifferentGroupsAreScaledAsTheirScalesAre) {
   EXPECT_EQ(first.o_proj.scales_of_row(47)[0], 4);
   EXPECT_EQ(first.gate_proj.scales_of_row(95)[0], 3);
 
-  Tampered misshapen("llama_fp8_channel");
+  TamperedModel misshapen("llama_fp8_channel");
   misshapen.config()["quantization_config"] = words;
   misshapen.replace(gate, "F32", {2, 1}, bytes_of({3, 3}));
   misshapen.expect_refused({gate, "[1, 1]", "[2, 1]"});
-  Tampered other("llama_fp8_channel");
+  TamperedModel other("llama_fp8_channel");
   other.config()["quantization_config"] = words;
   other.config()["quantization_config"]["quantized_layers"]["model.layers.1.mlp.gate_proj"] =
       layer("NVFP4");
@@ -416,10 +118,10 @@ TEST(Fp8Weights, MayBeNone) {
              {"kv_cache_scheme", {{"num_bits", 8}, {"type", "float"}}}},
         Json{{"quant_method", "compressed-tensors"}, {"transform_config", Json::object()}},
         Json{{"quant_method", "modelopt"}, {"kv_cache_scheme", {{"num_bits", 8}}}}}) {
-    Tampered wide("llama31");
+    TamperedModel wide("llama31");
     wide.config()["quantization_config"] = words;
     EXPECT_EQ(wide.open_it().layers[0].k_proj.dtype, Dtype::bf16);
-    Tampered narrow("llama_fp8_channel");
+    TamperedModel narrow("llama_fp8_channel");
     narrow.config()["quantization_config"] = words;
     narrow.expect_refused({"q_proj.weight", "FP8", "quantization_config"});
   }
@@ -427,7 +129,7 @@ TEST(Fp8Weights, MayBeNone) {
 
 // Older folders of ModelOpt have nothing of it in config.json.
 TEST(Fp8Weights, OfModelOptMayBeSaidBesideTheConfig) {
-  Tampered folder("llama_fp8_channel");
+  TamperedModel folder("llama_fp8_channel");
   folder.config().erase("quantization_config");
   folder.write(
       "hf_quant_config.json",
@@ -445,23 +147,23 @@ TEST(Fp8Weights, OfModelOptMayBeSaidBesideTheConfig) {
 
 TEST(Fp8Weights, AreRefusedWithBadScales) {
   for (const float bad : {0.0F, -1.0F, NAN, INFINITY}) {
-    Tampered folder("llama_fp8_channel");
+    TamperedModel folder("llama_fp8_channel");
     std::vector<float> scales(32, 0.01F);
     scales[7] = bad;
     folder.replace(kChannels + "_scale", "F32", {32, 1}, bytes_of(scales));
     folder.expect_refused({kFile, kChannels + "_scale", "above 0", "number 7"});
   }
   const std::vector<float> good(33, 0.01F);
-  Tampered fewer("llama_fp8_channel");
+  TamperedModel fewer("llama_fp8_channel");
   fewer.replace(kChannels + "_scale", "F32", {33, 1}, bytes_of(good));
   fewer.expect_refused({kChannels + "_scale", "[32, 1]", "[33, 1]"});
-  Tampered flat("qwen3_moe_fp8");
+  TamperedModel flat("qwen3_moe_fp8");
   flat.replace(kBlocks + "_scale_inv", "F32", {6}, bytes_of({1, 1, 1, 1, 1, 1}));
   flat.expect_refused({kBlocks + "_scale_inv", "[2, 3]", "[6]"});
-  Tampered packed("llama_fp8_channel");
+  TamperedModel packed("llama_fp8_channel");
   packed.replace(kChannels + "_scale", "F8_E4M3", {32, 1}, std::string(32, 'x'));
   packed.expect_refused({kChannels + "_scale", "F8_E4M3"});
-  Tampered missing("llama_fp8_channel");
+  TamperedModel missing("llama_fp8_channel");
   missing.rename(kChannels + "_scale", "unused");
   missing.expect_refused({kChannels + "_scale", "has none"});
 }
@@ -470,21 +172,21 @@ TEST(Fp8Weights, AreRefusedWithBadScales) {
 TEST(Fp8Weights, OfExpertsInOneTensorMayHaveAScaleEach) {
   const std::string experts = "model.layers.0.mlp.experts.gate_up_proj";
   const std::string scale = experts + "_weight_scale";
-  Tampered each("modelopt_gpt_oss");
+  TamperedModel each("modelopt_gpt_oss");
   each.replace(scale, "F32", {4}, bytes_of({1, 2, 3, 4}));
   const ModelWeights weights = each.open_it();
   EXPECT_EQ(weights.layers[0].experts[2].up_proj.scales_of_row(5)[0], 3);
   EXPECT_EQ(weights.layers[0].experts[2].up_proj.dtype, Dtype::f8);
-  Tampered fewer("modelopt_gpt_oss");
+  TamperedModel fewer("modelopt_gpt_oss");
   fewer.replace(scale, "F32", {3}, bytes_of({1, 2, 3}));
   fewer.expect_refused({kFile, scale, "each of 4 experts", "[3]"});
-  Tampered bad("modelopt_gpt_oss");
-  bad.replace(scale, "F32", Json::array(), bytes_of({0}));
+  TamperedModel bad("modelopt_gpt_oss");
+  bad.replace(scale, "F32", Json::array(), bytes_of({0.0F}));
   bad.expect_refused({scale, "above 0"});
-  Tampered wide("modelopt_gpt_oss");
+  TamperedModel wide("modelopt_gpt_oss");
   wide.entry_of(experts)["dtype"] = "F8_E5M2";
   wide.expect_refused({experts, "F8_E4M3", "F8_E5M2"});
-  Tampered silent("modelopt_gpt_oss");
+  TamperedModel silent("modelopt_gpt_oss");
   silent.rename(scale, "unused");
   silent.expect_refused({experts, "F8_E4M3", "products"});
 }
@@ -495,7 +197,7 @@ TEST(Fp8Weights, OfExpertsInOneTensorMayHaveBlocks) {
   const std::string name = "transformers_qwen3_vl_moe";
   std::vector<float> scales;  // [8 experts, 4, 3]: two rows of blocks for gate, then two for up
   for (int i = 0; i < 96; ++i) scales.push_back(static_cast<float>(i + 1));
-  Tampered folder(name);
+  TamperedModel folder(name);
   folder.replace(both + "_scale_inv", "F32", {8, 4, 3}, bytes_of(scales));
   const ModelWeights weights = folder.open_it();
   const Expert& expert = weights.layers[0].experts[5];
@@ -503,19 +205,19 @@ TEST(Fp8Weights, OfExpertsInOneTensorMayHaveBlocks) {
   EXPECT_EQ(expert.gate_proj.scales_of_row(15)[2], 5 * 12 + 3);
   EXPECT_EQ(expert.up_proj.scales_of_row(16)[0], 5 * 12 + 10);
   EXPECT_EQ(weights.name_of(expert.up_proj).name, both + "[5][32:64]");
-  Tampered fewer(name);
+  TamperedModel fewer(name);
   fewer.replace(both + "_scale_inv", "F32", {8, 2, 6}, bytes_of(scales));
   fewer.expect_refused({kFile, both + "_scale_inv", "[8, 4, 3]", "[8, 2, 6]"});
 }
 
 TEST(Fp8Weights, AreRefusedWhereNobodySaysTheirScales) {
-  Tampered folder("llama_fp8_channel");
+  TamperedModel folder("llama_fp8_channel");
   folder.config().erase("quantization_config");
   folder.expect_refused({"q_proj.weight", "FP8", "quantization_config"});
-  Tampered table("llama_fp8_channel");
+  TamperedModel table("llama_fp8_channel");
   table.replace("model.embed_tokens.weight", "F8_E4M3", {160, 48}, std::string(160 * 48, 'x'));
   table.expect_refused({"embed_tokens.weight", "F8_E4M3", "products"});
-  Tampered other("llama_fp8_channel");
+  TamperedModel other("llama_fp8_channel");
   other.entry_of(kChannels)["dtype"] = "F8_E5M2";
   other.expect_refused({kChannels, "F8_E5M2"});
 }
