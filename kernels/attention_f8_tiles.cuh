@@ -5,6 +5,7 @@
 #pragma once
 
 #include "attention_rows.cuh"
+#include "attention_sm90_tile.cuh"
 #include "f8.cuh"
 #include "hopper.cuh"
 #include "launch.cuh"
@@ -18,8 +19,7 @@ constexpr int kAllRows = 0;  // FP8 keys are in blocks, of which every row sees 
 template <typename Tile>
 class F8Fetch {
  public:
-  template <typename Shared>
-  __device__ F8Fetch(const Shared& shared, bool is_v) : is_v_(is_v) {
+  __device__ F8Fetch(const AttentionShared<Tile>& shared, bool is_v) : is_v_(is_v) {
     const int warp = threadIdx.x / 32;
     numbers_ = shared.f8 + warp * Tile::kF8Slots * Tile::kF8Bytes;
     exponents_ = shared.f8_exponents + warp * Tile::kF8Slots * Tile::kF8Keys;
@@ -35,8 +35,7 @@ class F8Fetch {
   __device__ std::uint64_t* full(int slot) const { return full_ + slot; }
 
   // Of the next tile to a slot.
-  template <typename Task>
-  __device__ void next(const Task& task, int slot) {
+  __device__ void next(const HopperTask& task, int slot) {
     while (walk_.n_left == 0) {
       WorkItem item;
       if (!work_.next(task, item)) return;
@@ -99,8 +98,8 @@ struct F8Share {
 
 // Fetches K, by the block's first warpgroup, or V, by the second, and widens it to bf16, tile after
 // tile. load_queries(item): by one thread, once the first keys of a unit are there.
-template <typename Tile, typename Task, typename Shared, typename LoadQueries>
-__device__ void produce_f8(const Task& task, const Shared& shared,
+template <typename Tile, typename LoadQueries>
+__device__ void produce_f8(const HopperTask& task, const AttentionShared<Tile>& shared,
                            const LoadQueries& load_queries) {
   using Share = F8Share<Tile>;
   const Share share;
