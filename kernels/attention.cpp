@@ -94,7 +94,7 @@ int n_partials(const KeySplits& splits, const KeyCut& cut) {
 void attend(const AttentionInput& in, const AttentionOutput& out, const KeyCut& cut,
             Stream stream) {
   require(are_whole(cut.blocks[0]) || !has_edges(in), "phase 2 takes no windows: cut the keys");
-  if (in.is_f8 && are_for_teams(in))
+  if (in.is_f8 && are_for_teams(in, cut))
     attention_f8(in, out, cut, stream);
   else if (takes_hopper_kernels())
     attention_sm90(in, out, cut, stream);

@@ -8,7 +8,7 @@ namespace starattn::kernels {
 
 // Whether the rows are so few that teams are faster than attention_sm90(), or exponents are not
 // laid out, which that one needs.
-bool are_for_teams(const AttentionInput& input);
+bool are_for_teams(const AttentionInput& input, const KeyCut& cut);
 
 // Splits of FP8 rows, with the bits of attention_sm90() for the bf16 numbers that they stand for.
 // Only the partial is written.
