@@ -103,7 +103,7 @@ __device__ void produce_f8(const HopperTask& task, const AttentionShared<Tile>& 
                            const LoadQueries& load_queries) {
   using Share = F8Share<Tile>;
   const Share share;
-  const bool is_partner = share.key % 4 == 1;
+  const bool is_partner = share.key % 4 == 1;  // whose keys come in the order 1, 0, 3, 2
   const bool is_v = threadIdx.x >= 128;
   F8Fetch<Tile> fetch(shared, is_v);
   // In the first slot, and in the first stage. Exclusive or with places changes no carry: slots,

@@ -44,6 +44,7 @@ void add_maps(const AttentionShape& shape, HopperTask& task) {
 
 template <typename Tile>
 void add_f8_maps(const AttentionShape& shape, HopperTask& task) {
+  static_assert(exponents_stride(1) % Tile::kF8Keys == 0, "a warp copies as many at once");
   const F8Rows rows{nullptr, 0, shape.n_kv_heads, shape.head_dim};
   const auto numbers = [&](const void* data, int n_tokens) {
     return byte_map(data, rows.width(), n_tokens, rows.row_bytes(), shape.head_dim, Tile::kF8Keys);

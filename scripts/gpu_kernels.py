@@ -98,7 +98,7 @@ class Kernels:
     def narrow(self, x):
         """x [tokens, kv_heads, d] as FP8 rows, and what these stand for."""
         n, heads, d = x.shape
-        rows = torch.full((n, (heads * (d + 1) + 31) // 32 * 32), 255, dtype=torch.uint8, device="cuda")
+        rows = torch.full((n, (heads * (d + 1) + 15) // 16 * 16), 255, dtype=torch.uint8, device="cuda")
         to = F8Rows(rows.data_ptr(), n, heads, d)
         self.call("narrow_rows", ctypes.c_void_p(x.data_ptr()), ctypes.byref(to))
         wide = poisoned(n, heads, d, dtype=torch.bfloat16)

@@ -214,17 +214,12 @@ class Backend {
   // A device may read the exponents of FP8 blocks faster where they lie once more by themselves:
   // bytes that those of n_tokens keys and values take (0: they are not needed), and what puts them
   // there, for KvSegment::exponents.
-  virtual std::size_t exponent_bytes(std::int64_t n_tokens, const AttentionShape& shape) const {
-    static_cast<void>(n_tokens);
-    static_cast<void>(shape);
+  virtual std::size_t exponent_bytes(std::int64_t /*n_tokens*/,
+                                     const AttentionShape& /*shape*/) const {
     return 0;
   }
-  virtual void lay_out_exponents(const KvSegment& block, const AttentionShape& shape,
-                                 std::byte* to) {
-    static_cast<void>(block);
-    static_cast<void>(shape);
-    static_cast<void>(to);
-  }
+  virtual void lay_out_exponents(const KvSegment& /*block*/, const AttentionShape& /*shape*/,
+                                 std::byte* /*to*/) {}
   // parts[i] = attention of q over blocks[i] alone, whatever was in it (thin, and no block causal);
   // then the merges. What was merged into another may hold anything. Operations that came before
   // the last synchronize(), or copies, have made the keys and values: a device may read them before

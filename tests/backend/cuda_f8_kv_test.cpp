@@ -51,7 +51,7 @@ class CudaF8Kv : public CudaBackend, public ::testing::WithParamInterface<Case> 
   RawRows narrow(Side& side, const Floats& values) {
     const std::int64_t n = std::ssize(values) / width();
     const std::vector<std::byte> poison(static_cast<std::size_t>(n) * layout().row_bytes(),
-                                        std::byte{135});
+                                        std::byte{0xa5});
     const RawRows to{side.keep(poison), n, layout().row_bytes()};
     side.backend->narrow(side.rows(values, width()), c_.shape.head_dim, to);
     return to;

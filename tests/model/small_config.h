@@ -31,4 +31,19 @@ inline ModelConfig read_config(const Json& config) {
   return read_model_config(folder.path());
 }
 
+// One of another family.
+inline Json family_config(const char* type, const char* architecture, Json changes) {
+  changes["model_type"] = type;
+  changes["architectures"] = {architecture};
+  return small_config(changes);
+}
+
+// Of each layer; 0: none.
+inline std::vector<std::int64_t> windows_of(const ModelConfig& config) {
+  std::vector<std::int64_t> windows;
+  for (const LayerConfig& layer : config.layers)
+    windows.push_back(layer.has_window() ? layer.window : 0);
+  return windows;
+}
+
 }  // namespace starattn

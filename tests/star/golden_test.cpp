@@ -32,7 +32,10 @@ TEST_P(GoldenLogits, AgreeWithTransformers) {
 
   const Rope rope(config.rope, config.head_dim);
   const auto frequencies = golden["inv_freq"].get<std::vector<double>>();
-  ASSERT_GE(rope.frequencies().size(), frequencies.size());  // some pairs may not be rotated
+  ASSERT_EQ(std::ssize(rope.frequencies()), config.head_dim / 2);
+  ASSERT_EQ(std::ssize(frequencies), config.head().rotary / 2);
+  for (std::size_t i = frequencies.size(); i < rope.frequencies().size(); ++i)
+    EXPECT_EQ(rope.frequencies()[i], 0);
   for (std::size_t i = 0; i < frequencies.size(); ++i) {
     EXPECT_NEAR(rope.frequencies()[i] / frequencies[i], 1, 1e-6);
   }
