@@ -293,8 +293,9 @@ std::int64_t JsonObject::get_int(const char* key, std::int64_t min, std::int64_t
 double JsonObject::get_number(const char* key) const {
   const Json& value = get(key);
   if (!value.is_number() || !std::isfinite(value.get<double>())) {
-    fail(Exit::bad_data, "{}: key '{}': expected a finite number, got {}", where_, key,
-         value.type_name());
+    const std::string got =
+        value.is_string() ? quoted(value.get<std::string_view>()) : value.type_name();
+    fail(Exit::bad_data, "{}: key '{}': expected a finite number, got {}", where_, key, got);
   }
   return value.get<double>();
 }

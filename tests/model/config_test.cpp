@@ -70,8 +70,9 @@ TEST(Spellings, OfPythonAreRefusedOnlyWhereANumberIsWanted) {
                                 "name": "a \\\" NaN", "rms_norm_eps": 1e-4)");
   EXPECT_EQ(c.rms_norm_eps, 1e-4);
   for (const char* number : {"NaN", "Infinity", "-Infinity"}) {
-    expect_refused([&] { read(fmt::format(R"("rms_norm_eps": {})", number)); }, Exit::bad_data,
-                   {"/config.json", "'rms_norm_eps'", "finite number"});
+    expect_refused(
+        [&] { read(fmt::format(R"("rms_norm_eps": {})", number)); }, Exit::bad_data,
+        {"/config.json", "'rms_norm_eps'", fmt::format("finite number, got '{}'", number)});
     expect_refused([&] { read(fmt::format(R"("rope_theta": {})", number)); }, Exit::bad_data,
                    {"'rope_theta'", "finite number"});
   }
