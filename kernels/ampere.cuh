@@ -52,6 +52,16 @@ __device__ __forceinline__ void multiply_add(float* c, const std::uint32_t* a, s
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+// c = a b
+__device__ __forceinline__ void multiply(float* c, const std::uint32_t* a, std::uint32_t b0,
+                                         std::uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
+      "{%8,%9}, {%10,%10,%10,%10};"
+      : "=f"(c[0]), "=f"(c[1]), "=f"(c[2]), "=f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "f"(0.f));
+}
+
 // The same of f16 operands.
 __device__ __forceinline__ void multiply_add_f16(float* c, const std::uint32_t* a, std::uint32_t b0,
                                                  std::uint32_t b1) {

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Who takes which row, and the sum of what was made: a warp a row to choose, a block an expert to
-// sort, or a thread a place, and a thread eight columns to add.
+// sort, or one block for both, and a thread eight columns to add.
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <string>
+#include <type_traits>
 
 #include "experts.h"
 #include "launch.cuh"
@@ -18,6 +20,8 @@ namespace {
 constexpr int kNowhere = std::numeric_limits<int>::max();
 constexpr int kChooseThreads = 128;
 constexpr int kSortThreads = 1024;
+// For one block, which has a bit a row in one number.
+constexpr int kFewRows = 64, kFewPlaces = 512, kFewLogitsPerLane = 8;
 constexpr int kAddThreads = 128;
 
 // In the order of logits, all above 0. What is not a number is as low as can be, and -0 is 0.
@@ -26,18 +30,33 @@ __device__ __forceinline__ std::uint32_t key_of(float logit) {
   return bits >> 31 ? ~bits : bits | 0x80000000u;
 }
 
-// A lane has kLogitsPerLane experts; those beyond the last count for nothing.
-template <int kLogitsPerLane>
-__global__ void __launch_bounds__(kChooseThreads)
-    choose_experts_kernel(const float* logits, std::int64_t n_rows, int n_experts, int n_chosen,
-                          bool renormalise, std::int32_t* experts, float* shares) {
+// Of lower lanes.
+__device__ __forceinline__ int sum_before(int x) {
   const int lane = threadIdx.x % 32;
-  const std::int64_t row =
-      static_cast<std::int64_t>(blockIdx.x) * (kChooseThreads / 32) + threadIdx.x / 32;
-  let_next_kernel_start();
-  await_earlier_kernels();
-  if (row >= n_rows) return;
-  const float* mine = logits + row * n_experts;
+  int sum = x;
+#pragma unroll
+  for (int distance = 1; distance < 32; distance *= 2) {
+    const int lower = __shfl_up_sync(kAllLanes, sum, distance);
+    if (lane >= distance) sum += lower;
+  }
+  return sum - x;
+}
+
+struct Choosing {
+  const float* logits;  // [n_rows, n_experts]
+  std::int64_t n_rows;
+  int n_experts, n_chosen;
+  bool renormalise;
+  std::int32_t* experts;
+  float* shares;
+};
+
+// A row's, by a warp, whose lanes have kLogitsPerLane experts each; those beyond the last count for
+// nothing. tell(i, expert): called for the i-th that is chosen.
+template <int kLogitsPerLane, typename Tell>
+__device__ __forceinline__ void choose(const Choosing& p, std::int64_t row, const Tell& tell) {
+  const int lane = threadIdx.x % 32, n_experts = p.n_experts;
+  const float* mine = p.logits + row * n_experts;
   float value[kLogitsPerLane];  // of expert 32 i + lane
   float top = -INFINITY;
 #pragma unroll
@@ -61,7 +80,7 @@ __global__ void __launch_bounds__(kChooseThreads)
   for (int i = 0; i < kLogitsPerLane; ++i)
     key[i] = 32 * i + lane < n_experts ? key_of(value[i]) : 0;  // as those that are chosen
 #pragma unroll 1
-  for (int n = 0; n < n_chosen; ++n) {
+  for (int n = 0; n < p.n_chosen; ++n) {
     std::uint32_t best = 0;
     int at = kNowhere;
 #pragma unroll
@@ -85,23 +104,33 @@ __global__ void __launch_bounds__(kChooseThreads)
     if (is_chosen(i)) of_chosen += weight[i];
   }
   of_chosen = warp_sum(of_chosen);
-  std::int64_t next = row * n_chosen;
+  int next = 0;
 #pragma unroll
   for (int i = 0; i < kLogitsPerLane; ++i) {
     const unsigned all = __ballot_sync(kAllLanes, is_chosen(i));
     if (is_chosen(i)) {
-      const std::int64_t to = next + __popc(all & ((1u << lane) - 1));
-      experts[to] = 32 * i + lane;
-      shares[to] = renormalise ? weight[i] / of_chosen : weight[i];
+      const int at = next + __popc(all & ((1u << lane) - 1));
+      p.experts[row * p.n_chosen + at] = 32 * i + lane;
+      p.shares[row * p.n_chosen + at] = p.renormalise ? weight[i] / of_chosen : weight[i];
+      tell(at, 32 * i + lane);
     }
     next += __popc(all);
   }
 }
 
+template <int kLogitsPerLane>
+__global__ void __launch_bounds__(kChooseThreads)
+    choose_experts_kernel(const __grid_constant__ Choosing p) {
+  const std::int64_t row =
+      static_cast<std::int64_t>(blockIdx.x) * (kChooseThreads / 32) + threadIdx.x / 32;
+  let_next_kernel_start();
+  await_earlier_kernels();
+  if (row < p.n_rows) choose<kLogitsPerLane>(p, row, [](int, int) {});
+}
+
 // Block e sorts the places of expert e. It counts those of all experts to know where its own begin.
 __global__ void __launch_bounds__(kSortThreads)
-    sort_places_kernel(const std::int32_t* experts, int n_experts, SortedPlaces to,
-                       std::int64_t n_tiles) {
+    sort_places_kernel(const std::int32_t* experts, int n_experts, SortedPlaces to) {
   __shared__ int counts[kMostExperts];
   __shared__ int found[kSortThreads / 32];
   const int expert = blockIdx.x;
@@ -122,9 +151,7 @@ __global__ void __launch_bounds__(kSortThreads)
   for (int i = threadIdx.x; i < n_own; i += kSortThreads)
     to.tiles[first_tile + i] = {expert, first + i * to.tile_rows,
                                 min(to.tile_rows, n - i * to.tile_rows)};
-  if (expert == n_experts - 1)
-    for (std::int64_t i = first_tile + n_own + threadIdx.x; i < n_tiles; i += kSortThreads)
-      to.tiles[i] = {0, 0, 0};
+  if (expert == n_experts - 1 && threadIdx.x == 0) *to.n_tiles = first_tile + n_own;
 
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   int next = first;
@@ -148,41 +175,68 @@ __global__ void __launch_bounds__(kSortThreads)
   }
 }
 
-// The same where places are so few that one block has a thread for each: it counts those that come
-// before its own.
-__global__ void __launch_bounds__(kSortThreads)
-    sort_few_places_kernel(const std::int32_t* experts, SortedPlaces to, int n_tiles) {
-  __shared__ int of_place[kSortThreads];
-  __shared__ bool begins_tile[kSortThreads];  // the sorted place
-  const int place = threadIdx.x, n = static_cast<int>(to.n_places);
+// Both, of a row alone: its experts ascend, and each has a tile.
+template <int kLogitsPerLane>
+__global__ void __launch_bounds__(32)
+    choose_for_one_kernel(const __grid_constant__ Choosing p,
+                          const __grid_constant__ SortedPlaces to) {
   let_next_kernel_start();
   await_earlier_kernels();
-  const int mine = place < n ? experts[place] : kNowhere;
-  of_place[place] = mine;
-  begins_tile[place] = false;
+  choose<kLogitsPerLane>(p, 0, [&](int i, int expert) {
+    to.places[i] = to.sorted[i] = i;
+    to.tiles[i] = {expert, i, 1};
+    *to.n_tiles = p.n_chosen;
+  });
+}
+
+// Both, of few rows and experts, by one block. `rows` of an expert has a bit for each row that
+// takes it; a lane counts those of kLogitsPerLane experts.
+template <int kLogitsPerLane>
+__global__ void __launch_bounds__(kSortThreads)
+    choose_few_kernel(const __grid_constant__ Choosing p, const __grid_constant__ SortedPlaces to) {
+  constexpr int kExperts = 32 * kLogitsPerLane;
+  __shared__ unsigned long long rows[kExperts];
+  __shared__ int firsts[kExperts], of_place[kFewPlaces];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  let_next_kernel_start();
+  for (int i = threadIdx.x; i < kExperts; i += blockDim.x) rows[i] = 0;
+  await_earlier_kernels();
   __syncthreads();
-  int at = 0, n_same = 0, n_before = 0;  // places of the same expert, and of them before this one
-#pragma unroll 4
-  for (int i = 0; i < n; ++i) {
-    const int other = of_place[i];
-    at += other < mine;
-    n_same += other == mine;
-    n_before += other == mine && i < place;
+  for (int row = warp; row < p.n_rows; row += blockDim.x / 32)
+    choose<kLogitsPerLane>(p, row, [&](int i, int expert) {
+      of_place[row * p.n_chosen + i] = expert;
+      atomicOr(&rows[expert], 1ull << row);
+    });
+  __syncthreads();
+  if (warp == 0) {
+    int n[kLogitsPerLane], n_tiles[kLogitsPerLane], sum = 0, tile_sum = 0;
+#pragma unroll
+    for (int i = 0; i < kLogitsPerLane; ++i) {
+      n[i] = __popcll(rows[kLogitsPerLane * lane + i]);
+      n_tiles[i] = (n[i] + to.tile_rows - 1) / to.tile_rows;
+      sum += n[i];
+      tile_sum += n_tiles[i];
+    }
+    int first = sum_before(sum), tile = sum_before(tile_sum);
+    if (lane == 31) *to.n_tiles = tile + tile_sum;
+#pragma unroll
+    for (int i = 0; i < kLogitsPerLane; ++i) {
+      const int expert = kLogitsPerLane * lane + i;
+      firsts[expert] = first;
+      for (int j = 0; j < n_tiles[i]; ++j)
+        to.tiles[tile + j] = {expert, first + j * to.tile_rows,
+                              min(to.tile_rows, n[i] - j * to.tile_rows)};
+      first += n[i];
+      tile += n_tiles[i];
+    }
   }
-  at += n_before;
-  const bool begins = place < n && n_before % to.tile_rows == 0;
-  if (place < n) {
+  __syncthreads();
+  for (int place = threadIdx.x; place < to.n_places; place += blockDim.x) {
+    const int row = place / p.n_chosen, expert = of_place[place];
+    const int at = firsts[expert] + __popcll(rows[expert] & ((1ull << row) - 1));
     to.places[at] = place;
     to.sorted[place] = at;
-    begins_tile[at] = begins;
   }
-  __syncthreads();
-  int tile = 0;  // of this place; beyond the last: of the first that has none
-#pragma unroll 4
-  for (int i = 0; i < n; ++i) tile += begins_tile[i] && (i < at || place >= n);
-  if (begins) to.tiles[tile] = {mine, at, min(to.tile_rows, n_same - n_before)};
-  if (place >= n)
-    for (int i = tile + place - n; i < n_tiles; i += kSortThreads - n) to.tiles[i] = {0, 0, 0};
 }
 
 // A thread has eight columns of a row. What up to kAtOnce experts made of them is on its way
@@ -231,23 +285,49 @@ __global__ void __launch_bounds__(kAddThreads)
   to = packed;
 }
 
+void check_sorting(const SortedPlaces& to, int n_experts) {
+  if (n_experts < 1 || n_experts > kMostExperts || to.tile_rows < 1 || to.n_places < 0 ||
+      to.n_places > kNowhere - kSortThreads)
+    throw BadShape("sorting rows by expert: " + std::to_string(to.n_places) + " places of " +
+                   std::to_string(n_experts) + " experts, of which there may be 1 to " +
+                   std::to_string(kMostExperts));
+}
+
 }  // namespace
 
 void choose_experts(const float* logits, std::int64_t n_rows, int n_experts, int n_chosen,
-                    bool renormalise, std::int32_t* experts, float* shares, Stream stream) {
+                    bool renormalise, std::int32_t* experts, float* shares,
+                    const SortedPlaces& sorted, Stream stream) {
   if (n_chosen < 1 || n_chosen > n_experts || n_experts > kMostExperts)
     throw BadShape("choosing experts: 1 <= chosen <= experts <= " + std::to_string(kMostExperts) +
                    " is needed; got " + std::to_string(n_chosen) + " of " +
                    std::to_string(n_experts));
+  check_sorting(sorted, n_experts);
   if (n_rows == 0) return;
-  constexpr int kRowsPerBlock = kChooseThreads / 32;
-  const auto kernel = n_experts <= 32    ? choose_experts_kernel<1>
-                      : n_experts <= 128 ? choose_experts_kernel<4>
-                                         : choose_experts_kernel<kMostExperts / 32>;
-  launch_overlapping(
-      "choosing experts", kernel,
-      {static_cast<unsigned>((n_rows + kRowsPerBlock - 1) / kRowsPerBlock), 1, kChooseThreads},
-      stream, logits, n_rows, n_experts, n_chosen, renormalise, experts, shares);
+  const Choosing choosing{logits, n_rows, n_experts, n_chosen, renormalise, experts, shares};
+  const auto go = [&](auto logits_per_lane) {
+    constexpr int kLogitsPerLane = decltype(logits_per_lane)::value;
+    if constexpr (kLogitsPerLane <= kFewLogitsPerLane) {
+      if (n_rows == 1)
+        return launch_overlapping("choosing experts", choose_for_one_kernel<kLogitsPerLane>,
+                                  {1, 1, 32}, stream, choosing, sorted);
+      if (n_rows <= kFewRows && sorted.n_places <= kFewPlaces)
+        return launch_overlapping(
+            "choosing experts", choose_few_kernel<kLogitsPerLane>,
+            {1, 1, 32 * std::min(kSortThreads / 32, static_cast<int>(n_rows))}, stream, choosing,
+            sorted);
+    }
+    constexpr int kRowsPerBlock = kChooseThreads / 32;
+    launch_overlapping(
+        "choosing experts", choose_experts_kernel<kLogitsPerLane>,
+        {static_cast<unsigned>((n_rows + kRowsPerBlock - 1) / kRowsPerBlock), 1, kChooseThreads},
+        stream, choosing);
+    sort_places(experts, n_experts, sorted, stream);
+  };
+  if (n_experts <= 32) return go(std::integral_constant<int, 1>());
+  if (n_experts <= 128) return go(std::integral_constant<int, 4>());
+  if (n_experts <= 256) return go(std::integral_constant<int, 8>());
+  go(std::integral_constant<int, kMostExperts / 32>());
 }
 
 std::int64_t most_expert_tiles(std::int64_t n_places, int n_experts, int tile_rows) {
@@ -256,21 +336,11 @@ std::int64_t most_expert_tiles(std::int64_t n_places, int n_experts, int tile_ro
 
 void sort_places(const std::int32_t* experts, int n_experts, const SortedPlaces& to,
                  Stream stream) {
-  if (n_experts < 1 || n_experts > kMostExperts || to.tile_rows < 1 || to.n_places < 0 ||
-      to.n_places > kNowhere - kSortThreads)
-    throw BadShape("sorting rows by expert: " + std::to_string(to.n_places) + " places of " +
-                   std::to_string(n_experts) + " experts, of which there may be 1 to " +
-                   std::to_string(kMostExperts));
+  check_sorting(to, n_experts);
   if (to.n_places == 0) return;
-  const std::int64_t n_tiles = most_expert_tiles(to.n_places, n_experts, to.tile_rows);
-  constexpr std::int64_t kFew = kSortThreads / 2;  // the other threads clear tiles
-  if (to.n_places <= kFew)
-    launch_overlapping("sorting few rows by expert", sort_few_places_kernel, {1, 1, kSortThreads},
-                       stream, experts, to, static_cast<int>(n_tiles));
-  else
-    launch_overlapping("sorting rows by expert", sort_places_kernel,
-                       {static_cast<unsigned>(n_experts), 1, kSortThreads}, stream, experts,
-                       n_experts, to, n_tiles);
+  launch_overlapping("sorting rows by expert", sort_places_kernel,
+                     {static_cast<unsigned>(n_experts), 1, kSortThreads}, stream, experts,
+                     n_experts, to);
 }
 
 void add_made(void* x, const void* made, const std::int32_t* sorted, const float* shares,

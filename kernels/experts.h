@@ -13,12 +13,6 @@ namespace starattn::kernels {
 
 inline constexpr int kMostExperts = 1024;
 
-// Of each row of logits [n_rows, n_experts], fp32: the n_chosen largest, of equals the lower, a NaN
-// counting as lowest. experts, shares [n_rows, n_chosen]: in ascending order, and their softmax
-// over all experts, with `renormalise` divided by its sum over the chosen. Throws BadShape.
-void choose_experts(const float* logits, std::int64_t n_rows, int n_experts, int n_chosen,
-                    bool renormalise, std::int32_t* experts, float* shares, Stream stream);
-
 // Consecutive sorted places of one expert, which a block works on together.
 struct ExpertTile {
   std::int32_t expert, first, n;
@@ -27,7 +21,8 @@ struct ExpertTile {
 struct SortedPlaces {
   std::int32_t* places = nullptr;  // [n_places]: in sorted order
   std::int32_t* sorted = nullptr;  // [n_places]: where each place is among them
-  ExpertTile* tiles = nullptr;     // [most_expert_tiles()]: those beyond the last have n = 0
+  ExpertTile* tiles = nullptr;     // [most_expert_tiles()], of which n_tiles are needed
+  std::int32_t* n_tiles = nullptr;
   std::int64_t n_places = 0;
   int tile_rows = 0;
 };
@@ -37,6 +32,14 @@ std::int64_t most_expert_tiles(std::int64_t n_places, int n_experts, int tile_ro
 
 // experts [to.n_places]: each place's. Throws BadShape.
 void sort_places(const std::int32_t* experts, int n_experts, const SortedPlaces& to, Stream stream);
+
+// Of each row of logits [n_rows, n_experts], fp32: the n_chosen largest, of equals the lower, a NaN
+// counting as lowest. experts, shares [n_rows, n_chosen]: in ascending order, and their softmax
+// over all experts, with `renormalise` divided by its sum over the chosen. Their places are sorted
+// as sort_places() does it. Throws BadShape.
+void choose_experts(const float* logits, std::int64_t n_rows, int n_experts, int n_chosen,
+                    bool renormalise, std::int32_t* experts, float* shares,
+                    const SortedPlaces& sorted, Stream stream);
 
 // The rows of a tile that the two ways of multiplying take.
 inline constexpr int kThinTileRows = 8;    // bound by reading the matrices
@@ -58,6 +61,9 @@ struct ExpertLinear {
   int n_experts = 0;
   // Row of a place: place / places_per_row. 0: x has a row for each sorted place, in their order.
   int places_per_row = 0;
+  // Another expert_linear() of few rows a tile has been launched since the tiles, the pointers and
+  // the matrices came to be. Then they are read while the kernels in front are still at work.
+  bool is_behind_another = false;
 };
 
 // sorted.tile_rows: kThinTileRows, or kWideTileRows where the matrices are bf16. n_in: a multiple

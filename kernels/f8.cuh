@@ -18,13 +18,9 @@ __device__ __forceinline__ std::uint32_t multiply_pair(std::uint32_t pair, std::
 }
 constexpr std::uint32_t kTimes2To120 = 0x7b807b80u;
 
-// Two e4m3 numbers, each in the upper byte of a half, as bf16.
-__device__ __forceinline__ std::uint32_t widen_pair(std::uint32_t bytes) {
-  return multiply_pair((bytes & 0x80008000u) | ((bytes & 0x7f007f00u) >> 4), kTimes2To120);
-}
-
-// The same, each in the lower byte, times factors / 2^120. Bits are put in place by products where
-// they can: beside a softmax, or products of many rows, the units of logic have enough to do.
+// Two e4m3 numbers, each in the lower byte of a half, as bf16 times factors / 2^120. Bits are put
+// in place by products where they can: beside a softmax, or products of many rows, the units of
+// logic have enough to do.
 __device__ __forceinline__ std::uint32_t widen_low_pair(std::uint32_t bytes,
                                                         std::uint32_t factors = kTimes2To120) {
   return multiply_pair(bytes * 16 + (bytes & 0x00800080u) * 240, factors);
@@ -38,13 +34,25 @@ __device__ __forceinline__ std::uint32_t even_bytes(std::uint32_t four) {
   return multiply_pair(((four << 8) & 0x80008000u) | ((four << 4) & 0x07f007f0u), kTimes2To120);
 }
 
+// Four numbers, in order: the upper and the lower bytes of all four are made together.
+struct WidePairs {
+  std::uint32_t first, second;
+};
+__device__ __forceinline__ WidePairs widen_four(std::uint32_t four) {
+  const std::uint32_t upper = (four & 0x80808080u) | ((four >> 4) & 0x07070707u);
+  const std::uint32_t lower = (four << 4) & 0xf0f0f0f0u;
+  return {multiply_pair(__byte_perm(lower, upper, 0x5140), kTimes2To120),
+          multiply_pair(__byte_perm(lower, upper, 0x7362), kTimes2To120)};
+}
+
 // 16 numbers, in order.
 __device__ __forceinline__ void widen(const uint4& from, std::uint32_t (&pairs)[8]) {
   const std::uint32_t words[] = {from.x, from.y, from.z, from.w};
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    pairs[2 * i] = widen_pair(__byte_perm(words[i], 0, 0x1404));
-    pairs[2 * i + 1] = widen_pair(__byte_perm(words[i], 0, 0x3424));
+    const WidePairs four = widen_four(words[i]);
+    pairs[2 * i] = four.first;
+    pairs[2 * i + 1] = four.second;
   }
 }
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "awaited_rows.cuh"
+#include "f8_blocks.h"
 #include "launch.cuh"
 #include "peer_lines.cuh"
 #include "thin_linear.h"
@@ -196,12 +197,8 @@ void check_shape(const ThinLinear& p) {
 void check_blocks(const ThinLinear& p) {
   for (int i = 0; i < p.n_outputs; ++i) {
     const ThinOutput& of = p.outputs[i];
-    const bool fits = of.block_rows > 0 && of.block_cols > 0 &&
-                      (of.block_cols % kRun == 0 || of.block_cols >= p.n_in);
-    if (!of.scales || p.n_in % 16 != 0 || !fits)
-      throw BadShape("thin FP8 product: the width must be a multiple of 16, that of a block of " +
-                     std::to_string(kRun) + "; got " + std::to_string(p.n_in) + " and " +
-                     std::to_string(of.block_cols));
+    check_f8_blocks("thin FP8 product", p.n_in, of.block_rows, of.block_cols);
+    if (!of.scales) throw BadShape("thin product: FP8 matrices and others");
   }
 }
 

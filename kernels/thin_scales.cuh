@@ -15,10 +15,13 @@ struct RunScales {
 
   RunScales() = default;
   __device__ __forceinline__ RunScales(const ThinOutput& of, std::int64_t n_in)
-      : scales(of.scales) {
-    const auto columns = static_cast<unsigned>(of.block_cols < n_in ? of.block_cols : n_in);
+      : RunScales(of.scales, of.block_rows, of.block_cols, n_in) {}
+  __device__ __forceinline__ RunScales(const float* scales, std::int64_t rows_of_block,
+                                       std::int64_t columns_of_block, std::int64_t n_in)
+      : scales(scales) {
+    const auto columns = static_cast<unsigned>(columns_of_block < n_in ? columns_of_block : n_in);
     constexpr std::int64_t kMost = 1 << 30;
-    block_rows = static_cast<unsigned>(of.block_rows < kMost ? of.block_rows : kMost);
+    block_rows = static_cast<unsigned>(rows_of_block < kMost ? rows_of_block : kMost);
     n_blocks = (static_cast<unsigned>(n_in) + columns - 1) / columns;
     blocks_per_run = __fdividef(1.f, static_cast<float>((columns + kThinRun - 1) / kThinRun));
   }

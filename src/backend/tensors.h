@@ -195,6 +195,11 @@ struct ExpertChoice {
   float* shares = nullptr;
   std::int64_t n_rows = 0;
   std::int64_t n_chosen = 0;
+  // [order_size(n_rows * n_chosen)]: what the backend notes of their order when it chooses them, so
+  // that it need not sort later; or absent.
+  std::int32_t* order = nullptr;
+
+  static constexpr std::int64_t order_size(std::int64_t n_places) { return 6 * n_places + 4; }
 };
 
 // Consecutive rows, columns or heads, from `first` on: what one rank has of them all.

@@ -27,6 +27,11 @@ std::vector<Rope> ropes_of(const ModelConfig& config) {
   return ropes;
 }
 
+// Of 32 bits.
+std::int64_t n_numbers_of_choice(std::int64_t n_places) {
+  return n_places == 0 ? 0 : 2 * n_places + ExpertChoice::order_size(n_places);
+}
+
 }  // namespace
 
 Decoder::Decoder(const ModelConfig& config, const ModelWeights& weights, Backend& backend,
@@ -41,8 +46,9 @@ Decoder::Decoder(const ModelConfig& config, const ModelWeights& weights, Backend
       output_(backend, max_rows, config.hidden_size),
       gate_(backend, config.has_dense_layers() ? max_rows : 0, config.intermediate_size),
       up_(backend, config.has_dense_layers() ? max_rows : 0, config.intermediate_size),
-      choice_(backend.allocate(static_cast<std::size_t>(max_rows * config.mixture.n_chosen) *
-                               (sizeof(std::int32_t) + sizeof(float)))) {
+      choice_(backend.allocate(
+          static_cast<std::size_t>(n_numbers_of_choice(max_rows * config.mixture.n_chosen)) *
+          sizeof(std::int32_t))) {
   for (const WeightView& weight : weights.all()) backend.load(weight);
 }
 
@@ -172,8 +178,10 @@ void Decoder::add_output(Rows x, Rows rows, const WeightView& w, const WeightVie
 ExpertChoice Decoder::choose_experts(const LayerWeights& w, Rows normed, Product product) {
   const MixtureConfig& mixture = config_->mixture;
   auto* experts = reinterpret_cast<std::int32_t*>(choice_.data());
-  auto* shares = reinterpret_cast<float*>(experts + max_rows_ * mixture.n_chosen);
-  const ExpertChoice choice{experts, shares, normed.n_rows, mixture.n_chosen};
+  const std::int64_t n_places = max_rows_ * mixture.n_chosen;
+  auto* shares = reinterpret_cast<float*>(experts + n_places);
+  const ExpertChoice choice{experts, shares, normed.n_rows, mixture.n_chosen,
+                            experts + 2 * n_places};
   backend_->choose_experts(normed, w.router, w.router_bias, mixture.renormalise, product, choice);
   return choice;
 }

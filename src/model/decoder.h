@@ -110,7 +110,7 @@ class Decoder {
   RowBuffer output_;  // [max_rows, hidden]
   RowBuffer gate_;    // [max_rows, intermediate]
   RowBuffer up_;      // [max_rows, intermediate]
-  Buffer choice_;     // of max_rows rows: experts | shares
+  Buffer choice_;     // of max_rows rows: experts | shares | order
 };
 
 }  // namespace starattn

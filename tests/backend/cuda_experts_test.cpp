@@ -211,6 +211,44 @@ TEST_F(CudaExperts, OfTwoLayersAreNotMixedUp) {
   });
 }
 
+// Where a layer's matrices lie the device is told when the layer is first at work. Nobody looks
+// there before, where other numbers have been.
+TEST_F(CudaExperts, OfLayersAreFoundTheFirstTime) {
+  const MixtureShape shape{1, 512, 384, 16, 4};
+  const WeightView router = weight(numbers_.bell(shape.n_experts * shape.hidden), shape.hidden);
+  const Floats x = numbers_.bell(shape.hidden);
+  for (const std::int64_t block : {0, 128}) {
+    std::vector<std::vector<Expert>> layers;
+    for (int i = 0; i < 8; ++i) layers.push_back(random_matrices(shape, block));
+    for (const std::vector<Expert>& experts : layers)
+      for (const Expert& expert : experts)
+        for (const WeightView& matrix : {expert.gate_proj, expert.up_proj, expert.down_proj})
+          gpu_->backend->load(matrix);
+    gpu_->backend->load(router);
+    {
+      const std::vector<std::byte> garbage(static_cast<std::size_t>(shape.n_experts) * 8,
+                                           std::byte{0xee});
+      std::vector<Buffer> freed;
+      for (int i = 0; i < 64; ++i) {
+        freed.push_back(gpu_->backend->allocate(garbage.size()));
+        gpu_->backend->upload(garbage, freed.back().data());
+      }
+    }
+    const auto run = [&] {
+      const Rows sum = gpu_->rows(x, shape.hidden);
+      const Rows normed = gpu_->rows(x, shape.hidden);
+      const ExpertChoice choice = choice_on(*gpu_, {0, 0, 0, 0}, Floats(4), shape.n_chosen);
+      for (const std::vector<Expert>& experts : layers) {
+        gpu_->backend->choose_experts(normed, router, {}, true, Product::batch_invariant, choice);
+        gpu_->backend->add_experts(sum, normed, experts, {}, choice, Product::batch_invariant);
+      }
+      return gpu_->get(sum);
+    };
+    const Floats first = run();
+    EXPECT_EQ(run(), first);
+  }
+}
+
 // Columns of every expert, also where they begin within a block of scales.
 TEST_F(CudaExperts, HaveColumnsOfTheSameBits) {
   const MixtureShape shape{37, 512, 384, 16, 4};
@@ -255,6 +293,47 @@ TEST_F(CudaExperts, HaveColumnsOfTheSameBits) {
         EXPECT_TRUE(std::equal(got.begin() + row * share.count,
                                got.begin() + (row + 1) * share.count,
                                expected.begin() + row * shape.hidden + share.first));
+    }
+  }
+}
+
+// Places of one block and of more, of experts that one block chooses among and of more.
+TEST_F(CudaExperts, AreAddedAlikeWhereTheirOrderWasNoted) {
+  constexpr MixtureShape kOrdered[] = {
+      {1, 64, 48, 128, 8}, {64, 64, 48, 128, 8}, {65, 64, 48, 128, 8}, {40, 64, 48, 300, 2},
+      {5, 64, 48, 160, 4}, {1, 64, 48, 160, 4},  {3, 64, 48, 5, 5},    {2000, 64, 48, 20, 3}};
+  for (const MixtureShape& shape : kOrdered) {
+    SCOPED_TRACE(shape.n_rows);
+    const std::vector<Expert> experts = random_matrices(shape);
+    const WeightView router = weight(numbers_.bell(shape.n_experts * shape.hidden), shape.hidden);
+    const Floats x = numbers_.bell(shape.n_rows * shape.hidden);
+    const Rows normed = gpu_->rows(x, shape.hidden);
+    const std::int64_t n_places = shape.n_rows * shape.n_chosen;
+    const auto n = static_cast<std::size_t>(n_places);
+    for (const Product product : {Product::chunk, Product::batch_invariant}) {
+      const auto run = [&](bool in_halves, std::int32_t* order) {
+        ExpertChoice choice =
+            choice_on(*gpu_, std::vector<std::int32_t>(n), Floats(n), shape.n_chosen);
+        choice.order = order;
+        gpu_->backend->choose_experts(normed, router, {}, true, product, choice);
+        const Rows sum = gpu_->rows(x, shape.hidden);
+        if (in_halves) {
+          const Rows gated = gpu_->empty(n_places, shape.size);
+          gpu_->backend->gate_experts(normed, experts, {}, choice, product, gated);
+          gpu_->backend->add_gated_experts(sum, gated, experts, choice, product);
+        } else {
+          gpu_->backend->add_experts(sum, normed, experts, {}, choice, product);
+        }
+        return gpu_->get(sum);
+      };
+      const std::vector<std::int32_t> nonsense(
+          static_cast<std::size_t>(ExpertChoice::order_size(n_places)), -7);
+      auto* const order =
+          reinterpret_cast<std::int32_t*>(gpu_->keep(std::as_bytes(std::span(nonsense))));
+      const Floats expected = run(false, nullptr);
+      EXPECT_EQ(run(false, order), expected);
+      EXPECT_EQ(run(true, order), expected);
+      EXPECT_EQ(run(true, nullptr), expected);
     }
   }
 }

@@ -37,7 +37,7 @@ void Mixtures::choose(Rows x, const WeightView& router, const WeightView& bias, 
   }
   kernels::choose_experts(floats(logits), x.n_rows, static_cast<int>(router.n_rows),
                           static_cast<int>(choice.n_chosen), renormalise, choice.experts,
-                          choice.shares, device_.stream());
+                          choice.shares, place_for(choice, product).view, device_.stream());
 }
 
 void Mixtures::add(Rows x, Rows normed, std::span<const Expert> experts, const GatedUnit& unit,
@@ -45,8 +45,10 @@ void Mixtures::add(Rows x, Rows normed, std::span<const Expert> experts, const G
   STARATTN_CHECK(normed.width == x.width && !experts.empty());
   const Sorted sorted = sort(choice, experts.size(), product);
   const RowsOf gated(product, device_, sorted.view.n_places, experts[0].gate_proj.n_rows);
+  // Made ready before gate and up are multiplied: these matrices are read from meanwhile.
+  const Matrices down = matrices_of(experts, &Expert::down_proj, product);
   gate(normed, experts, unit, choice, product, sorted, gated.rows);
-  add_gated(x, gated.rows, experts, choice, product, sorted);
+  add_gated(x, gated.rows, experts, choice, product, sorted, down, true);
 }
 
 void Mixtures::gate(Rows normed, std::span<const Expert> experts, const GatedUnit& unit,
@@ -56,24 +58,37 @@ void Mixtures::gate(Rows normed, std::span<const Expert> experts, const GatedUni
 
 void Mixtures::add_gated(Rows x, Rows gated, std::span<const Expert> experts,
                          const ExpertChoice& choice, Product product) {
-  add_gated(x, gated, experts, choice, product, sort(choice, experts.size(), product));
+  add_gated(x, gated, experts, choice, product, sort(choice, experts.size(), product),
+            matrices_of(experts, &Expert::down_proj, product), false);
+}
+
+Mixtures::Sorted Mixtures::place_for(const ExpertChoice& choice, Product product) {
+  const std::int64_t n_places = choice.n_rows * choice.n_chosen;
+  Sorted sorted;
+  std::int32_t* at = choice.order;
+  if (!at) {
+    sorted.memory =
+        memory_for(product, device_, ExpertChoice::order_size(n_places), sizeof(std::int32_t));
+    at = reinterpret_cast<std::int32_t*>(sorted.memory.data());
+  }
+  sorted.view = {
+      .places = at,
+      .sorted = at + n_places,
+      .tiles = reinterpret_cast<kernels::ExpertTile*>(at + 2 * n_places + 1),
+      .n_tiles = at + 2 * n_places,
+      .n_places = n_places,
+      .tile_rows = product == Product::chunk ? kernels::kWideTileRows : kernels::kThinTileRows};
+  sorted.of = {choice.experts, sorted.view.places, n_places};
+  return sorted;
 }
 
 Mixtures::Sorted Mixtures::sort(const ExpertChoice& choice, std::size_t n_experts,
                                 Product product) {
-  const auto n = static_cast<int>(n_experts);
-  const std::int64_t n_places = choice.n_rows * choice.n_chosen;
-  const int tile_rows = product == Product::chunk ? kernels::kWideTileRows : kernels::kThinTileRows;
-  Sorted sorted{memory_for(product, device_, 2 * n_places, sizeof(std::int32_t)),
-                memory_for(product, device_, kernels::most_expert_tiles(n_places, n, tile_rows),
-                           sizeof(kernels::ExpertTile)),
-                {},
-                {}};
-  auto* in_order = reinterpret_cast<std::int32_t*>(sorted.places.data());
-  sorted.view = {in_order, in_order + n_places,
-                 reinterpret_cast<kernels::ExpertTile*>(sorted.tiles.data()), n_places, tile_rows};
-  sorted.of = {choice.experts, in_order, n_places};
-  kernels::sort_places(choice.experts, n, sorted.view, device_.stream());
+  Sorted sorted = place_for(choice, product);
+  if (!choice.order) {
+    kernels::sort_places(choice.experts, static_cast<int>(n_experts), sorted.view,
+                         device_.stream());
+  }
   return sorted;
 }
 
@@ -82,23 +97,25 @@ void Mixtures::gate(Rows normed, std::span<const Expert> experts, const GatedUni
   STARATTN_CHECK(normed.n_rows == choice.n_rows && gated.n_rows == sorted.view.n_places);
   kernels::ExpertLinear to{
       .x = normed.data, .y = gated.data, .places_per_row = static_cast<int>(choice.n_chosen)};
-  if (unit.is_swiglu() && !experts[0].gate_bias)
-    return multiply(to, experts, &Expert::gate_proj, &Expert::up_proj, product, sorted);
-  multiply(to, experts, &Expert::gate_proj, nullptr, product, sorted);
+  const Matrices gate_proj = matrices_of(experts, &Expert::gate_proj, product);
+  const Matrices up_proj = matrices_of(experts, &Expert::up_proj, product);
+  if (unit.is_swiglu() && !experts[0].gate_bias) return multiply(to, gate_proj, &up_proj, sorted);
+  multiply(to, gate_proj, nullptr, sorted);
   const RowsOf up(product, device_, gated.n_rows, gated.width);
   to.y = up.rows.data;
-  multiply(to, experts, &Expert::up_proj, nullptr, product, sorted);
+  multiply(to, up_proj, nullptr, sorted);
   kernels::gate_with_biases(gated.data, up.rows.data, biases_of(experts, &Expert::gate_bias),
                             biases_of(experts, &Expert::up_bias), sorted.of, gated.width,
                             {unit.slope, unit.shift, unit.limit}, device_.stream());
 }
 
 void Mixtures::add_gated(Rows x, Rows gated, std::span<const Expert> experts,
-                         const ExpertChoice& choice, Product product, const Sorted& sorted) {
+                         const ExpertChoice& choice, Product product, const Sorted& sorted,
+                         const Matrices& down, bool is_behind_gate) {
   STARATTN_CHECK(x.n_rows == choice.n_rows && gated.n_rows == sorted.view.n_places);
   const RowsOf made(product, device_, gated.n_rows, x.width);
-  multiply({.x = gated.data, .y = made.rows.data}, experts, &Expert::down_proj, nullptr, product,
-           sorted);
+  multiply({.x = gated.data, .y = made.rows.data, .is_behind_another = is_behind_gate}, down,
+           nullptr, sorted);
   if (experts[0].down_bias) {
     kernels::add_expert_biases(made.rows.data, biases_of(experts, &Expert::down_bias), sorted.of,
                                x.width, device_.stream());
@@ -107,21 +124,19 @@ void Mixtures::add_gated(Rows x, Rows gated, std::span<const Expert> experts,
                     static_cast<int>(choice.n_chosen), x.width, device_.stream());
 }
 
-void Mixtures::multiply(kernels::ExpertLinear p, std::span<const Expert> experts, Kind kind,
-                        Kind up_kind, Product way, const Sorted& sorted) {
-  const Matrices w = matrices_of(experts, kind, way);
+void Mixtures::multiply(kernels::ExpertLinear p, const Matrices& w, const Matrices* up,
+                        const Sorted& sorted) {
   p.n_out = w.of_one.n_rows;
   p.n_in = w.of_one.n_cols;
-  p.n_experts = static_cast<int>(experts.size());
+  p.n_experts = static_cast<int>(w.n_experts);
   p.w = w.values;
   p.scales = w.scales;
   p.block_rows = w.of_one.scales.block_rows;
   p.block_cols = w.of_one.scales.block_cols;
   p.first_row = w.first_row;
-  if (up_kind) {
-    const Matrices up = matrices_of(experts, up_kind, way);
-    p.w_up = up.values;
-    p.up_scales = up.scales;
+  if (up) {
+    p.w_up = up->values;
+    p.up_scales = up->scales;
   }
   kernels::expert_linear(p, sorted.view, device_.stream());
 }
@@ -143,24 +158,32 @@ const Mixtures::Table& Mixtures::table_of(std::span<const Expert> experts, Kind 
 Mixtures::Matrices Mixtures::matrices_of(std::span<const Expert> experts, Kind kind,
                                          Product product) {
   const WeightView& first = experts[0].*kind;
+  const auto with = [&](const void* const* values) {
+    return Matrices{first, std::ssize(experts), values};
+  };
+  const auto are_widened = [&](const Widened& wide) {
+    return with(reinterpret_cast<const void* const*>(wide.places.data()));
+  };
   if (product == Product::chunk && !widened_.empty()) {
     const Widened& wide = widened_[number_of(kind)];
-    if (wide.of == first.data)
-      return {first, reinterpret_cast<const void* const*>(wide.places.data())};
+    if (wide.of == first.data) return are_widened(wide);
   }
   const Table& table = table_of(experts, kind);
   const auto* values = reinterpret_cast<const void* const*>(table.values.data());
   const auto* scales = reinterpret_cast<const float* const*>(table.scales.data());
-  if (!scales) return {first, values};
+  Matrices matrices = with(values);
+  if (!scales) return matrices;
   if (product == Product::batch_invariant) {
     widened_.clear();
-    return {first, values, scales, table.first_row};
+    matrices.scales = scales;
+    matrices.first_row = table.first_row;
+    return matrices;
   }
   STARATTN_CHECK(table.first_row == 0);  // whole matrices
   widened_.resize(3);
   Widened& wide = widened_[number_of(kind)];
   widen(std::ssize(experts), first, {values, scales}, wide);
-  return {first, reinterpret_cast<const void* const*>(wide.places.data())};
+  return are_widened(wide);
 }
 
 kernels::ExpertBiases Mixtures::biases_of(std::span<const Expert> experts, Kind kind) {

@@ -31,21 +31,21 @@ class Mixtures {
                  Product product);
 
  private:
-  // The places of a choice in their order, on the device.
+  // The places of a choice in their order, on the device: in the choice, or in memory of their own.
   struct Sorted {
-    Buffer places, tiles;
+    Buffer memory;
     kernels::SortedPlaces view;
     kernels::PlacesOfExperts of;
   };
+  Sorted place_for(const ExpertChoice& choice, Product product);  // not sorted yet
   Sorted sort(const ExpertChoice& choice, std::size_t n_experts, Product product);
   void gate(Rows normed, std::span<const Expert> experts, const GatedUnit& unit,
             const ExpertChoice& choice, Product product, const Sorted& sorted, Rows gated);
-  void add_gated(Rows x, Rows gated, std::span<const Expert> experts, const ExpertChoice& choice,
-                 Product product, const Sorted& sorted);
 
   // One matrix of each of a layer's experts, as the device has them: [n_experts].
   struct Matrices {
     WeightView of_one;  // their shape and blocks
+    std::int64_t n_experts = 0;
     const void* const* values = nullptr;
     const float* const* scales = nullptr;  // null: bf16
     std::int64_t first_row = 0;            // as kernels::ExpertLinear has it
@@ -64,8 +64,12 @@ class Mixtures {
   Matrices matrices_of(std::span<const Expert> experts, Kind kind, Product product);
   // The same of biases; null where there are none.
   kernels::ExpertBiases biases_of(std::span<const Expert> experts, Kind kind);
-  void multiply(kernels::ExpertLinear product, std::span<const Expert> experts, Kind kind,
-                Kind up_kind, Product way, const Sorted& sorted);
+  // up: or null.
+  void multiply(kernels::ExpertLinear product, const Matrices& w, const Matrices* up,
+                const Sorted& sorted);
+  // is_behind_gate: `down` was there before gate and up were multiplied with the same rows.
+  void add_gated(Rows x, Rows gated, std::span<const Expert> experts, const ExpertChoice& choice,
+                 Product product, const Sorted& sorted, const Matrices& down, bool is_behind_gate);
   Table make_table(std::span<const Expert> experts, Kind kind);
   Buffer upload_pointers(const std::vector<const void*>& pointers);
   void widen(std::int64_t n_experts, const WeightView& one, kernels::ExpertMatrices from,
