@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "backend/timed_links.h"
+#include "backend/work_counter.h"
 #include "trace/recorder.h"
 
 namespace starattn {
@@ -13,10 +14,6 @@ namespace {
 using trace::Lane;
 using trace::Span;
 using trace::Work;
-
-double number(std::int64_t n) {
-  return static_cast<double>(n);
-}
 
 // Together, but where the device's times are asked for: their marks lie between operations.
 class TimedRepeated : public Repeated {
@@ -37,9 +34,7 @@ class TimedRepeated : public Repeated {
 class TimedBackend : public Backend {
  public:
   explicit TimedBackend(std::unique_ptr<Backend> backend)
-      : backend_(std::move(backend)),
-        clock_(backend_->make_clock()),
-        element_(static_cast<double>(size_of(backend_->activation_dtype()))) {
+      : backend_(std::move(backend)), clock_(backend_->make_clock()), count_(*backend_) {
     if (backend_->kv_dtype() == Dtype::f8) keep_kv_in_f8();
     if (backend_->rounds_rows()) round_rows_to_f8();
   }
@@ -103,19 +98,19 @@ class TimedBackend : public Backend {
   // --- copies: in the operations' order, or beside them
 
   void upload(std::span<const std::byte> host, std::byte* device) override {
-    const Span span = operation("upload", moved(host));
+    const Span span = operation("upload", WorkCounter::moved(host));
     backend_->upload(host, device);
   }
   void upload_later(std::span<const std::byte> host, std::byte* device) override {
-    const Span span = operation("upload", moved(host));
+    const Span span = operation("upload", WorkCounter::moved(host));
     backend_->upload_later(host, device);
   }
   void download(const std::byte* device, std::span<std::byte> host) override {
-    const Span span = operation("download", moved(host));
+    const Span span = operation("download", WorkCounter::moved(host));
     backend_->download(device, host);
   }
   void download_rows(Rows x, std::span<float> host) override {
-    const Span span = operation("download", moved(std::as_bytes(host)));
+    const Span span = operation("download", WorkCounter::moved(std::as_bytes(host)));
     backend_->download_rows(x, host);
   }
   void copy_after_operations(CopyDirection direction, std::span<const std::byte> from,
@@ -136,27 +131,27 @@ class TimedBackend : public Backend {
   // --- the decoder layer
 
   void embed(const Token* tokens, const WeightView& table, Rows x) override {
-    const Span span = operation("embed", over_rows(x, 2));
+    const Span span = operation("embed", count_.rows(x, 2));
     backend_->embed(tokens, table, x);
   }
   void rms_norm(Rows x, const WeightView& weight, double eps, Rows y, Reader reader) override {
-    const Span span = operation("norm", over_rows(x, 2));
+    const Span span = operation("norm", count_.rows(x, 2));
     backend_->rms_norm(x, weight, eps, y, reader);
   }
   void linear(Rows x, const Projection& to, Product product) override {
-    const Span span = operation("project", products(x, {&to, 1}));
+    const Span span = operation("project", count_.products(x, {&to, 1}));
     backend_->linear(x, to, product);
   }
   void linear_all(Rows x, std::span<const Projection> to, Product product) override {
     const char* name = to.size() == 3   ? "project q, k, v"
                        : to.size() == 2 ? "project k, v"
                                         : "project";
-    const Span span = operation(name, products(x, to));
+    const Span span = operation(name, count_.products(x, to));
     backend_->linear_all(x, to, product);
   }
   void linear_gated(Rows x, const Projection& gate, const Projection& up,
                     Product product) override {
-    Work work = product_of(x, gate.w);
+    Work work = count_.product(x, gate.w);
     work.flop *= 2;
     work.n_bytes += static_cast<double>(bytes_in_memory(up.w));
     const Span span = operation("gate and up", work);
@@ -164,13 +159,13 @@ class TimedBackend : public Backend {
   }
   void add_linear(Rows x, Rows a, const WeightView& w, const WeightView& bias, Product product,
                   Rows scratch) override {
-    Work work = product_of(a, w);
-    work.n_bytes += number(x.n_rows * x.width) * element_;
+    Work work = count_.product(a, w);
+    work.n_bytes += number(x.n_rows * x.width) * count_.element_bytes();
     const Span span = operation("project and add", work);
     backend_->add_linear(x, a, w, bias, product, scratch);
   }
   void linear_f32(Rows x, const WeightView& w, float* y) override {
-    const Span span = operation("logits", product_of(x, w));
+    const Span span = operation("logits", count_.product(x, w));
     backend_->linear_f32(x, w, y);
   }
   void draw_tokens(float* logits, std::int64_t n_values, std::span<const Draw> draws,
@@ -195,34 +190,34 @@ class TimedBackend : public Backend {
     backend_->choose_highest(parts, n_rows, n_parts, tokens);
   }
   void copy_columns(Rows x, std::int64_t first, Rows to) override {
-    const Span span = operation("copy columns", over_rows(to, 2));
+    const Span span = operation("copy columns", count_.rows(to, 2));
     backend_->copy_columns(x, first, to);
   }
   void rope(Rows x, const HeadSplit& head, const float* cos, const float* sin) override {
-    const Span span = operation("RoPE", over_rows(x, 2));
+    const Span span = operation("RoPE", count_.rows(x, 2));
     backend_->rope(x, head, cos, sin);
   }
   void rope_both(Rows q, Rows k, const HeadSplit& head, const float* cos,
                  const float* sin) override {
-    Work work = over_rows(q, 2);
-    work.n_bytes += over_rows(k, 2).n_bytes;
+    Work work = count_.rows(q, 2);
+    work.n_bytes += count_.rows(k, 2).n_bytes;
     const Span span = operation("RoPE", work);
     backend_->rope_both(q, k, head, cos, sin);
   }
   void narrow(Rows x, std::int64_t head_dim, RawRows to) override {
-    Work work = over_rows(x, 1);
+    Work work = count_.rows(x, 1);
     work.n_bytes += number(to.n_rows) * static_cast<double>(to.row_bytes);
     const Span span = operation("round to FP8", work);
     backend_->narrow(x, head_dim, to);
   }
   void attend(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
               Product product, Partial partial) override {
-    const Span span = operation("attention", attention(q, segments, shape));
+    const Span span = operation("attention", count_.attention(q, segments, shape));
     backend_->attend(q, segments, shape, product, partial);
   }
   void attend_alone(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
                     Product product, Partial partial) override {
-    const Span span = operation("attention", attention(q, segments, shape));
+    const Span span = operation("attention", count_.attention(q, segments, shape));
     backend_->attend_alone(q, segments, shape, product, partial);
   }
   std::size_t exponent_bytes(std::int64_t n_tokens, const AttentionShape& shape) const override {
@@ -236,14 +231,14 @@ class TimedBackend : public Backend {
   }
   void attend_blocks(Rows q, std::span<const KvSegment> blocks, const AttentionShape& shape,
                      std::span<const Merge> merges, std::span<const Partial> parts) override {
-    const Span span = operation("attention", attention(q, blocks, shape));
+    const Span span = operation("attention", count_.attention(q, blocks, shape));
     backend_->attend_blocks(q, blocks, shape, merges, parts);
   }
   void attend_blocks_and_own(Rows q, Rows k, Rows v, std::span<const KvSegment> blocks,
                              const PartialTree& context, std::span<const OwnTokens> own,
                              const AttentionShape& shape, Rows out) override {
-    Work work = attention(q, blocks, shape);
-    const Work of_own = own_tokens(q, own, shape, 0);
+    Work work = count_.attention(q, blocks, shape);
+    const Work of_own = count_.own_tokens(q, own, shape, 0);
     work.n_keys += of_own.n_keys;
     work.flop += of_own.flop;
     work.n_bytes += of_own.n_bytes;
@@ -252,70 +247,70 @@ class TimedBackend : public Backend {
   }
   void attend_from(Rows q, const KvSegment& segment, std::span<const std::int64_t> first,
                    const AttentionShape& shape, Partial partial) override {
-    Work work = attention(q, {}, shape);
+    Work work = count_.attention(q, {}, shape);
     for (const std::int64_t at : first) work.n_keys = std::max(work.n_keys, segment.n_tokens - at);
     for (const std::int64_t at : first)
       work.flop += 4 * number(shape.n_heads * shape.head_dim * (segment.n_tokens - at));
     work.n_bytes += number(work.n_keys) / number(std::max<std::int64_t>(1, segment.n_tokens)) *
-                        kv_bytes(segment, shape) +
-                    partial_bytes(q.n_rows, shape);
+                        count_.kv_bytes(segment, shape) +
+                    count_.partial_bytes(q.n_rows, shape);
     const Span span = operation("attention", work);
     backend_->attend_from(q, segment, first, shape, partial);
   }
   void attend_own(Rows q, Rows k, Rows v, std::span<const OwnTokens> own,
                   const AttentionShape& shape, Partial context, Rows out) override {
-    const Span span = operation("attention to own tokens", own_tokens(q, own, shape, 1));
+    const Span span = operation("attention to own tokens", count_.own_tokens(q, own, shape, 1));
     backend_->attend_own(q, k, v, own, shape, context, out);
   }
   void attend_own(Rows q, Rows k, Rows v, std::span<const OwnTokens> own,
                   const AttentionShape& shape, const PartialTree& context, Rows out) override {
-    const Span span =
-        operation("attention to own tokens", own_tokens(q, own, shape, std::ssize(context.parts)));
+    const Span span = operation("attention to own tokens",
+                                count_.own_tokens(q, own, shape, std::ssize(context.parts)));
     backend_->attend_own(q, k, v, own, shape, context, out);
   }
   void attend_all(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape,
                   Product product, Partial scratch, Rows out) override {
-    const Span span = operation("attention", attention(q, segments, shape));
+    const Span span = operation("attention", count_.attention(q, segments, shape));
     backend_->attend_all(q, segments, shape, product, scratch, out);
   }
   void clear(Partial partial, const AttentionShape& shape) override {
-    const Span span = operation("clear partials", over_partials(partial, shape, 1));
+    const Span span = operation("clear partials", count_.partials(partial, shape, 1));
     backend_->clear(partial, shape);
   }
   void merge(Partial into, Partial from, const AttentionShape& shape) override {
-    const Span span = operation("merge partials", over_partials(into, shape, 3));
+    const Span span = operation("merge partials", count_.partials(into, shape, 3));
     backend_->merge(into, from, shape);
   }
   void merge_all(std::span<const Partial> parts, std::span<const Merge> merges,
                  const AttentionShape& shape) override {
     Work work;
     if (!parts.empty())
-      work = over_partials(parts.front(), shape, 3 * static_cast<double>(merges.size()));
+      work = count_.partials(parts.front(), shape, 3 * static_cast<double>(merges.size()));
     const Span span = operation("merge partials", work);
     backend_->merge_all(parts, merges, shape);
   }
   void merge_sinks(Partial partial, const WeightView& sinks, const AttentionShape& shape) override {
-    const Span span = operation("merge sinks", over_partials(partial, shape, 2));
+    const Span span = operation("merge sinks", count_.partials(partial, shape, 2));
     backend_->merge_sinks(partial, sinks, shape);
   }
   void finish(Partial partial, const AttentionShape& shape, Rows out) override {
-    const Span span = operation("finish attention", over_partials(partial, shape, 1));
+    const Span span = operation("finish attention", count_.partials(partial, shape, 1));
     backend_->finish(partial, shape, out);
   }
   void finish_merged(Partial a, Partial b, const AttentionShape& shape, Rows out) override {
-    const Span span = operation("finish attention", over_partials(a, shape, 2));
+    const Span span = operation("finish attention", count_.partials(a, shape, 2));
     backend_->finish_merged(a, b, shape, out);
   }
   void add(Rows x, Rows y) override {
-    const Span span = operation("add", over_rows(x, 3));
+    const Span span = operation("add", count_.rows(x, 3));
     backend_->add(x, y);
   }
   void scale(Rows x, float factor) override {
-    const Span span = operation("scale", over_rows(x, 2));
+    const Span span = operation("scale", count_.rows(x, 2));
     backend_->scale(x, factor);
   }
   void swiglu(Rows gate, Rows up, Rows y) override {
-    const Span span = operation("SwiGLU", over_rows(gate, 3));
+    const Span span = operation("SwiGLU", count_.rows(gate, 3));
     backend_->swiglu(gate, up, y);
   }
 
@@ -323,7 +318,7 @@ class TimedBackend : public Backend {
 
   void choose_experts(Rows x, const WeightView& router, const WeightView& bias, bool renormalise,
                       Product product, const ExpertChoice& choice) override {
-    const Span span = operation("choose experts", product_of(x, router));
+    const Span span = operation("choose experts", count_.product(x, router));
     backend_->choose_experts(x, router, bias, renormalise, product, choice);
   }
   // How many experts are read nobody knows here: no bytes.
@@ -362,7 +357,7 @@ class TimedBackend : public Backend {
                           std::int32_t* rows) override {
     const Span span = operation(
         "choose asking rows",
-        {.n_rows = n_rows, .n_keys = block.n_tokens, .n_bytes = kv_bytes(block, shape) / 2});
+        {.n_rows = n_rows, .n_keys = block.n_tokens, .n_bytes = count_.kv_bytes(block, shape) / 2});
     backend_->choose_asking_rows(block, shape, n_rows, rows);
   }
   void gather_rows(std::span<const RawRows> from, const std::int32_t* rows, RawRows to) override {
@@ -374,12 +369,12 @@ class TimedBackend : public Backend {
   void log_sum_exp(Rows q, const KvSegment& first, const KvSegment& second,
                    const AttentionShape& shape, float* z) override {
     const Span span =
-        operation("ordinary scores", scores(q, first.n_tokens + second.n_tokens, shape));
+        operation("ordinary scores", count_.scores(q, first.n_tokens + second.n_tokens, shape));
     backend_->log_sum_exp(q, first, second, shape, z);
   }
   void score_keys(Rows q, const float* z, const KvSegment& keys, const AttentionShape& shape,
                   float* to) override {
-    const Span span = operation("score keys", scores(q, keys.n_tokens, shape));
+    const Span span = operation("score keys", count_.scores(q, keys.n_tokens, shape));
     backend_->score_keys(q, z, keys, shape, to);
   }
   void choose_best(const float* from, std::int64_t n_scores, std::int64_t n_best,
@@ -393,7 +388,7 @@ class TimedBackend : public Backend {
   // --- values that are not finite
 
   void find_not_finite(Rows x, std::int64_t first, std::int64_t* place) override {
-    const Span span = operation("look for overflow", over_rows(x, 1));
+    const Span span = operation("look for overflow", count_.rows(x, 1));
     backend_->find_not_finite(x, first, place);
   }
   std::int64_t first_not_finite(const WeightView& w, std::int64_t first_row,
@@ -408,90 +403,12 @@ class TimedBackend : public Backend {
   Span copy(CopyDirection direction, std::span<const std::byte> bytes, Span::Starts starts) {
     const bool is_upload = direction == CopyDirection::to_device;
     return Span(is_upload ? "copy to the device" : "copy to the host",
-                is_upload ? Lane::to_device : Lane::to_host, moved(bytes), clock_.get(), starts);
+                is_upload ? Lane::to_device : Lane::to_host, WorkCounter::moved(bytes),
+                clock_.get(), starts);
   }
-  static Work moved(std::span<const std::byte> bytes) {
-    return {.n_bytes = static_cast<double>(bytes.size())};
-  }
-
-  // Each number of the rows read or written so often.
-  Work over_rows(Rows x, double n_times) const {
-    return {.n_rows = x.n_rows, .n_bytes = n_times * number(x.n_rows * x.width) * element_};
-  }
-  Work product_of(Rows x, const WeightView& w) const {
-    return {.n_rows = x.n_rows,
-            .n_in = w.n_cols,
-            .n_out = w.n_rows,
-            .flop = 2 * number(x.n_rows * w.n_rows * w.n_cols),
-            .n_bytes = static_cast<double>(bytes_in_memory(w)) +
-                       number(x.n_rows * (w.n_rows + w.n_cols)) * element_};
-  }
-  Work products(Rows x, std::span<const Projection> to) const {
-    Work all;
-    for (const Projection& one : to) {
-      const Work work = product_of(x, one.w);
-      all.n_rows = work.n_rows;
-      all.n_in = work.n_in;
-      all.n_out += work.n_out;
-      all.flop += work.flop;
-      all.n_bytes += work.n_bytes;
-    }
-    return all;
-  }
-  double kv_bytes(const KvSegment& segment, const AttentionShape& shape) const {
-    const KvLayout layout{segment.is_f8 ? Dtype::f8 : activation_dtype(), shape.n_kv_heads,
-                          shape.head_dim};
-    return 2 * number(segment.n_tokens) * static_cast<double>(layout.row_bytes());
-  }
-  Work own_tokens(Rows q, std::span<const OwnTokens> own, const AttentionShape& shape,
-                  std::int64_t n_parts) const {
-    Work work = over_rows(q, 2);
-    for (const OwnTokens& row : own) work.n_keys += row.n_before + 1;
-    work.flop = 4 * number(shape.n_heads * shape.head_dim * work.n_keys);
-    work.n_bytes += 2 * number(shape.n_kv_heads * shape.head_dim * work.n_keys) * element_ +
-                    number(n_parts) * partial_bytes(q.n_rows, shape);
-    return work;
-  }
-  static double partial_bytes(std::int64_t n_rows, const AttentionShape& shape) {
-    return static_cast<double>(PartialBuffer::n_bytes(n_rows, shape));
-  }
-  Work attention(Rows q, std::span<const KvSegment> segments, const AttentionShape& shape) const {
-    Work work = over_rows(q, 1);
-    double n_pairs = 0;
-    for (const KvSegment& segment : segments) {
-      work.n_keys += segment.n_tokens;
-      work.n_bytes += kv_bytes(segment, shape) + partial_bytes(q.n_rows, shape);
-      n_pairs += pairs(q.n_rows, segment);
-    }
-    work.flop = 4 * number(shape.n_heads * shape.head_dim) * n_pairs;
-    return work;
-  }
-  // Of a row and a token that it sees.
-  static double pairs(std::int64_t n_rows, const KvSegment& segment) {
-    const double hidden = segment.causal ? number(n_rows) * number(n_rows - 1) / 2 : 0;
-    if (!segment.has_edge()) return number(n_rows) * number(segment.n_tokens) - hidden;
-    double sum = 0;
-    for (std::int64_t row = 0; row < n_rows; ++row) {
-      const std::int64_t end =
-          segment.causal ? segment.n_tokens - n_rows + 1 + row : segment.n_tokens;
-      sum += number(
-          std::max<std::int64_t>(0, end - std::max<std::int64_t>(0, segment.first_seen + row)));
-    }
-    return sum;
-  }
-  static Work over_partials(Partial partial, const AttentionShape& shape, double n_times) {
-    return {.n_rows = partial.n_rows, .n_bytes = n_times * partial_bytes(partial.n_rows, shape)};
-  }
-  Work scores(Rows q, std::int64_t n_keys, const AttentionShape& shape) const {
-    return {.n_rows = q.n_rows,
-            .n_keys = n_keys,
-            .flop = 2 * number(shape.n_heads * shape.head_dim) * number(q.n_rows) * number(n_keys),
-            .n_bytes = number(n_keys * shape.n_kv_heads * shape.head_dim) * element_};
-  }
-
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<trace::DeviceClock> clock_;  // goes first
-  double element_;                             // bytes of an activation
+  WorkCounter count_;
 };
 
 }  // namespace
