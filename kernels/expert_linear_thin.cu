@@ -27,7 +27,8 @@ constexpr int kThreads = 32 * kWarps;
 constexpr int kRun = kThinRun;  // columns; one block of scales has them all
 constexpr int kDepth = 2;       // runs of the matrix that are on their way
 
-// kSplit: warps that have some matrix rows; kBlocks: of a multiprocessor, at least.
+// kSplit: warps that share the same matrix rows. kBlocks: that a multiprocessor has room for, which
+// bounds the registers.
 template <bool kIsF8_, bool kGated_, int kSplit_, int kBlocks_>
 struct Way {
   static constexpr bool kIsF8 = kIsF8_, kGated = kGated_;
@@ -40,8 +41,8 @@ struct Way {
   static constexpr int kOut = kGated ? 8 : 16;  // of a warp
 };
 
-// What a lane has of a run: of each step, from the lane's first column on, 16 bytes of matrix row
-// lane / 4 and of the one of the other eight; and as many columns of row lane / 4 of x.
+// What a lane has of a run: of each step, from the lane's first column on, 16 bytes of row lane / 4
+// of the first eight matrix rows and of the second; and as many columns of row lane / 4 of x.
 template <typename Way>
 struct MatrixRun {
   uint4 w[Way::kSteps][2];
@@ -75,7 +76,7 @@ struct Operands {
   int first_scale[2];
 
   // n: columns that there are from the lane's first one of this run on, where it is not whole.
-  // Behind them x is 0, and the matrix row's first columns stand for its own.
+  // Behind them x is 0, and the first columns of the matrix row, before the lane's own, stand in.
   template <bool kWhole>
   __device__ __forceinline__ MatrixRun<Way> matrix(int run, int n = 0) const {
     MatrixRun<Way> to;
@@ -110,6 +111,12 @@ struct Operands {
   }
 };
 
+// Of a table, and not what this multiprocessor may have kept of the one that was there before.
+template <typename T>
+__device__ __forceinline__ T* entry(T* const* table, int i) {
+  return reinterpret_cast<T*>(__ldcg(reinterpret_cast<const unsigned long long*>(table + i)));
+}
+
 template <typename Way>
 __device__ __forceinline__ Operands<Way> operands_of(const ExpertLinear& p, int expert,
                                                      int first_out) {
@@ -121,18 +128,19 @@ __device__ __forceinline__ Operands<Way> operands_of(const ExpertLinear& p, int 
     const bool is_up = Way::kGated && half == 1;
     const int out = min(first_out + lane / 4 + (Way::kGated ? 0 : 8 * half), n_out - 1);
     of.w[half] =
-        static_cast<const char*>((is_up ? p.w_up : p.w)[expert]) +
+        static_cast<const char*>(entry(is_up ? p.w_up : p.w, expert)) +
         (static_cast<std::int64_t>(out) * n_in + lane % 4 * Way::kLaneColumns) * Way::kBytes;
     if constexpr (Way::kIsF8) {
-      of.scales[half] =
-          RunScales((is_up ? p.up_scales : p.scales)[expert], p.block_rows, p.block_cols, n_in);
+      of.scales[half] = RunScales(entry(is_up ? p.up_scales : p.scales, expert), p.block_rows,
+                                  p.block_cols, n_in);
       of.first_scale[half] = of.scales[half].first_of(p.first_row + out);
     }
   }
   return of;
 }
 
-// part[16, 8] = or += 16 columns; of FP8 each lane has four of them, and of both operands the same.
+// part[16, 8] = a b, or += it, over 16 columns. Of FP8 a lane's four lie side by side, in both
+// operands, so that the 16 come in another order than mma.sync names them.
 __device__ __forceinline__ void multiply(float (&part)[4], const std::uint32_t (&a)[4],
                                          std::uint32_t b0, std::uint32_t b1, bool is_first) {
   if (is_first)
@@ -199,11 +207,12 @@ __global__ void __launch_bounds__(kThreads, Way::kBlocks)
                         const __grid_constant__ SortedPlaces sorted) {
   __shared__ float4 second_half[32];
   static_assert(Way::kSplit == 1 || Way::kSplit == kWarps);
-  // Another such kernel behind this one may read before it waits, so this one waits before it lets
-  // it start.
+  // A product behind this one may read before it waits (is_behind_another), so this one waits
+  // before it lets that start.
   if (!p.is_behind_another) await_earlier_kernels();
   let_next_kernel_start();
-  // Past what this multiprocessor may have kept of the layer before.
+  // Whether there is such a tile is asked at the same time as what it says, which is nothing if
+  // there is not. Neither comes from what this multiprocessor may have kept of the layer before.
   const std::int32_t* const at = &sorted.tiles[blockIdx.y].expert;
   const int n_tiles = __ldcg(sorted.n_tiles);
   const ExpertTile tile{__ldcg(at), __ldcg(at + 1), __ldcg(at + 2)};
@@ -265,8 +274,8 @@ __global__ void __launch_bounds__(kThreads, Way::kBlocks)
 }
 
 template <typename Way>
-void launch(const ExpertLinear& p, const SortedPlaces& sorted, std::int64_t n_tiles,
-            Stream stream) {
+void launch_way(const ExpertLinear& p, const SortedPlaces& sorted, std::int64_t n_tiles,
+                Stream stream) {
   constexpr int kOut = kWarps / Way::kSplit * Way::kOut;
   launch_overlapping("product of experts", thin_experts_kernel<Way>,
                      {static_cast<unsigned>((p.n_out + kOut - 1) / kOut),
@@ -274,9 +283,9 @@ void launch(const ExpertLinear& p, const SortedPlaces& sorted, std::int64_t n_ti
                      stream, p, sorted);
 }
 
-// As measured (docs/performance.md): a half of FP8 rows is soon read, and warps that have both get
-// further where there are enough of them; they have fewer registers, so that a multiprocessor has
-// more. bf16 has twice the bytes on their way, and has enough of them with either.
+// As measured (docs/performance.md): a warp has whole rows of FP8 where that gives every
+// multiprocessor enough warps, and few enough registers for 18 at a time; otherwise two share them.
+// bf16, of which a run has twice the bytes, is read as fast by halves in any case.
 template <bool kGated>
 void launch(const ExpertLinear& p, const SortedPlaces& sorted, Stream stream) {
   const std::int64_t n_tiles = most_expert_tiles(sorted.n_places, p.n_experts, sorted.tile_rows);
@@ -287,11 +296,11 @@ void launch(const ExpertLinear& p, const SortedPlaces& sorted, Stream stream) {
   using Halves = Way<true, kGated, 2, 1>;
   constexpr std::int64_t kEnough = 32;  // warps of a multiprocessor
   if (!p.scales)
-    launch<Way<false, kGated, 2, 1>>(p, sorted, n_tiles, stream);
+    launch_way<Way<false, kGated, 2, 1>>(p, sorted, n_tiles, stream);
   else if (n_tiles * p.n_out <= kEnough * n_multiprocessors() * Halves::kOut)
-    launch<Halves>(p, sorted, n_tiles, stream);
+    launch_way<Halves>(p, sorted, n_tiles, stream);
   else
-    launch<Way<true, kGated, 1, 9>>(p, sorted, n_tiles, stream);
+    launch_way<Way<true, kGated, 1, 9>>(p, sorted, n_tiles, stream);
 }
 
 }  // namespace

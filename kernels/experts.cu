@@ -20,7 +20,7 @@ namespace {
 constexpr int kNowhere = std::numeric_limits<int>::max();
 constexpr int kChooseThreads = 128;
 constexpr int kSortThreads = 1024;
-// For one block, which has a bit a row in one number.
+// For one block, in which a row is a bit of 64.
 constexpr int kFewRows = 64, kFewPlaces = 512, kFewLogitsPerLane = 8;
 constexpr int kAddThreads = 128;
 
@@ -171,7 +171,7 @@ __global__ void __launch_bounds__(kSortThreads)
       to.places[at] = place;
       to.sorted[place] = at;
     }
-    __syncthreads();  // and the counts have been read
+    __syncthreads();  // and `found` has been read
   }
 }
 

@@ -2,7 +2,8 @@
 // Mixtures of experts: who takes which row, the products of each expert with its rows, and the sum.
 // A place is a row and one of its experts, row * n_chosen + i; places are sorted by expert and
 // within one by row, so that an expert's rows lie together. Every row is treated by itself, in a
-// fixed order. All asynchronous on `stream`; all pointers are device memory, 16-byte aligned.
+// fixed order. All asynchronous on `stream`; all pointers are device memory, 16-byte aligned
+// but for SortedPlaces' own, of which 4 bytes are enough.
 #pragma once
 
 #include <cstdint>
@@ -61,8 +62,9 @@ struct ExpertLinear {
   int n_experts = 0;
   // Row of a place: place / places_per_row. 0: x has a row for each sorted place, in their order.
   int places_per_row = 0;
-  // Another expert_linear() of few rows a tile has been launched since the tiles, the pointers and
-  // the matrices came to be. Then they are read while the kernels in front are still at work.
+  // Where tiles have few rows: another such product, which is not behind another itself, has been
+  // launched since the tiles, the pointers, the matrices and the scales came to be. Then these are
+  // read while the kernels in front are still at work.
   bool is_behind_another = false;
 };
 

@@ -13,7 +13,9 @@
 namespace starattn::kernels {
 
 // Every thread of a kernel that launch_overlapping() starts calls this before it reads what earlier
-// kernels may write, before it writes what they read or write, and before it returns.
+// kernels may write, before it writes what they read or write, and before it returns. It may read
+// what was written before the kernel in front of it had waited, if that waits before it lets others
+// start.
 __device__ __forceinline__ void await_earlier_kernels() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");

@@ -197,8 +197,8 @@ void check_shape(const ThinLinear& p) {
 void check_blocks(const ThinLinear& p) {
   for (int i = 0; i < p.n_outputs; ++i) {
     const ThinOutput& of = p.outputs[i];
+    if (!of.scales) throw BadShape("thin product: FP8 matrices beside others");
     check_f8_blocks("thin FP8 product", p.n_in, of.block_rows, of.block_cols);
-    if (!of.scales) throw BadShape("thin product: FP8 matrices and others");
   }
 }
 

@@ -289,8 +289,7 @@ class Backend {
   // Each row takes the choice.n_chosen experts with the largest x W^T + bias; of equals the lower,
   // and what is not a number counts as lowest. Their shares are the softmax over all experts, in
   // fp32, or with `renormalise` that divided by its sum over the chosen. router [n_experts, width];
-  // 1 <= n_chosen <= n_experts <= kMostExperts; bias [1, n_experts] or absent. What takes a choice
-  // whose order was noted is asked for the same product.
+  // 1 <= n_chosen <= n_experts <= kMostExperts; bias [1, n_experts] or absent.
   virtual void choose_experts(Rows x, const WeightView& router, const WeightView& bias,
                               bool renormalise, Product product, const ExpertChoice& choice) = 0;
   // x[i] += the sum, fp32 and in the order of choice, of share times what the expert makes of

@@ -195,10 +195,12 @@ struct ExpertChoice {
   float* shares = nullptr;
   std::int64_t n_rows = 0;
   std::int64_t n_chosen = 0;
-  // [order_size(n_rows * n_chosen)]: what the backend notes of their order when it chooses them, so
-  // that it need not sort later; or absent.
+  // [order_size(n_rows * n_chosen)], or absent: what the backend notes of the order of all rows'
+  // experts when it chooses them, for the same Product, so that it need not sort them later.
   std::int32_t* order = nullptr;
 
+  // Two numbers of each place, three of each tile (kernels/experts.h), of which there may be nine
+  // for eight places, and how many tiles there are.
   static constexpr std::int64_t order_size(std::int64_t n_places) { return 6 * n_places + 4; }
 };
 

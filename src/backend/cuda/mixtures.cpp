@@ -45,7 +45,7 @@ void Mixtures::add(Rows x, Rows normed, std::span<const Expert> experts, const G
   STARATTN_CHECK(normed.width == x.width && !experts.empty());
   const Sorted sorted = sort(choice, experts.size(), product);
   const RowsOf gated(product, device_, sorted.view.n_places, experts[0].gate_proj.n_rows);
-  // Made ready before gate and up are multiplied: these matrices are read from meanwhile.
+  // Here already, since the product with them begins to read while gate and up are multiplied.
   const Matrices down = matrices_of(experts, &Expert::down_proj, product);
   gate(normed, experts, unit, choice, product, sorted, gated.rows);
   add_gated(x, gated.rows, experts, choice, product, sorted, down, true);
