@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an operation multiplies, reads and writes, as a trace says it of each.
+// What an operation multiplies, reads and writes: the figures that a trace has of it.
 #pragma once
 
 #include <cstddef>

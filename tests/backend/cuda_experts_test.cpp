@@ -212,9 +212,14 @@ TEST_F(CudaExperts, OfTwoLayersAreNotMixedUp) {
 }
 
 // Where a layer's matrices lie the device is told when the layer is first at work. A kernel that
-// looked there too early would find other numbers.
+// looked there too early would find other numbers: the device is kept busy, so that all of these
+// are in its queue together.
 TEST_F(CudaExperts, OfLayersAreFoundTheFirstTime) {
   const MixtureShape shape{1, 512, 384, 16, 4};
+  constexpr std::int64_t kLong = 2048;
+  const WeightView other = weight(numbers_.bell(kLong * kLong), kLong);
+  const Rows others = gpu_->empty(2 * kLong, kLong), made_of_others = gpu_->empty(2 * kLong, kLong);
+  gpu_->backend->load(other);
   const WeightView router = weight(numbers_.bell(shape.n_experts * shape.hidden), shape.hidden);
   const Floats x = numbers_.bell(shape.hidden);
   for (const std::int64_t block : {0, 128}) {
@@ -238,6 +243,8 @@ TEST_F(CudaExperts, OfLayersAreFoundTheFirstTime) {
       const Rows sum = gpu_->rows(x, shape.hidden);
       const Rows normed = gpu_->rows(x, shape.hidden);
       const ExpertChoice choice = choice_on(*gpu_, {0, 0, 0, 0}, Floats(4), shape.n_chosen);
+      for (int i = 0; i < 100; ++i)
+        gpu_->backend->linear(others, {other, {}, made_of_others}, Product::chunk);
       for (const std::vector<Expert>& experts : layers) {
         gpu_->backend->choose_experts(normed, router, {}, true, Product::batch_invariant, choice);
         gpu_->backend->add_experts(sum, normed, experts, {}, choice, Product::batch_invariant);
