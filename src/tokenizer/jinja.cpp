@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tokenizer/jinja.h"
 
+#include <algorithm>
 #include <initializer_list>
+#include <utility>
 
 namespace starattn::jinja {
 namespace {
@@ -10,6 +12,7 @@ constexpr std::size_t kMaxSourceBytes = std::size_t{1} << 20;
 constexpr std::size_t kMaxResultBytes = std::size_t{1} << 20;
 constexpr int kMaxDepth = 64;
 constexpr int kMaxSteps = 200'000;
+constexpr int kMaxCalls = 4;  // of macros within each other, each with a stack of expressions
 constexpr const char* kSpace = " \t\r\n\v\f";
 
 // A stretch of text, {{ what is in here }}, or {% what is in here %}.
@@ -114,6 +117,10 @@ class Run {
 
  private:
   using Words = std::initializer_list<std::string_view>;
+  struct Parameter {
+    std::string name;
+    std::string otherwise;  // the expression of what it is where the call says nothing, or none
+  };
 
   // Up to a statement that begins with one of `ends`, which it returns. Not live: nothing is done.
   Statement run(bool is_live, Words ends) {
@@ -152,8 +159,8 @@ class Run {
       execute_for(rest, is_live);
     } else if (word == "set") {
       execute_set(rest, is_live);
-    } else if (word == "macro") {  // calling it is refused
-      run_block(false, {"endmacro"});
+    } else if (word == "macro") {
+      execute_macro(rest, is_live);
     } else if (is_live && word != "generation" && word != "endgeneration") {
       throw NotUnderstood("the statement " + word);
     } else if (word == "call") {
@@ -207,6 +214,65 @@ class Run {
     if (word == "else") run_block(is_live && n == 0, {"endfor"});
   }
 
+  void execute_macro(const std::string& rest, bool is_live) {
+    const std::size_t begin = at_;
+    run_block(false, {"endmacro"});
+    if (!is_live) return;
+    const std::size_t open = rest.find('(');
+    if (open == std::string::npos || !rest.ends_with(')')) throw NotUnderstood("macro " + rest);
+    std::vector<Parameter> parameters;
+    std::string_view list = std::string_view(rest).substr(open + 1);
+    list.remove_suffix(1);
+    while (!trimmed(list).empty()) {
+      const std::string_view one = list.substr(0, list.find(','));
+      list.remove_prefix(std::min(list.size(), one.size() + 1));
+      const std::size_t equals = std::min(one.size(), one.find('='));
+      parameters.push_back(
+          {trimmed(one.substr(0, equals)), trimmed(one.substr(std::min(one.size(), equals + 1)))});
+    }
+    variables_.macros[trimmed(std::string_view(rest).substr(0, open))] =
+        [this, begin, parameters](const Arguments& arguments) {
+          return call_macro(begin, parameters, arguments);
+        };
+  }
+
+  // The macro behind segment `begin`. An expression may read over what fails in there.
+  std::string call_macro(std::size_t begin, const std::vector<Parameter>& parameters,
+                         const Arguments& arguments) {
+    if (arguments.values.size() > parameters.size())
+      throw NotUnderstood("a macro with more values than it takes");
+    if (n_calls_ == kMaxCalls) throw NotUnderstood("macros that are too deep");
+    Variables::Scope own;
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      const auto& [name, otherwise] = parameters[i];
+      const auto named = arguments.named.find(name);
+      own[name] = i < arguments.values.size()      ? arguments.values[i]
+                  : named != arguments.named.end() ? named->second
+                  : otherwise.empty()              ? undefined()
+                                                   : evaluate(otherwise, variables_);
+    }
+    const std::size_t at = std::exchange(at_, begin);
+    const int depth = depth_;
+    ++n_calls_;
+    std::string before = std::exchange(result_, "");
+    std::vector<Variables::Scope> scopes = variables_.take_inner_scopes();
+    const auto go_back = [&] {
+      at_ = at;
+      depth_ = depth;
+      --n_calls_;
+      variables_.put_inner_scopes(std::move(scopes));
+      return std::exchange(result_, std::move(before));
+    };
+    try {
+      variables_.put_inner_scopes({std::move(own)});
+      run_block(true, {"endmacro"});
+    } catch (...) {
+      go_back();
+      throw;
+    }
+    return go_back();
+  }
+
   void execute_set(const std::string& rest, bool is_live) {
     const std::size_t equals = rest.find('=');
     const std::string name = trimmed(std::string_view(rest).substr(0, equals));
@@ -229,6 +295,7 @@ class Run {
   std::size_t at_ = 0;
   int depth_ = 0;
   int n_steps_ = 0;
+  int n_calls_ = 0;
   std::string result_;
 };
 

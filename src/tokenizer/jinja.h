@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Just enough of Jinja to run a chat template as `transformers` does (trim_blocks, lstrip_blocks):
-// if, for, set, and jinja_expression.h. Whatever else is there is refused, not guessed.
+// if, for, set, macro, and jinja_expression.h. Whatever else is there is refused, not guessed.
 #pragma once
 
 #include <map>

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
+#include <iterator>
 #include <optional>
 
 namespace starattn::jinja {
@@ -347,7 +348,9 @@ class Reader {
     }
     return arguments;
   }
-  static Json call(const std::string& name, const Arguments& arguments) {
+  Json call(const std::string& name, const Arguments& arguments) const {
+    const auto macro = variables_.macros.find(name);
+    if (macro != variables_.macros.end()) return macro->second(arguments);
     if (name == "raise_exception") refuse(arguments.text(0, "the template refuses it"));
     if (name == "strftime_now") return fixed_date(arguments.text(0, ""));
     if (name != "namespace" || !arguments.values.empty()) refuse("the function " + name);
@@ -370,6 +373,18 @@ Json* Variables::find(const std::string& name) {
     if (value != scope->end()) return &value->second;
   }
   return nullptr;
+}
+
+std::vector<Variables::Scope> Variables::take_inner_scopes() {
+  std::vector<Scope> inner(std::make_move_iterator(scopes_.begin() + 1),
+                           std::make_move_iterator(scopes_.end()));
+  scopes_.resize(1);
+  return inner;
+}
+
+void Variables::put_inner_scopes(std::vector<Scope> scopes) {
+  scopes_.resize(1);
+  for (Scope& scope : scopes) scopes_.push_back(std::move(scope));
 }
 
 Json evaluate(std::string_view expression, Variables& variables) {

@@ -3,6 +3,7 @@
 // operators, tests, and some methods and filters. Whatever else is there is refused, not guessed.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -16,15 +17,23 @@ namespace starattn::jinja {
 // for attributes of a namespace().
 class Variables {
  public:
-  explicit Variables(std::map<std::string, Json> values) : scopes_{std::move(values)} {}
+  using Scope = std::map<std::string, Json>;
+  explicit Variables(Scope values) : scopes_{std::move(values)} {}
 
   Json* find(const std::string& name);  // nullptr when it is undefined
   void set(const std::string& name, Json value) { scopes_.back()[name] = std::move(value); }
   void open_scope() { scopes_.emplace_back(); }
   void close_scope() { scopes_.pop_back(); }
+  // All but the outermost, which alone a macro sees; and back again.
+  std::vector<Scope> take_inner_scopes();
+  void put_inner_scopes(std::vector<Scope> scopes);
+
+  // What the template's own macros write, by name.
+  using Macro = std::function<std::string(const Arguments&)>;
+  std::map<std::string, Macro> macros;
 
  private:
-  std::vector<std::map<std::string, Json>> scopes_;
+  std::vector<Scope> scopes_;
 };
 
 // The value; Json's "discarded" where it is undefined. Throws NotUnderstood.

@@ -115,6 +115,22 @@ TEST(Chat, TakesLineFeedsForWhatTheyAre) {
   EXPECT_EQ(rendered("auto", kQwen, raw), qwen_turns("S"));
 }
 
+// GLM-4.5's reads what is said with a macro.
+TEST(Chat, OfGlmRunsItsMacro) {
+  const std::string chat_template =
+      "[gMASK]<sop>\n{%- macro visible_text(content) -%}\n    {%- if content is string -%}\n"
+      "        {{- content }}\n    {%- else -%}\n        {%- for item in content -%}\n"
+      "            {{- item.text }}\n        {%- endfor -%}\n    {%- endif -%}\n"
+      "{%- endmacro -%}\n{% for m in messages %}\n{%- if m.role == 'user' -%}<|user|>\n"
+      "{{ visible_text(m.content) }}\n{{- '/nothink' if (enable_thinking is defined and not "
+      "enable_thinking and not visible_text(m.content).endswith(\"/nothink\")) else '' -}}\n"
+      "{%- endif -%}\n{%- endfor -%}\n{%- if add_generation_prompt -%}\n    <|assistant|>"
+      "{{- '\\n<think></think>' if (enable_thinking is defined and not enable_thinking) else '' "
+      "-}}\n{%- endif -%}\n";
+  const std::vector<std::string> tokens = {"[gMASK]", "<sop>", "<|user|>", "<|assistant|>"};
+  EXPECT_EQ(rendered("auto", tokens, chat_template), "[gMASK]<sop><|user|>\nC#\n\nQ<|assistant|>");
+}
+
 // SmolLM3's template writes a date, and how it is to reason, in a system turn that nothing closes.
 TEST(Chat, OfSmolLM3HasASystemTurnWithTheSameDateEveryDay) {
   const std::string chat_template =

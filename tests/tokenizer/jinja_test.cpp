@@ -96,6 +96,33 @@ TEST(Jinja, RunsStatements) {
             "a");
 }
 
+TEST(Jinja, CallsMacros) {
+  EXPECT_EQ(written("{% macro m(x, y='-') %}<{{ x }}{{ y }}{{ n }}>{% endmacro %}"
+                    "{{ m(1) }}{{ m(2, y='+') }}{{ m('a', 'b') ~ m() }}"),
+            "<1-3><2+3><ab3><-3>");
+  // They see what stands outside of everything, and leave it as it is.
+  EXPECT_EQ(written("{% set a = 1 %}{% macro m() %}{{ a }}{{ v }}{% set a = 5 %}{{ a }}"
+                    "{% endmacro %}{% for v in [7] %}{% set a = 2 %}{{ m() }}{% endfor %}{{ a }}"),
+            "151");
+  EXPECT_EQ(written("{% macro a(x) %}[{{ x }}]{% endmacro %}{% macro b(x) %}{% for y in x %}"
+                    "{{ a(y) }}{% endfor %}{% endmacro %}{{ b([3, 4]) }}"),
+            "[3][4]");
+  EXPECT_EQ(written("{% macro m(x) -%}\n  {%- if x is string -%}\n    {{- x }}\n  {%- endif -%}\n"
+                    "{%- endmacro -%}\n{{ m('t') }}|{{ not m('t').endswith('t') }}"),
+            "t|False");
+  // One that fails where its result decides nothing leaves no trace.
+  EXPECT_EQ(written("{% macro m() %}a{% for x in [1] %}{{ f() }}{% endfor %}{% endmacro %}"
+                    "{{ m() if false else 'b' }}{% for x in [2] %}{{ x }}{% endfor %}c"),
+            "b2c");
+  for (const char* source :
+       {"{% macro m(x) %}{{ x }}{% endmacro %}{{ m(1, 2) }}",
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "{% macro m %}a{% endmacro %}",
+        "{% macro m() %}a", "{% macro m() %}{{ f() }}{% endmacro %}{{ m() }}",
+        "{% macro m() %}{% for x in [1, 2] %}{{ m() ~ m() }}{% endfor %}"
+        "{% endmacro %}{{ m() }}"})
+    EXPECT_THROW(written(source), NotUnderstood) << source;
+}
+
 TEST(Jinja, TreatsWhiteSpaceAsTransformersDoes) {
   EXPECT_EQ(written("a\n  {% if true %}\n  b\n  {% endif %}\nc\n"), "a\n  b\nc");
   EXPECT_EQ(written("a \n {%- if true -%} \n b {{- ' c ' -}} \n {%- endif %} d"), "ab c  d");
