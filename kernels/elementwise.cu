@@ -194,6 +194,30 @@ __global__ void scale_kernel(uint4* x, float factor, std::int64_t n) {
   x[i] = narrowed(v);
 }
 
+// One block a row.
+__global__ void scale_by_gate_kernel(uint4* x, const uint4* by, const uint4* gate, int row_vectors,
+                                     int by_vectors) {
+  __shared__ float shared[kThreads / 32];
+  uint4 first{};  // on its way before the rows are there
+  if (threadIdx.x < by_vectors) first = gate[threadIdx.x];
+  let_next_kernel_start();
+  await_earlier_kernels();
+  x += blockIdx.x * static_cast<std::int64_t>(row_vectors);
+  by += blockIdx.x * static_cast<std::int64_t>(by_vectors);
+  float sum = 0;
+  for (int i = threadIdx.x; i < by_vectors; i += blockDim.x) {
+    const Eight a = widened(by[i]), b = widened(i < blockDim.x ? first : gate[i]);
+#pragma unroll
+    for (int c = 0; c < kWidth; ++c) sum = fmaf(a.x[c], b.x[c], sum);
+  }
+  const float share = 1.f / (1.f + expf(-block_sum(sum, shared)));
+  for (int i = threadIdx.x; i < row_vectors; i += blockDim.x) {
+    Eight v = widened(x[i]);
+    for (float& value : v.x) value *= share;
+    x[i] = narrowed(v);
+  }
+}
+
 __global__ void add_kernel(uint4* x, const uint4* y, std::int64_t n) {
   const std::int64_t i = thread_index();
   if (i >= n) return;
@@ -353,6 +377,17 @@ void scale_rows(void* x, float factor, std::int64_t n, Stream stream) {
   if (n == 0) return;
   scale_kernel<<<blocks_for(n / kWidth), kThreads, 0, stream>>>(vectors(x), factor, n / kWidth);
   check_launch("scaling");
+}
+
+void scale_by_gate(void* x, const void* by, const void* gate, std::int64_t n_rows,
+                   std::int64_t width, std::int64_t by_width, Stream stream) {
+  for (const std::int64_t n : {width, by_width})
+    require(n > 0 && n % kWidth == 0, "scaling by a gate", "widths must be multiples of 8", n);
+  if (n_rows == 0) return;
+  launch_overlapping("scaling by a gate", scale_by_gate_kernel,
+                     {static_cast<unsigned>(n_rows), 1, kThreads}, stream, vectors(x), vectors(by),
+                     vectors(gate), static_cast<int>(width / kWidth),
+                     static_cast<int>(by_width / kWidth));
 }
 
 void clear_partial(float* o, float* m, float* l, std::int64_t n_values, int head_dim,

@@ -58,6 +58,11 @@ void add_rows(void* x, const void* y, std::int64_t n, Stream stream);
 // x *= factor, bf16 [n].
 void scale_rows(void* x, float factor, std::int64_t n, Stream stream);
 
+// x[i] *= sigmoid(by[i] . gate), the product in fp32; x bf16 [n_rows, width], by bf16 [n_rows,
+// by_width], gate bf16 [by_width], which is read before the kernel in front has ended.
+void scale_by_gate(void* x, const void* by, const void* gate, std::int64_t n_rows,
+                   std::int64_t width, std::int64_t by_width, Stream stream);
+
 // The empty partial: o = 0, m = -inf, l = 0. n_values = rows * heads.
 void clear_partial(float* o, float* m, float* l, std::int64_t n_values, int head_dim,
                    Stream stream);

@@ -46,7 +46,7 @@ struct Choosing {
   const float* logits;  // [n_rows, n_experts]
   std::int64_t n_rows;
   int n_experts, n_chosen;
-  bool renormalise;
+  Routing routing;
   std::int32_t* experts;
   float* shares;
 };
@@ -65,15 +65,26 @@ __device__ __forceinline__ void choose(const Choosing& p, std::int64_t row, cons
     value[i] = expert < n_experts ? mine[expert] : -INFINITY;
     top = fmaxf(top, value[i]);
   }
-  top = warp_max(top);
   // The code is short: each layer has to fetch it again.
   float sum = 0, weight[kLogitsPerLane];
+  if (p.routing.is_sigmoid) {
+    const float* correction = p.routing.correction;
 #pragma unroll
-  for (int i = 0; i < kLogitsPerLane; ++i) {
-    weight[i] = 32 * i + lane < n_experts ? expf(value[i] - top) : 0.f;
-    sum += weight[i];
+    for (int i = 0; i < kLogitsPerLane; ++i) {
+      const int expert = 32 * i + lane;
+      weight[i] = expert < n_experts ? 1.f / (1.f + expf(-value[i])) : 0.f;
+      value[i] = weight[i] + (correction && expert < n_experts ? correction[expert] : 0.f);
+    }
+    sum = 1;
+  } else {
+    top = warp_max(top);
+#pragma unroll
+    for (int i = 0; i < kLogitsPerLane; ++i) {
+      weight[i] = 32 * i + lane < n_experts ? expf(value[i] - top) : 0.f;
+      sum += weight[i];
+    }
+    sum = warp_sum(sum);
   }
-  sum = warp_sum(sum);
 
   std::uint32_t key[kLogitsPerLane];
 #pragma unroll
@@ -111,7 +122,8 @@ __device__ __forceinline__ void choose(const Choosing& p, std::int64_t row, cons
     if (is_chosen(i)) {
       const int at = next + __popc(all & ((1u << lane) - 1));
       p.experts[row * p.n_chosen + at] = 32 * i + lane;
-      p.shares[row * p.n_chosen + at] = p.renormalise ? weight[i] / of_chosen : weight[i];
+      p.shares[row * p.n_chosen + at] =
+          (p.routing.renormalise ? weight[i] / of_chosen : weight[i]) * p.routing.scale;
       tell(at, 32 * i + lane);
     }
     next += __popc(all);
@@ -296,7 +308,7 @@ void check_sorting(const SortedPlaces& to, int n_experts) {
 }  // namespace
 
 void choose_experts(const float* logits, std::int64_t n_rows, int n_experts, int n_chosen,
-                    bool renormalise, std::int32_t* experts, float* shares,
+                    const Routing& routing, std::int32_t* experts, float* shares,
                     const SortedPlaces& sorted, Stream stream) {
   if (n_chosen < 1 || n_chosen > n_experts || n_experts > kMostExperts)
     throw BadShape("choosing experts: 1 <= chosen <= experts <= " + std::to_string(kMostExperts) +
@@ -304,7 +316,7 @@ void choose_experts(const float* logits, std::int64_t n_rows, int n_experts, int
                    std::to_string(n_experts));
   check_sorting(sorted, n_experts);
   if (n_rows == 0) return;
-  const Choosing choosing{logits, n_rows, n_experts, n_chosen, renormalise, experts, shares};
+  const Choosing choosing{logits, n_rows, n_experts, n_chosen, routing, experts, shares};
   const auto go = [&](auto logits_per_lane) {
     constexpr int kLogitsPerLane = decltype(logits_per_lane)::value;
     if constexpr (kLogitsPerLane <= kFewLogitsPerLane) {

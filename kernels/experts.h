@@ -34,12 +34,20 @@ std::int64_t most_expert_tiles(std::int64_t n_places, int n_experts, int tile_ro
 // experts [to.n_places]: each place's. Throws BadShape.
 void sort_places(const std::int32_t* experts, int n_experts, const SortedPlaces& to, Stream stream);
 
-// Of each row of logits [n_rows, n_experts], fp32: the n_chosen largest, of equals the lower, a NaN
-// counting as lowest. experts, shares [n_rows, n_chosen]: in ascending order, and their softmax
-// over all experts, with `renormalise` divided by its sum over the chosen. Their places are sorted
-// as sort_places() does it. Throws BadShape.
+// How experts are chosen by their logits, and how much of each is taken: its share of the softmax
+// over all, or its sigmoid, which is then divided by the sum over the chosen, and scaled.
+struct Routing {
+  bool is_sigmoid = false;
+  bool renormalise = false;
+  float scale = 1;
+  const float* correction = nullptr;  // [n_experts], or null: what the choice adds to sigmoids
+};
+
+// Of each row of logits [n_rows, n_experts], fp32: the n_chosen largest, or those with the largest
+// corrected sigmoids; of equals the lower, a NaN counting as lowest. experts, shares [n_rows,
+// n_chosen]: in ascending order. Their places are sorted as sort_places() does it. Throws BadShape.
 void choose_experts(const float* logits, std::int64_t n_rows, int n_experts, int n_chosen,
-                    bool renormalise, std::int32_t* experts, float* shares,
+                    const Routing& routing, std::int32_t* experts, float* shares,
                     const SortedPlaces& sorted, Stream stream);
 
 // The rows of a tile that the two ways of multiplying take.

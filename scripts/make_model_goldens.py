@@ -20,11 +20,12 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
-from transformers import (AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, GptOssConfig,
-                          GptOssForCausalLM, GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaForCausalLM, Mistral3Config,
+from transformers import (AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, Glm4MoeConfig,
+                          Glm4MoeForCausalLM, GptOssConfig, GptOssForCausalLM, GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaForCausalLM, Mistral3Config,
                           Mistral3ForConditionalGeneration, MistralConfig, MistralForCausalLM, MixtralConfig,
                           MixtralForCausalLM, Olmo2Config, Olmo2ForCausalLM, Olmo3Config, Olmo3ForCausalLM, Phi3Config,
-                          Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM,
+                          Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen2MoeConfig, Qwen2MoeForCausalLM,
+                          Qwen3Config, Qwen3ForCausalLM,
                           Qwen3MoeConfig, Qwen3MoeForCausalLM, Qwen3VLConfig, Qwen3VLForConditionalGeneration,
                           Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration, SeedOssConfig, SeedOssForCausalLM,
                           SmolLM3Config, SmolLM3ForCausalLM)
@@ -65,6 +66,14 @@ MODELS = {
     "qwen3_moe_step": (Qwen3MoeForCausalLM, Qwen3MoeConfig(**SIZES, **EXPERTS, head_dim=16, decoder_sparse_step=2,
                                                            attention_bias=True, tie_word_embeddings=True),
                        torch.float32, None),
+    # Its second layer is dense, and the first one slides.
+    "qwen2_moe": (Qwen2MoeForCausalLM, Qwen2MoeConfig(
+        **{**SIZES, "hidden_size": 64}, **EXPERTS, shared_expert_intermediate_size=80, mlp_only_layers=[1],
+        use_sliding_window=True, sliding_window=21, max_window_layers=2), torch.bfloat16, None),
+    # Half of a head is rotated; experts are chosen by corrected sigmoids, and the first layer is dense.
+    "glm4_moe": (Glm4MoeForCausalLM, Glm4MoeConfig(
+        **SIZES, **ENDS, head_dim=32, n_routed_experts=8, num_experts_per_tok=3, moe_intermediate_size=32,
+        n_shared_experts=2, routed_scaling_factor=2.5, attention_bias=True, use_qk_norm=True), torch.bfloat16, None),
     "granite": (GraniteForCausalLM, GraniteConfig(**{**SIZES, "hidden_size": 64}, tie_word_embeddings=True,
                                                   embedding_multiplier=3.0, residual_multiplier=0.22,
                                                   attention_multiplier=0.4, logits_scaling=0.5),
@@ -127,6 +136,15 @@ MODELS = {
                 None),
 }
 
+# What llm-compressor writes of a scale for each row.
+CHANNELS = {
+    "quant_method": "compressed-tensors", "format": "float-quantized", "quantization_status": "compressed",
+    "config_groups": {"group_0": {
+        "targets": ["Linear"], "weights": {"num_bits": 8, "type": "float", "strategy": "channel", "symmetric": True,
+                                           "dynamic": False},
+        "input_activations": {"num_bits": 8, "type": "float", "strategy": "token", "symmetric": True,
+                              "dynamic": True}}}}
+
 # folder: (of which model, rows and columns of a block or None for all, the scales' ending, what is left as it is,
 # quantization_config)
 FP8_MODELS = {
@@ -134,12 +152,9 @@ FP8_MODELS = {
         "quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [32, 20],
         "modules_to_not_convert": ["lm_head", "model.layers.1.mlp.down_proj"]}),
     "llama_fp8_channel": ("llama31", 1, None, "_scale", ["layers.2.self_attn.o"], {
-        "quant_method": "compressed-tensors", "format": "float-quantized", "quantization_status": "compressed",
-        "ignore": ["lm_head", "model.layers.2.self_attn.o_proj"], "config_groups": {"group_0": {
-            "targets": ["Linear"], "weights": {"num_bits": 8, "type": "float", "strategy": "channel",
-                                               "symmetric": True, "dynamic": False},
-            "input_activations": {"num_bits": 8, "type": "float", "strategy": "token", "symmetric": True,
-                                  "dynamic": True}}}}),
+        **CHANNELS, "ignore": ["lm_head", "model.layers.2.self_attn.o_proj"]}),
+    "glm4_moe_fp8": ("glm4_moe", 1, None, "_scale", ["layers.1.mlp.shared_experts.down"], {
+        **CHANNELS, "ignore": ["lm_head", "model.layers.1.mlp.shared_experts.down_proj", "re:.*mlp.gate$"]}),
 }
 
 # Parts of config.json, in the spelling of transformers 4 and of 5, as published models have them.
@@ -182,7 +197,8 @@ ROPES = {
 FAMILIES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM",
             "mistral": "MistralForCausalLM", "qwen3_moe": "Qwen3MoeForCausalLM", "granite": "GraniteForCausalLM",
             "seed_oss": "SeedOssForCausalLM", "phi3": "Phi3ForCausalLM", "smollm3": "SmolLM3ForCausalLM",
-            "mixtral": "MixtralForCausalLM", "olmo2": "Olmo2ForCausalLM"}
+            "mixtral": "MixtralForCausalLM", "olmo2": "Olmo2ForCausalLM", "qwen2_moe": "Qwen2MoeForCausalLM",
+            "glm4_moe": "Glm4MoeForCausalLM"}
 # Whose end token is not among the first 1000.
 VOCABULARIES = {"phi3": 40000, "smollm3": 130000, "olmo2": 60000}
 
@@ -331,8 +347,16 @@ def make_model(folder, name):
             # Large enough that attention is far from uniform and logits from zero.
             p.normal_(1.6 if is_qk_norm else 1.0 if is_norm else 0.0,
                       0.1 if is_norm or is_bias else 1.6 / p.shape[-1] ** 0.5)
+        for key, buffer in model.named_buffers():
+            if "correction_bias" in key:
+                buffer.normal_(8.0, 0.1)  # which bf16 could not tell apart
     shutil.rmtree(folder, ignore_errors=True)
-    model.to(dtype).save_pretrained(folder, **({"max_shard_size": shard} if shard else {}))
+    corrections = {key: buffer.clone() for key, buffer in model.named_buffers() if "correction_bias" in key}
+    model.to(dtype)
+    for key, buffer in model.named_buffers():
+        if key in corrections:
+            buffer.data = corrections[key]
+    model.save_pretrained(folder, **({"max_shard_size": shard} if shard else {}))
     tokens = torch.randint(0, SIZES["vocab_size"], (90,), generator=torch.Generator().manual_seed(1)).tolist()
     write(f"{folder}/golden.json", golden(folder, tokens))
     if name == "llama2_linear":

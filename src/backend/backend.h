@@ -29,6 +29,8 @@ namespace starattn {
 struct HeadSplit {
   std::int64_t size = 0;
   std::int64_t rotary = size;
+
+  bool operator==(const HeadSplit&) const = default;
 };
 
 // The sizes of a model that decide whether the operations take it.
@@ -37,6 +39,7 @@ struct ModelShape {
   std::int64_t hidden_size = 0;
   std::int64_t intermediate_size = 0;
   std::int64_t expert_size = 0;  // the same of one expert; 0: no layer is a mixture
+  std::int64_t shared_size = 0;  // of the expert that every row takes; 0: there is none
   HeadSplit head = {};
 };
 
@@ -283,15 +286,16 @@ class Backend {
   virtual void add(Rows x, Rows y) = 0;                 // x += y
   virtual void scale(Rows x, float factor) = 0;         // x *= factor
   virtual void swiglu(Rows gate, Rows up, Rows y) = 0;  // y = silu(gate) * up
+  // x[i] *= sigmoid(by[i] . gate), in fp32. by [n_rows, width]; gate [1, width]
+  virtual void scale_by_gate(Rows x, Rows by, const WeightView& gate) = 0;
 
   // --- mixtures of experts -----------------------------------------------------------------------
   static constexpr std::int64_t kMostExperts = 1024;
-  // Each row takes the choice.n_chosen experts with the largest x W^T + bias; of equals the lower,
-  // and what is not a number counts as lowest. Their shares are the softmax over all experts, in
-  // fp32, or with `renormalise` that divided by its sum over the chosen. router [n_experts, width];
-  // 1 <= n_chosen <= n_experts <= kMostExperts; bias [1, n_experts] or absent.
-  virtual void choose_experts(Rows x, const WeightView& router, const WeightView& bias,
-                              bool renormalise, Product product, const ExpertChoice& choice) = 0;
+  // Each row takes the choice.n_chosen experts with the largest products with the router, or the
+  // largest sigmoids of these with the correction; of equals the lower, and what is not a number
+  // counts as lowest. 1 <= n_chosen <= n_experts <= kMostExperts.
+  virtual void choose_experts(Rows x, const Router& router, Product product,
+                              const ExpertChoice& choice) = 0;
   // x[i] += the sum, fp32 and in the order of choice, of share times what the expert makes of
   // normed[i]: unit(normed gate^T, normed up^T) down^T, each product with its bias where it has
   // one. All experts have biases, or none.

@@ -1,11 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backend/tensors.h"
 
+#include <cstring>
+
 #include <algorithm>
 
 #include "backend/backend.h"
 
 namespace starattn {
+
+float value_at(const WeightView& w, std::int64_t i) {
+  const std::byte* at = w.data + static_cast<std::size_t>(i) * size_of(w.dtype);
+  if (w.dtype == Dtype::f32) {
+    float value = 0;
+    std::memcpy(&value, at, sizeof(value));
+    return value;
+  }
+  std::uint16_t bits = 0;
+  std::memcpy(&bits, at, sizeof(bits));
+  return w.dtype == Dtype::bf16 ? bf16_to_f32(bits) : f16_to_f32(bits);
+}
 
 KvSegment KvSegment::from(std::int64_t first, std::size_t row_bytes) const {
   STARATTN_CHECK(first >= 0 && first <= n_tokens);

@@ -172,6 +172,9 @@ struct WeightView {
   }
 };
 
+// Number i of a tensor that is not FP8.
+float value_at(const WeightView& w, std::int64_t i);
+
 // One expert of a mixture: a feed forward of its own.
 struct Expert {
   WeightView gate_proj, up_proj, down_proj;                 // [width, hidden] x 2, [hidden, width]
@@ -186,6 +189,24 @@ struct GatedUnit {
 
   bool is_swiglu() const { return *this == GatedUnit{}; }
   bool operator==(const GatedUnit&) const = default;
+};
+
+// How a router's products become shares of the experts: their softmax over all experts, or each
+// one's sigmoid (DeepSeek-V3, arXiv 2412.19437), in fp32.
+struct Routing {
+  bool is_sigmoid = false;
+  bool renormalise = false;  // then divided by their sum over the chosen
+  float scale = 1;           // and multiplied by this
+
+  bool operator==(const Routing&) const = default;
+};
+
+// Of a mixture's layer. y = x W^T + bias are the products.
+struct Router {
+  const WeightView& w;           // [n_experts, width]
+  const WeightView& bias;        // [1, n_experts] or absent
+  const WeightView& correction;  // [1, n_experts] or absent: what the choice adds to sigmoids
+  Routing routing = {};
 };
 
 // Which experts the rows of a mixture take, and how much of each; on the device, [n_rows,

@@ -314,12 +314,17 @@ class TimedBackend : public Backend {
     backend_->swiglu(gate, up, y);
   }
 
+  void scale_by_gate(Rows x, Rows by, const WeightView& gate) override {
+    const Span span = operation("scale by gate", count_.rows(x, 2));
+    backend_->scale_by_gate(x, by, gate);
+  }
+
   // --- mixtures of experts
 
-  void choose_experts(Rows x, const WeightView& router, const WeightView& bias, bool renormalise,
-                      Product product, const ExpertChoice& choice) override {
-    const Span span = operation("choose experts", count_.product(x, router));
-    backend_->choose_experts(x, router, bias, renormalise, product, choice);
+  void choose_experts(Rows x, const Router& router, Product product,
+                      const ExpertChoice& choice) override {
+    const Span span = operation("choose experts", count_.product(x, router.w));
+    backend_->choose_experts(x, router, product, choice);
   }
   // How many experts are read nobody knows here: no bytes.
   void add_experts(Rows x, Rows normed, std::span<const Expert> experts, const GatedUnit& unit,

@@ -226,8 +226,10 @@ Machine::Experts LayerCalibration::experts(const Machine& m, Fp8Config::Scales s
     config.qk_norm = true;
     config.fp8.scales = scales;
     ModelConfig dense = config;
-    config.mixture = {
-        .n_experts = kExperts, .n_chosen = kChosen, .expert_size = size, .renormalise = true};
+    config.mixture = {.n_experts = kExperts,
+                      .n_chosen = kChosen,
+                      .expert_size = size,
+                      .routing = {.renormalise = true}};
     SmallModel& mixture = model(config, backend_);
     const Seconds seconds(dense, m);
     const double layer = mixture.encode(chunk(), over(kBundles)).layer;

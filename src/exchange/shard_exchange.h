@@ -2,8 +2,9 @@
 // What the ranks of a node say to each other in phase 2 where they share out a model's weights.
 // All of them go through the layers with all rows of the node's queries, and each computes its
 // columns of every product. In a layer they exchange six times: q, partials, attended rows, the
-// output projection, gated rows, the down projection; and the logits behind the last layer. On
-// several nodes each has all weights; q and partials go to and from the other nodes, too.
+// output projection, gated rows, the down projection; and the logits behind the last layer. A
+// mixture with an expert that every row takes has its gated rows as well. On several nodes each has
+// all weights; q and partials go to and from the other nodes, too.
 #pragma once
 
 #include <cstdint>

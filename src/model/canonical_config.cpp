@@ -43,8 +43,13 @@ std::string canonical_text(const ModelConfig& c) {
   if (c.mixture.n_experts > 0) {
     text += fmt::format(
         " experts={} chosen={} expert_size={} renormalise={} mixtures=", c.mixture.n_experts,
-        c.mixture.n_chosen, c.mixture.expert_size, c.mixture.renormalise);
+        c.mixture.n_chosen, c.mixture.expert_size, c.mixture.routing.renormalise);
     for (std::int64_t i = 0; i < c.n_layers; ++i) text += c.is_mixture(i) ? '1' : '0';
+    if (c.mixture.routing.is_sigmoid)
+      text += fmt::format(" sigmoid scale={:.9g}", c.mixture.routing.scale);
+    if (c.mixture.shared_size > 0)
+      text +=
+          fmt::format(" shared_size={} weighed={}", c.mixture.shared_size, c.mixture.weighs_shared);
   }
   if (const GatedUnit& unit = c.mixture.unit; !unit.is_swiglu())
     text += fmt::format(" unit={:.9g} {:.9g} {:.9g}", unit.slope, unit.shift, unit.limit);

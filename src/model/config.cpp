@@ -48,6 +48,7 @@ constexpr FamilyDefaults kFamilies[] = {
     {Family::qwen3, "Qwen3ForCausalLM", "qwen3", 32768, 32, 128, -1, -1},
     {Family::mistral, "MistralForCausalLM", "mistral", 131072, 8, 0, 1, 2},
     {Family::qwen3_moe, "Qwen3MoeForCausalLM", "qwen3_moe", 32768, 4, 0, -1, -1},
+    {Family::qwen2_moe, "Qwen2MoeForCausalLM", "qwen2_moe", 32768, 16, 0, -1, -1},
     {Family::granite, "GraniteForCausalLM", "granite", 2048, 0, 0, 1, 2},
     {Family::seed_oss, "SeedOssForCausalLM", "seed_oss", 524288, 8, 128, 0, 2},
     {Family::phi3, "Phi3ForCausalLM", "phi3", 4096, 0, 0, 1, 32000},
@@ -60,6 +61,7 @@ constexpr FamilyDefaults kFamilies[] = {
     {Family::smollm3, "SmolLM3ForCausalLM", "smollm3", 32768, 4, 0, 128000, 128001, nullptr, 2e6,
      true},
     {Family::mixtral, "MixtralForCausalLM", "mixtral", 131072, 8, 0, 1, 2, nullptr, 1e6},
+    {Family::glm4_moe, "Glm4MoeForCausalLM", "glm4_moe", 131072, 8, 0, -1, -1},
     {Family::olmo2, "Olmo2ForCausalLM", "olmo2", 2048, 0, 0, -1, 50279},
     {Family::olmo3, "Olmo3ForCausalLM", "olmo3", 2048, 0, 0, -1, 50279, nullptr, 5e5},
     {Family::qwen3_vl, "Qwen3VLForConditionalGeneration", "qwen3_vl", 128000, 32, 128, -1, -1,
@@ -168,7 +170,8 @@ void read_sizes(const JsonObject& json, const FamilyDefaults& family, ModelConfi
 void read_layer(const JsonObject& json, ModelConfig& config) {
   const bool is_larger = config.family == Family::phi3 || config.family == Family::ministral3 ||
                          config.family == Family::gpt_oss || config.family == Family::mixtral ||
-                         config.family == Family::olmo2 || config.family == Family::olmo3;
+                         config.family == Family::olmo2 || config.family == Family::olmo3 ||
+                         config.family == Family::glm4_moe;
   config.rms_norm_eps = json.find_number("rms_norm_eps").value_or(is_larger ? 1e-5 : 1e-6);
   if (!(config.rms_norm_eps > 0 && config.rms_norm_eps < 1)) {
     fail(Exit::bad_data, "{}: key 'rms_norm_eps': expected a number between 0 and 1, got {}",
@@ -185,12 +188,21 @@ void read_layer(const JsonObject& json, ModelConfig& config) {
     case Family::qwen2:
       config.qkv_bias = true;
       break;
+    case Family::qwen2_moe:
+      config.qkv_bias = json.find_bool("qkv_bias").value_or(true);
+      break;
     case Family::qwen3:
     case Family::qwen3_moe:
     case Family::qwen3_vl:
     case Family::qwen3_vl_moe:
       config.qkv_bias = config.o_bias = attention_bias;
       config.qk_norm = true;
+      break;
+    case Family::glm4_moe:
+      config.qkv_bias = attention_bias;
+      config.qk_norm = json.find_bool("use_qk_norm").value_or(false);
+      config.n_guessing_layers =
+          json.find_int("num_nextn_predict_layers", 0, kMaxLayers).value_or(1);
       break;
     case Family::granite:
       config.qkv_bias = config.o_bias = attention_bias;
@@ -308,9 +320,7 @@ ModelConfig read_model_config(const std::string& folder) {
                                .find_bool("tie_word_embeddings")
                                .value_or(family.tied);
   config.layers.resize(static_cast<std::size_t>(config.n_layers));
-  if (config.family == Family::qwen3_moe || config.family == Family::qwen3_vl_moe ||
-      config.family == Family::gpt_oss || config.family == Family::mixtral)
-    read_mixture(json, config);
+  read_mixture(json, config);
   if (config.family == Family::smollm3) read_layers_without_rope(json, config);
   // Absent, it would be a stretched one to transformers.
   const bool must_have_rope =

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What config.json says about a model, checked and in our own words. Families: Llama 2/3/3.1/3.2,
-// Qwen2/2.5, Qwen3, Qwen3-MoE, Mistral, Mixtral, Granite, Seed-OSS, Phi-3, GPT-OSS, SmolLM3,
-// Olmo 2, Olmo 3, and the text part of Mistral 3, Qwen3-VL and Qwen3-VL-MoE. Anything else is
-// refused by its name.
+// Qwen2/2.5, Qwen2-MoE, Qwen3, Qwen3-MoE, Mistral, Mixtral, Granite, Seed-OSS, Phi-3, GPT-OSS,
+// SmolLM3, Olmo 2, Olmo 3, GLM-4.5, and the text part of Mistral 3, Qwen3-VL and Qwen3-VL-MoE.
+// Anything else is refused by its name.
 #pragma once
 
 #include <algorithm>
@@ -31,7 +31,9 @@ enum class Family {
   smollm3,
   mixtral,
   olmo2,
-  olmo3
+  olmo3,
+  qwen2_moe,
+  glm4_moe
 };
 // none: nothing is rotated. canonical_text() has their numbers.
 enum class RopeKind { standard, linear, llama3, yarn, none, longrope };
@@ -70,10 +72,13 @@ struct MixtureConfig {
   std::int64_t n_experts = 0;    // 0: no layer is a mixture
   std::int64_t n_chosen = 0;     // experts of a row
   std::int64_t expert_size = 0;  // their intermediate size
-  bool renormalise = false;      // a row's shares add up to 1
-  bool has_biases = false;       // the router and the experts
-  bool are_f8 = false;           // the experts, made of MXFP4 while they load (packed_experts.h)
+  Routing routing = {};
+  bool has_biases = false;  // the router and the experts
+  bool are_f8 = false;      // the experts, made of MXFP4 while they load (packed_experts.h)
   GatedUnit unit = {};
+  // The intermediate size of an expert that every row takes as well; 0: there is none.
+  std::int64_t shared_size = 0;
+  bool weighs_shared = false;  // its share is a sigmoid of the row (Qwen2-MoE); else it is 1
 };
 
 // How the matrices of an FP8 model (e4m3) are scaled; those that its files hold in other types are
@@ -119,6 +124,8 @@ struct ModelConfig {
   std::int64_t head_dim = 0;
   std::int64_t max_positions = 0;   // that the model was made for; --allow-long goes beyond
   std::vector<LayerConfig> layers;  // [n_layers]; empty: none has a window or is a mixture
+  // Layers behind these in the files that guess further tokens (GLM); they are not used.
+  std::int64_t n_guessing_layers = 0;
   // Positions over which all layers attend plainly. Where the model was made for no more of them,
   // its windows are none, and no document goes beyond.
   std::int64_t sliding_window = kNoWindow;
@@ -147,8 +154,15 @@ struct ModelConfig {
   }
   bool is_mixture(std::int64_t i) const { return layer(i).is_mixture; }
   bool has_window(std::int64_t i) const { return layer(i).has_window(); }
-  bool has_dense_layers() const {
-    return layers.empty() || std::ranges::count(layers, false, &LayerConfig::is_mixture) > 0;
+  // The intermediate size of the feed forward that every row goes through: a layer's only one, or a
+  // mixture's shared expert; 0: there is none.
+  std::int64_t dense_size(std::int64_t i) const {
+    return is_mixture(i) ? mixture.shared_size : intermediate_size;
+  }
+  std::int64_t widest_dense() const {
+    const bool has_dense_layers = n_mixtures() < n_layers;
+    return std::max(has_dense_layers ? intermediate_size : 0,
+                    n_mixtures() > 0 ? mixture.shared_size : 0);
   }
   std::int64_t n_mixtures() const {
     return std::ranges::count(layers, true, &LayerConfig::is_mixture);
@@ -170,6 +184,7 @@ struct ModelConfig {
             hidden_size,
             intermediate_size,
             mixture.expert_size,
+            mixture.shared_size,
             head()};
   }
   std::int64_t n_with_other_rope() const {

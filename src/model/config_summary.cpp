@@ -42,6 +42,10 @@ const char* name_of(Family family) {
       return "Olmo 2";
     case Family::olmo3:
       return "Olmo 3";
+    case Family::qwen2_moe:
+      return "Qwen2-MoE";
+    case Family::glm4_moe:
+      return "GLM-4.5";
   }
   return "";
 }
@@ -97,7 +101,10 @@ std::uint64_t n_parameters(const ModelConfig& c, std::int64_t n_experts) {
   if (c.has_sinks) layer += u(c.n_heads);
   std::uint64_t dense = 3 * hidden * intermediate;
   if (c.mlp_bias) dense += 2 * intermediate + hidden;
-  std::uint64_t mixture = hidden * u(c.mixture.n_experts);  // beside the experts' matrices
+  std::uint64_t mixture =
+      hidden * u(c.mixture.n_experts + 3 * c.mixture.shared_size);  // beside the experts' matrices
+  if (c.mixture.weighs_shared) mixture += hidden;
+  if (c.mixture.routing.is_sigmoid) mixture += u(c.mixture.n_experts);
   if (c.mixture.has_biases)
     mixture += u(c.mixture.n_experts) + u(n_experts) * (2 * u(c.mixture.expert_size) + hidden);
   const std::uint64_t n_mixtures = u(c.n_mixtures());

@@ -44,8 +44,8 @@ Decoder::Decoder(const ModelConfig& config, const ModelWeights& weights, Backend
       max_rows_(max_rows),
       normed_(backend, max_rows, config.hidden_size),
       output_(backend, max_rows, config.hidden_size),
-      gate_(backend, config.has_dense_layers() ? max_rows : 0, config.intermediate_size),
-      up_(backend, config.has_dense_layers() ? max_rows : 0, config.intermediate_size),
+      gate_(backend, max_rows, config.widest_dense()),
+      up_(backend, max_rows, config.widest_dense()),
       choice_(backend.allocate(
           static_cast<std::size_t>(n_numbers_of_choice(max_rows * config.mixture.n_chosen)) *
           sizeof(std::int32_t))) {
@@ -157,12 +157,15 @@ void Decoder::add_feed_forward(std::int64_t layer, Rows x, Product product) {
       normalise(x, w.post_attention_norm, w.router ? Reader::any : reader_of(product));
   if (w.router) {
     const ExpertChoice choice = choose_experts(w, normed, product);
-    return backend_->add_experts(x, normed, w.experts, config_->mixture.unit, choice, product);
+    backend_->add_experts(x, normed, w.experts, config_->mixture.unit, choice, product);
   }
-  const Rows gate = gate_.rows(x.n_rows);
-  const Rows up = up_.rows(x.n_rows);
+  const std::int64_t inner = config_->dense_size(layer);
+  if (inner == 0) return;
+  const Rows gate{gate_.rows(x.n_rows).data, x.n_rows, inner};
+  const Rows up{up_.rows(x.n_rows).data, x.n_rows, inner};
   backend_->linear_gated(normed, {w.gate_proj, w.gate_bias, gate}, {w.up_proj, w.up_bias, up},
                          product);
+  if (w.shared_gate) backend_->scale_by_gate(gate, normed, w.shared_gate);
   add_output(x, gate, w.down_proj, w.down_bias, w.feed_forward_output_norm, product);
 }
 
@@ -182,7 +185,8 @@ ExpertChoice Decoder::choose_experts(const LayerWeights& w, Rows normed, Product
   auto* shares = reinterpret_cast<float*>(experts + n_places);
   const ExpertChoice choice{experts, shares, normed.n_rows, mixture.n_chosen,
                             experts + 2 * n_places};
-  backend_->choose_experts(normed, w.router, w.router_bias, mixture.renormalise, product, choice);
+  backend_->choose_experts(normed, {w.router, w.router_bias, w.correction, mixture.routing},
+                           product, choice);
   return choice;
 }
 

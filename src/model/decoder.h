@@ -108,8 +108,8 @@ class Decoder {
   std::int64_t max_rows_;
   RowBuffer normed_;  // [max_rows, hidden]
   RowBuffer output_;  // [max_rows, hidden]
-  RowBuffer gate_;    // [max_rows, intermediate]
-  RowBuffer up_;      // [max_rows, intermediate]
+  RowBuffer gate_;    // [max_rows, ModelConfig::widest_dense()]
+  RowBuffer up_;      // the same
   Buffer choice_;     // of max_rows rows: experts | shares | order
 };
 

@@ -7,10 +7,9 @@
 
 namespace starattn {
 
-// Sets config.mixture and which of config.layers are mixtures, as Qwen3MoeForCausalLM,
-// GptOssForCausalLM or MixtralForCausalLM has them; keys that are absent mean what they mean to
-// transformers. Throws Error(bad_data) on values out of range and on layers that the model does not
-// have.
+// Sets config.mixture and which of config.layers are mixtures, where the family has some; keys that
+// are absent mean what they mean to transformers. Throws Error(bad_data) on values out of range, on
+// layers that the model does not have and on routers that are not supported.
 void read_mixture(const JsonObject& json, ModelConfig& config);
 
 // Whether a quantization_config says that experts are MXFP4 (packed_experts.h), and nothing else.

@@ -14,6 +14,7 @@ namespace {
 constexpr std::int64_t kMaxPositions = std::int64_t{1} << 32;
 constexpr double kMaxTheta = 1e15;
 constexpr double kMaxFactor = 1e6;
+constexpr const char* kRotaryShare = "partial_rotary_factor";
 
 // rope_scaling, else rope_parameters, else nothing; null and {} say nothing.
 const char* key_of_scaling(const JsonObject& config) {
@@ -117,26 +118,25 @@ void read_longrope(const JsonObject& scaling, const ModelConfig& config, RopeCon
     rope.attention_factor = number_above(scaling, "attention_factor", 0, 0, kMaxFactor);
 }
 
-// RopeConfig::rotary; where the file says nothing: `absent`.
-std::int64_t read_rotary(const JsonObject& json, const ModelConfig& config, std::int64_t absent) {
-  const char* key = "partial_rotary_factor";
-  const std::optional<double> share = json.find_number(key);
-  if (!share) return absent;
-  if (*share == 1) return 0;
-  if (config.family != Family::phi3) {
+// RopeConfig::rotary. absent_share: of a head's values, where the file says nothing.
+std::int64_t read_rotary(const JsonObject& json, const ModelConfig& config, double absent_share) {
+  const char* key = kRotaryShare;
+  const double share = json.find_number(key).value_or(absent_share);
+  if (share == 1) return 0;
+  if (config.family != Family::phi3 && config.family != Family::glm4_moe) {
     fail(Exit::bad_data,
          "{}: key '{}': heads of '{}' that are rotated in part are not supported: expected 1, got "
          "{}",
-         json.where(), key, config.architecture, *share);
+         json.where(), key, config.architecture, share);
   }
-  const auto rotary = *share > 0 && *share < 1
-                          ? static_cast<std::int64_t>(static_cast<double>(config.head_dim) * *share)
+  const auto rotary = share > 0 && share < 1
+                          ? static_cast<std::int64_t>(static_cast<double>(config.head_dim) * share)
                           : 0;
   if (rotary < 2 || rotary % 2 != 0) {
     fail(Exit::bad_data,
          "{}: key '{}': expected a number up to 1 by which an even number of head_dim = {} values "
          "is rotated, got {}",
-         json.where(), key, config.head_dim, *share);
+         json.where(), key, config.head_dim, share);
   }
   return rotary;
 }
@@ -145,7 +145,7 @@ std::int64_t read_rotary(const JsonObject& json, const ModelConfig& config, std:
 RopeConfig read_rope(const JsonObject& json, const JsonObject& scaling, double theta,
                      const ModelConfig& config) {
   RopeConfig rope;
-  rope.rotary = read_rotary(scaling, config, config.rope.rotary);
+  rope.rotary = scaling.has(kRotaryShare) ? read_rotary(scaling, config, 1) : config.rope.rotary;
   rope.kind = read_kind(scaling);
   rope.theta = number_above(scaling, "rope_theta", theta, 1, kMaxTheta);
   if (config.family == Family::ministral3) rope.query_beta = read_query_beta(scaling);
@@ -211,7 +211,7 @@ void read_layers_without_rope(const JsonObject& json, ModelConfig& config) {
 void read_ropes(const JsonObject& json, double absent_theta, const std::vector<bool>& slides,
                 ModelConfig& config) {
   config.rope.theta = number_above(json, "rope_theta", absent_theta, 1, kMaxTheta);
-  config.rope.rotary = read_rotary(json, config, 0);
+  config.rope.rotary = read_rotary(json, config, config.family == Family::glm4_moe ? 0.5 : 1);
   const char* key = key_of_scaling(json);
   if (!key) return;
 

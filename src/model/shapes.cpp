@@ -14,19 +14,26 @@ struct Shape {
   bool tied = false;  // the embedding is the head, too
   Family family = Family::llama;
   MixtureConfig mixture = {};  // of all layers
+  std::size_t n_dense = 0;     // but for the first ones
 };
 
 const MixtureConfig kQwen3Mixture = {
-    .n_experts = 128, .n_chosen = 8, .expert_size = 768, .renormalise = true};
+    .n_experts = 128, .n_chosen = 8, .expert_size = 768, .routing = {.renormalise = true}};
 
 MixtureConfig gpt_oss_mixture(std::int64_t n_experts) {
   return {.n_experts = n_experts,
           .n_chosen = 4,
           .expert_size = 2880,
-          .renormalise = true,
+          .routing = {.renormalise = true},
           .has_biases = true,
           .unit = {1.702F, 1, 7}};
 }
+
+const MixtureConfig kGlmAirMixture = {.n_experts = 128,
+                                      .n_chosen = 8,
+                                      .expert_size = 1408,
+                                      .routing = {.is_sigmoid = true, .renormalise = true},
+                                      .shared_size = 1408};
 
 // The short names are older than the others and not quite their models: embeddings are tied and
 // vocabularies rounded.
@@ -49,6 +56,8 @@ const Shape kShapes[] = {
     {"qwen3-14b", 5120, 17408, 40, 40, 8, 128, 151936, false, Family::qwen3},
     {"qwen3-32b", 5120, 25600, 64, 64, 8, 128, 151936, false, Family::qwen3},
     {"qwen3-30b-a3b", 2048, 6144, 48, 32, 4, 128, 151936, false, Family::qwen3_moe, kQwen3Mixture},
+    {"glm-4.5-air", 4096, 10944, 46, 96, 8, 128, 151552, false, Family::glm4_moe, kGlmAirMixture,
+     1},
     {"gpt-oss-20b", 2880, 2880, 24, 64, 8, 64, 201088, false, Family::gpt_oss, gpt_oss_mixture(32)},
     {"gpt-oss-120b", 2880, 2880, 36, 64, 8, 64, 201088, false, Family::gpt_oss,
      gpt_oss_mixture(128)},
@@ -66,6 +75,8 @@ const char* architecture_of(Family family) {
       return "MistralForCausalLM";
     case Family::gpt_oss:
       return "GptOssForCausalLM";
+    case Family::glm4_moe:
+      return "Glm4MoeForCausalLM";
     default:
       return "LlamaForCausalLM";
   }
@@ -95,11 +106,14 @@ ModelConfig model_shape(const std::string& name, std::int64_t n_layers) {
   config.max_positions = std::int64_t{1} << 24;
   config.rope.theta = 500000;
   config.tied_embeddings = shape->tied;
-  config.qkv_bias = shape->family == Family::qwen2;
+  config.qkv_bias = shape->family == Family::qwen2 || shape->family == Family::glm4_moe;
   config.qk_norm = shape->family == Family::qwen3 || shape->family == Family::qwen3_moe;
   config.mixture = shape->mixture;
   config.layers.assign(static_cast<std::size_t>(config.n_layers),
                        {.is_mixture = config.mixture.n_experts > 0});
+  for (std::size_t i = 0; i < std::min(shape->n_dense, config.layers.size()); ++i)
+    config.layers[i].is_mixture = false;
+  if (shape->family == Family::glm4_moe) config.rope.rotary = config.head_dim / 2;
   if (shape->family == Family::gpt_oss) {
     config.has_sinks = config.qkv_bias = config.o_bias = true;
     for (std::size_t i = 0; i < config.layers.size(); i += 2) config.layers[i].window = 128;

@@ -41,7 +41,7 @@ HeadShare heads_of(const ModelConfig& config, std::int64_t rank, std::int64_t n_
 }
 
 // What a matrix's columns are.
-enum class Columns { q, kv, hidden, inner, of_expert };
+enum class Columns { q, kv, hidden, intermediate, of_expert, of_shared };
 
 // Of the layer's matrices those that are large, alike ones of experts together.
 template <typename Take>
@@ -53,8 +53,9 @@ void for_matrices(const LayerWeights& w, const Take& take) {
   add(w.k_proj, Columns::kv);
   add(w.v_proj, Columns::kv);
   add(w.o_proj, Columns::hidden);
-  add(w.gate_proj, Columns::inner);
-  add(w.up_proj, Columns::inner);
+  const Columns inner = w.router ? Columns::of_shared : Columns::intermediate;
+  add(w.gate_proj, inner);
+  add(w.up_proj, inner);
   add(w.down_proj, Columns::hidden);
   for (const Expert& expert : w.experts) add(expert.gate_proj, Columns::of_expert);
   for (const Expert& expert : w.experts) add(expert.up_proj, Columns::of_expert);
@@ -70,6 +71,7 @@ ShardPlan ShardPlan::make(const ModelConfig& config, int n_ranks) {
   plan.hidden = columns(config.hidden_size, n_ranks);
   plan.intermediate = columns(config.intermediate_size, n_ranks);
   plan.of_expert = columns(config.mixture.expert_size, n_ranks);
+  plan.of_shared = columns(config.mixture.shared_size, n_ranks);
   plan.vocab = columns(config.vocab_size, n_ranks);
   return plan;
 }
@@ -86,11 +88,12 @@ SharedModel shared_model(const ModelWeights& weights, const ShardPlan& plan,
   for (const LayerWeights& w : weights.layers) {
     auto& layer = model.layers.emplace_back();
     for_matrices(w, [&](const WeightView& matrix, Columns columns) {
-      layer.push_back({matrix, columns == Columns::q        ? q
-                               : columns == Columns::kv     ? kv
-                               : columns == Columns::hidden ? plan.hidden
-                               : columns == Columns::inner  ? plan.intermediate
-                                                            : plan.of_expert});
+      layer.push_back({matrix, columns == Columns::q              ? q
+                               : columns == Columns::kv           ? kv
+                               : columns == Columns::hidden       ? plan.hidden
+                               : columns == Columns::intermediate ? plan.intermediate
+                               : columns == Columns::of_expert    ? plan.of_expert
+                                                                  : plan.of_shared});
     });
   }
   model.lm_head = {weights.lm_head, plan.vocab};

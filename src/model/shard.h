@@ -34,6 +34,7 @@ struct ShardPlan {
   std::vector<Share> hidden;        // columns of o and down
   std::vector<Share> intermediate;  // columns of gate and up
   std::vector<Share> of_expert;     // the same of every expert, where layers are mixtures
+  std::vector<Share> of_shared;     // and of the expert that every row takes
   std::vector<Share> vocab;         // of the LM head
 };
 

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/sharded_decoder.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace starattn {
 namespace {
 
 LayerWeights columns_of(const LayerWeights& whole, const HeadShare& share, Share hidden,
-                        Share intermediate, Share of_expert, std::int64_t head_dim) {
+                        Share inner, Share of_expert, std::int64_t head_dim) {
   const Share q{share.heads.first * head_dim, share.heads.count * head_dim};
   const Share kv{share.kv_heads.first * head_dim, share.kv_heads.count * head_dim};
   const auto matrix = [](const WeightView& w, Share s) { return w.rows(s.first, s.count); };
@@ -22,10 +23,10 @@ LayerWeights columns_of(const LayerWeights& whole, const HeadShare& share, Share
   w.sinks = bias(whole.sinks, share.heads);
   w.o_proj = matrix(whole.o_proj, hidden);
   w.o_bias = bias(whole.o_bias, hidden);
-  w.gate_proj = matrix(whole.gate_proj, intermediate);
-  w.up_proj = matrix(whole.up_proj, intermediate);
-  w.gate_bias = bias(whole.gate_bias, intermediate);
-  w.up_bias = bias(whole.up_bias, intermediate);
+  w.gate_proj = matrix(whole.gate_proj, inner);
+  w.up_proj = matrix(whole.up_proj, inner);
+  w.gate_bias = bias(whole.gate_bias, inner);
+  w.up_bias = bias(whole.up_bias, inner);
   w.down_proj = matrix(whole.down_proj, hidden);
   w.down_bias = bias(whole.down_bias, hidden);
   for (Expert& expert : w.experts) {
@@ -45,13 +46,20 @@ ShardedDecoder::ShardedDecoder(Decoder& decoder, const ModelWeights& weights, Sh
       rank_(static_cast<std::size_t>(rank)),
       max_rows_(max_rows),
       lm_head_(weights.lm_head.rows(vocab().first, vocab().count)),
-      up_(backend(), config().has_dense_layers() ? max_rows : 0, intermediate().count),
+      up_(backend(), max_rows, widest_inner()),
       scratch_(backend(), max_rows, hidden().count) {
   STARATTN_CHECK(max_rows <= decoder.max_rows() && !config().norms_outputs);
-  for (const LayerWeights& layer : weights.layers) {
-    layers_.push_back(columns_of(layer, plan_.heads[rank_], hidden(), intermediate(), of_expert(),
+  for (std::size_t i = 0; i < weights.layers.size(); ++i) {
+    layers_.push_back(columns_of(weights.layers[i], plan_.heads[rank_], hidden(),
+                                 inner(static_cast<std::int64_t>(i)), of_expert(),
                                  config().head_dim));
   }
+}
+
+std::int64_t ShardedDecoder::widest_inner() const {
+  std::int64_t widest = 0;
+  for (std::int64_t i = 0; i < config().n_layers; ++i) widest = std::max(widest, inner(i).count);
+  return widest;
 }
 
 AttentionShape ShardedDecoder::attention_shape() const {
@@ -79,29 +87,33 @@ void ShardedDecoder::add_attention_output(std::int64_t i, Rows attended, Rows mi
                        scratch_.rows(mine.n_rows));
 }
 
-void ShardedDecoder::gate(std::int64_t i, Rows normed, Rows gated) {
+void ShardedDecoder::gate_experts(std::int64_t i, Rows normed, Rows gated) {
   const LayerWeights& w = layer(i);
-  if (w.router) choice_ = decoder_->choose_experts(w, normed, Product::batch_invariant);
+  choice_ = decoder_->choose_experts(w, normed, Product::batch_invariant);
   if (gated.width == 0) return;
-  if (w.router) {
-    backend().gate_experts(normed, w.experts, config().mixture.unit, choice_,
-                           Product::batch_invariant, gated);
-  } else {
-    backend().linear_gated(normed, {w.gate_proj, w.gate_bias, gated},
-                           {w.up_proj, w.up_bias, up_.rows(normed.n_rows)},
-                           Product::batch_invariant);
-  }
+  backend().gate_experts(normed, w.experts, config().mixture.unit, choice_,
+                         Product::batch_invariant, gated);
 }
 
-void ShardedDecoder::add_down(std::int64_t i, Rows gated, Rows mine) {
+void ShardedDecoder::add_experts(std::int64_t i, Rows gated, Rows mine) {
+  if (mine.width == 0) return;
+  backend().add_gated_experts(mine, gated, layer(i).experts, choice_, Product::batch_invariant);
+}
+
+void ShardedDecoder::gate(std::int64_t i, Rows normed, Rows gated) {
+  if (gated.width == 0) return;
+  const LayerWeights& w = layer(i);
+  const Rows up{up_.rows(normed.n_rows).data, normed.n_rows, gated.width};
+  backend().linear_gated(normed, {w.gate_proj, w.gate_bias, gated}, {w.up_proj, w.up_bias, up},
+                         Product::batch_invariant);
+}
+
+void ShardedDecoder::add_down(std::int64_t i, Rows normed, Rows gated, Rows mine) {
   if (mine.width == 0) return;
   const LayerWeights& w = layer(i);
-  if (w.router) {
-    backend().add_gated_experts(mine, gated, w.experts, choice_, Product::batch_invariant);
-  } else {
-    backend().add_linear(mine, gated, w.down_proj, w.down_bias, Product::batch_invariant,
-                         scratch_.rows(mine.n_rows));
-  }
+  if (w.shared_gate) backend().scale_by_gate(gated, normed, w.shared_gate);
+  backend().add_linear(mine, gated, w.down_proj, w.down_bias, Product::batch_invariant,
+                       scratch_.rows(mine.n_rows));
 }
 
 void ShardedDecoder::logits(Rows x, float* logits) {

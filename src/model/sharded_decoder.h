@@ -26,8 +26,13 @@ class ShardedDecoder {
   const ShardPlan& plan() const { return plan_; }
   Share kv_heads() const { return plan_.heads[rank_].kv_heads; }
   Share hidden() const { return plan_.hidden[rank_]; }
-  Share intermediate() const { return plan_.intermediate[rank_]; }
   Share of_expert() const { return plan_.of_expert[rank_]; }
+  // Of the dense part of a layer's feed forward (ModelConfig::dense_size), and of the widest.
+  Share inner(std::int64_t layer) const { return inner_shares(layer)[rank_]; }
+  std::span<const Share> inner_shares(std::int64_t layer) const {
+    return config().is_mixture(layer) ? plan_.of_shared : plan_.intermediate;
+  }
+  std::int64_t widest_inner() const;
   Share vocab() const { return plan_.vocab[rank_]; }
   AttentionShape attention_shape() const;  // of this rank's heads
   std::int64_t q_width() const { return attention_shape().n_heads * config().head_dim; }
@@ -52,13 +57,16 @@ class ShardedDecoder {
   // mine [n_rows, hidden().count]: this rank's columns of x, to which its columns of the output
   // projection are added. attended [n_rows, n_heads * head_dim] of all heads.
   void add_attention_output(std::int64_t layer, Rows attended, Rows mine);
-  // The same for the second half of the layer, of rows behind its norm: gated [n_rows,
-  // intermediate().count], then, of all ranks' gated [n_rows, intermediate_size], the sum. In a
-  // mixture a row of x has n_chosen of gated, [n_rows * n_chosen, of_expert().count], in the order
-  // of Backend::gate_experts(); every rank chooses the same experts, for which it has the whole
-  // router.
+  // The same for the second half of the layer, of rows behind its norm. Its experts, in a mixture:
+  // gated [n_rows * n_chosen, of_expert().count], in the order of Backend::gate_experts(), then, of
+  // all ranks' gated [n_rows * n_chosen, expert_size], the sum. Every rank chooses the same
+  // experts, for which it has the whole router.
+  void gate_experts(std::int64_t layer, Rows normed, Rows gated);
+  void add_experts(std::int64_t layer, Rows gated, Rows mine);
+  // And its dense part: gated [n_rows, inner().count], then, of all ranks' gated [n_rows,
+  // dense_size], which are free to use, the sum.
   void gate(std::int64_t layer, Rows normed, Rows gated);
-  void add_down(std::int64_t layer, Rows gated, Rows mine);
+  void add_down(std::int64_t layer, Rows normed, Rows gated, Rows mine);
   // logits [n_rows, vocab().count] fp32, on the device.
   void logits(Rows x, float* logits);
 
@@ -71,8 +79,8 @@ class ShardedDecoder {
   std::int64_t max_rows_;
   std::vector<LayerWeights> layers_;  // this rank's columns
   WeightView lm_head_;
-  ExpertChoice choice_;  // of the layer's rows, between gate() and add_down()
-  RowBuffer up_;         // [max_rows, intermediate().count]
+  ExpertChoice choice_;  // of the layer's rows, between gate_experts() and add_experts()
+  RowBuffer up_;         // [max_rows, widest_inner()]
   RowBuffer scratch_;    // [max_rows, hidden().count]
 };
 

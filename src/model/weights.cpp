@@ -76,12 +76,16 @@ void add_mixture(WeightSource& source, const ModelConfig& c, const std::string& 
   w.experts = are_numbered ? numbered_experts(source, c, experts)
                            : source.experts(experts, c.mixture, c.hidden_size);
   mark_mixed(w.experts);
+  if (c.mixture.routing.is_sigmoid)
+    w.correction = source.vector(router + ".e_score_correction_bias", c.mixture.n_experts);
+  if (c.mixture.weighs_shared)
+    w.shared_gate = source.matrix(mixture + "shared_expert_gate.weight", 1, c.hidden_size);
 }
 
 LayerWeights layer_from(WeightSource& source, const ModelConfig& c, const std::string& prefix,
                         std::int64_t i) {
   const std::int64_t hidden = c.hidden_size;
-  const std::int64_t intermediate = c.intermediate_size;
+  const std::int64_t inner = c.dense_size(i);
   const std::string layer = fmt::format("{}layers.{}.", prefix, i);
   const auto norm = [&](const char* name, std::int64_t n) {
     return source.vector(layer + name + ".weight", n);
@@ -124,39 +128,30 @@ LayerWeights layer_from(WeightSource& source, const ModelConfig& c, const std::s
   }
   if (c.is_mixture(i)) {
     add_mixture(source, c, layer, w);
-    return w;
+    if (inner == 0) return w;
   }
+  const char* shared = c.family == Family::glm4_moe ? "mlp.shared_experts." : "mlp.shared_expert.";
+  const std::string feed_forward = c.is_mixture(i) ? shared : "mlp.";
   if (c.family == Family::phi3) {
-    const WeightView both = matrix("mlp.gate_up_proj", 2 * intermediate, hidden);
-    w.up_proj = source.rows(both, intermediate, intermediate);
-    w.gate_proj = source.rows(both, 0, intermediate);
+    const WeightView both = matrix("mlp.gate_up_proj", 2 * inner, hidden);
+    w.up_proj = source.rows(both, inner, inner);
+    w.gate_proj = source.rows(both, 0, inner);
   } else {
-    w.gate_proj = matrix("mlp.gate_proj", intermediate, hidden);
-    w.up_proj = matrix("mlp.up_proj", intermediate, hidden);
+    w.gate_proj = matrix(feed_forward + "gate_proj", inner, hidden);
+    w.up_proj = matrix(feed_forward + "up_proj", inner, hidden);
   }
-  w.down_proj = matrix("mlp.down_proj", hidden, intermediate);
-  w.gate_bias = bias(c.mlp_bias, "mlp.gate_proj", intermediate);
-  w.up_bias = bias(c.mlp_bias, "mlp.up_proj", intermediate);
+  w.down_proj = matrix(feed_forward + "down_proj", hidden, inner);
+  w.gate_bias = bias(c.mlp_bias, "mlp.gate_proj", inner);
+  w.up_bias = bias(c.mlp_bias, "mlp.up_proj", inner);
   w.down_bias = bias(c.mlp_bias, "mlp.down_proj", hidden);
   return w;
-}
-
-float value_at(const WeightView& w, std::size_t i) {
-  if (w.dtype == Dtype::f32) {
-    float value = 0;
-    std::memcpy(&value, w.data + i * sizeof(value), sizeof(value));
-    return value;
-  }
-  std::uint16_t bits = 0;
-  std::memcpy(&bits, w.data + i * sizeof(bits), sizeof(bits));
-  return w.dtype == Dtype::bf16 ? bf16_to_f32(bits) : f16_to_f32(bits);
 }
 
 bool have_same_values(const WeightView& a, const WeightView& b) {
   if (a.dtype == Dtype::f8) return false;  // a head of its own; no embedding is FP8
   if (a.dtype == b.dtype) return std::memcmp(a.data, b.data, a.n_bytes()) == 0;
-  const auto n = static_cast<std::size_t>(a.n_rows * a.n_cols);
-  for (std::size_t i = 0; i < n; ++i) {
+  const std::int64_t n = a.n_rows * a.n_cols;
+  for (std::int64_t i = 0; i < n; ++i) {
     if (value_at(a, i) != value_at(b, i)) return false;
   }
   return true;
@@ -186,7 +181,7 @@ void warn_of_differences(const WeightFiles& files, const ModelWeights& weights,
         folder, kHead);
   }
   const std::int64_t n_layers = files.n_layers(prefix_of(files));
-  if (n_layers > config.n_layers) {
+  if (n_layers > config.n_layers + config.n_guessing_layers) {
     log::warn(
         "{}: the weights hold {} layers and config.json asks for {} (num_hidden_layers); the "
         "others are not used",
@@ -302,8 +297,10 @@ std::vector<WeightView> ModelWeights::all() const {
                                    w.up_bias,
                                    w.down_bias,
                                    w.feed_forward_output_norm,
+                                   w.shared_gate,
                                    w.router,
-                                   w.router_bias}) {
+                                   w.router_bias,
+                                   w.correction}) {
       if (view) all.push_back(view);
     }
     for (const Expert& expert : w.experts) {

@@ -20,20 +20,24 @@ namespace starattn {
 
 // One decoder layer. A projection is [n_out, n_in]: y = x W^T + bias.
 struct LayerWeights {
-  WeightView input_norm;                     // [1, hidden] or absent (Olmo)
-  WeightView q_proj, k_proj, v_proj;         // [q_width | kv_width, hidden]
-  WeightView q_bias, k_bias, v_bias;         // [1, q_width | kv_width] or absent
-  WeightView q_norm, k_norm;                 // [1, head_dim] (Qwen3), of all heads [1, q_width |
-                                             // kv_width] (Olmo) or absent
-  WeightView sinks;                          // [1, n_heads] or absent (GPT-OSS)
-  WeightView o_proj, o_bias;                 // [hidden, q_width], [1, hidden] or absent
-  WeightView attention_output_norm;          // [1, hidden] (Olmo) or absent
-  WeightView post_attention_norm;            // [1, hidden] or absent (Olmo)
-  WeightView gate_proj, up_proj, down_proj;  // [intermediate, hidden] x 2, [hidden, intermediate]
+  WeightView input_norm;              // [1, hidden] or absent (Olmo)
+  WeightView q_proj, k_proj, v_proj;  // [q_width | kv_width, hidden]
+  WeightView q_bias, k_bias, v_bias;  // [1, q_width | kv_width] or absent
+  WeightView q_norm, k_norm;          // [1, head_dim] (Qwen3), of all heads [1, q_width |
+                                      // kv_width] (Olmo) or absent
+  WeightView sinks;                   // [1, n_heads] or absent (GPT-OSS)
+  WeightView o_proj, o_bias;          // [hidden, q_width], [1, hidden] or absent
+  WeightView attention_output_norm;   // [1, hidden] (Olmo) or absent
+  WeightView post_attention_norm;     // [1, hidden] or absent (Olmo)
+  // [inner, hidden] x 2, [hidden, inner]: of a mixture those of its shared expert, or absent
+  WeightView gate_proj, up_proj, down_proj;
   WeightView gate_bias, up_bias, down_bias;  // or absent
   WeightView feed_forward_output_norm;       // [1, hidden] (Olmo) or absent
-  WeightView router;            // [n_experts, hidden] in place of gate, up and down in a mixture
+  WeightView shared_gate;       // [1, hidden], whose product with a row says how much of that it
+                                // takes (Qwen2-MoE); or absent
+  WeightView router;            // [n_experts, hidden] of a mixture
   WeightView router_bias;       // [1, n_experts] or absent
+  WeightView correction;        // [1, n_experts] (GLM) or absent
   std::vector<Expert> experts;  // [n_experts]
 };
 

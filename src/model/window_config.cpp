@@ -26,6 +26,7 @@ std::vector<bool> sliding_layers(const JsonObject& json, const ModelConfig& conf
     case Family::olmo2:
     case Family::qwen3_vl:
     case Family::qwen3_vl_moe:
+    case Family::glm4_moe:
       break;
     case Family::mistral:
     case Family::ministral3:
@@ -45,6 +46,14 @@ std::vector<bool> sliding_layers(const JsonObject& json, const ModelConfig& conf
     case Family::smollm3:
       if (json.find_bool("use_sliding_window").value_or(false))
         for (std::size_t i = 0; i < layers.size(); ++i) layers[i] = config.layers[i].has_other_rope;
+      break;
+    case Family::qwen2_moe:
+      if (json.find_bool("use_sliding_window").value_or(false)) {
+        const std::int64_t end =
+            json.find_int("max_window_layers", 0, kMostLayers).value_or(kDefaultWindowLayers);
+        for (std::size_t i = 0; i < layers.size(); i += 2)
+          layers[i] = static_cast<std::int64_t>(i) < end;
+      }
       break;
     case Family::qwen2:
     case Family::qwen3:
@@ -85,8 +94,8 @@ std::optional<std::vector<bool>> read_layer_types(const JsonObject& json, std::i
 
 bool reads_layer_types(const JsonObject& json, const ModelConfig& config) {
   if (config.family == Family::gpt_oss || config.family == Family::olmo3) return true;
-  return (config.family == Family::qwen2 || config.family == Family::qwen3 ||
-          config.family == Family::smollm3) &&
+  return (config.family == Family::qwen2 || config.family == Family::qwen2_moe ||
+          config.family == Family::qwen3 || config.family == Family::smollm3) &&
          json.find_bool("use_sliding_window").value_or(false);
 }
 

@@ -57,18 +57,19 @@ Simulated shared_step(const ModelConfig& config, const BlockPlan& plan, const Ma
     attention = std::max(attention, seconds.step_attention(n_rows, std::ssize(blocks), n_keys,
                                                            kv_memory == KvMemory::host));
   }
-  constexpr double kExchanges = 6;
   const double n_bytes = seconds.q_bytes(n_rows);
-  // A measured layer has them, with a partial of each rank.
-  const double exchanges = has_groups ? 0 : kExchanges * machine.peer->seconds(n_bytes);
   const Machine::Group* group = group_of(machine, layout.n_shares);
   if (group && !group->parts.empty())
     attention += static_cast<double>(most_parts - 1) * seconds_of(group->parts, n_rows, 0, 1);
   Simulated step;
   for (std::int64_t layer = 0; layer < config.n_layers; ++layer) {
+    // A shared expert has its own; a measured layer has them all, with a partial of each rank.
+    const bool has_both = config.is_mixture(layer) && config.dense_size(layer) > 0;
+    const double n_exchanges = has_both ? 7 : 6;
     step.seconds += seconds.step_layer(n_rows, config.is_mixture(layer)) +
-                    (config.has_window(layer) ? 0 : attention) + exchanges;
-    step.n_bytes += kExchanges * n_bytes;
+                    (config.has_window(layer) ? 0 : attention);
+    if (!has_groups) step.seconds += n_exchanges * machine.peer->seconds(n_bytes);
+    step.n_bytes += n_exchanges * n_bytes;
   }
   return step;
 }

@@ -24,12 +24,12 @@ struct RowWeights {
     const auto hidden = static_cast<double>(config.hidden_size);
     kv = hidden * 2 * static_cast<double>(config.kv_width());
     const double attention = kv + hidden * 2 * static_cast<double>(config.q_width());
-    const double dense = 3 * hidden * static_cast<double>(config.intermediate_size);
     const MixtureConfig& m = config.mixture;
-    const double mixture =
-        hidden * static_cast<double>(m.n_experts + 3 * m.n_chosen * m.expert_size);
-    for (std::int64_t i = 0; i + 1 < config.n_layers; ++i)
-      full_layers += attention + (config.is_mixture(i) ? mixture : dense);
+    const std::int64_t experts = m.n_experts + 3 * m.n_chosen * m.expert_size;
+    for (std::int64_t i = 0; i + 1 < config.n_layers; ++i) {
+      const std::int64_t mixture = config.is_mixture(i) ? experts : 0;
+      full_layers += attention + hidden * static_cast<double>(mixture + 3 * config.dense_size(i));
+    }
   }
   double kv = 0;
   double full_layers = 0;
@@ -46,8 +46,7 @@ std::uint64_t widened_matrices(const ModelConfig& config, Dtype activation_dtype
   if (activation_dtype == Dtype::f32) return 0;
   const MixtureConfig& m = config.mixture;
   std::int64_t n_out = are_f8 || m.are_f8 ? 3 * m.n_experts * m.expert_size : 0;
-  const std::int64_t inner = config.has_dense_layers() ? config.intermediate_size : 0;
-  if (are_f8) n_out += std::max(inner, config.q_width());
+  if (are_f8) n_out += std::max(config.widest_dense(), config.q_width());
   return static_cast<std::uint64_t>(config.hidden_size * n_out) * size_of(activation_dtype);
 }
 
@@ -56,9 +55,8 @@ std::uint64_t widened_matrices(const ModelConfig& config, Dtype activation_dtype
 std::uint64_t rounded_rows(const ModelConfig& config, std::int64_t chunk_rows,
                            Dtype activation_dtype) {
   if (!config.fp8.rounds_rows || activation_dtype == Dtype::f32) return 0;
-  const std::int64_t inner = config.has_dense_layers() ? config.intermediate_size : 0;
-  const auto width =
-      static_cast<std::uint64_t>(std::max({config.hidden_size, config.q_width(), inner}));
+  const auto width = static_cast<std::uint64_t>(
+      std::max({config.hidden_size, config.q_width(), config.widest_dense()}));
   return static_cast<std::uint64_t>(chunk_rows) *
          (width * (1 + size_of(activation_dtype)) + sizeof(float));
 }
@@ -86,7 +84,7 @@ std::uint64_t widened_kv(const ModelConfig& config, const BlockPlan& plan, std::
 std::int64_t feed_forward_width(const ModelConfig& config) {
   const MixtureConfig& m = config.mixture;
   const std::int64_t mixture = m.n_chosen * (config.hidden_size + 2 * m.expert_size);
-  return config.has_dense_layers() ? 2 * config.intermediate_size + mixture : mixture;
+  return 2 * config.widest_dense() + mixture;
 }
 
 // Layers without a window, of those in which rows of the context attend: all but the last.
@@ -338,8 +336,8 @@ std::vector<std::uint64_t> answer_workspaces(const ModelConfig& config, const Bl
       n_rows * ((config.hidden_size + 2 * config.q_width() + 2 * config.kv_width()) * element +
                 (angles_width(config) + config.vocab_size) * f32);
   const std::int64_t n_shares = std::max(1, layout.n_shares);
-  const std::int64_t inner = (config.has_dense_layers() ? config.intermediate_size : 0) +
-                             config.mixture.n_chosen * config.mixture.expert_size;
+  const std::int64_t inner =
+      config.widest_dense() + config.mixture.n_chosen * config.mixture.expert_size;
   // What ranks exchange passes through links between GPUs, or on a CPU through memory of its own.
   const bool is_host = activation_dtype == Dtype::f32;
   const std::int64_t of_links =

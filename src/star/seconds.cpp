@@ -134,14 +134,17 @@ double Seconds::output(std::int64_t n_rows) const {
 
 double Seconds::feed_forward(std::int64_t n_rows, bool is_mixture) const {
   const auto n = static_cast<double>(n_rows);
+  const MixtureConfig& m = config_->mixture;
+  const std::int64_t inner = is_mixture ? m.shared_size : inter_;
+  double seconds = output(n_rows);
   if (is_mixture) {
-    const MixtureConfig& m = config_->mixture;
     const double n_operations = 6 * n * static_cast<double>(m.n_chosen * m.expert_size * hidden_);
-    return output(n_rows) + n_operations / expert_rate(experts(), m.expert_size);
+    seconds += n_operations / expert_rate(experts(), m.expert_size);
   }
-  return output(n_rows) +
-         in_layer_.products * (2 * product(n, hidden_, inter_) + product(n, inter_, hidden_) +
-                               rows(n * element_ * 3 * static_cast<double>(inter_)));
+  if (inner == 0) return seconds;
+  return seconds +
+         in_layer_.products * (2 * product(n, hidden_, inner) + product(n, inner, hidden_) +
+                               rows(n * element_ * 3 * static_cast<double>(inner)));
 }
 
 double Seconds::attention(std::int64_t n_rows, double n_pairs, std::int64_t n_keys) const {
@@ -204,8 +207,9 @@ double Seconds::gather(std::int64_t n_tokens) const {
 double Seconds::step_layer(std::int64_t n_rows, bool is_mixture) const {
   const bool has_f8 = config_->fp8.scales != Fp8Config::Scales::none;
   const auto& layers = has_f8 ? machine_->f8_weights->thin_layers : machine_->thin_layers;
+  const MixtureConfig& m = config_->mixture;
   const auto n_weights =
-      static_cast<double>(hidden_ * (2 * q_ + 2 * kv_ + (is_mixture ? 0 : 3 * inter_)));
+      static_cast<double>(hidden_ * (2 * q_ + 2 * kv_ + 3 * (is_mixture ? m.shared_size : inter_)));
   double seconds = seconds_of(layers, n_rows, hidden_, weight_ * n_weights / n_shares_);
   if (group_) {  // what a group takes over one rank with as many bytes
     const double bytes = 2 * n_weights / n_shares_;
@@ -213,7 +217,6 @@ double Seconds::step_layer(std::int64_t n_rows, bool is_mixture) const {
                                  seconds_of(machine_->thin_layers, n_rows, hidden_, bytes));
   }
   if (!is_mixture) return seconds;
-  const MixtureConfig& m = config_->mixture;
   const std::size_t weight_bytes = size_of(has_f8_experts(*config_) ? Dtype::f8 : config_->dtype);
   const double expert_bytes =
       static_cast<double>(3 * m.expert_size * hidden_) * static_cast<double>(weight_bytes);

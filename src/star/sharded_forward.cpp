@@ -30,10 +30,9 @@ class ShardedForward : public StepForward {
         v_(*backend_, max_rows, decoder.kv_width()),
         attended_heads_(*backend_, max_rows, decoder.q_width()),
         attended_(*backend_, max_rows, config().q_width()),
-        dense_(*backend_, config().has_dense_layers() ? max_rows : 0, decoder.intermediate(),
-               config().intermediate_size),
-        experts_(*backend_, max_rows * config().mixture.n_chosen, decoder.of_expert(),
+        experts_(*backend_, max_rows * config().mixture.n_chosen, decoder.of_expert().count,
                  config().mixture.expert_size),
+        dense_(*backend_, max_rows, decoder.widest_inner(), config().widest_dense()),
         host_logits_(static_cast<std::size_t>(config().vocab_size)) {
     for (const HeadShare& share : decoder.plan().heads) {
       q_columns_.push_back(
@@ -118,8 +117,8 @@ class ShardedForward : public StepForward {
  private:
   // Rows inside a feed forward: this rank's columns, and all.
   struct Gated {
-    Gated(Backend& backend, std::int64_t max_rows, Share mine, std::int64_t width)
-        : columns(backend, max_rows, mine.count), all(backend, max_rows, width) {}
+    Gated(Backend& backend, std::int64_t max_rows, std::int64_t n_mine, std::int64_t n_all)
+        : columns(backend, max_rows, n_mine), all(backend, max_rows, n_all) {}
     RowBuffer columns, all;
   };
   struct Found {
@@ -174,21 +173,38 @@ class ShardedForward : public StepForward {
     const bool is_mixture = config().is_mixture(layer);
     exchange_->gather_normed(x_columns, plan.hidden, decoder_->feed_forward_norm(layer), x, normed,
                              is_mixture ? Reader::any : reader_);
-    const Gated& gated = is_mixture ? experts_ : dense_;
-    const std::int64_t n_gated = is_mixture ? n * config().mixture.n_chosen : n;
-    const std::span<const Share> of_gated = is_mixture ? plan.of_expert : plan.intermediate;
-    exchange_->announce(gated.columns.rows(n_gated), of_gated);
-    decoder_->gate(layer, normed, gated.columns.rows(n_gated));
-    exchange_->gather(gated.columns.rows(n_gated), of_gated, gated.all.rows(n_gated),
-                      is_mixture ? Reader::any : reader_);
-    exchange_->announce(x_columns, plan.hidden);
-    decoder_->add_down(layer, gated.all.rows(n_gated), x_columns);
+    const std::int64_t inner = config().dense_size(layer);
+    if (is_mixture) add_experts(layer, normed, x_columns, /*is_last=*/inner == 0);
+    if (inner > 0) add_dense(layer, normed, x_columns);
     if (layer + 1 < config().n_layers) {
       exchange_->gather_normed(x_columns, plan.hidden, decoder_->input_norm(layer + 1), x, normed,
                                reader_);
     } else {
       exchange_->gather(x_columns, plan.hidden, x);
     }
+  }
+
+  // The two parts of a feed forward, to this rank's columns of x. is_last: these are gathered next.
+  void add_experts(std::int64_t layer, Rows normed, Rows x_columns, bool is_last) {
+    const ShardPlan& plan = decoder_->plan();
+    const std::int64_t n_places = normed.n_rows * config().mixture.n_chosen;
+    const Rows columns = experts_.columns.rows(n_places), all = experts_.all.rows(n_places);
+    exchange_->announce(columns, plan.of_expert);
+    decoder_->gate_experts(layer, normed, columns);
+    exchange_->gather(columns, plan.of_expert, all);
+    if (is_last) exchange_->announce(x_columns, plan.hidden);
+    decoder_->add_experts(layer, all, x_columns);
+  }
+  void add_dense(std::int64_t layer, Rows normed, Rows x_columns) {
+    const std::int64_t n = normed.n_rows;
+    const std::span<const Share> shares = decoder_->inner_shares(layer);
+    const Rows columns{dense_.columns.rows(n).data, n, decoder_->inner(layer).count};
+    const Rows all{dense_.all.rows(n).data, n, config().dense_size(layer)};
+    exchange_->announce(columns, shares);
+    decoder_->gate(layer, normed, columns);
+    exchange_->gather(columns, shares, all, config().is_mixture(layer) ? Reader::any : reader_);
+    exchange_->announce(x_columns, decoder_->plan().hidden);
+    decoder_->add_down(layer, normed, all, x_columns);
   }
 
   Buffer logits_buffer(std::int64_t n_rows, std::int64_t n_columns) {
@@ -243,7 +259,7 @@ class ShardedForward : public StepForward {
   RowBuffer q_, k_, v_;              // of this rank's heads
   RowBuffer attended_heads_;         // the same
   RowBuffer attended_;               // of all heads
-  Gated dense_, experts_;
+  Gated experts_, dense_;
   std::vector<float> host_logits_;  // [vocab]
 };
 

@@ -229,6 +229,20 @@ TEST_P(CpuBackend, SwigluAndNormEqualDouble) {
   EXPECT_LT(relative_error(y, expected), 1e-6);
 }
 
+TEST_P(CpuBackend, ScalesRowsByTheSigmoidOfAProduct) {
+  const Floats x = random_floats(3 * 40, 10);
+  Floats by = random_floats(3 * 100, 11), gate = random_floats(100, 12), y = x;
+  backend_->scale_by_gate(rows_of(y, 40), rows_of(by, 100),
+                          {reinterpret_cast<const std::byte*>(gate.data()), Dtype::f32, 1, 100});
+  std::vector<double> expected;
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    double product = 0;
+    for (std::size_t j = 0; j < 100; ++j) product += double{by[i / 40 * 100 + j]} * double{gate[j]};
+    expected.push_back(x[i] / (1 + std::exp(-product)));
+  }
+  EXPECT_LT(relative_error(y, expected), 1e-5);
+}
+
 STARATTN_ON_EVERY_INSTRUCTION_SET(CpuBackend);
 
 }  // namespace

@@ -30,6 +30,29 @@ TEST_F(CudaBackend, NormalisesRowsOfAnyWidth) {
   }
 }
 
+TEST_F(CudaBackend, ScalesRowsByAGateWhateverIsBesideThem) {
+  for (const auto& [width, by_width] : {std::pair{56, 48}, {1408, 4096}, {5632, 2048}}) {
+    const WeightView gate = weight(numbers_.bell(by_width, 0.05F), by_width);
+    constexpr std::int64_t kRows = 9;
+    const Floats values = numbers_.bell(kRows * width), by = numbers_.bell(kRows * by_width);
+    expect_same(kOneRounding, [&](Side& side) {
+      const Rows x = side.rows(values, width);
+      side.backend->scale_by_gate(x, side.rows(by, by_width), gate);
+      return side.get(x);
+    });
+    const Rows all = gpu_->rows(values, width), of_all = gpu_->rows(by, by_width);
+    gpu_->backend->scale_by_gate(all, of_all, gate);
+    const Rows alone = gpu_->rows(values, width);
+    for (std::int64_t row = 0; row < kRows; ++row) {
+      const auto at = [&](const Rows& rows) {
+        return Rows{rows.data + row * rows.width * 2, 1, rows.width};
+      };
+      gpu_->backend->scale_by_gate(at(alone), at(of_all), gate);
+    }
+    EXPECT_EQ(gpu_->get(alone), gpu_->get(all));
+  }
+}
+
 TEST_F(CudaBackend, MultipliesWithAndWithoutBias) {
   struct Shape {
     std::int64_t n_rows, n_out, n_in;

@@ -120,7 +120,9 @@ TEST_F(CudaExperts, AreChosenAlike) {
     Floats logits(static_cast<std::size_t>(shape.n_rows * shape.n_experts));
     cpu_->backend->linear_to_host(cpu_->rows(x, shape.hidden), router, logits);
     for (const Product product : {Product::chunk, Product::batch_invariant}) {
-      for (const bool renormalise : {false, true}) {
+      for (const Routing& routing :
+           {Routing{}, Routing{.renormalise = true}, Routing{.is_sigmoid = true, .scale = 2.5F},
+            Routing{.is_sigmoid = true, .renormalise = true}}) {
         const auto n = static_cast<std::size_t>(shape.n_rows * shape.n_chosen);
         std::vector<std::int32_t> chosen[2];
         Floats shares[2];
@@ -128,7 +130,7 @@ TEST_F(CudaExperts, AreChosenAlike) {
           const std::size_t i = side == cpu_.get() ? 0 : 1;
           const ExpertChoice choice =
               choice_on(*side, std::vector<std::int32_t>(n, -1), Floats(n, NAN), shape.n_chosen);
-          side->backend->choose_experts(side->rows(x, shape.hidden), router, {}, renormalise,
+          side->backend->choose_experts(side->rows(x, shape.hidden), {router, {}, {}, routing},
                                         product, choice);
           chosen[i].resize(n);
           side->backend->download(reinterpret_cast<const std::byte*>(choice.experts),
@@ -153,6 +155,41 @@ TEST_F(CudaExperts, AreChosenAlike) {
   }
 }
 
+// Corrections that bf16 could not tell apart.
+TEST_F(CudaExperts, AreChosenByTheCorrectionInFp32) {
+  for (const std::int64_t n_experts : {24, 100, 160, 300}) {
+    constexpr std::int64_t kHidden = 64, kChosen = 5;
+    const WeightView router =
+        weight(Floats(static_cast<std::size_t>(n_experts * kHidden), 0), kHidden);
+    std::vector<std::int32_t> order;
+    for (std::int32_t e = 0; e < n_experts; ++e)
+      order.push_back((e * 7 + 3) % static_cast<std::int32_t>(n_experts));
+    Floats offsets(static_cast<std::size_t>(n_experts));
+    for (std::size_t i = 0; i < order.size(); ++i)
+      offsets[static_cast<std::size_t>(order[i])] = 8 - 1e-3F * static_cast<float>(i);
+    const WeightView correction{reinterpret_cast<const std::byte*>(offsets.data()), Dtype::f32, 1,
+                                n_experts};
+    std::vector<std::int32_t> best(order.begin(), order.begin() + kChosen);
+    std::sort(best.begin(), best.end());
+    for (const std::int64_t n_rows : {1, 9, 70}) {
+      for (const Product product : {Product::chunk, Product::batch_invariant}) {
+        const auto n = static_cast<std::size_t>(n_rows * kChosen);
+        const ExpertChoice choice =
+            choice_on(*gpu_, std::vector<std::int32_t>(n, -1), Floats(n, 0.0F), kChosen);
+        gpu_->backend->choose_experts(gpu_->rows(numbers_.bell(n_rows * kHidden), kHidden),
+                                      {router, {}, correction, {.is_sigmoid = true}}, product,
+                                      choice);
+        std::vector<std::int32_t> chosen(n);
+        gpu_->backend->download(reinterpret_cast<const std::byte*>(choice.experts),
+                                std::as_writable_bytes(std::span(chosen)));
+        for (std::size_t i = 0; i < n; ++i)
+          EXPECT_EQ(chosen[i], best[i % kChosen]) << n_experts << " " << n_rows;
+        EXPECT_EQ(gpu_->get(choice.shares, static_cast<std::int64_t>(n)), Floats(n, 0.5F));
+      }
+    }
+  }
+}
+
 TEST_F(CudaExperts, OfEqualsAreTheLowerOnes) {
   constexpr std::int64_t kExperts = 77, kHidden = 64;
   Floats weights(kExperts * kHidden, 0.0F);
@@ -164,7 +201,8 @@ TEST_F(CudaExperts, OfEqualsAreTheLowerOnes) {
   for (const Product product : {Product::chunk, Product::batch_invariant}) {
     const ExpertChoice choice =
         choice_on(*gpu_, std::vector<std::int32_t>(6, -1), Floats(6, 0.0F), 3);
-    gpu_->backend->choose_experts(gpu_->rows(x, kHidden), router, {}, true, product, choice);
+    gpu_->backend->choose_experts(gpu_->rows(x, kHidden), {router, {}, {}, {.renormalise = true}},
+                                  product, choice);
     std::vector<std::int32_t> chosen(6);
     gpu_->backend->download(reinterpret_cast<const std::byte*>(choice.experts),
                             std::as_writable_bytes(std::span(chosen)));
@@ -246,7 +284,8 @@ TEST_F(CudaExperts, OfLayersAreFoundTheFirstTime) {
       for (int i = 0; i < 100; ++i)
         gpu_->backend->linear(others, {other, {}, made_of_others}, Product::chunk);
       for (const std::vector<Expert>& experts : layers) {
-        gpu_->backend->choose_experts(normed, router, {}, true, Product::batch_invariant, choice);
+        gpu_->backend->choose_experts(normed, {router, {}, {}, {.renormalise = true}},
+                                      Product::batch_invariant, choice);
         gpu_->backend->add_experts(sum, normed, experts, {}, choice, Product::batch_invariant);
       }
       return gpu_->get(sum);
@@ -323,7 +362,8 @@ TEST_F(CudaExperts, AreAddedAlikeWhereTheirOrderWasNoted) {
         ExpertChoice choice =
             choice_on(*gpu_, std::vector<std::int32_t>(n), Floats(n), shape.n_chosen);
         choice.order = order;
-        gpu_->backend->choose_experts(normed, router, {}, true, product, choice);
+        gpu_->backend->choose_experts(normed, {router, {}, {}, {.renormalise = true}}, product,
+                                      choice);
         const Rows sum = gpu_->rows(x, shape.hidden);
         if (in_halves) {
           const Rows gated = gpu_->empty(n_places, shape.size);
@@ -360,7 +400,8 @@ TEST_F(CudaExperts, TreatARowAlikeWhateverIsBesideIt) {
         choice_on(*gpu_, std::vector<std::int32_t>(n_places), Floats(n_places), shape.n_chosen);
     const Rows sum = gpu_->rows(some, shape.hidden);
     const Rows normed = gpu_->rows(some, shape.hidden);
-    gpu_->backend->choose_experts(normed, router, {}, true, Product::batch_invariant, choice);
+    gpu_->backend->choose_experts(normed, {router, {}, {}, {.renormalise = true}},
+                                  Product::batch_invariant, choice);
     gpu_->backend->add_experts(sum, normed, experts, {}, choice, Product::batch_invariant);
     return gpu_->get(sum);
   };

@@ -80,7 +80,8 @@ TEST_F(Experts, AreTheLikeliestWithTheirShares) {
   for (const Product product : {Product::chunk, Product::batch_invariant}) {
     for (const bool renormalise : {false, true}) {
       Choice choice(kRows);
-      backend_->choose_experts(rows_of(x, kHidden), router, {}, renormalise, product, choice.view);
+      backend_->choose_experts(rows_of(x, kHidden), {router, {}, {}, {.renormalise = renormalise}},
+                               product, choice.view);
       for (std::int64_t row = 0; row < kRows; ++row) {
         std::vector<std::pair<double, std::int32_t>> likeliest;
         double sum = 0;
@@ -112,11 +113,13 @@ TEST_F(Experts, OfEqualsAreTheLowerOnes) {
   Floats weights(kExperts * kHidden, 0.0F);
   weights[5 * kHidden] = 1;  // expert 5 leads, all others tie
   Choice choice(1);
-  backend_->choose_experts(rows_of(x, kHidden), view_of(weights, kExperts, kHidden), {}, true,
+  backend_->choose_experts(rows_of(x, kHidden),
+                           {view_of(weights, kExperts, kHidden), {}, {}, {.renormalise = true}},
                            Product::batch_invariant, choice.view);
   EXPECT_EQ(choice.experts, (std::vector<std::int32_t>{0, 1, 5}));
   x[0] = NAN;  // the row is lost, but whom it asks is not
-  backend_->choose_experts(rows_of(x, kHidden), view_of(weights, kExperts, kHidden), {}, true,
+  backend_->choose_experts(rows_of(x, kHidden),
+                           {view_of(weights, kExperts, kHidden), {}, {}, {.renormalise = true}},
                            Product::batch_invariant, choice.view);
   EXPECT_EQ(choice.experts, (std::vector<std::int32_t>{0, 1, 2}));
   EXPECT_TRUE(std::isnan(choice.shares[0]));
@@ -128,7 +131,8 @@ TEST_F(Experts, OfARouterWithABiasAreTheLikeliestWithIt) {
   Floats bias(kExperts, 0.0F);
   bias[1] = bias[3] = bias[6] = 100;
   Choice choice(3);
-  backend_->choose_experts(rows_of(x, kHidden), router, view_of(bias, 1, kExperts), true,
+  backend_->choose_experts(rows_of(x, kHidden),
+                           {router, view_of(bias, 1, kExperts), {}, {.renormalise = true}},
                            Product::batch_invariant, choice.view);
   for (std::size_t row = 0; row < 3; ++row)
     EXPECT_EQ(std::vector(choice.experts.begin() + static_cast<std::ptrdiff_t>(row) * kChosen,
@@ -137,6 +141,48 @@ TEST_F(Experts, OfARouterWithABiasAreTheLikeliestWithIt) {
   const double e1 = std::exp(dot(x.data(), router, 1)), e3 = std::exp(dot(x.data(), router, 3)),
                e6 = std::exp(dot(x.data(), router, 6));
   EXPECT_NEAR(choice.shares[1], e3 / (e1 + e3 + e6), 1e-5);
+}
+
+// By the corrected ones; how much is by what they are.
+TEST_F(Experts, AreThoseOfTheLargestCorrectedSigmoids) {
+  constexpr std::int64_t kRows = 21;
+  Floats x = numbers(kRows * kHidden);
+  const WeightView router = matrix(kExperts, kHidden);
+  Floats offsets(kExperts, 7.0F);
+  offsets[4] = 9;      // always
+  offsets[2] = -1.5F;  // never
+  const WeightView correction = view_of(offsets, 1, kExperts);
+  for (const Routing& routing : {Routing{.is_sigmoid = true},
+                                 Routing{.is_sigmoid = true, .renormalise = true, .scale = 2.5F}}) {
+    for (const WeightView& added : {correction, WeightView{}}) {
+      Choice choice(kRows);
+      backend_->choose_experts(rows_of(x, kHidden), {router, {}, added, routing},
+                               Product::batch_invariant, choice.view);
+      for (std::int64_t row = 0; row < kRows; ++row) {
+        std::vector<std::pair<double, std::int32_t>> best;
+        std::vector<double> sigmoids;
+        for (std::int32_t e = 0; e < kExperts; ++e) {
+          sigmoids.push_back(1 / (1 + std::exp(-dot(x.data() + row * kHidden, router, e))));
+          best.push_back({-sigmoids.back() - at(added, e), e});
+        }
+        std::sort(best.begin(), best.end());
+        best.resize(kChosen);
+        std::sort(best.begin(), best.end(),
+                  [](const auto& a, const auto& b) { return a.second < b.second; });
+        double sum = 0;
+        for (const auto& [minus, e] : best) sum += sigmoids[static_cast<std::size_t>(e)];
+        for (std::int64_t i = 0; i < kChosen; ++i) {
+          const auto place = static_cast<std::size_t>(row * kChosen + i);
+          const auto e = best[static_cast<std::size_t>(i)].second;
+          EXPECT_EQ(choice.experts[place], e);
+          EXPECT_NEAR(choice.shares[place],
+                      sigmoids[static_cast<std::size_t>(e)] *
+                          (routing.renormalise ? routing.scale / sum : 1),
+                      1e-6);
+        }
+      }
+    }
+  }
 }
 
 // As they are, and with biases and a gate that is held within limits, which some numbers reach.
@@ -208,7 +254,8 @@ TEST_F(Experts, HaveColumnsOfTheSameBits) {
   Floats normed = numbers(kRows * kHidden);
   const Floats before = numbers(kRows * kHidden);
   Choice choice(kRows);
-  backend_->choose_experts(rows_of(normed, kHidden), matrix(kExperts, kHidden), {}, true, product,
+  backend_->choose_experts(rows_of(normed, kHidden),
+                           {matrix(kExperts, kHidden), {}, {}, {.renormalise = true}}, product,
                            choice.view);
   Floats whole = before;
   backend_->add_experts(rows_of(whole, kHidden), rows_of(normed, kHidden), experts_, unit,
@@ -258,8 +305,8 @@ TEST_F(Experts, TreatARowAlikeWhateverIsBesideIt) {
     Floats in(normed.begin() + first * kHidden, normed.begin() + (first + n) * kHidden);
     Floats x(before.begin() + first * kHidden, before.begin() + (first + n) * kHidden);
     Choice choice(n);
-    backend_->choose_experts(rows_of(in, kHidden), router, {}, true, Product::batch_invariant,
-                             choice.view);
+    backend_->choose_experts(rows_of(in, kHidden), {router, {}, {}, {.renormalise = true}},
+                             Product::batch_invariant, choice.view);
     backend_->add_experts(rows_of(x, kHidden), rows_of(in, kHidden), experts_, {}, choice.view,
                           Product::batch_invariant);
     return x;

@@ -185,9 +185,12 @@ class LateBackend : public Backend {
   void merge_sinks(Partial partial, const WeightView& sinks, const AttentionShape& shape) override {
     backend_->merge_sinks(partial, sinks, shape);
   }
-  void choose_experts(Rows x, const WeightView& router, const WeightView& bias, bool renormalise,
-                      Product product, const ExpertChoice& choice) override {
-    backend_->choose_experts(x, router, bias, renormalise, product, choice);
+  void scale_by_gate(Rows x, Rows by, const WeightView& gate) override {
+    backend_->scale_by_gate(x, by, gate);
+  }
+  void choose_experts(Rows x, const Router& router, Product product,
+                      const ExpertChoice& choice) override {
+    backend_->choose_experts(x, router, product, choice);
   }
   void gate_experts(Rows normed, std::span<const Expert> experts, const GatedUnit& unit,
                     const ExpertChoice& choice, Product product, Rows gated) override {

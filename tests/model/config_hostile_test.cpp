@@ -135,6 +135,37 @@ TEST(Refused, AreExpertsThatCannotBe) {
     bad({{"mlp_only_layers", value}}, {"'mlp_only_layers'", "num_hidden_layers = 2"});
 }
 
+TEST(Refused, AreSharedExpertsAndRoutersThatCannotBe) {
+  const auto bad = [](const char* type, const char* architecture, const char* key,
+                      const Json& value) {
+    const Json all = {{"architectures", {architecture}}, {"model_type", type}, {key, value}};
+    expect_bad(all, {fmt::format("'{}'", key)});
+  };
+  for (const auto& [key, value] :
+       {std::pair<const char*, Json>{"shared_expert_intermediate_size", 0},
+        {"shared_expert_intermediate_size", 1.5},
+        {"shared_expert_intermediate_size", std::int64_t{1} << 40},
+        {"num_experts_per_tok", 61}})
+    bad("qwen2_moe", "Qwen2MoeForCausalLM", key, value);
+  for (const auto& [key, value] : {std::pair<const char*, Json>{"n_routed_experts", 0},
+                                   {"n_routed_experts", 1025},
+                                   {"num_experts_per_tok", 129},
+                                   {"n_shared_experts", -1},
+                                   {"n_shared_experts", std::int64_t{1} << 40},
+                                   {"routed_scaling_factor", 0},
+                                   {"routed_scaling_factor", "2"},
+                                   {"first_k_dense_replace", 3},
+                                   {"n_group", 0},
+                                   {"num_nextn_predict_layers", -1},
+                                   {"partial_rotary_factor", 0.2}})
+    bad("glm4_moe", "Glm4MoeForCausalLM", key, value);
+  const Json groups = {{"architectures", {"Glm4MoeForCausalLM"}},
+                       {"model_type", "glm4_moe"},
+                       {"n_group", 8},
+                       {"topk_group", 4}};
+  expect_bad(groups, {"'topk_group'", "4 of 8 groups"});
+}
+
 TEST(Refused, AreLayersWithoutRopeThatCannotBe) {
   const auto bad = [](const char* key, const Json& value,
                       std::initializer_list<std::string_view> words) {

@@ -119,13 +119,91 @@ TEST(Mixtral, IsAMixtureInEveryLayer) {
   EXPECT_EQ(c.mixture.n_experts, 4);
   EXPECT_EQ(c.mixture.n_chosen, 3);
   EXPECT_EQ(c.mixture.expert_size, c.intermediate_size);
-  EXPECT_TRUE(c.mixture.renormalise);
+  EXPECT_TRUE(c.mixture.routing.renormalise);
   EXPECT_EQ(c.rope.theta, 1e6);
   EXPECT_EQ(c.n_windows(), 0);
   const ModelConfig absent =
       read_config(family_config("mixtral", "MixtralForCausalLM", Json::object()));
   EXPECT_EQ(absent.mixture.n_experts, 8);
   EXPECT_EQ(absent.mixture.n_chosen, 2);
+}
+
+TEST(Qwen2Moe, HasAnExpertThatEveryRowTakes) {
+  const auto read = [](const Json& changes) {
+    return read_config(family_config("qwen2_moe", "Qwen2MoeForCausalLM", changes));
+  };
+  const ModelConfig absent = read(Json::object());
+  EXPECT_EQ(absent.mixture.n_experts, 60);
+  EXPECT_EQ(absent.mixture.n_chosen, 4);
+  EXPECT_EQ(absent.mixture.expert_size, 1408);
+  EXPECT_EQ(absent.mixture.shared_size, 5632);
+  EXPECT_TRUE(absent.mixture.weighs_shared && absent.qkv_bias);
+  EXPECT_EQ(absent.mixture.routing, Routing{});
+  const ModelConfig c = read({{"shared_expert_intermediate_size", 80},
+                              {"mlp_only_layers", {0}},
+                              {"norm_topk_prob", true},
+                              {"qkv_bias", false}});
+  EXPECT_TRUE(c.mixture.routing.renormalise && !c.qkv_bias);
+  EXPECT_EQ(c.dense_size(0), 96);
+  EXPECT_EQ(c.dense_size(1), 80);
+  EXPECT_EQ(c.widest_dense(), 96);
+  EXPECT_EQ(absent.widest_dense(), 5632);
+  EXPECT_NE(canonical_text(c),
+            canonical_text(
+                read({{"mlp_only_layers", {0}}, {"norm_topk_prob", true}, {"qkv_bias", false}})));
+}
+
+// transformers: every second layer from the first on, up to a number.
+TEST(Qwen2Moe, HasWindowsInEverySecondOfTheFirstLayers) {
+  const auto windows = [](Json changes) {
+    changes["num_hidden_layers"] = 4;
+    return windows_of(read_config(family_config("qwen2_moe", "Qwen2MoeForCausalLM", changes)));
+  };
+  using Windows = std::vector<std::int64_t>;
+  const Json sliding = {{"use_sliding_window", true}, {"sliding_window", 16}};
+  EXPECT_EQ(windows(sliding), (Windows{16, 0, 16, 0}));
+  EXPECT_EQ(windows({{"sliding_window", 16}}), (Windows{0, 0, 0, 0}));
+  Json first = sliding;
+  first["max_window_layers"] = 2;
+  EXPECT_EQ(windows(first), (Windows{16, 0, 0, 0}));
+}
+
+TEST(Glm4Moe, ChoosesByCorrectedSigmoids) {
+  const auto read = [](const Json& changes) {
+    return read_config(family_config("glm4_moe", "Glm4MoeForCausalLM", changes));
+  };
+  const ModelConfig absent = read(Json::object());
+  EXPECT_EQ(absent.mixture.n_experts, 128);
+  EXPECT_EQ(absent.mixture.n_chosen, 8);
+  EXPECT_EQ(absent.mixture.expert_size, 1408);
+  EXPECT_EQ(absent.mixture.shared_size, 1408);
+  EXPECT_FALSE(absent.mixture.weighs_shared || absent.qk_norm || absent.qkv_bias);
+  EXPECT_EQ(absent.mixture.routing, (Routing{.is_sigmoid = true, .renormalise = true}));
+  EXPECT_EQ(absent.head(), (HeadSplit{16, 8}));
+  EXPECT_TRUE(!absent.is_mixture(0) && absent.is_mixture(1));
+  EXPECT_EQ(absent.n_guessing_layers, 1);
+
+  const ModelConfig c = read({{"n_routed_experts", 16},
+                              {"num_experts_per_tok", 3},
+                              {"moe_intermediate_size", 32},
+                              {"n_shared_experts", 2},
+                              {"routed_scaling_factor", 2.5},
+                              {"norm_topk_prob", false},
+                              {"first_k_dense_replace", 0},
+                              {"partial_rotary_factor", 1.0},
+                              {"use_qk_norm", true},
+                              {"attention_bias", true},
+                              {"n_group", 2},
+                              {"topk_group", 2}});
+  EXPECT_EQ(c.mixture.n_experts, 16);
+  EXPECT_EQ(c.mixture.n_chosen, 3);
+  EXPECT_EQ(c.mixture.shared_size, 64);
+  EXPECT_EQ(c.mixture.routing, (Routing{.is_sigmoid = true, .scale = 2.5F}));
+  EXPECT_EQ(c.n_mixtures(), 2);
+  EXPECT_EQ(c.head(), (HeadSplit{16, 16}));
+  EXPECT_TRUE(c.qk_norm && c.qkv_bias && !c.o_bias);
+  EXPECT_EQ(read({{"first_k_dense_replace", 2}}).n_mixtures(), 0);
+  EXPECT_EQ(read({{"n_shared_experts", 0}}).dense_size(1), 0);
 }
 
 TEST(Qwen3VlMoe, HasItsOwnMixture) {
@@ -144,7 +222,7 @@ TEST(Qwen3VlMoe, HasItsOwnMixture) {
   EXPECT_EQ(c.mixture.n_experts, 60);
   EXPECT_EQ(c.mixture.n_chosen, 4);
   EXPECT_EQ(c.mixture.expert_size, 1408);
-  EXPECT_TRUE(c.mixture.renormalise);  // whatever the file says
+  EXPECT_TRUE(c.mixture.routing.renormalise);  // whatever the file says
   EXPECT_TRUE(c.qk_norm);
   EXPECT_EQ(c.rope.theta, 5e5);
   EXPECT_FALSE(c.tied_embeddings);

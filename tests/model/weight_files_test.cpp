@@ -180,6 +180,22 @@ TEST(Layers, BeyondThoseOfTheConfigAreSaid) {
   }
 }
 
+// The first layer behind the others of a GLM guesses further tokens.
+TEST(Layers, ThatGuessTokensAreNotMissed) {
+  const Tampered folder("glm4_moe");
+  Json config = folder.read("config.json");
+  config["num_hidden_layers"] = 2;
+  for (const std::int64_t n : {1, 0}) {
+    config["num_nextn_predict_layers"] = n;
+    folder.write_json("config.json", config);
+    ::testing::internal::CaptureStdout();
+    open(folder.path());
+    const std::string log = ::testing::internal::GetCapturedStdout();
+    EXPECT_EQ(log.find("hold 3 layers and config.json asks for 2") != std::string::npos, n == 0)
+        << log;
+  }
+}
+
 TEST(Tensors, OfAnAdapterAndOfOtherNamesAreToldApart) {
   const std::string norm = "model.norm.weight";
   const std::pair<const char*, const char*> cases[] = {

@@ -26,7 +26,8 @@ void expect_shape(const WeightView& w, Shape shape, Dtype dtype) {
 // The optional tensors are there where the family has them, and only there.
 void expect_layer(const LayerWeights& w, const ModelConfig& c, bool is_mixture, Dtype dtype) {
   const std::int64_t q = c.q_width(), kv = c.kv_width();
-  const std::int64_t hidden = c.hidden_size, intermediate = c.intermediate_size;
+  const std::int64_t hidden = c.hidden_size;
+  const std::int64_t inner = is_mixture ? c.mixture.shared_size : c.intermediate_size;
   const std::tuple<const char*, bool, WeightView, Shape> all[] = {
       {"input_norm", !c.norms_outputs, w.input_norm, {1, hidden}},
       {"q_proj", true, w.q_proj, {q, hidden}},
@@ -36,16 +37,17 @@ void expect_layer(const LayerWeights& w, const ModelConfig& c, bool is_mixture, 
       {"post_attention_norm", !c.norms_outputs, w.post_attention_norm, {1, hidden}},
       {"attention_output_norm", c.norms_outputs, w.attention_output_norm, {1, hidden}},
       {"feed_forward_output_norm", c.norms_outputs, w.feed_forward_output_norm, {1, hidden}},
-      {"gate_proj", !is_mixture, w.gate_proj, {intermediate, hidden}},
-      {"up_proj", !is_mixture, w.up_proj, {intermediate, hidden}},
-      {"down_proj", !is_mixture, w.down_proj, {hidden, intermediate}},
+      {"gate_proj", inner > 0, w.gate_proj, {inner, hidden}},
+      {"up_proj", inner > 0, w.up_proj, {inner, hidden}},
+      {"down_proj", inner > 0, w.down_proj, {hidden, inner}},
       {"router", is_mixture, w.router, {c.mixture.n_experts, hidden}},
+      {"shared_gate", is_mixture && c.mixture.weighs_shared, w.shared_gate, {1, hidden}},
       {"q_bias", c.qkv_bias, w.q_bias, {1, q}},
       {"k_bias", c.qkv_bias, w.k_bias, {1, kv}},
       {"v_bias", c.qkv_bias, w.v_bias, {1, kv}},
       {"o_bias", c.o_bias, w.o_bias, {1, hidden}},
-      {"gate_bias", c.mlp_bias, w.gate_bias, {1, intermediate}},
-      {"up_bias", c.mlp_bias, w.up_bias, {1, intermediate}},
+      {"gate_bias", c.mlp_bias, w.gate_bias, {1, inner}},
+      {"up_bias", c.mlp_bias, w.up_bias, {1, inner}},
       {"down_bias", c.mlp_bias, w.down_bias, {1, hidden}},
       {"q_norm", c.qk_norm, w.q_norm, {1, c.norms_outputs ? q : c.head_dim}},
       {"k_norm", c.qk_norm, w.k_norm, {1, c.norms_outputs ? kv : c.head_dim}}};
@@ -54,6 +56,9 @@ void expect_layer(const LayerWeights& w, const ModelConfig& c, bool is_mixture, 
     EXPECT_EQ(static_cast<bool>(view), present);
     if (present) expect_shape(view, shape, dtype);
   }
+  const bool has_correction = is_mixture && c.mixture.routing.is_sigmoid;
+  EXPECT_EQ(static_cast<bool>(w.correction), has_correction);
+  if (has_correction) expect_shape(w.correction, {1, c.mixture.n_experts}, Dtype::f32);
   ASSERT_EQ(std::ssize(w.experts), is_mixture ? c.mixture.n_experts : 0);
   for (const Expert& expert : w.experts) {
     expect_shape(expert.gate_proj, {c.mixture.expert_size, hidden}, dtype);
@@ -70,7 +75,9 @@ void expect_model(const ModelWeights& w, const ModelConfig& c, Dtype dtype) {
   expect_shape(w.final_norm, {1, c.hidden_size}, dtype);
   expect_shape(w.lm_head, {c.vocab_size, c.hidden_size}, dtype);
   EXPECT_EQ(w.lm_head.data == w.embedding.data, c.tied_embeddings);
-  EXPECT_EQ(w.total_bytes(), n_parameters(c) * size_of(dtype));  // tied ones once
+  std::uint64_t n = 0;  // tied ones once
+  for (const WeightView& view : w.all()) n += static_cast<std::uint64_t>(view.n_rows * view.n_cols);
+  EXPECT_EQ(n, n_parameters(c));
 }
 
 TEST(Weights, OfEveryFamilyHaveTheirShapes) {

@@ -34,6 +34,7 @@ struct Setting {
   Sampling sampling;
   bool only_first_is_drawn = false;
   bool experts = false;
+  bool shared_expert = false;  // and sigmoids choose the others
   bool has_f8_kv = false;
   bool rounds_rows = false;           // and has FP8 weights
   std::vector<std::int64_t> windows;  // of each layer; 0: none
@@ -81,6 +82,7 @@ inline std::vector<QueryJob> jobs(std::size_t n, const Sampling& sampling = {}) 
 inline Outcome run(const Communicator& group, const Setting& setting, int n_threads = 1,
                    std::size_t n_queries = 4) {
   ModelConfig config = setting.experts ? tiny_mixture_config() : tiny_config();
+  if (setting.shared_expert) config = tiny_shared_expert_config(/*is_sigmoid=*/true);
   if (setting.sinks) config = tiny_sinks_config(kNoWindow);
   config.layers.resize(static_cast<std::size_t>(config.n_layers));
   for (std::size_t i = 0; i < setting.windows.size(); ++i)

@@ -61,15 +61,16 @@ TEST_F(Equalities, KvInFp8HasTheSameBitsOnAnyRanks) {
   star.has_f8_kv = true;
   star.block = 90;
   star.anchor = 40;
-  Setting zigzag = star, reach = star, ring = star, tree = star, host = star, experts = star;
+  Setting zigzag = star, reach = star, ring = star, tree = star, host = star, experts = star,
+          shared = star;
   zigzag.placement = Placement::zigzag;
   reach.reach = 2;
   ring.attention = Attention::ring;
   tree.tree = true;
   tree.spread = true;
   host.kv_memory = KvMemory::host;
-  experts.experts = true;
-  for (const Setting& setting : {star, zigzag, reach, ring, tree, host, experts})
+  experts.experts = shared.shared_expert = true;
+  for (const Setting& setting : {star, zigzag, reach, ring, tree, host, experts, shared})
     expect_same_bits_as_alone(setting);
 }
 
@@ -138,20 +139,21 @@ TEST_F(Equalities, RoundedRowsHaveTheSameBitsOnAnyRanks) {
   star.rounds_rows = true;
   star.block = 90;
   star.anchor = 40;
-  Setting recompute = star, recall = star, ring = star, experts = star, f8_kv = star;
+  Setting recompute = star, recall = star, ring = star, experts = star, f8_kv = star, shared = star;
   recompute.anchor_mode = AnchorMode::recompute;
   recall.recall = 45;
   ring.attention = Attention::ring;
-  experts.experts = true;
+  experts.experts = shared.shared_expert = true;
   f8_kv.has_f8_kv = true;
-  for (const Setting& setting : {star, recompute, recall, ring, experts, f8_kv})
+  for (const Setting& setting : {star, recompute, recall, ring, experts, f8_kv, shared})
     expect_same_bits_as_alone(setting);
 }
 
 // A model whose weights are made FP8 does what one does whose weights are these numbers in fp32.
 TEST_F(Equalities, MadeFp8WeightsAreTheirNumbers) {
   if (on_gpu()) GTEST_SKIP() << "a GPU sums thin FP8 products in another order";
-  for (const ModelConfig& config : {tiny_config(), tiny_mixture_config()}) {
+  for (const ModelConfig& config :
+       {tiny_config(), tiny_mixture_config(), tiny_shared_expert_config(false)}) {
     ModelWeights made = ModelWeights::random(config, Dtype::bf16, 7);
     made.make_fp8();
     for (const WeightView& w : made.all())

@@ -49,7 +49,7 @@ TEST_P(Memory, IsWhatThePlanSays) {
   for (std::size_t i = 0; c.window > 0 && i < config.layers.size(); i += 2)
     config.layers[i].window = c.window;
   if (c.has_experts) {
-    config.mixture = testing::tiny_mixture_config().mixture;
+    config.mixture = testing::tiny_shared_expert_config(false).mixture;
     config.layers[0].is_mixture = true;
   }
   const ModelWeights weights = ModelWeights::random(config, Dtype::bf16, 7);

@@ -185,6 +185,8 @@ TEST_F(Sharded, MixturesHaveTheBitsOfOneRankAlone) {
   expect_same_bits({.config = testing::tiny_mixture_config()});
   expect_same_bits({.recall = 50, .n_lookup = 5, .config = testing::tiny_mixture_config()});
   expect_same_bits({.config = testing::tiny_sinks_config(30)});  // experts with biases
+  for (const bool is_sigmoid : {false, true})
+    expect_same_bits({.recall = 50, .config = testing::tiny_shared_expert_config(is_sigmoid)});
 }
 
 TEST_F(Sharded, LayersWithoutRopeHaveTheBitsOfOneRankAlone) {
@@ -197,6 +199,7 @@ TEST_F(Sharded, LayersWithoutRopeHaveTheBitsOfOneRankAlone) {
 TEST_F(Sharded, F8WeightsHaveTheBitsOfOneRankAlone) {
   expect_same_bits({.has_f8_weights = true});
   expect_same_bits({.config = testing::tiny_mixture_config(), .has_f8_weights = true});
+  expect_same_bits({.config = testing::tiny_shared_expert_config(false), .has_f8_weights = true});
 }
 
 // Nodes of one, two and three ranks; those of the first have the queries, or those of all.

@@ -50,8 +50,18 @@ inline ModelConfig tiny_config() {
 // Two layers of three are mixtures of experts.
 inline ModelConfig tiny_mixture_config() {
   ModelConfig config = tiny_config();
-  config.mixture = {.n_experts = 7, .n_chosen = 3, .expert_size = 40, .renormalise = true};
+  config.mixture = {
+      .n_experts = 7, .n_chosen = 3, .expert_size = 40, .routing = {.renormalise = true}};
   config.layers = {{.is_mixture = true}, {}, {.is_mixture = true}};
+  return config;
+}
+
+// The same, and an expert that every row takes: of those by Qwen2-MoE's rules, or by GLM's.
+inline ModelConfig tiny_shared_expert_config(bool is_sigmoid) {
+  ModelConfig config = tiny_mixture_config();
+  config.mixture.shared_size = 56;
+  config.mixture.weighs_shared = !is_sigmoid;
+  config.mixture.routing = {.is_sigmoid = is_sigmoid, .renormalise = is_sigmoid, .scale = 1.5F};
   return config;
 }
 
@@ -61,7 +71,7 @@ inline ModelConfig tiny_sinks_config(std::int64_t window) {
   config.mixture = {.n_experts = 7,
                     .n_chosen = 3,
                     .expert_size = 40,
-                    .renormalise = true,
+                    .routing = {.renormalise = true},
                     .has_biases = true,
                     .unit = {1.702F, 1, 1}};
   config.has_sinks = config.qkv_bias = config.o_bias = true;

@@ -274,13 +274,30 @@ class CpuBackend : public Backend {
     });
   }
 
-  void choose_experts(Rows x, const WeightView& router, const WeightView& bias, bool renormalise,
-                      Product product, const ExpertChoice& choice) override {
-    STARATTN_CHECK(choice.n_rows == x.n_rows && choice.n_chosen <= router.n_rows);
-    std::vector<float> logits(static_cast<std::size_t>(x.n_rows * router.n_rows));
-    const Rows y{reinterpret_cast<std::byte*>(logits.data()), x.n_rows, router.n_rows};
-    linear(x, {router, bias, y}, product);
-    cpu::choose_experts(pool_, logits.data(), router.n_rows, renormalise, choice);
+  void scale_by_gate(Rows x, Rows by, const WeightView& gate) override {
+    STARATTN_CHECK(gate.n_rows == 1 && gate.n_cols == by.width && x.n_rows == by.n_rows);
+    std::vector<float> products(static_cast<std::size_t>(x.n_rows));
+    linear_f32(by, gate, products.data());
+    for_rows(x.n_rows, [&](std::int64_t row) {
+      const float share = 1 / (1 + std::exp(-products[static_cast<std::size_t>(row)]));
+      float* values = floats(x) + row * x.width;
+      for (std::int64_t i = 0; i < x.width; ++i) values[i] *= share;
+    });
+  }
+
+  void choose_experts(Rows x, const Router& router, Product product,
+                      const ExpertChoice& choice) override {
+    const std::int64_t n_experts = router.w.n_rows;
+    STARATTN_CHECK(choice.n_rows == x.n_rows && choice.n_chosen <= n_experts);
+    std::vector<float> products(static_cast<std::size_t>(x.n_rows * n_experts));
+    const Rows y{reinterpret_cast<std::byte*>(products.data()), x.n_rows, n_experts};
+    linear(x, {router.w, router.bias, y}, product);
+    if (!router.routing.is_sigmoid)
+      return cpu::choose_by_softmax(pool_, products.data(), n_experts, router.routing, choice);
+    std::vector<float> correction(static_cast<std::size_t>(n_experts));
+    if (router.correction)
+      kernels_.widen(router.correction.data, router.correction.dtype, n_experts, correction.data());
+    cpu::choose_by_sigmoid(pool_, products.data(), correction, router.routing, choice);
   }
   void gate_experts(Rows normed, std::span<const Expert> experts, const GatedUnit& unit,
                     const ExpertChoice& choice, Product product, Rows gated) override {

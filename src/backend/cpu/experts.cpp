@@ -60,23 +60,48 @@ void apply(const GatedUnit& unit, float* gate, const float* up, std::int64_t n) 
   }
 }
 
+// Of one row's shares, as the scores of those that it takes.
+void finish_shares(const Routing& routing, std::span<float> shares) {
+  float sum = 0;
+  for (const float share : shares) sum += share;
+  for (float& share : shares) share = (routing.renormalise ? share / sum : share) * routing.scale;
+}
+
 }  // namespace
 
-void choose_experts(ThreadPool& pool, const float* logits, std::int64_t n_experts, bool renormalise,
-                    const ExpertChoice& choice) {
+void choose_by_softmax(ThreadPool& pool, const float* products, std::int64_t n_experts,
+                       const Routing& routing, const ExpertChoice& choice) {
+  const auto n_chosen = static_cast<std::size_t>(choice.n_chosen);
   pool.parallel_for(choice.n_rows, [&](std::int64_t row, int) {
-    const float* mine = logits + row * n_experts;
-    float* shares = choice.shares + row * choice.n_chosen;
-    choose_best(mine, n_experts, choice.n_chosen, choice.experts + row * choice.n_chosen, shares);
+    const float* mine = products + row * n_experts;
+    const std::span shares(choice.shares + row * choice.n_chosen, n_chosen);
+    choose_best(mine, n_experts, choice.n_chosen, choice.experts + row * choice.n_chosen,
+                shares.data());
     const float top = *std::max_element(mine, mine + n_experts);
     float sum = 0;
     for (std::int64_t e = 0; e < n_experts; ++e) sum += std::exp(mine[e] - top);
-    float chosen = 0;
-    for (std::int64_t i = 0; i < choice.n_chosen; ++i) {
-      shares[i] = std::exp(shares[i] - top) / sum;
-      chosen += shares[i];
+    for (float& share : shares) share = std::exp(share - top) / sum;
+    finish_shares(routing, shares);
+  });
+}
+
+void choose_by_sigmoid(ThreadPool& pool, const float* products, std::span<const float> correction,
+                       const Routing& routing, const ExpertChoice& choice) {
+  const std::size_t n_experts = correction.size();
+  const auto n_chosen = static_cast<std::size_t>(choice.n_chosen);
+  pool.parallel_for(choice.n_rows, [&](std::int64_t row, int) {
+    const float* mine = products + row * std::ssize(correction);
+    std::vector<float> scores(n_experts), corrected(n_experts);
+    for (std::size_t e = 0; e < n_experts; ++e) {
+      scores[e] = 1 / (1 + std::exp(-mine[e]));
+      corrected[e] = scores[e] + correction[e];
     }
-    for (std::int64_t i = 0; renormalise && i < choice.n_chosen; ++i) shares[i] /= chosen;
+    std::int32_t* experts = choice.experts + row * choice.n_chosen;
+    const std::span shares(choice.shares + row * choice.n_chosen, n_chosen);
+    choose_best(corrected.data(), std::ssize(correction), choice.n_chosen, experts, shares.data());
+    for (std::size_t i = 0; i < n_chosen; ++i)
+      shares[i] = scores[static_cast<std::size_t>(experts[i])];
+    finish_shares(routing, shares);
   });
 }
 

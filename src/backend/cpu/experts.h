@@ -9,9 +9,12 @@
 
 namespace starattn::cpu {
 
-// logits [choice.n_rows, n_experts], fp32
-void choose_experts(ThreadPool& pool, const float* logits, std::int64_t n_experts, bool renormalise,
-                    const ExpertChoice& choice);
+// products [choice.n_rows, n_experts], of the router
+void choose_by_softmax(ThreadPool& pool, const float* products, std::int64_t n_experts,
+                       const Routing& routing, const ExpertChoice& choice);
+// correction [n_experts]
+void choose_by_sigmoid(ThreadPool& pool, const float* products, std::span<const float> correction,
+                       const Routing& routing, const ExpertChoice& choice);
 
 void gate_experts(ThreadPool& pool, const Kernels& kernels, Rows normed,
                   std::span<const Expert> experts, const GatedUnit& unit,

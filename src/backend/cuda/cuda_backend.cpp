@@ -65,11 +65,11 @@ class CudaBackend : public Backend {
            "model's are {} and {}. Use --device cpu",
            kVector, model.hidden_size, model.intermediate_size);
     }
-    if (model.expert_size % kVector != 0) {
+    if (model.expert_size % kVector != 0 || model.shared_size % kVector != 0) {
       fail(Exit::unfit,
            "the CUDA backend takes experts whose size is a multiple of {}; this model's is {}. Use "
            "--device cpu",
-           kVector, model.expert_size);
+           kVector, model.expert_size % kVector != 0 ? model.expert_size : model.shared_size);
     }
     if (model.head.rotary % (2 * kVector) != 0) {
       fail(Exit::unfit,
@@ -352,6 +352,11 @@ class CudaBackend : public Backend {
   void add(Rows x, Rows y) override {
     kernels::add_rows(x.data, y.data, x.n_rows * x.width, stream());
   }
+  void scale_by_gate(Rows x, Rows by, const WeightView& gate) override {
+    STARATTN_CHECK(gate.n_rows == 1 && gate.n_cols == by.width && x.n_rows == by.n_rows);
+    kernels::scale_by_gate(x.data, by.data, weights_.find(gate), x.n_rows, x.width, by.width,
+                           stream());
+  }
   void swiglu(Rows gate, Rows up, Rows y) override {
     kernels::swiglu(gate.data, up.data, y.data, gate.n_rows * gate.width, stream());
   }
@@ -360,9 +365,9 @@ class CudaBackend : public Backend {
     kernels::scale_rows(x.data, factor, x.n_rows * x.width, stream());
   }
 
-  void choose_experts(Rows x, const WeightView& router, const WeightView& bias, bool renormalise,
-                      Product product, const ExpertChoice& choice) override {
-    mixtures_.choose(x, router, bias, renormalise, product, choice);
+  void choose_experts(Rows x, const Router& router, Product product,
+                      const ExpertChoice& choice) override {
+    mixtures_.choose(x, router, product, choice);
   }
   void add_experts(Rows x, Rows normed, std::span<const Expert> experts, const GatedUnit& unit,
                    const ExpertChoice& choice, Product product) override {

@@ -26,18 +26,32 @@ std::size_t number_of(WeightView Expert::*kind) {
 
 }  // namespace
 
-void Mixtures::choose(Rows x, const WeightView& router, const WeightView& bias, bool renormalise,
-                      Product product, const ExpertChoice& choice) {
-  STARATTN_CHECK(choice.n_rows == x.n_rows && router.n_cols == x.width);
-  const Buffer logits = memory_for(product, device_, x.n_rows * router.n_rows, sizeof(float));
-  products_.to_f32(x, router, product, floats(logits));
-  if (bias) {
-    kernels::add_router_bias(floats(logits), weights_.find(bias), x.n_rows,
-                             static_cast<int>(router.n_rows), device_.stream());
+void Mixtures::choose(Rows x, const Router& router, Product product, const ExpertChoice& choice) {
+  STARATTN_CHECK(choice.n_rows == x.n_rows && router.w.n_cols == x.width);
+  const auto n_experts = static_cast<int>(router.w.n_rows);
+  const Buffer logits = memory_for(product, device_, x.n_rows * n_experts, sizeof(float));
+  products_.to_f32(x, router.w, product, floats(logits));
+  if (router.bias) {
+    kernels::add_router_bias(floats(logits), weights_.find(router.bias), x.n_rows, n_experts,
+                             device_.stream());
   }
-  kernels::choose_experts(floats(logits), x.n_rows, static_cast<int>(router.n_rows),
-                          static_cast<int>(choice.n_chosen), renormalise, choice.experts,
-                          choice.shares, place_for(choice, product).view, device_.stream());
+  const Routing& routing = router.routing;
+  kernels::choose_experts(
+      floats(logits), x.n_rows, n_experts, static_cast<int>(choice.n_chosen),
+      {routing.is_sigmoid, routing.renormalise, routing.scale, correction_of(router.correction)},
+      choice.experts, choice.shares, place_for(choice, product).view, device_.stream());
+}
+
+const float* Mixtures::correction_of(const WeightView& correction) {
+  if (!correction) return nullptr;
+  Buffer& there = corrections_[correction.data];
+  if (!there.data()) {
+    std::vector<float> numbers;
+    for (std::int64_t i = 0; i < correction.n_cols; ++i) numbers.push_back(value_at(correction, i));
+    there = device_.allocate(numbers.size() * sizeof(float));
+    device_.upload_later(std::as_bytes(std::span(numbers)), there.data());
+  }
+  return floats(there);
 }
 
 void Mixtures::add(Rows x, Rows normed, std::span<const Expert> experts, const GatedUnit& unit,

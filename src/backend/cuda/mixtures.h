@@ -21,8 +21,7 @@ class Mixtures {
   Mixtures(Device& device, DeviceWeights& weights, Products& products)
       : device_(device), weights_(weights), products_(products) {}
 
-  void choose(Rows x, const WeightView& router, const WeightView& bias, bool renormalise,
-              Product product, const ExpertChoice& choice);
+  void choose(Rows x, const Router& router, Product product, const ExpertChoice& choice);
   void add(Rows x, Rows normed, std::span<const Expert> experts, const GatedUnit& unit,
            const ExpertChoice& choice, Product product);
   void gate(Rows normed, std::span<const Expert> experts, const GatedUnit& unit,
@@ -62,6 +61,7 @@ class Mixtures {
   // Not for long where the matrices are lent, which are then others.
   const Table& table_of(std::span<const Expert> experts, Kind kind);
   Matrices matrices_of(std::span<const Expert> experts, Kind kind, Product product);
+  const float* correction_of(const WeightView& correction);  // fp32, or null where there is none
   // The same of biases; null where there are none.
   kernels::ExpertBiases biases_of(std::span<const Expert> experts, Kind kind);
   // up: or null.
@@ -79,6 +79,7 @@ class Mixtures {
   DeviceWeights& weights_;
   Products& products_;
   std::map<std::pair<const std::byte*, std::int64_t>, Table> tables_;  // of the first: data, rows
+  std::map<const std::byte*, Buffer> corrections_;                     // bf16 would choose others
   Table lent_[3];                 // of gate, up and down that were lent last
   std::vector<Widened> widened_;  // gate, up and down of one layer, or none
 };
