@@ -115,6 +115,7 @@ __device__ __forceinline__ void choose(const Choosing& p, std::int64_t row, cons
     if (is_chosen(i)) of_chosen += weight[i];
   }
   of_chosen = warp_sum(of_chosen);
+  if (p.routing.is_sigmoid) of_chosen += 1e-20f;  // they may all be 0
   int next = 0;
 #pragma unroll
   for (int i = 0; i < kLogitsPerLane; ++i) {

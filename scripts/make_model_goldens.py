@@ -21,14 +21,14 @@ import transformers
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import (AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, Glm4MoeConfig,
-                          Glm4MoeForCausalLM, GptOssConfig, GptOssForCausalLM, GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaForCausalLM, Mistral3Config,
+                          Glm4MoeForCausalLM, GptOssConfig, GptOssForCausalLM, GraniteConfig, GraniteForCausalLM,
+                          LlamaConfig, LlamaForCausalLM, MiniMaxM2Config, MiniMaxM2ForCausalLM, Mistral3Config,
                           Mistral3ForConditionalGeneration, MistralConfig, MistralForCausalLM, MixtralConfig,
                           MixtralForCausalLM, Olmo2Config, Olmo2ForCausalLM, Olmo3Config, Olmo3ForCausalLM, Phi3Config,
                           Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen2MoeConfig, Qwen2MoeForCausalLM,
-                          Qwen3Config, Qwen3ForCausalLM,
-                          Qwen3MoeConfig, Qwen3MoeForCausalLM, Qwen3VLConfig, Qwen3VLForConditionalGeneration,
-                          Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration, SeedOssConfig, SeedOssForCausalLM,
-                          SmolLM3Config, SmolLM3ForCausalLM)
+                          Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM, Qwen3VLConfig,
+                          Qwen3VLForConditionalGeneration, Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration,
+                          SeedOssConfig, SeedOssForCausalLM, SmolLM3Config, SmolLM3ForCausalLM)
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 VERSIONS = {"transformers": transformers.__version__, "torch": torch.__version__}
@@ -74,6 +74,9 @@ MODELS = {
     "glm4_moe": (Glm4MoeForCausalLM, Glm4MoeConfig(
         **SIZES, **ENDS, head_dim=32, n_routed_experts=8, num_experts_per_tok=3, moe_intermediate_size=32,
         n_shared_experts=2, routed_scaling_factor=2.5, attention_bias=True, use_qk_norm=True), torch.bfloat16, None),
+    "minimax_m2": (MiniMaxM2ForCausalLM, MiniMaxM2Config(
+        **SIZES, **ENDS, head_dim=32, num_local_experts=8, num_experts_per_tok=3, rotary_dim=16), torch.bfloat16,
+                   None),
     "granite": (GraniteForCausalLM, GraniteConfig(**{**SIZES, "hidden_size": 64}, tie_word_embeddings=True,
                                                   embedding_multiplier=3.0, residual_multiplier=0.22,
                                                   attention_multiplier=0.4, logits_scaling=0.5),
@@ -198,9 +201,9 @@ FAMILIES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "
             "mistral": "MistralForCausalLM", "qwen3_moe": "Qwen3MoeForCausalLM", "granite": "GraniteForCausalLM",
             "seed_oss": "SeedOssForCausalLM", "phi3": "Phi3ForCausalLM", "smollm3": "SmolLM3ForCausalLM",
             "mixtral": "MixtralForCausalLM", "olmo2": "Olmo2ForCausalLM", "qwen2_moe": "Qwen2MoeForCausalLM",
-            "glm4_moe": "Glm4MoeForCausalLM"}
+            "glm4_moe": "Glm4MoeForCausalLM", "minimax_m2": "MiniMaxM2ForCausalLM"}
 # Whose end token is not among the first 1000.
-VOCABULARIES = {"phi3": 40000, "smollm3": 130000, "olmo2": 60000}
+VOCABULARIES = {"phi3": 40000, "smollm3": 130000, "olmo2": 60000, "minimax_m2": 210000}
 
 
 def write(path, data):

@@ -293,7 +293,8 @@ class Backend {
   static constexpr std::int64_t kMostExperts = 1024;
   // Each row takes the choice.n_chosen experts with the largest products with the router, or the
   // largest sigmoids of these with the correction; of equals the lower, and what is not a number
-  // counts as lowest. 1 <= n_chosen <= n_experts <= kMostExperts.
+  // counts as lowest. A correction is exact (WeightView). 1 <= n_chosen <= n_experts <=
+  // kMostExperts.
   virtual void choose_experts(Rows x, const Router& router, Product product,
                               const ExpertChoice& choice) = 0;
   // x[i] += the sum, fp32 and in the order of choice, of share times what the expert makes of

@@ -140,8 +140,11 @@ struct WeightView {
   Dtype dtype = Dtype::bf16;
   std::int64_t n_rows = 0;
   std::int64_t n_cols = 0;
-  WeightScales scales = {};      // of f8
-  bool is_beside_wider = false;  // an f8 expert of a layer where others are not: none stays f8
+  WeightScales scales = {};  // of f8
+  // No device keeps it as f8: an expert of a layer where others are wider, and what is no matrix of
+  // a product.
+  bool is_beside_wider = false;
+  bool is_exact = false;  // a vector whose numbers no device rounds
 
   explicit operator bool() const { return data != nullptr; }
   // Of an f8 row: one for each block of columns.
@@ -205,7 +208,7 @@ struct Routing {
 struct Router {
   const WeightView& w;           // [n_experts, width]
   const WeightView& bias;        // [1, n_experts] or absent
-  const WeightView& correction;  // [1, n_experts] or absent: what the choice adds to sigmoids
+  const WeightView& correction;  // [1, n_experts], exact, or absent: added to sigmoids to choose
   Routing routing = {};
 };
 

@@ -226,8 +226,6 @@ Exit print_plan(PlanOptions options) {
   options.common.settle_precision(config.fp8);
   if (options.common.input.empty() == options.tokens.empty())
     fail(Exit::usage, "plan: expected either --tokens or --input");
-  if (options.common.shard_weights == "on" && config.norms_outputs)
-    fail(Exit::usage, "--shard-weights on: not possible with this: {}", kWholeNorms);
   if (!options.machine.empty() && options.common.device == "auto")
     options.common.device = read_machine(options.machine).dtype == Dtype::bf16 ? "cuda" : "cpu";
   std::string model = describe(config);

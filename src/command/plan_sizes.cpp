@@ -123,7 +123,7 @@ std::string PlanSizes::memory() const {
   if (request_.on_gpu) {
     text += fmt::format("         with --kv-memory host, or auto where the GPU has less: {}\n",
                         need(KvMemory::host).arithmetic());
-    if (plan_.n_ranks() > 1 && !config_.norms_outputs) text += shared_weights();
+    if (plan_.n_ranks() > 1) text += shared_weights();
     text += streamed_weights();
   }
   return text + fmt::format(

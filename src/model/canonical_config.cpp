@@ -30,6 +30,7 @@ std::string canonical_text(const ModelConfig& c) {
   if (c.qkv_bias != (c.family == Family::qwen2)) text += fmt::format(" qkv_bias={}", c.qkv_bias);
   if (c.o_bias) text += " o_bias=true";
   if (c.mlp_bias) text += " mlp_bias=true";
+  if (c.family == Family::glm4_moe && c.qk_norm) text += " qk_norm=true";  // others have no choice
   if (c.rope.query_beta != 0) text += fmt::format(" query_beta={:.17g}", c.rope.query_beta);
   if (c.n_with_other_rope() > 0) {
     text +=

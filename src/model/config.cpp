@@ -62,6 +62,8 @@ constexpr FamilyDefaults kFamilies[] = {
      true},
     {Family::mixtral, "MixtralForCausalLM", "mixtral", 131072, 8, 0, 1, 2, nullptr, 1e6},
     {Family::glm4_moe, "Glm4MoeForCausalLM", "glm4_moe", 131072, 8, 0, -1, -1},
+    {Family::minimax_m2, "MiniMaxM2ForCausalLM", "minimax_m2", 196608, 8, 128, 200034, 200020,
+     nullptr, 5e6},
     {Family::olmo2, "Olmo2ForCausalLM", "olmo2", 2048, 0, 0, -1, 50279},
     {Family::olmo3, "Olmo3ForCausalLM", "olmo3", 2048, 0, 0, -1, 50279, nullptr, 5e5},
     {Family::qwen3_vl, "Qwen3VLForConditionalGeneration", "qwen3_vl", 128000, 32, 128, -1, -1,
@@ -224,7 +226,10 @@ void read_layer(const JsonObject& json, ModelConfig& config) {
     case Family::olmo2:
     case Family::olmo3:
       config.qkv_bias = config.o_bias = attention_bias;
-      config.qk_norm = config.norms_outputs = true;
+      config.qk_norm = config.norms_all_heads = config.norms_outputs = true;
+      break;
+    case Family::minimax_m2:
+      config.qk_norm = config.norms_all_heads = true;
       break;
     case Family::mistral:
     case Family::ministral3:

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What config.json says about a model, checked and in our own words. Families: Llama 2/3/3.1/3.2,
 // Qwen2/2.5, Qwen2-MoE, Qwen3, Qwen3-MoE, Mistral, Mixtral, Granite, Seed-OSS, Phi-3, GPT-OSS,
-// SmolLM3, Olmo 2, Olmo 3, GLM-4.5, and the text part of Mistral 3, Qwen3-VL and Qwen3-VL-MoE.
-// Anything else is refused by its name.
+// SmolLM3, Olmo 2, Olmo 3, GLM-4.5, MiniMax-M2, and the text part of Mistral 3, Qwen3-VL and
+// Qwen3-VL-MoE. Anything else is refused by its name.
 #pragma once
 
 #include <algorithm>
@@ -33,7 +33,8 @@ enum class Family {
   olmo2,
   olmo3,
   qwen2_moe,
-  glm4_moe
+  glm4_moe,
+  minimax_m2
 };
 // none: nothing is rotated. canonical_text() has their numbers.
 enum class RopeKind { standard, linear, llama3, yarn, none, longrope };
@@ -131,13 +132,13 @@ struct ModelConfig {
   std::int64_t sliding_window = kNoWindow;
   double rms_norm_eps = 1e-5;
   bool tied_embeddings = false;
-  bool qkv_bias = false;   // q, k, v projections have biases (Qwen2; Llama attention_bias)
-  bool o_bias = false;     // output projection has a bias (Llama attention_bias)
-  bool mlp_bias = false;   // gate, up, down have biases (Llama mlp_bias)
-  bool qk_norm = false;    // RMS norm on each head of q and k (Qwen3)
-  bool has_sinks = false;  // a learned score of each head and layer that has no value
-  // The norms of a layer stand behind its halves, and those of q and k are over all heads (Olmo).
-  bool norms_outputs = false;
+  bool qkv_bias = false;         // q, k, v projections have biases (Qwen2; Llama attention_bias)
+  bool o_bias = false;           // output projection has a bias (Llama attention_bias)
+  bool mlp_bias = false;         // gate, up, down have biases (Llama mlp_bias)
+  bool qk_norm = false;          // RMS norm on each head of q and k (Qwen3)
+  bool has_sinks = false;        // a learned score of each head and layer that has no value
+  bool norms_all_heads = false;  // those of q and of k are over all heads at once (Olmo, MiniMax)
+  bool norms_outputs = false;    // the norms of a layer stand behind its halves (Olmo)
   RopeConfig rope;
   RopeConfig other_rope;  // of the layers that say so
   MixtureConfig mixture;

@@ -46,6 +46,8 @@ const char* name_of(Family family) {
       return "Qwen2-MoE";
     case Family::glm4_moe:
       return "GLM-4.5";
+    case Family::minimax_m2:
+      return "MiniMax-M2";
   }
   return "";
 }
@@ -97,7 +99,7 @@ std::uint64_t n_parameters(const ModelConfig& c, std::int64_t n_experts) {
   std::uint64_t layer = hidden * (2 * q + 2 * kv + 2);  // q k v o, norms
   if (c.qkv_bias) layer += q + 2 * kv;
   if (c.o_bias) layer += hidden;
-  if (c.qk_norm) layer += c.norms_outputs ? q + kv : 2 * u(c.head_dim);
+  if (c.qk_norm) layer += c.norms_all_heads ? q + kv : 2 * u(c.head_dim);
   if (c.has_sinks) layer += u(c.n_heads);
   std::uint64_t dense = 3 * hidden * intermediate;
   if (c.mlp_bias) dense += 2 * intermediate + hidden;

@@ -119,6 +119,10 @@ void Decoder::project_qkv(std::int64_t layer, Rows x, const Angles& angles, Rows
   const LayerWeights& w = enter(layer);
   const Rows normed = normalise(x, w.input_norm, reader_of(product));
   project_heads(w, normed, angles, q, k, v, product);
+  if (!config_->norms_all_heads) return;
+  normalise_heads(q, w.q_norm);
+  normalise_heads(k, w.k_norm);
+  rotate(q, k, angles);
 }
 
 void Decoder::project_heads(const LayerWeights& w, Rows normed, const Angles& angles, Rows q,
@@ -126,8 +130,13 @@ void Decoder::project_heads(const LayerWeights& w, Rows normed, const Angles& an
   const Projection projections[] = {
       {w.q_proj, w.q_bias, q}, {w.k_proj, w.k_bias, k}, {w.v_proj, w.v_bias, v}};
   backend_->linear_all(normed, projections, product);
+  if (config_->norms_all_heads) return;
   normalise_heads(q, w.q_norm);
   normalise_heads(k, w.k_norm);
+  rotate(q, k, angles);
+}
+
+void Decoder::rotate(Rows q, Rows k, const Angles& angles) {
   if (angles.q_cos == angles.cos)
     return backend_->rope_both(q, k, config_->head(), angles.cos, angles.sin);
   backend_->rope(q, config_->head(), angles.q_cos, angles.q_sin);

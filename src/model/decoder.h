@@ -66,9 +66,11 @@ class Decoder {
   // The same and q [n_rows, q_width], RoPE applied.
   void project_qkv(std::int64_t layer, Rows x, const Angles& angles, Rows q, Rows k, Rows v,
                    Product product);
-  // The same of rows behind the input norm, and of as many heads as `layer` and the rows have.
+  // The same of rows behind the input norm, and of as many heads as `layer` and the rows have; but
+  // for norms of all heads at once, which are the caller's, and then RoPE as well.
   void project_heads(const LayerWeights& layer, Rows normed, const Angles& angles, Rows q, Rows k,
                      Rows v, Product product);
+  void rotate(Rows q, Rows k, const Angles& angles);
   // Where heads have sinks, attention is not finished before these are merged into it.
   bool has_sinks() const { return config_->has_sinks; }
   bool fetches_layers() const { return fetched_ != nullptr; }
@@ -87,6 +89,8 @@ class Decoder {
     return config_->rms_norm_eps / (residual * residual);
   }
   Rows normalise_for_head(Rows x);
+  // q or k, in place, where there is such a norm: each head of it, or all at once.
+  void normalise_heads(Rows x, const WeightView& weight);
   // fp32 on the host, [n_rows, vocab].
   void logits(Rows x, std::span<float> logits);
   // The token that each row's draw finds in them. draws [n_rows]; tokens [n_rows], on the device.
@@ -95,7 +99,6 @@ class Decoder {
  private:
   void scale_embedded(Rows x);
   const LayerWeights& enter(std::int64_t layer);  // whose matrices are whole from here on
-  void normalise_heads(Rows x, const WeightView& weight);
   // x += rows w^T + bias, behind a norm if there is one.
   void add_output(Rows x, Rows rows, const WeightView& w, const WeightView& bias,
                   const WeightView& norm, Product product);

@@ -52,15 +52,16 @@ void read_biased_mixture(const JsonObject& json, ModelConfig& config) {
   for (LayerConfig& layer : config.layers) layer.is_mixture = true;
 }
 
-// MixtralForCausalLM: every layer is a mixture.
+// MixtralForCausalLM and MiniMaxM2ForCausalLM: every layer is a mixture.
 void read_plain_mixture(const JsonObject& json, ModelConfig& config) {
+  const bool is_minimax = config.family == Family::minimax_m2;
   MixtureConfig& mixture = config.mixture;
   const char* count = json.has("num_local_experts") ? "num_local_experts" : "num_experts";
-  mixture.n_experts = json.find_int(count, 1, Backend::kMostExperts).value_or(8);
+  mixture.n_experts = json.find_int(count, 1, Backend::kMostExperts).value_or(is_minimax ? 256 : 8);
   mixture.n_chosen = json.find_int("num_experts_per_tok", 1, mixture.n_experts)
-                         .value_or(std::min<std::int64_t>(2, mixture.n_experts));
+                         .value_or(std::min<std::int64_t>(is_minimax ? 8 : 2, mixture.n_experts));
   mixture.expert_size = config.intermediate_size;
-  mixture.routing.renormalise = true;
+  mixture.routing = {.is_sigmoid = is_minimax, .renormalise = true};
   for (LayerConfig& layer : config.layers) layer.is_mixture = true;
 }
 
@@ -70,7 +71,8 @@ void read_qwen_mixture(const JsonObject& json, ModelConfig& config) {
   const bool is_vl = config.family == Family::qwen3_vl_moe;
   MixtureConfig mixture;
   // transformers 5 may write the first name, which other families have, too.
-  const char* count = json.has("num_local_experts") ? "num_local_experts" : "num_experts";
+  const bool is_local = !is_qwen2 && json.has("num_local_experts");
+  const char* count = is_local ? "num_local_experts" : "num_experts";
   mixture.n_experts =
       json.find_int(count, 0, Backend::kMostExperts).value_or(is_qwen2 || is_vl ? 60 : 128);
   const std::vector<bool> layers = read_layers(json, config.n_layers);
@@ -105,8 +107,7 @@ void refuse_groups(const JsonObject& json) {
 void read_glm_mixture(const JsonObject& json, ModelConfig& config) {
   refuse_groups(json);
   MixtureConfig& mixture = config.mixture;
-  const std::int64_t n_dense =
-      json.find_int("first_k_dense_replace", 0, config.n_layers).value_or(1);
+  const std::int64_t n_dense = json.find_int("first_k_dense_replace", 0, kMaxStep).value_or(1);
   if (n_dense >= config.n_layers) return;
   mixture.n_experts = json.find_int("n_routed_experts", 1, Backend::kMostExperts).value_or(128);
   mixture.n_chosen = json.find_int("num_experts_per_tok", 1, mixture.n_experts)
@@ -139,6 +140,7 @@ void read_mixture(const JsonObject& json, ModelConfig& config) {
     case Family::gpt_oss:
       return read_biased_mixture(json, config);
     case Family::mixtral:
+    case Family::minimax_m2:
       return read_plain_mixture(json, config);
     case Family::glm4_moe:
       return read_glm_mixture(json, config);

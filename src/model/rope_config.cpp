@@ -123,7 +123,8 @@ std::int64_t read_rotary(const JsonObject& json, const ModelConfig& config, doub
   const char* key = kRotaryShare;
   const double share = json.find_number(key).value_or(absent_share);
   if (share == 1) return 0;
-  if (config.family != Family::phi3 && config.family != Family::glm4_moe) {
+  if (config.family != Family::phi3 && config.family != Family::glm4_moe &&
+      config.family != Family::minimax_m2) {
     fail(Exit::bad_data,
          "{}: key '{}': heads of '{}' that are rotated in part are not supported: expected 1, got "
          "{}",
@@ -173,6 +174,15 @@ RopeConfig read_rope(const JsonObject& json, const JsonObject& scaling, double t
   return rope;
 }
 
+// What partial_rotary_factor means where it is absent.
+double absent_share_of_rotary(const JsonObject& json, const ModelConfig& config) {
+  const bool is_null = json.json().contains(kRotaryShare);  // which says something
+  if (config.family == Family::glm4_moe && !is_null) return 0.5;
+  if (config.family != Family::minimax_m2) return 1;
+  const auto n = json.find_int("rotary_dim", 2, config.head_dim).value_or(config.head_dim);
+  return static_cast<double>(n) / static_cast<double>(config.head_dim);
+}
+
 void refuse_beside_one_rope(const JsonObject& json, const JsonObject& scaling,
                             const ModelConfig& config) {
   if (config.n_with_other_rope() == 0 && reads_layer_types(json, config)) return;
@@ -211,7 +221,7 @@ void read_layers_without_rope(const JsonObject& json, ModelConfig& config) {
 void read_ropes(const JsonObject& json, double absent_theta, const std::vector<bool>& slides,
                 ModelConfig& config) {
   config.rope.theta = number_above(json, "rope_theta", absent_theta, 1, kMaxTheta);
-  config.rope.rotary = read_rotary(json, config, config.family == Family::glm4_moe ? 0.5 : 1);
+  config.rope.rotary = read_rotary(json, config, absent_share_of_rotary(json, config));
   const char* key = key_of_scaling(json);
   if (!key) return;
 

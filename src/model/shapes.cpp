@@ -35,6 +35,11 @@ const MixtureConfig kGlmAirMixture = {.n_experts = 128,
                                       .routing = {.is_sigmoid = true, .renormalise = true},
                                       .shared_size = 1408};
 
+const MixtureConfig kMiniMaxMixture = {.n_experts = 256,
+                                       .n_chosen = 8,
+                                       .expert_size = 1536,
+                                       .routing = {.is_sigmoid = true, .renormalise = true}};
+
 // The short names are older than the others and not quite their models: embeddings are tied and
 // vocabularies rounded.
 const Shape kShapes[] = {
@@ -58,6 +63,7 @@ const Shape kShapes[] = {
     {"qwen3-30b-a3b", 2048, 6144, 48, 32, 4, 128, 151936, false, Family::qwen3_moe, kQwen3Mixture},
     {"glm-4.5-air", 4096, 10944, 46, 96, 8, 128, 151552, false, Family::glm4_moe, kGlmAirMixture,
      1},
+    {"minimax-m2", 3072, 1536, 62, 48, 8, 128, 200064, false, Family::minimax_m2, kMiniMaxMixture},
     {"gpt-oss-20b", 2880, 2880, 24, 64, 8, 64, 201088, false, Family::gpt_oss, gpt_oss_mixture(32)},
     {"gpt-oss-120b", 2880, 2880, 36, 64, 8, 64, 201088, false, Family::gpt_oss,
      gpt_oss_mixture(128)},
@@ -77,6 +83,8 @@ const char* architecture_of(Family family) {
       return "GptOssForCausalLM";
     case Family::glm4_moe:
       return "Glm4MoeForCausalLM";
+    case Family::minimax_m2:
+      return "MiniMaxM2ForCausalLM";
     default:
       return "LlamaForCausalLM";
   }
@@ -107,13 +115,16 @@ ModelConfig model_shape(const std::string& name, std::int64_t n_layers) {
   config.rope.theta = 500000;
   config.tied_embeddings = shape->tied;
   config.qkv_bias = shape->family == Family::qwen2 || shape->family == Family::glm4_moe;
-  config.qk_norm = shape->family == Family::qwen3 || shape->family == Family::qwen3_moe;
+  config.norms_all_heads = shape->family == Family::minimax_m2;
+  config.qk_norm = shape->family == Family::qwen3 || shape->family == Family::qwen3_moe ||
+                   config.norms_all_heads;
   config.mixture = shape->mixture;
   config.layers.assign(static_cast<std::size_t>(config.n_layers),
                        {.is_mixture = config.mixture.n_experts > 0});
   for (std::size_t i = 0; i < std::min(shape->n_dense, config.layers.size()); ++i)
     config.layers[i].is_mixture = false;
-  if (shape->family == Family::glm4_moe) config.rope.rotary = config.head_dim / 2;
+  if (shape->family == Family::glm4_moe || shape->family == Family::minimax_m2)
+    config.rope.rotary = config.head_dim / 2;
   if (shape->family == Family::gpt_oss) {
     config.has_sinks = config.qkv_bias = config.o_bias = true;
     for (std::size_t i = 0; i < config.layers.size(); i += 2) config.layers[i].window = 128;

@@ -14,9 +14,6 @@
 
 namespace starattn {
 
-// Why a model with such norms (ModelConfig::norms_outputs) is not shared out.
-constexpr const char* kWholeNorms = "this model's norms need all columns of a product";
-
 // Attention heads of one rank, and the KV heads that these read. Where there are more ranks than KV
 // heads, ranks that read the same one have parts of its heads, and some may have none.
 struct HeadShare {

@@ -48,7 +48,7 @@ ShardedDecoder::ShardedDecoder(Decoder& decoder, const ModelWeights& weights, Sh
       lm_head_(weights.lm_head.rows(vocab().first, vocab().count)),
       up_(backend(), max_rows, widest_inner()),
       scratch_(backend(), max_rows, hidden().count) {
-  STARATTN_CHECK(max_rows <= decoder.max_rows() && !config().norms_outputs);
+  STARATTN_CHECK(max_rows <= decoder.max_rows());
   for (std::size_t i = 0; i < weights.layers.size(); ++i) {
     layers_.push_back(columns_of(weights.layers[i], plan_.heads[rank_], hidden(),
                                  inner(static_cast<std::int64_t>(i)), of_expert(),
@@ -73,6 +73,10 @@ void ShardedDecoder::project_qkv(std::int64_t i, Rows normed, const Angles& angl
   decoder_->project_heads(layer(i), normed, angles, q, k, v, Product::batch_invariant);
 }
 
+void ShardedDecoder::rotate(Rows q, Rows k, const Angles& angles) {
+  if (q.width > 0) decoder_->rotate(q, k, angles);
+}
+
 void ShardedDecoder::merge_sinks(std::int64_t i, PartialTree& attended) {
   if (!decoder_->has_sinks()) return;
   const AttentionShape shape = attention_shape();
@@ -81,10 +85,15 @@ void ShardedDecoder::merge_sinks(std::int64_t i, PartialTree& attended) {
 }
 
 void ShardedDecoder::add_attention_output(std::int64_t i, Rows attended, Rows mine) {
-  if (mine.width == 0) return;
   const LayerWeights& w = layer(i);
-  backend().add_linear(mine, attended, w.o_proj, w.o_bias, Product::batch_invariant,
-                       scratch_.rows(mine.n_rows));
+  add_output(attended, w.o_proj, w.o_bias, mine);
+}
+
+void ShardedDecoder::add_output(Rows rows, const WeightView& w, const WeightView& bias, Rows mine) {
+  if (mine.width == 0) return;
+  if (config().norms_outputs)
+    return backend().linear(rows, {w, bias, mine}, Product::batch_invariant);
+  backend().add_linear(mine, rows, w, bias, Product::batch_invariant, scratch_.rows(mine.n_rows));
 }
 
 void ShardedDecoder::gate_experts(std::int64_t i, Rows normed, Rows gated) {
@@ -112,8 +121,7 @@ void ShardedDecoder::add_down(std::int64_t i, Rows normed, Rows gated, Rows mine
   if (mine.width == 0) return;
   const LayerWeights& w = layer(i);
   if (w.shared_gate) backend().scale_by_gate(gated, normed, w.shared_gate);
-  backend().add_linear(mine, gated, w.down_proj, w.down_bias, Product::batch_invariant,
-                       scratch_.rows(mine.n_rows));
+  add_output(gated, w.down_proj, w.down_bias, mine);
 }
 
 void ShardedDecoder::logits(Rows x, float* logits) {

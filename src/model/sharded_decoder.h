@@ -24,6 +24,8 @@ class ShardedDecoder {
   Backend& backend() const { return decoder_->backend(); }
   std::int64_t max_rows() const { return max_rows_; }
   const ShardPlan& plan() const { return plan_; }
+  std::size_t rank() const { return rank_; }
+  Share heads() const { return plan_.heads[rank_].heads; }
   Share kv_heads() const { return plan_.heads[rank_].kv_heads; }
   Share hidden() const { return plan_.hidden[rank_]; }
   Share of_expert() const { return plan_.of_expert[rank_]; }
@@ -49,13 +51,25 @@ class ShardedDecoder {
     return {layer(i).post_attention_norm, decoder_->norm_eps()};
   }
   Rows normed_rows(std::int64_t n_rows) const { return decoder_->normed_rows(n_rows); }
+  // Those behind them (ModelConfig::norms_outputs), and those of all ranks' heads of q and of k at
+  // once (norms_all_heads); absent elsewhere.
+  RowNorm attention_output_norm(std::int64_t i) const {
+    return {layer(i).attention_output_norm, config().rms_norm_eps};
+  }
+  RowNorm feed_forward_output_norm(std::int64_t i) const {
+    return {layer(i).feed_forward_output_norm, config().rms_norm_eps};
+  }
+  RowNorm q_norm(std::int64_t i) const { return {layer(i).q_norm, config().rms_norm_eps}; }
+  RowNorm k_norm(std::int64_t i) const { return {layer(i).k_norm, config().rms_norm_eps}; }
   // Of rows behind the input norm [n_rows, hidden]: q [n_rows, q_width], k and v [n_rows, kv_width]
-  // of this rank's heads, RoPE applied.
+  // of this rank's heads, RoPE applied; but where norms are of all heads, RoPE comes behind them.
   void project_qkv(std::int64_t layer, Rows normed, const Angles& angles, Rows q, Rows k, Rows v);
+  void rotate(Rows q, Rows k, const Angles& angles);
   bool has_sinks() const { return decoder_->has_sinks(); }
   void merge_sinks(std::int64_t layer, PartialTree& attended);  // of this rank's heads
   // mine [n_rows, hidden().count]: this rank's columns of x, to which its columns of the output
-  // projection are added. attended [n_rows, n_heads * head_dim] of all heads.
+  // projection are added; or with a norm behind that, these columns alone, whatever was in mine.
+  // attended [n_rows, n_heads * head_dim] of all heads.
   void add_attention_output(std::int64_t layer, Rows attended, Rows mine);
   // The same for the second half of the layer, of rows behind its norm. Its experts, in a mixture:
   // gated [n_rows * n_chosen, of_expert().count], in the order of Backend::gate_experts(), then, of
@@ -72,6 +86,7 @@ class ShardedDecoder {
 
  private:
   const LayerWeights& layer(std::int64_t i) const { return layers_[static_cast<std::size_t>(i)]; }
+  void add_output(Rows rows, const WeightView& w, const WeightView& bias, Rows mine);
 
   Decoder* decoder_;
   ShardPlan plan_;

@@ -65,8 +65,8 @@ void add_mixture(WeightSource& source, const ModelConfig& c, const std::string& 
                  LayerWeights& w) {
   // Quark leaves Mixtral with the names that transformers has in memory, and llm-compressor only
   // its experts.
-  const bool is_sparse_block =
-      c.family == Family::mixtral && !source.has(layer + "mlp.gate.weight");
+  const bool is_sparse_block = (c.family == Family::mixtral || c.family == Family::minimax_m2) &&
+                               !source.has(layer + "mlp.gate.weight");
   const std::string mixture = layer + (is_sparse_block ? "block_sparse_moe." : "mlp.");
   const std::string router = mixture + (c.mixture.has_biases ? "router" : "gate");
   const std::string experts = mixture + "experts.";
@@ -76,10 +76,15 @@ void add_mixture(WeightSource& source, const ModelConfig& c, const std::string& 
   w.experts = are_numbered ? numbered_experts(source, c, experts)
                            : source.experts(experts, c.mixture, c.hidden_size);
   mark_mixed(w.experts);
-  if (c.mixture.routing.is_sigmoid)
-    w.correction = source.vector(router + ".e_score_correction_bias", c.mixture.n_experts);
-  if (c.mixture.weighs_shared)
+  if (c.mixture.routing.is_sigmoid) {
+    const std::string owner = c.family == Family::glm4_moe ? router + "." : mixture;
+    w.correction = source.vector(owner + "e_score_correction_bias", c.mixture.n_experts);
+    w.correction.is_exact = true;  // bf16 would choose others
+  }
+  if (c.mixture.weighs_shared) {
     w.shared_gate = source.matrix(mixture + "shared_expert_gate.weight", 1, c.hidden_size);
+    w.shared_gate.is_beside_wider = true;
+  }
 }
 
 LayerWeights layer_from(WeightSource& source, const ModelConfig& c, const std::string& prefix,
@@ -114,8 +119,8 @@ LayerWeights layer_from(WeightSource& source, const ModelConfig& c, const std::s
   w.k_bias = bias(c.qkv_bias, "self_attn.k_proj", c.kv_width());
   w.v_bias = bias(c.qkv_bias, "self_attn.v_proj", c.kv_width());
   if (c.qk_norm) {
-    w.q_norm = norm("self_attn.q_norm", c.norms_outputs ? c.q_width() : c.head_dim);
-    w.k_norm = norm("self_attn.k_norm", c.norms_outputs ? c.kv_width() : c.head_dim);
+    w.q_norm = norm("self_attn.q_norm", c.norms_all_heads ? c.q_width() : c.head_dim);
+    w.k_norm = norm("self_attn.k_norm", c.norms_all_heads ? c.kv_width() : c.head_dim);
   }
   if (c.has_sinks) w.sinks = source.vector(layer + "self_attn.sinks", c.n_heads);
   w.o_proj = matrix("self_attn.o_proj", hidden, c.q_width());

@@ -24,7 +24,7 @@ struct LayerWeights {
   WeightView q_proj, k_proj, v_proj;  // [q_width | kv_width, hidden]
   WeightView q_bias, k_bias, v_bias;  // [1, q_width | kv_width] or absent
   WeightView q_norm, k_norm;          // [1, head_dim] (Qwen3), of all heads [1, q_width |
-                                      // kv_width] (Olmo) or absent
+                                      // kv_width] (Olmo, MiniMax) or absent
   WeightView sinks;                   // [1, n_heads] or absent (GPT-OSS)
   WeightView o_proj, o_bias;          // [hidden, q_width], [1, hidden] or absent
   WeightView attention_output_norm;   // [1, hidden] (Olmo) or absent
@@ -37,7 +37,7 @@ struct LayerWeights {
                                 // takes (Qwen2-MoE); or absent
   WeightView router;            // [n_experts, hidden] of a mixture
   WeightView router_bias;       // [1, n_experts] or absent
-  WeightView correction;        // [1, n_experts] (GLM) or absent
+  WeightView correction;        // [1, n_experts] (GLM, MiniMax) or absent
   std::vector<Expert> experts;  // [n_experts]
 };
 

@@ -27,6 +27,7 @@ std::vector<bool> sliding_layers(const JsonObject& json, const ModelConfig& conf
     case Family::qwen3_vl:
     case Family::qwen3_vl_moe:
     case Family::glm4_moe:
+    case Family::minimax_m2:
       break;
     case Family::mistral:
     case Family::ministral3:

@@ -10,12 +10,10 @@ namespace {
 
 // Why the group's ranks cannot share out the weights, or were not to; empty where they can.
 std::string reason_against(const Phase2Options& options, const std::string& transport,
-                           const ModelConfig& config, const Communicator& group,
-                           const Communicator& node) {
+                           const Communicator& group, const Communicator& node) {
   if (options.shard_weights == "off") return "--shard-weights off";
   if (transport == "mpi") return "--transport mpi";
   if (options.merges_along_tree()) return "--merge tree";
-  if (config.norms_outputs) return kWholeNorms;
   if (group.size() == 1) return "one rank works on a document";
   if (!group.any(node.size() > 1)) return "the ranks that work on a document are alone on a node";
   return "";
@@ -36,7 +34,7 @@ WeightSharing share_out(const Phase2Options& options, const std::string& transpo
   auto node = std::make_unique<const Communicator>(group.split_by_node());
   WeightSharing sharing;
   const bool is_asked_for = options.shard_weights == "on" && group.size() > 1;
-  sharing.against = reason_against(options, transport, config, group, *node);
+  sharing.against = reason_against(options, transport, group, *node);
   if (is_asked_for && !sharing.against.empty()) {
     throw AgreedError(Exit::usage,
                       "--shard-weights on: not possible with this: " + sharing.against);

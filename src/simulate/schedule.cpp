@@ -38,7 +38,7 @@ Simulated extrapolate(const Simulated& few, const Simulated& more, double n_more
 }
 
 // With shared weights every rank takes its columns of all rows, attends to its own blocks, and all
-// exchange six times a layer (exchange/shard_exchange.h): they go in step, so this is a sum.
+// exchange some six times a layer (exchange/shard_exchange.h): they go in step, so this is a sum.
 Simulated shared_step(const ModelConfig& config, const BlockPlan& plan, const Machine& machine,
                       std::int64_t n_rows, AnswerLayout layout, KvMemory kv_memory) {
   const bool has_groups = !machine.groups.empty();
@@ -63,9 +63,10 @@ Simulated shared_step(const ModelConfig& config, const BlockPlan& plan, const Ma
     attention += static_cast<double>(most_parts - 1) * seconds_of(group->parts, n_rows, 0, 1);
   Simulated step;
   for (std::int64_t layer = 0; layer < config.n_layers; ++layer) {
-    // A shared expert has its own; a measured layer has them all, with a partial of each rank.
+    // A shared expert has its own, and so have norms of all heads at once; a measured layer has
+    // six, with a partial of each rank.
     const bool has_both = config.is_mixture(layer) && config.dense_size(layer) > 0;
-    const double n_exchanges = has_both ? 7 : 6;
+    const double n_exchanges = 6 + (has_both ? 1 : 0) + (config.norms_all_heads ? 2 : 0);
     step.seconds += seconds.step_layer(n_rows, config.is_mixture(layer)) +
                     (config.has_window(layer) ? 0 : attention);
     if (!has_groups) step.seconds += n_exchanges * machine.peer->seconds(n_bytes);

@@ -10,6 +10,8 @@
 namespace starattn {
 namespace {
 
+const WeightView kNoNorm;
+
 class ShardedForward : public StepForward {
  public:
   ShardedForward(ShardedDecoder& decoder, ShardExchange& exchange, const DocumentKv& kv,
@@ -34,9 +36,13 @@ class ShardedForward : public StepForward {
                  config().mixture.expert_size),
         dense_(*backend_, max_rows, decoder.widest_inner(), config().widest_dense()),
         host_logits_(static_cast<std::size_t>(config().vocab_size)) {
+    std::int64_t k_end = 0;
     for (const HeadShare& share : decoder.plan().heads) {
-      q_columns_.push_back(
-          {share.heads.first * config().head_dim, share.heads.count * config().head_dim});
+      const std::int64_t head_dim = config().head_dim;
+      q_columns_.push_back({share.heads.first * head_dim, share.heads.count * head_dim});
+      const std::int64_t k_first = std::exchange(
+          k_end, std::max(k_end, share.kv_heads.count > 0 ? share.kv_heads.end() * head_dim : 0));
+      k_columns_.push_back({k_first, k_end - k_first});
     }
     const ShardPlan& plan = decoder.plan();
     for (const std::span<const Share> columns :
@@ -63,7 +69,7 @@ class ShardedForward : public StepForward {
       if (x_columns.width > 0) backend_->copy_columns(x, decoder_->hidden().first, x_columns);
     }
     const auto layers = [&] {
-      if (n > 0) {
+      if (n > 0 && !config().norms_outputs) {
         const RowNorm first = decoder_->input_norm(0);
         backend_->rms_norm(x, first.weight, first.eps, decoder_->normed_rows(n), reader_);
       }
@@ -139,7 +145,7 @@ class ShardedForward : public StepForward {
     const std::int64_t n = rows.n();
     const Rows x = x_.rows(n);
     const Rows x_columns = x_columns_.rows(n);
-    const Rows normed = decoder_->normed_rows(n);
+    const Rows normed = config().norms_outputs ? x : decoder_->normed_rows(n);
     const Rows q = q_.rows(n);
     const Rows k = k_.rows(n);
     const Rows v = v_.rows(n);
@@ -153,8 +159,16 @@ class ShardedForward : public StepForward {
       if (!of_layer.has_window()) context_.attend(layer, q);
       return;
     }
+    const Angles angles = rope.angles(of_layer);
+    if (config().norms_all_heads) {
+      decoder_->project_qkv(layer, normed, angles, q, k, v);
+      normalise_all_heads(layer, q, k);
+    }
     if (!of_layer.has_window()) exchange_->announce_queries(q);
-    decoder_->project_qkv(layer, normed, rope.angles(of_layer), q, k, v);
+    if (config().norms_all_heads)
+      decoder_->rotate(q, k, angles);
+    else
+      decoder_->project_qkv(layer, normed, angles, q, k, v);
     PartialTree context;
     if (!of_layer.has_window()) {
       context = context_.attend(layer, q, !decoder_->has_sinks());
@@ -171,16 +185,48 @@ class ShardedForward : public StepForward {
     exchange_->announce(x_columns, plan.hidden);
     decoder_->add_attention_output(layer, attended, x_columns);
     const bool is_mixture = config().is_mixture(layer);
-    exchange_->gather_normed(x_columns, plan.hidden, decoder_->feed_forward_norm(layer), x, normed,
-                             is_mixture ? Reader::any : reader_);
+    finish_half(x_columns, decoder_->attention_output_norm(layer),
+                decoder_->feed_forward_norm(layer), x, is_mixture ? Reader::any : reader_);
     const std::int64_t inner = config().dense_size(layer);
     if (is_mixture) add_experts(layer, normed, x_columns, /*is_last=*/inner == 0);
     if (inner > 0) add_dense(layer, normed, x_columns);
-    if (layer + 1 < config().n_layers) {
-      exchange_->gather_normed(x_columns, plan.hidden, decoder_->input_norm(layer + 1), x, normed,
-                               reader_);
+    const bool is_last = layer + 1 == config().n_layers;
+    finish_half(x_columns, decoder_->feed_forward_output_norm(layer),
+                is_last ? RowNorm{kNoNorm, 0} : decoder_->input_norm(layer + 1), x, reader_);
+  }
+
+  // Of q and k of this rank's heads, as they come out of their products: those of all ranks' heads
+  // are gathered for it, in memory that has no other use before these have attended.
+  void normalise_all_heads(std::int64_t layer, Rows q, Rows k) {
+    const std::int64_t n = q.n_rows, head_dim = config().head_dim;
+    const Rows all_q = attended_.rows(n), all_k{all_q.data, n, config().kv_width()};
+    const auto normalise = [&](Rows mine, std::span<const Share> columns, Rows all,
+                               const RowNorm& norm, std::int64_t first, Rows to) {
+      exchange_->gather(mine, columns, all);
+      backend_->rms_norm(all, norm.weight, norm.eps, all);
+      if (to.width > 0) backend_->copy_columns(all, first, to);
+    };
+    normalise(q, q_columns_, all_q, decoder_->q_norm(layer), decoder_->heads().first * head_dim, q);
+    // Of ranks that read the same KV head the first one gives it.
+    const Rows given{k.data, n, k_columns_[decoder_->rank()].count};
+    normalise(given, k_columns_, all_k, decoder_->k_norm(layer),
+              decoder_->kv_heads().first * head_dim, k);
+  }
+
+  // What the ranks have made of a half of a layer, in all of x; and the rows that go on from there:
+  // those behind the next norm, or x.
+  void finish_half(Rows columns, const RowNorm& behind, const RowNorm& next, Rows x,
+                   Reader reader) {
+    const std::span<const Share> hidden = decoder_->plan().hidden;
+    const Rows normed = decoder_->normed_rows(x.n_rows);
+    if (behind.weight) {
+      exchange_->gather(columns, hidden, normed);
+      backend_->rms_norm(normed, behind.weight, behind.eps, normed);
+      backend_->add(x, normed);
+    } else if (next.weight) {
+      exchange_->gather_normed(columns, hidden, next, x, normed, reader);
     } else {
-      exchange_->gather(x_columns, plan.hidden, x);
+      exchange_->gather(columns, hidden, x);
     }
   }
 
@@ -253,6 +299,7 @@ class ShardedForward : public StepForward {
   ContextTail tail_;
   std::unique_ptr<Repeated> repeated_ = backend_->make_repeated();
   std::vector<Share> q_columns_;
+  std::vector<Share> k_columns_;     // of each KV head once
   Reader reader_ = Reader::product;  // of gathered rows: no rank is without columns of a product
   RowBuffer x_;                      // [max_rows, hidden], the residual stream
   RowBuffer x_columns_;              // this rank's columns of it

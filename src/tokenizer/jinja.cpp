@@ -2,6 +2,7 @@
 #include "tokenizer/jinja.h"
 
 #include <algorithm>
+#include <cctype>
 #include <initializer_list>
 #include <utility>
 
@@ -92,6 +93,37 @@ std::vector<Segment> segments_of(std::string_view source) {
     opens_line = is_statement && source.starts_with('\n');
   }
   return segments;
+}
+
+bool is_name(std::string_view text) {
+  return !text.empty() &&
+         std::ranges::all_of(text, [](unsigned char c) { return std::isalnum(c) || c == '_'; });
+}
+
+// What stands between commas, but for those in texts and brackets.
+std::vector<std::string_view> parts_of_list(std::string_view list) {
+  std::vector<std::string_view> parts;
+  std::size_t begin = 0;
+  int depth = 0;
+  char quote = 0;
+  for (std::size_t at = 0; at < list.size(); ++at) {
+    const char c = list[at];
+    if (quote != 0) {
+      if (c == '\\') ++at;
+      if (c == quote) quote = 0;
+    } else if (c == '\'' || c == '"') {
+      quote = c;
+    } else if (c == '(' || c == '[' || c == '{') {
+      ++depth;
+    } else if (c == ')' || c == ']' || c == '}') {
+      --depth;
+    } else if (c == ',' && depth == 0) {
+      parts.push_back(list.substr(begin, at - begin));
+      begin = at + 1;
+    }
+  }
+  if (!trimmed(list.substr(begin)).empty()) parts.push_back(list.substr(begin));
+  return parts;
 }
 
 struct Statement {
@@ -214,43 +246,33 @@ class Run {
     if (word == "else") run_block(is_live && n == 0, {"endfor"});
   }
 
+  // Outside of loops and other macros, whose names it would see as well.
   void execute_macro(const std::string& rest, bool is_live) {
     const std::size_t begin = at_;
     run_block(false, {"endmacro"});
     if (!is_live) return;
     const std::size_t open = rest.find('(');
-    if (open == std::string::npos || !rest.ends_with(')')) throw NotUnderstood("macro " + rest);
+    const std::string name = trimmed(std::string_view(rest).substr(0, open));
+    if (open == std::string::npos || !rest.ends_with(')') || variables_.has_inner_scopes())
+      throw NotUnderstood("macro " + rest);
     std::vector<Parameter> parameters;
-    std::string_view list = std::string_view(rest).substr(open + 1);
-    list.remove_suffix(1);
-    while (!trimmed(list).empty()) {
-      const std::string_view one = list.substr(0, list.find(','));
-      list.remove_prefix(std::min(list.size(), one.size() + 1));
+    const std::string_view list = std::string_view(rest).substr(open + 1);
+    for (const std::string_view one : parts_of_list(list.substr(0, list.size() - 1))) {
       const std::size_t equals = std::min(one.size(), one.find('='));
       parameters.push_back(
           {trimmed(one.substr(0, equals)), trimmed(one.substr(std::min(one.size(), equals + 1)))});
+      if (!is_name(parameters.back().name)) throw NotUnderstood("macro " + rest);
     }
-    variables_.macros[trimmed(std::string_view(rest).substr(0, open))] =
-        [this, begin, parameters](const Arguments& arguments) {
-          return call_macro(begin, parameters, arguments);
-        };
+    variables_.macros[name] = [this, begin, parameters](const Arguments& arguments) {
+      return call_macro(begin, parameters, arguments);
+    };
   }
 
   // The macro behind segment `begin`. An expression may read over what fails in there.
   std::string call_macro(std::size_t begin, const std::vector<Parameter>& parameters,
                          const Arguments& arguments) {
-    if (arguments.values.size() > parameters.size())
-      throw NotUnderstood("a macro with more values than it takes");
+    if (++n_steps_ > kMaxSteps) throw NotUnderstood("a template that takes too long");
     if (n_calls_ == kMaxCalls) throw NotUnderstood("macros that are too deep");
-    Variables::Scope own;
-    for (std::size_t i = 0; i < parameters.size(); ++i) {
-      const auto& [name, otherwise] = parameters[i];
-      const auto named = arguments.named.find(name);
-      own[name] = i < arguments.values.size()      ? arguments.values[i]
-                  : named != arguments.named.end() ? named->second
-                  : otherwise.empty()              ? undefined()
-                                                   : evaluate(otherwise, variables_);
-    }
     const std::size_t at = std::exchange(at_, begin);
     const int depth = depth_;
     ++n_calls_;
@@ -264,13 +286,34 @@ class Run {
       return std::exchange(result_, std::move(before));
     };
     try {
-      variables_.put_inner_scopes({std::move(own)});
+      variables_.open_scope();
+      set_parameters(parameters, arguments);
       run_block(true, {"endmacro"});
     } catch (...) {
       go_back();
       throw;
     }
     return go_back();
+  }
+
+  // Defaults see the parameters before them.
+  void set_parameters(const std::vector<Parameter>& parameters, const Arguments& arguments) {
+    std::size_t n_given = arguments.values.size();
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      const auto& [name, otherwise] = parameters[i];
+      const auto named = arguments.named.find(name);
+      const bool is_placed = i < arguments.values.size(), is_named = named != arguments.named.end();
+      if (is_placed && is_named) throw NotUnderstood("a macro with " + name + " twice");
+      if (is_named) ++n_given;
+      Json value = is_placed           ? arguments.values[i]
+                   : is_named          ? named->second
+                   : otherwise.empty() ? undefined()
+                                       : evaluate(otherwise, variables_);
+      variables_.set(name, std::move(value));
+    }
+    if (n_given != arguments.values.size() + arguments.named.size() ||
+        arguments.values.size() > parameters.size())
+      throw NotUnderstood("a macro with values that it does not take");
   }
 
   void execute_set(const std::string& rest, bool is_live) {
@@ -287,6 +330,9 @@ class Run {
     if (dot == std::string::npos) return variables_.set(name, std::move(value));
     Json* owner = variables_.find(name.substr(0, dot));
     if (!owner || !owner->is_object()) throw NotUnderstood("set " + name);
+    // A macro has copies of what it was called with, where Jinja has the caller's own objects.
+    if (n_calls_ > 0 && owner != variables_.find_outermost(name.substr(0, dot)))
+      throw NotUnderstood("set " + name + " in a macro");
     (*owner)[name.substr(dot + 1)] = std::move(value);
   }
 

@@ -298,6 +298,7 @@ class Reader {
       return worked_out([&] { return call(name, arguments); });
     }
     const Json* value = n_unwanted_ > 0 ? nullptr : variables_.find(name);
+    if (!value && n_unwanted_ == 0 && variables_.macros.contains(name)) refuse("the macro " + name);
     return value ? *value : undefined();
   }
   static Json number(const std::string& digits) {
@@ -373,6 +374,11 @@ Json* Variables::find(const std::string& name) {
     if (value != scope->end()) return &value->second;
   }
   return nullptr;
+}
+
+Json* Variables::find_outermost(const std::string& name) {
+  const auto value = scopes_[0].find(name);
+  return value == scopes_[0].end() ? nullptr : &value->second;
 }
 
 std::vector<Variables::Scope> Variables::take_inner_scopes() {

@@ -21,9 +21,11 @@ class Variables {
   explicit Variables(Scope values) : scopes_{std::move(values)} {}
 
   Json* find(const std::string& name);  // nullptr when it is undefined
+  Json* find_outermost(const std::string& name);
   void set(const std::string& name, Json value) { scopes_.back()[name] = std::move(value); }
   void open_scope() { scopes_.emplace_back(); }
   void close_scope() { scopes_.pop_back(); }
+  bool has_inner_scopes() const { return scopes_.size() > 1; }
   // All but the outermost, which alone a macro sees; and back again.
   std::vector<Scope> take_inner_scopes();
   void put_inner_scopes(std::vector<Scope> scopes);

@@ -102,6 +102,13 @@ TEST_F(CudaBackend, FindsTheFirstValueThatIsNotFinite) {
   EXPECT_EQ(gpu_->backend->first_not_finite(bad, 7, 1), 7 * n_cols + 3);
   EXPECT_EQ(gpu_->backend->first_not_finite(bad, 8, n_rows - 9), -1);
   EXPECT_EQ(gpu_->backend->first_not_finite(bad, 8, n_rows - 8), n_rows * n_cols - 1);
+  Floats few = {1, 2, 3, INFINITY, 5};
+  WeightView exact{reinterpret_cast<const std::byte*>(few.data()), Dtype::f32, 1, 5};
+  exact.is_exact = true;
+  gpu_->backend->load(exact);
+  EXPECT_EQ(gpu_->backend->first_not_finite(exact, 0, 1), 3);
+  few[3] = 4;
+  EXPECT_EQ(gpu_->backend->first_not_finite(exact, 0, 1), -1);
 
   const std::int64_t nowhere = INT64_MAX;
   auto* place = reinterpret_cast<std::int64_t*>(gpu_->keep(std::as_bytes(std::span(&nowhere, 1))));

@@ -157,6 +157,7 @@ TEST_F(CudaExperts, AreChosenAlike) {
 
 // Corrections that bf16 could not tell apart.
 TEST_F(CudaExperts, AreChosenByTheCorrectionInFp32) {
+  std::list<Floats> all_offsets;  // tensors are known by their addresses
   for (const std::int64_t n_experts : {24, 100, 160, 300}) {
     constexpr std::int64_t kHidden = 64, kChosen = 5;
     const WeightView router =
@@ -164,11 +165,12 @@ TEST_F(CudaExperts, AreChosenByTheCorrectionInFp32) {
     std::vector<std::int32_t> order;
     for (std::int32_t e = 0; e < n_experts; ++e)
       order.push_back((e * 7 + 3) % static_cast<std::int32_t>(n_experts));
-    Floats offsets(static_cast<std::size_t>(n_experts));
+    Floats& offsets = all_offsets.emplace_back(static_cast<std::size_t>(n_experts));
     for (std::size_t i = 0; i < order.size(); ++i)
       offsets[static_cast<std::size_t>(order[i])] = 8 - 1e-3F * static_cast<float>(i);
-    const WeightView correction{reinterpret_cast<const std::byte*>(offsets.data()), Dtype::f32, 1,
-                                n_experts};
+    WeightView correction{reinterpret_cast<const std::byte*>(offsets.data()), Dtype::f32, 1,
+                          n_experts};
+    correction.is_exact = true;
     std::vector<std::int32_t> best(order.begin(), order.begin() + kChosen);
     std::sort(best.begin(), best.end());
     for (const std::int64_t n_rows : {1, 9, 70}) {

@@ -154,7 +154,7 @@ TEST(Refused, AreSharedExpertsAndRoutersThatCannotBe) {
                                    {"n_shared_experts", std::int64_t{1} << 40},
                                    {"routed_scaling_factor", 0},
                                    {"routed_scaling_factor", "2"},
-                                   {"first_k_dense_replace", 3},
+                                   {"first_k_dense_replace", -1},
                                    {"n_group", 0},
                                    {"num_nextn_predict_layers", -1},
                                    {"partial_rotary_factor", 0.2}})

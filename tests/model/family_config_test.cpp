@@ -144,6 +144,7 @@ TEST(Qwen2Moe, HasAnExpertThatEveryRowTakes) {
                               {"norm_topk_prob", true},
                               {"qkv_bias", false}});
   EXPECT_TRUE(c.mixture.routing.renormalise && !c.qkv_bias);
+  EXPECT_EQ(read({{"num_local_experts", 8}}).mixture.n_experts, 60);  // transformers: unknown
   EXPECT_EQ(c.dense_size(0), 96);
   EXPECT_EQ(c.dense_size(1), 80);
   EXPECT_EQ(c.widest_dense(), 96);
@@ -202,8 +203,31 @@ TEST(Glm4Moe, ChoosesByCorrectedSigmoids) {
   EXPECT_EQ(c.n_mixtures(), 2);
   EXPECT_EQ(c.head(), (HeadSplit{16, 16}));
   EXPECT_TRUE(c.qk_norm && c.qkv_bias && !c.o_bias);
-  EXPECT_EQ(read({{"first_k_dense_replace", 2}}).n_mixtures(), 0);
+  for (const int all : {2, 3}) EXPECT_EQ(read({{"first_k_dense_replace", all}}).n_mixtures(), 0);
+  const Json whole = {{"partial_rotary_factor", nullptr}};
+  EXPECT_EQ(read(whole).head(), (HeadSplit{16, 16}));
+  EXPECT_NE(canonical_text(read({{"use_qk_norm", true}})), canonical_text(absent));
   EXPECT_EQ(read({{"n_shared_experts", 0}}).dense_size(1), 0);
+}
+
+TEST(MiniMaxM2, HasNormsOfAllHeads) {
+  const auto read = [](const Json& changes) {
+    return read_config(family_config("minimax_m2", "MiniMaxM2ForCausalLM", changes));
+  };
+  const ModelConfig absent = read(Json::object());
+  EXPECT_TRUE(absent.qk_norm && absent.norms_all_heads && !absent.norms_outputs);
+  EXPECT_EQ(absent.n_mixtures(), 2);
+  EXPECT_EQ(absent.mixture.n_experts, 256);
+  EXPECT_EQ(absent.mixture.n_chosen, 8);
+  EXPECT_EQ(absent.mixture.expert_size, absent.intermediate_size);
+  EXPECT_EQ(absent.mixture.routing, (Routing{.is_sigmoid = true, .renormalise = true}));
+  EXPECT_EQ(absent.mixture.shared_size, 0);
+  EXPECT_EQ(absent.head(), (HeadSplit{128, 128}));
+  EXPECT_EQ(absent.rope.theta, 5e6);
+  EXPECT_EQ(absent.max_positions, 4096);
+  EXPECT_EQ(read({{"rotary_dim", 64}}).head(), (HeadSplit{128, 64}));
+  EXPECT_EQ(read({{"rotary_dim", 64}, {"partial_rotary_factor", 0.25}}).head(),
+            (HeadSplit{128, 32}));
 }
 
 TEST(Qwen3VlMoe, HasItsOwnMixture) {
@@ -250,7 +274,7 @@ TEST(Olmo3, HasWindowsInThreeOfFourLayersAndYarnInTheOthers) {
   EXPECT_EQ(c.other_rope.theta, 5e5);
   EXPECT_EQ(c.max_positions, 16384);
   for (const LayerConfig& layer : c.layers) EXPECT_EQ(layer.has_other_rope, layer.has_window());
-  EXPECT_TRUE(c.qk_norm && c.norms_outputs);
+  EXPECT_TRUE(c.qk_norm && c.norms_outputs && c.norms_all_heads);
   EXPECT_FALSE(c.tied_embeddings);
 
   const Json by_type = {{"full_attention", yarn}, {"sliding_attention", nullptr}};

@@ -13,7 +13,7 @@ inline const char* const kGoldenNames[] = {
     "llama31",    "llama2_linear",  "llama_yarn_bias", "qwen2",          "qwen3",   "mistral",
     "qwen3_moe",  "qwen3_moe_step", "granite",         "seed_oss",       "phi3",    "mistral3",
     "ministral3", "qwen3_vl",       "smollm3",         "smollm3_window", "mixtral", "olmo2",
-    "olmo3",      "qwen2_moe",      "glm4_moe"};
+    "olmo3",      "qwen2_moe",      "glm4_moe",        "minimax_m2"};
 
 // A Llama with these members added or replaced.
 inline Json small_config(const Json& changes = Json::object()) {

@@ -49,8 +49,8 @@ void expect_layer(const LayerWeights& w, const ModelConfig& c, bool is_mixture, 
       {"gate_bias", c.mlp_bias, w.gate_bias, {1, inner}},
       {"up_bias", c.mlp_bias, w.up_bias, {1, inner}},
       {"down_bias", c.mlp_bias, w.down_bias, {1, hidden}},
-      {"q_norm", c.qk_norm, w.q_norm, {1, c.norms_outputs ? q : c.head_dim}},
-      {"k_norm", c.qk_norm, w.k_norm, {1, c.norms_outputs ? kv : c.head_dim}}};
+      {"q_norm", c.qk_norm, w.q_norm, {1, c.norms_all_heads ? q : c.head_dim}},
+      {"k_norm", c.qk_norm, w.k_norm, {1, c.norms_all_heads ? kv : c.head_dim}}};
   for (const auto& [name, present, view, shape] : all) {
     SCOPED_TRACE(name);
     EXPECT_EQ(static_cast<bool>(view), present);

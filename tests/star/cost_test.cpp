@@ -85,8 +85,8 @@ TEST(Cost, ARowGoesThroughTheExpertsThatItTakes) {
             (n_parameters_of_a_row(mixture) - 96 * 48) * 2);
   // And through the one that all take.
   const ModelConfig shared = testing::tiny_shared_expert_config(false);
-  EXPECT_EQ(flops(shared) - flops(mixture), 2 * 200 * 3 * hidden * 56);
-  EXPECT_EQ(n_parameters(shared) - n_parameters(mixture), 2 * (3 * 48 * 56 + 48));
+  EXPECT_EQ(flops(shared) - flops(mixture), 2 * 200 * 3 * hidden * 104);
+  EXPECT_EQ(n_parameters(shared) - n_parameters(mixture), 2 * (3 * 48 * 104 + 48));
 }
 
 TEST(Cost, AGpuWidensOneFp8MatrixAtATime) {

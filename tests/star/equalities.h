@@ -89,7 +89,7 @@ inline Outcome run(const Communicator& group, const Setting& setting, int n_thre
     if (setting.windows[i] > 0) config.layers[i].window = setting.windows[i];
   config.other_rope.kind = RopeKind::none;
   config.layers[1].has_other_rope = setting.ropes;
-  config.qk_norm = config.norms_outputs = setting.norms_outputs;
+  config.qk_norm = config.norms_all_heads = config.norms_outputs = setting.norms_outputs;
   if (setting.rounds_rows) config.fp8.scales = Fp8Config::Scales::made;
   TinyModel model(n_threads, Dtype::bf16, config);
   if (setting.rounds_rows) model.backend->round_rows_to_f8();

@@ -77,14 +77,14 @@ TEST_P(GoldenLogits, AgreeWithTransformers) {
 INSTANTIATE_TEST_SUITE_P(
     Families, GoldenLogits,
     ::testing::Values("llama31", "llama2_linear", "llama_yarn_bias", "qwen2", "qwen3", "qwen3_moe",
-                      "qwen3_moe_step", "qwen2_moe", "glm4_moe", "granite", "seed_oss", "phi3",
-                      "phi4_mini", "mistral3", "ministral3", "qwen3_vl", "qwen3_vl_moe",
-                      "qwen3_moe_fp8", "llama_fp8_channel", "glm4_moe_fp8", "mistral",
-                      "mistral_window", "qwen2_window", "qwen3_window", "smollm3", "smollm3_window",
-                      "mixtral", "olmo2", "olmo3", "gpt_oss", "gpt_oss_mxfp4", "transformers_ue8m0",
-                      "transformers_qwen3_vl_moe", "llmcompressor_groups", "llmcompressor_mxfp8",
-                      "llmcompressor_mixtral", "llmcompressor_gpt_oss", "modelopt_gpt_oss",
-                      "modelopt_mixed", "demo"),
+                      "qwen3_moe_step", "qwen2_moe", "minimax_m2", "glm4_moe", "granite",
+                      "seed_oss", "phi3", "phi4_mini", "mistral3", "ministral3", "qwen3_vl",
+                      "qwen3_vl_moe", "qwen3_moe_fp8", "llama_fp8_channel", "glm4_moe_fp8",
+                      "mistral", "mistral_window", "qwen2_window", "qwen3_window", "smollm3",
+                      "smollm3_window", "mixtral", "olmo2", "olmo3", "gpt_oss", "gpt_oss_mxfp4",
+                      "transformers_ue8m0", "transformers_qwen3_vl_moe", "llmcompressor_groups",
+                      "llmcompressor_mxfp8", "llmcompressor_mixtral", "llmcompressor_gpt_oss",
+                      "modelopt_gpt_oss", "modelopt_mixed", "demo"),
     [](const auto& test) { return std::string(test.param); });
 
 }  // namespace

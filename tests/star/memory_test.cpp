@@ -25,6 +25,7 @@ struct Case {
   bool has_f8_kv = false;
   std::int64_t window = 0;  // of every second layer
   bool has_experts = false;
+  bool has_shared_expert = false;  // as well, and no dense layer
 };
 
 ModelConfig config_of_test() {
@@ -49,8 +50,13 @@ TEST_P(Memory, IsWhatThePlanSays) {
   for (std::size_t i = 0; c.window > 0 && i < config.layers.size(); i += 2)
     config.layers[i].window = c.window;
   if (c.has_experts) {
-    config.mixture = testing::tiny_shared_expert_config(false).mixture;
+    config.mixture = testing::tiny_mixture_config().mixture;
     config.layers[0].is_mixture = true;
+  }
+  if (c.has_shared_expert) {
+    for (LayerConfig& layer : config.layers) layer.is_mixture = true;
+    config.mixture.shared_size = 2 * config.intermediate_size;
+    config.mixture.weighs_shared = true;
   }
   const ModelWeights weights = ModelWeights::random(config, Dtype::bf16, 7);
   const auto backend = testing::test_backend(1);
@@ -184,6 +190,11 @@ INSTANTIATE_TEST_SUITE_P(
         Case{.name = "shared", .layout = {.n_shares = 1}},
         Case{.name = "shared_window", .layout = {.n_shares = 1}, .window = 300},
         Case{.name = "shared_experts", .layout = {.n_shares = 1}, .has_experts = true},
+        Case{.name = "shared_expert", .has_experts = true, .has_shared_expert = true},
+        Case{.name = "shared_shared_expert",
+             .layout = {.n_shares = 1},
+             .has_experts = true,
+             .has_shared_expert = true},
         Case{.name = "many_blocks", .layout = {.spread_queries = true}, .n_blocks = 37}),
     [](const auto& test) { return std::string(test.param.name); });
 

@@ -187,6 +187,28 @@ TEST_F(Sharded, MixturesHaveTheBitsOfOneRankAlone) {
   expect_same_bits({.config = testing::tiny_sinks_config(30)});  // experts with biases
   for (const bool is_sigmoid : {false, true})
     expect_same_bits({.recall = 50, .config = testing::tiny_shared_expert_config(is_sigmoid)});
+  ModelConfig everywhere = testing::tiny_shared_expert_config(false);
+  everywhere.layers[1].is_mixture = true;
+  expect_same_bits({.config = everywhere});
+}
+
+// Of q and k, with as many KV heads as here and with one that several ranks read; and as Olmo,
+// whose other norms stand behind the halves of a layer.
+TEST_F(Sharded, NormsOfAllHeadsHaveTheBitsOfOneRankAlone) {
+  for (const bool are_behind : {false, true}) {
+    for (const std::int64_t n_kv_heads : {2, 1}) {
+      Setting setting{.recall = 50, .n_lookup = 5};
+      setting.config.qk_norm = setting.config.norms_all_heads = true;
+      setting.config.norms_outputs = are_behind;
+      setting.config.n_kv_heads = n_kv_heads;
+      expect_same_bits(setting);
+      setting.window = 30;
+      if (n_kv_heads == 2) expect_same_bits(setting);
+    }
+  }
+  Setting mixture{.config = testing::tiny_mixture_config()};
+  mixture.config.qk_norm = mixture.config.norms_all_heads = true;
+  expect_same_bits(mixture);
 }
 
 TEST_F(Sharded, LayersWithoutRopeHaveTheBitsOfOneRankAlone) {

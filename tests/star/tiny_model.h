@@ -56,10 +56,10 @@ inline ModelConfig tiny_mixture_config() {
   return config;
 }
 
-// The same, and an expert that every row takes: of those by Qwen2-MoE's rules, or by GLM's.
+// The same, and an expert that every row takes: by Qwen2-MoE's rules, or with sigmoids by GLM's.
 inline ModelConfig tiny_shared_expert_config(bool is_sigmoid) {
   ModelConfig config = tiny_mixture_config();
-  config.mixture.shared_size = 56;
+  config.mixture.shared_size = is_sigmoid ? 56 : 104;  // and wider than a dense layer
   config.mixture.weighs_shared = !is_sigmoid;
   config.mixture.routing = {.is_sigmoid = is_sigmoid, .renormalise = is_sigmoid, .scale = 1.5F};
   return config;

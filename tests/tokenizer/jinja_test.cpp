@@ -110,6 +110,12 @@ TEST(Jinja, CallsMacros) {
   EXPECT_EQ(written("{% macro m(x) -%}\n  {%- if x is string -%}\n    {{- x }}\n  {%- endif -%}\n"
                     "{%- endmacro -%}\n{{ m('t') }}|{{ not m('t').endswith('t') }}"),
             "t|False");
+  EXPECT_EQ(written("{% macro m(x, y=x, z=',') %}{{ x }}{{ y }}{{ z }}{% endmacro %}"
+                    "{{ m(1) }}{{ m(1, 2, 3) }}{{ m(1, z='a') }}"),
+            "11,12311a");
+  EXPECT_EQ(written("{% set ns = namespace(n=1) %}{% macro m() %}{% set ns.n = ns.n + 1 %}"
+                    "{% endmacro %}{{ m() }}{{ m() }}{{ ns.n }}"),
+            "3");
   // One that fails where its result decides nothing leaves no trace.
   EXPECT_EQ(written("{% macro m() %}a{% for x in [1] %}{{ f() }}{% endfor %}{% endmacro %}"
                     "{{ m() if false else 'b' }}{% for x in [2] %}{{ x }}{% endfor %}c"),
@@ -119,8 +125,35 @@ TEST(Jinja, CallsMacros) {
         "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "{% macro m %}a{% endmacro %}",
         "{% macro m() %}a", "{% macro m() %}{{ f() }}{% endmacro %}{{ m() }}",
         "{% macro m() %}{% for x in [1, 2] %}{{ m() ~ m() }}{% endfor %}"
-        "{% endmacro %}{{ m() }}"})
+        "{% endmacro %}{{ m() }}",
+        "{% macro m(x=m()) %}{% endmacro %}{{ m() }}",
+        "{% macro f() %}{% macro m() %}{% endmacro %}{% endmacro %}"
+        "{% macro m(x=f()) %}{% endmacro %}{{ m() }}",
+        "{% for x in [1] %}{% macro m() %}{{ x }}{% endmacro %}{{ m() }}"
+        "{% endfor %}",
+        "{% macro m(x) %}{% set x.n = 2 %}{% endmacro %}"
+        "{% set ns = namespace(n=1) %}{{ m(ns) }}{{ ns.n }}",
+        "{% macro m(x) %}{{ x }}{% endmacro %}{{ m(y=1) }}",
+        "{% macro m(x) %}{{ x }}{% endmacro %}{{ m(1, x=1) }}",
+        "{% macro m('x') %}{% endmacro %}{{ m(1) }}",
+        "{% macro m() %}{% endmacro %}{{ 'a' if m is defined }}"})
     EXPECT_THROW(written(source), NotUnderstood) << source;
+}
+
+// Each calls the one before it more than once, in defaults that decide nothing.
+TEST(Jinja, GivesUpMacrosThatTakeTooLong) {
+  std::string source = "{% macro m0() %}{% endmacro %}";
+  for (int i = 1; i < 60; ++i) {
+    const std::string call = "(m" + std::to_string(i - 1) + "() if false)";
+    source +=
+        "{% macro m" + std::to_string(i) + "(x=" + call + ", y=" + call + ") %}{% endmacro %}";
+  }
+  EXPECT_EQ(written(source + "{{ m59() }}a"), "a");
+  std::string chain = "{% macro m0() %}{% endmacro %}";
+  for (int i = 1; i < 2000; ++i)
+    chain +=
+        "{% macro m" + std::to_string(i) + "(x=m" + std::to_string(i - 1) + "()) %}{% endmacro %}";
+  EXPECT_THROW(written(chain + "{{ m1999() }}"), NotUnderstood);
 }
 
 TEST(Jinja, TreatsWhiteSpaceAsTransformersDoes) {

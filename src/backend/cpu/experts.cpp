@@ -64,6 +64,7 @@ void apply(const GatedUnit& unit, float* gate, const float* up, std::int64_t n) 
 void finish_shares(const Routing& routing, std::span<float> shares) {
   float sum = 0;
   for (const float share : shares) sum += share;
+  if (routing.is_sigmoid) sum += 1e-20F;  // they may all be 0
   for (float& share : shares) share = (routing.renormalise ? share / sum : share) * routing.scale;
 }
 

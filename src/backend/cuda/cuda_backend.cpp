@@ -3,6 +3,7 @@
 // partials. Large products go to cuBLASLt, everything else to kernels/. Checked against
 // backend/cpu.
 #include <algorithm>
+#include <cmath>
 #include <utility>
 #include <vector>
 
@@ -97,8 +98,8 @@ class CudaBackend : public Backend {
     weights_.load(weight, read);
   }
   std::uint64_t bytes_in_memory(const WeightView& weight) const override {
-    const Dtype there = cuda::DeviceWeights::stays_f8(weight) ? Dtype::f8 : Dtype::bf16;
-    return static_cast<std::uint64_t>(weight.n_rows * weight.n_cols) * size_of(there);
+    return static_cast<std::uint64_t>(weight.n_rows * weight.n_cols) *
+           size_of(cuda::DeviceWeights::dtype_there(weight));
   }
   void upload(std::span<const std::byte> host, std::byte* device) override {
     device_.upload(host, device);
@@ -408,6 +409,11 @@ class CudaBackend : public Backend {
   std::int64_t first_not_finite(const WeightView& w, std::int64_t first_row,
                                 std::int64_t n_rows) override {
     const std::int64_t first = first_row * w.n_cols;
+    if (w.is_exact) {  // there as here
+      for (std::int64_t i = first; i < first + n_rows * w.n_cols; ++i)
+        if (!std::isfinite(value_at(w, i))) return i;
+      return -1;
+    }
     if (weights_.is_here(w)) {
       Buffer memory;
       const std::int64_t place =

@@ -47,6 +47,10 @@ bool DeviceWeights::stays_f8(const WeightView& host) {
          (block_cols % kRun == 0 || block_cols >= host.n_cols);
 }
 
+Dtype DeviceWeights::dtype_there(const WeightView& host) {
+  return host.is_exact ? Dtype::f32 : stays_f8(host) ? Dtype::f8 : Dtype::bf16;
+}
+
 void DeviceWeights::keep_rows(const WeightView& whole, Share rows, std::byte* to) {
   kept_[whole.data] = {whole, rows, to, {}};
 }
@@ -72,15 +76,18 @@ void DeviceWeights::load(const WeightView& host, const Backend::BytesRead& read)
     return;
   }
   if (holder_of(host)) return;
-  const Dtype dtype = stays_f8(host) ? Dtype::f8 : Dtype::bf16;
-  Buffer memory =
-      device_->allocate(static_cast<std::size_t>(host.n_rows * host.n_cols) * size_of(dtype));
+  Buffer memory = device_->allocate(static_cast<std::size_t>(host.n_rows * host.n_cols) *
+                                    size_of(dtype_there(host)));
   std::byte* at = memory.data();
   Buffer scales = bring(host, at, read);
   weights_[host.data] = {host, std::move(memory), at, std::move(scales)};
 }
 
 Buffer DeviceWeights::bring(const WeightView& host, std::byte* to, const Backend::BytesRead& read) {
+  if (host.is_exact) {
+    copy_as_f32(host, to, read);
+    return {};
+  }
   if (!stays_f8(host)) {
     copy_as_bf16(host, to, read);
     return {};
@@ -108,6 +115,18 @@ void DeviceWeights::copy_as_bf16(const WeightView& host, std::byte* to,
   convert(host, as_it_is.data(), to);
   // Weights are read before the kernel in front has ended (thin_linear.h).
   check(cudaStreamSynchronize(device_->stream()), "converting weights");
+}
+
+// Few numbers.
+void DeviceWeights::copy_as_f32(const WeightView& host, std::byte* to,
+                                const Backend::BytesRead& read) {
+  std::vector<std::byte> bytes(host.data, host.data + host.n_bytes());
+  if (read) read(bytes);
+  const WeightView there{bytes.data(), host.dtype, host.n_rows, host.n_cols};
+  std::vector<float> numbers;
+  for (std::int64_t i = 0; i < host.n_rows * host.n_cols; ++i)
+    numbers.push_back(value_at(there, i));
+  device_->upload(std::as_bytes(std::span(numbers)), to);
 }
 
 void DeviceWeights::upload_as_bf16(const WeightView& rows, std::byte* to) {
@@ -196,6 +215,7 @@ const DeviceWeights::Loaded* DeviceWeights::holder_of(const WeightView& host) co
 
 const void* DeviceWeights::find(const WeightView& host) {
   if (!host) return nullptr;
+  STARATTN_CHECK(!host.is_exact);
   if (is_lent(host)) return lent_.at(host.data);
   load(host);
   const Loaded* loaded = holder_of(host);
@@ -204,6 +224,13 @@ const void* DeviceWeights::find(const WeightView& host) {
       static_cast<std::size_t>(host.data - loaded->host.data) / size_of(host.dtype);
   STARATTN_CHECK(!loaded->scales.data());
   return loaded->values + n_before * size_of(Dtype::bf16);
+}
+
+const float* DeviceWeights::find_exact(const WeightView& host) {
+  if (!host) return nullptr;
+  STARATTN_CHECK(host.is_exact);
+  load(host);
+  return reinterpret_cast<const float*>(holder_of(host)->values);
 }
 
 bool DeviceWeights::is_f8(const WeightView& host) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The model's weights in GPU memory, each tensor once: as bf16, but FP8 matrices as they are where
-// the thin products take them. Rows of a tensor that is there are found in it. Of matrices that
-// devices share out only this one's rows are kept, in bf16, and a layer's are whole while they are
-// lent (shared_layers.h).
+// the thin products take them, and as fp32 where nothing may be rounded. Rows of a tensor that is
+// there are found in it. Of matrices that devices share out only this one's rows are kept, in bf16,
+// and a layer's are whole while they are lent (shared_layers.h).
 #pragma once
 
 #include <map>
@@ -30,13 +30,15 @@ class DeviceWeights {
 
   // read: gets the bytes as they went to the device, unless they are there already.
   void load(const WeightView& host, const Backend::BytesRead& read = {});
-  // bf16; null for an absent weight. Loads what is missing.
+  // bf16; null for an absent weight. Loads what is missing. Not of what is exact.
   const void* find(const WeightView& host);
   // Whether a matrix, which is loaded if it is missing, is there as FP8; and where.
   bool is_f8(const WeightView& host);
   kernels::ScaledMatrix find_f8(const WeightView& host);
-  // Whether load() leaves it so.
+  const float* find_exact(const WeightView& host);  // fp32, alike
+  // Whether load() leaves it so; and as what it lies there.
   static bool stays_f8(const WeightView& host);
+  static Dtype dtype_there(const WeightView& host);
   // The same of a matrix whose rows lie in several places: the first row of each, and where.
   using Parts = std::vector<std::pair<std::int64_t, const void*>>;
   Parts find_parts(const WeightView& host);
@@ -76,6 +78,7 @@ class DeviceWeights {
   Buffer bring(const WeightView& host, std::byte* to, const Backend::BytesRead& read);
   void bring_to_host(const WeightView& host, std::byte* to, const Backend::BytesRead& read);
   void copy_as_bf16(const WeightView& host, std::byte* to, const Backend::BytesRead& read);
+  void copy_as_f32(const WeightView& host, std::byte* to, const Backend::BytesRead& read);
   void copy(const WeightView& host, std::byte* to, const Backend::BytesRead& read);
   void convert(const WeightView& host, const std::byte* as_it_is, std::byte* bf16);
   void widen(const WeightView& host, const std::byte* f8, std::byte* bf16);

@@ -36,22 +36,11 @@ void Mixtures::choose(Rows x, const Router& router, Product product, const Exper
                              device_.stream());
   }
   const Routing& routing = router.routing;
-  kernels::choose_experts(
-      floats(logits), x.n_rows, n_experts, static_cast<int>(choice.n_chosen),
-      {routing.is_sigmoid, routing.renormalise, routing.scale, correction_of(router.correction)},
-      choice.experts, choice.shares, place_for(choice, product).view, device_.stream());
-}
-
-const float* Mixtures::correction_of(const WeightView& correction) {
-  if (!correction) return nullptr;
-  Buffer& there = corrections_[correction.data];
-  if (!there.data()) {
-    std::vector<float> numbers;
-    for (std::int64_t i = 0; i < correction.n_cols; ++i) numbers.push_back(value_at(correction, i));
-    there = device_.allocate(numbers.size() * sizeof(float));
-    device_.upload_later(std::as_bytes(std::span(numbers)), there.data());
-  }
-  return floats(there);
+  kernels::choose_experts(floats(logits), x.n_rows, n_experts, static_cast<int>(choice.n_chosen),
+                          {routing.is_sigmoid, routing.renormalise, routing.scale,
+                           weights_.find_exact(router.correction)},
+                          choice.experts, choice.shares, place_for(choice, product).view,
+                          device_.stream());
 }
 
 void Mixtures::add(Rows x, Rows normed, std::span<const Expert> experts, const GatedUnit& unit,

@@ -79,7 +79,6 @@ class Mixtures {
   DeviceWeights& weights_;
   Products& products_;
   std::map<std::pair<const std::byte*, std::int64_t>, Table> tables_;  // of the first: data, rows
-  std::map<const std::byte*, Buffer> corrections_;                     // bf16 would choose others
   Table lent_[3];                 // of gate, up and down that were lent last
   std::vector<Widened> widened_;  // gate, up and down of one layer, or none
 };
