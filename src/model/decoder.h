@@ -89,8 +89,6 @@ class Decoder {
     return config_->rms_norm_eps / (residual * residual);
   }
   Rows normalise_for_head(Rows x);
-  // q or k, in place, where there is such a norm: each head of it, or all at once.
-  void normalise_heads(Rows x, const WeightView& weight);
   // fp32 on the host, [n_rows, vocab].
   void logits(Rows x, std::span<float> logits);
   // The token that each row's draw finds in them. draws [n_rows]; tokens [n_rows], on the device.
@@ -99,6 +97,8 @@ class Decoder {
  private:
   void scale_embedded(Rows x);
   const LayerWeights& enter(std::int64_t layer);  // whose matrices are whole from here on
+  // q or k, in place, where there is such a norm: each head of it, or all at once.
+  void normalise_heads(Rows x, const WeightView& weight);
   // x += rows w^T + bias, behind a norm if there is one.
   void add_output(Rows x, Rows rows, const WeightView& w, const WeightView& bias,
                   const WeightView& norm, Product product);
