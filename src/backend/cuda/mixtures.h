@@ -61,7 +61,6 @@ class Mixtures {
   // Not for long where the matrices are lent, which are then others.
   const Table& table_of(std::span<const Expert> experts, Kind kind);
   Matrices matrices_of(std::span<const Expert> experts, Kind kind, Product product);
-  const float* correction_of(const WeightView& correction);  // fp32, or null where there is none
   // The same of biases; null where there are none.
   kernels::ExpertBiases biases_of(std::span<const Expert> experts, Kind kind);
   // up: or null.
