@@ -35,11 +35,11 @@ std::int64_t most_expert_tiles(std::int64_t n_places, int n_experts, int tile_ro
 void sort_places(const std::int32_t* experts, int n_experts, const SortedPlaces& to, Stream stream);
 
 // How experts are chosen by their logits, and how much of each is taken: its share of the softmax
-// over all, or its sigmoid, which is then divided by the sum over the chosen, and scaled.
+// over all, or its sigmoid.
 struct Routing {
   bool is_sigmoid = false;
-  bool renormalise = false;
-  float scale = 1;
+  bool renormalise = false;  // then divided by their sum over the chosen, that of sigmoids + 1e-20
+  float scale = 1;           // and multiplied by this
   const float* correction = nullptr;  // [n_experts], or null: what the choice adds to sigmoids
 };
 

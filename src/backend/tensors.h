@@ -198,7 +198,7 @@ struct GatedUnit {
 // one's sigmoid (DeepSeek-V3, arXiv 2412.19437), in fp32.
 struct Routing {
   bool is_sigmoid = false;
-  bool renormalise = false;  // then divided by their sum over the chosen
+  bool renormalise = false;  // then divided by their sum over the chosen, that of sigmoids + 1e-20
   float scale = 1;           // and multiplied by this
 
   bool operator==(const Routing&) const = default;

@@ -3,8 +3,9 @@
 // All of them go through the layers with all rows of the node's queries, and each computes its
 // columns of every product. In a layer they exchange six times: q, partials, attended rows, the
 // output projection, gated rows, the down projection; and the logits behind the last layer. A
-// mixture with an expert that every row takes has its gated rows as well. On several nodes each has
-// all weights; q and partials go to and from the other nodes, too.
+// mixture with an expert that every row takes has its gated rows as well, and q and k are exchanged
+// once more for norms over all heads. On several nodes each has all weights; q and partials go to
+// and from the other nodes, too.
 #pragma once
 
 #include <cstdint>

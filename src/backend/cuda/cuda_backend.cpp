@@ -3,7 +3,6 @@
 // partials. Large products go to cuBLASLt, everything else to kernels/. Checked against
 // backend/cpu.
 #include <algorithm>
-#include <cmath>
 #include <utility>
 #include <vector>
 
@@ -16,6 +15,7 @@
 #include "backend/cuda/device_clock.h"
 #include "backend/cuda/device_weights.h"
 #include "backend/cuda/energy.h"
+#include "backend/cuda/finite.h"
 #include "backend/cuda/mixtures.h"
 #include "backend/cuda/nvtx.h"
 #include "backend/cuda/peer_links.h"
@@ -408,31 +408,7 @@ class CudaBackend : public Backend {
   }
   std::int64_t first_not_finite(const WeightView& w, std::int64_t first_row,
                                 std::int64_t n_rows) override {
-    const std::int64_t first = first_row * w.n_cols;
-    if (w.is_exact) {  // there as here
-      for (std::int64_t i = first; i < first + n_rows * w.n_cols; ++i)
-        if (!std::isfinite(value_at(w, i))) return i;
-      return -1;
-    }
-    if (weights_.is_here(w)) {
-      Buffer memory;
-      const std::int64_t place =
-          first_not_finite(static_cast<const std::uint16_t*>(products_.in_bf16(w, memory)) + first,
-                           n_rows * w.n_cols);
-      return place < 0 ? -1 : first + place;
-    }
-    // Rows that are kept elsewhere pass through.
-    constexpr std::int64_t kMostValues = std::int64_t{32} << 20;
-    const std::int64_t n_at_once = std::max<std::int64_t>(1, kMostValues / w.n_cols);
-    const Buffer part = device_.allocate(static_cast<std::size_t>(n_at_once * w.n_cols) * 2);
-    for (std::int64_t done = 0; done < n_rows; done += n_at_once) {
-      const WeightView rows = w.rows(first_row + done, std::min(n_at_once, n_rows - done));
-      weights_.upload_as_bf16(rows, part.data());
-      const std::int64_t place = first_not_finite(
-          reinterpret_cast<const std::uint16_t*>(part.data()), rows.n_rows * w.n_cols);
-      if (place >= 0) return first + done * w.n_cols + place;
-    }
-    return -1;
+    return cuda::first_not_finite(device_, weights_, products_, w, first_row, n_rows);
   }
 
  private:
@@ -469,17 +445,6 @@ class CudaBackend : public Backend {
     return there;
   }
 
-  // Of n bf16 values on the device, or -1.
-  std::int64_t first_not_finite(const std::uint16_t* values, std::int64_t n) {
-    constexpr std::int64_t kNowhere = INT64_MAX;
-    std::int64_t place = kNowhere;
-    const std::span<std::byte> bytes = std::as_writable_bytes(std::span(&place, 1));
-    const Buffer found = device_.allocate(bytes.size());
-    upload_later(bytes, found.data());
-    kernels::find_not_finite(values, n, 0, reinterpret_cast<std::int64_t*>(found.data()), stream());
-    download(found.data(), bytes);
-    return place == kNowhere ? -1 : place;
-  }
   kernels::Stream stream() const { return device_.stream(); }
   cuda::Energy energy_;
   cuda::Device device_;
